@@ -1,0 +1,165 @@
+//! Where a visit comes from: hosts, external referrers, campaigns and click ids in addresses. Pure.
+
+use std::borrow::Cow;
+
+use url::{Url, form_urlencoded};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::{DirectThenSource, SessionConfig, UtmField, bare_host};
+use crate::session::{SessionContext, UtmParams};
+
+/// Click ids that advertisers add to addresses, in the order in which they are looked for.
+pub(crate) const CLICK_IDS: [&str; 10] =
+    ["gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id", "yclid"];
+
+/// The host of an address, in lower case and without `www.`; none for what does not parse or has no host.
+pub fn host(address: &str) -> Option<String> {
+    Url::parse(address).ok()?.host_str().filter(|host| !host.is_empty()).map(bare_host)
+}
+
+/// Whether a referrer is external: it parses, and is not the page's own host, an internal one or an ignored one.
+pub fn is_external(referrer: &str, page: Option<&str>, config: &SessionConfig) -> bool {
+    let Some(from) = host(referrer) else { return false };
+    let known = |hosts: &[String]| hosts.contains(&from);
+    !known(&config.internal_hosts)
+        && !known(&config.ignored_referrers)
+        && page.and_then(host).is_none_or(|own| own != from)
+}
+
+/// The parameters of an address's query, decoded. Works on relative addresses too.
+pub fn query(address: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let without_fragment = address.split('#').next().unwrap_or_default();
+    let query = without_fragment.split_once('?').map_or("", |(_, query)| query);
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// The campaign that an address's query names; of a repeated parameter the first.
+pub fn utm_of(address: &str) -> Option<UtmParams> {
+    // Most addresses have none: one search spares them the decoding.
+    if !address.contains("utm_") {
+        return None;
+    }
+    UtmParams::from_lookup(|name| query(address).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()))
+}
+
+/// A click id as the rules compare it.
+pub fn click_hash(name: &str, value: &str) -> u64 {
+    xxh3_64(format!("{name}={value}").as_bytes())
+}
+
+/// The first click id in an address's query.
+pub fn click_of(address: &str) -> Option<u64> {
+    CLICK_IDS.iter().find_map(|name| {
+        query(address).find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| click_hash(name, &value))
+    })
+}
+
+/// The source of a session or an event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Source<'a> {
+    /// An external referrer, as it came.
+    pub referrer: Option<&'a str>,
+    pub utm: Option<&'a UtmParams>,
+    pub click: Option<u64>,
+}
+
+/// Which part of a source differs, in the order in which the rules ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceChange {
+    Utm,
+    Referrer,
+    Click,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(referrer: Option<&'a str>, utm: Option<&'a UtmParams>, click: Option<u64>) -> Self {
+        Self { referrer, utm, click }
+    }
+
+    /// The source that an event says.
+    pub fn of(context: &'a SessionContext, click: Option<u64>) -> Self {
+        Self::new(context.referrer.as_deref(), context.utm.as_ref(), click)
+    }
+
+    /// Whether there is neither a campaign nor an external referrer nor a click id.
+    pub fn is_none(&self) -> bool {
+        self.referrer.is_none() && self.utm.is_none() && self.click.is_none()
+    }
+
+    /// How the source of an event differs, for the rules, from this source of the session before it.
+    pub fn change(&self, event: &Source<'_>, config: &SessionConfig) -> Option<SourceChange> {
+        let first_source_splits = config.direct_then_source == DirectThenSource::Split && self.is_none();
+        let utm = match (self.utm, event.utm) {
+            (Some(one), Some(other)) => config.utm_fields.iter().any(|field| field.of(one) != field.of(other)),
+            (None, Some(_)) => first_source_splits,
+            _ => false,
+        };
+        let referrer = || match (self.referrer, event.referrer) {
+            // Both are external, so both have a host; the same text needs no parsing.
+            (Some(one), Some(other)) => one != other && host(one) != host(other),
+            (None, Some(_)) => first_source_splits,
+            _ => false,
+        };
+        let click = || match (self.click, event.click) {
+            (Some(one), Some(other)) => one != other,
+            (None, Some(_)) => first_source_splits,
+            _ => false,
+        };
+        if config.new_session_on_utm_change && utm {
+            Some(SourceChange::Utm)
+        } else if config.new_session_on_referrer_change && referrer() {
+            Some(SourceChange::Referrer)
+        } else if config.new_session_on_click_id_change && click() {
+            Some(SourceChange::Click)
+        } else {
+            None
+        }
+    }
+}
+
+impl UtmField {
+    fn of(self, utm: &UtmParams) -> Option<&str> {
+        match self {
+            Self::Source => utm.source.as_deref(),
+            Self::Medium => utm.medium.as_deref(),
+            Self::Campaign => utm.campaign.as_deref(),
+            Self::Term => utm.term.as_deref(),
+            Self::Content => utm.content.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        assert_eq!(host("https://WWW.Example.com:8080/a?b").as_deref(), Some("example.com"));
+        assert_eq!(host("not a url"), None);
+        assert_eq!(host("about:blank"), None);
+        assert_eq!(host("$direct"), None);
+    }
+
+    #[test]
+    fn campaigns_of_addresses() {
+        let utm = utm_of("/x?utm_campaign=ga+campaign&utm_campaign=other#utm_source=no").unwrap();
+        assert_eq!(utm.campaign.as_deref(), Some("ga campaign"));
+        assert_eq!(utm.source, None);
+        assert_eq!(utm_of("https://shop.test/?utm_source="), None);
+    }
+
+    #[test]
+    fn own_internal_and_ignored_hosts_are_not_external() {
+        let config = SessionConfig {
+            internal_hosts: vec!["example.com".into()],
+            ignored_referrers: vec!["pay.test".into()],
+            ..SessionConfig::default()
+        };
+        let page = Some("https://shop.test/");
+        for inside in ["https://www.shop.test/x", "https://www.example.com/", "https://pay.test/done", "nonsense"] {
+            assert!(!is_external(inside, page, &config), "{inside}");
+        }
+        assert!(is_external("https://sub.shop.test/", page, &config));
+    }
+}

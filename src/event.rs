@@ -1,0 +1,334 @@
+//! One tracking event: what we read of it, and the rest as it came.
+//!
+//! An event is parsed once, by reference to its text. What the service does not understand stays text: [`Event::annotate`]
+//! writes the event out again with its session's properties put in, every other byte as it was.
+
+mod annotate;
+mod properties;
+mod time;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::config::SessionConfig;
+use crate::rules::{Entry, Kind};
+use crate::session::{Millis, Visitor};
+use crate::timeline::Arrival;
+use properties::Properties;
+pub use time::TimeFlag;
+
+/// Bytes of an event at the most.
+pub const MAX_EVENT_BYTES: usize = 32 * 1024;
+/// How deep an event's JSON may be nested.
+pub const MAX_DEPTH: usize = 32;
+/// Characters of a `distinct_id` at the most.
+pub const MAX_DISTINCT_ID_CHARS: usize = 200;
+/// Characters of an event's name, its `uuid` and its `project` at the most.
+pub const MAX_NAME_CHARS: usize = 200;
+
+/// Why an event was rejected. The set is closed; `code` names are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RejectCode {
+    InvalidUtf8,
+    InvalidJson,
+    NotAnObject,
+    TooLarge,
+    TooDeep,
+    NulCharacter,
+    LoneSurrogate,
+    MissingDistinctId,
+    InvalidDistinctId,
+    MissingEvent,
+    InvalidEvent,
+    InvalidUuid,
+    InvalidProject,
+    InvalidTimestamp,
+    InvalidProperties,
+}
+
+impl RejectCode {
+    /// The code's name in answers and in the rejects queue.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnObject => "not_an_object",
+            Self::TooLarge => "too_large",
+            Self::TooDeep => "too_deep",
+            Self::NulCharacter => "nul_character",
+            Self::LoneSurrogate => "lone_surrogate",
+            Self::MissingDistinctId => "missing_distinct_id",
+            Self::InvalidDistinctId => "invalid_distinct_id",
+            Self::MissingEvent => "missing_event",
+            Self::InvalidEvent => "invalid_event",
+            Self::InvalidUuid => "invalid_uuid",
+            Self::InvalidProject => "invalid_project",
+            Self::InvalidTimestamp => "invalid_timestamp",
+            Self::InvalidProperties => "invalid_properties",
+        }
+    }
+}
+
+/// An event that can never be understood, and what its sender has to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    pub code: RejectCode,
+    /// A sentence that names the field and the fix. It holds nothing of the event's content.
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(code: RejectCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// What is known of how an event came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// When the service, or the queue before it, received it.
+    pub received_at: Millis,
+    /// Whether an event's own `received_at` counts: only where its sender is a trusted pipeline. It never moves the
+    /// time forward.
+    pub trusts_received_at: bool,
+}
+
+/// What an event's name makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It counts in a session.
+    Activity(Kind),
+    /// It is annotated with the live session and counts in none.
+    Passive,
+    /// It is one of our own events, fed back in: passed on as it is.
+    Lifecycle,
+}
+
+/// One tracking event.
+#[derive(Debug, Clone)]
+pub struct Event<'a> {
+    /// The event as it came: a JSON object.
+    pub text: &'a str,
+    /// Its id; one that came without is given one that derives from its text.
+    pub uuid: Cow<'a, str>,
+    pub project: Cow<'a, str>,
+    pub distinct_id: Cow<'a, str>,
+    pub role: Role,
+    /// When it happened, by the clock of the service.
+    pub at: Millis,
+    pub received_at: Millis,
+    /// Why `at` is not what the event said, if so.
+    pub time_flag: Option<TimeFlag>,
+    has_uuid: bool,
+    properties: Properties<'a>,
+}
+
+/// The fields that we read, as they stand in the text.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    uuid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    distinct_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    project: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sent_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    received_at: Option<&'a RawValue>,
+    /// A null is told apart from an absent object: its place in the text is where properties go.
+    #[serde(borrow, default, deserialize_with = "present")]
+    properties: Option<&'a RawValue>,
+}
+
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> Event<'a> {
+    /// Reads an event from its bytes.
+    ///
+    /// # Errors
+    /// What makes the event unusable; see [`RejectCode`].
+    pub fn parse(bytes: &'a [u8], delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
+        let text = checked_text(bytes)?;
+        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| {
+            // The library's sentence may quote the input; its place in it says enough.
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Rejection::new(RejectCode::InvalidJson, format!("the event is not valid JSON at {place}; send one object"))
+        })?;
+        let distinct_id =
+            string(fields.distinct_id, "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
+                .ok_or_else(|| {
+                    Rejection::new(
+                        RejectCode::MissingDistinctId,
+                        "`distinct_id` is missing; set it to the visitor's id",
+                    )
+                })?;
+        let name = string(fields.event, "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
+            Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
+        })?;
+        let project =
+            string(fields.project, "project", MAX_NAME_CHARS, RejectCode::InvalidProject)?.unwrap_or_default();
+        if project.contains('#') {
+            return Err(Rejection::new(RejectCode::InvalidProject, "`project` contains `#`; use a name without it"));
+        }
+        let uuid = string(fields.uuid, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+        let received_at = time::received_at(fields.received_at, delivery);
+        let (at, time_flag) = time::event_time(fields.timestamp, fields.sent_at, received_at)?;
+        let properties = Properties::parse(fields.properties, text, config)?;
+        Ok(Self {
+            text,
+            has_uuid: uuid.is_some(),
+            uuid: uuid.unwrap_or_else(|| derived_uuid(text)),
+            project,
+            distinct_id,
+            role: role(&name, config),
+            at,
+            received_at,
+            time_flag,
+            properties,
+        })
+    }
+
+    /// Whose event it is.
+    pub fn visitor(&self) -> Visitor {
+        Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
+    }
+
+    /// The event as the timeline needs it; none for one of our own, which belongs to no session.
+    pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
+        let (kind, passive) = match self.role {
+            Role::Activity(kind) => (kind, false),
+            Role::Passive => (Kind::Event, true),
+            Role::Lifecycle => return None,
+        };
+        let entry = Entry {
+            at: self.at,
+            uuid: self.uuid.clone().into_owned(),
+            kind,
+            context: self.properties.context(config),
+            click: if config.new_session_on_click_id_change { self.properties.click() } else { None },
+            properties: self.properties.session_properties(),
+        };
+        Some(Arrival { entry, received_at: self.received_at, passive })
+    }
+}
+
+/// What an event's name makes of it.
+fn role(name: &str, config: &SessionConfig) -> Role {
+    match name {
+        "$pageview" | "$screen" => Role::Activity(Kind::Pageview),
+        "$session_start" | "$session_end" | "$session_merged" | "$session_split" => Role::Lifecycle,
+        _ if config.passive_events.iter().any(|passive| passive == name) => Role::Passive,
+        _ => Role::Activity(Kind::Event),
+    }
+}
+
+/// Checks what holds for an event's text as a whole.
+fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
+    let bytes = bytes.trim_ascii();
+    let reject = |code, message: &str| Err(Rejection::new(code, message));
+    if bytes.len() > MAX_EVENT_BYTES {
+        let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", bytes.len());
+        return Err(Rejection::new(RejectCode::TooLarge, message));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return reject(RejectCode::InvalidUtf8, "the event is not valid UTF-8; encode it as UTF-8");
+    };
+    if !text.starts_with('{') {
+        return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => reject(RejectCode::NotAnObject, "the event is not an object; send `{…}`"),
+            Err(_) => reject(RejectCode::InvalidJson, "the event is not valid JSON; send one object"),
+        };
+    }
+    // Deep nesting needs as many brackets: a count, which is cheap, spares most events the walk.
+    if memchr::memchr2_iter(b'{', b'[', bytes).count() > MAX_DEPTH && depth(bytes) > MAX_DEPTH {
+        let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
+        return Err(Rejection::new(RejectCode::TooDeep, message));
+    }
+    if memchr::memchr(0, bytes).is_some() {
+        return reject(RejectCode::NulCharacter, "the event contains a NUL character; remove it");
+    }
+    match bad_escape(bytes) {
+        Some(code @ RejectCode::NulCharacter) => reject(code, "the event contains a NUL character; remove it"),
+        Some(code) => reject(code, "the event contains half of a surrogate pair; send whole characters"),
+        None => Ok(text),
+    }
+}
+
+/// How deep brackets nest outside of strings.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The first escape of a NUL character or of half a surrogate pair.
+fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', bytes.get(at..)?) {
+        let here = at + found;
+        at = here + 2;
+        match unit(here) {
+            Some(0) => return Some(RejectCode::NulCharacter),
+            Some(0xd800..=0xdbff) if matches!(unit(here + 6), Some(0xdc00..=0xdfff)) => at = here + 12,
+            Some(0xd800..=0xdfff) => return Some(RejectCode::LoneSurrogate),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// An optional text field: absent or null is none; anything but a string with 1 to `most` characters is rejected.
+fn string<'a>(
+    raw: Option<&'a RawValue>,
+    field: &str,
+    most: usize,
+    code: RejectCode,
+) -> Result<Option<Cow<'a, str>>, Rejection> {
+    let Some(raw) = raw else { return Ok(None) };
+    let Some(text) = text_of(raw) else {
+        return Err(Rejection::new(code, format!("`{field}` is not a string; send it as one")));
+    };
+    let characters = if text.len() <= most { text.len() } else { text.chars().count() };
+    if text.trim().is_empty() || characters > most {
+        return Err(Rejection::new(code, format!("`{field}` must have 1 to {most} characters")));
+    }
+    Ok(Some(text))
+}
+
+/// A JSON string's text, without a copy where it has no escapes; none for another type.
+fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// The id of an event that came without: a UUID (version 8) of its text, so that a repeat is found to be one.
+fn derived_uuid(text: &str) -> Cow<'static, str> {
+    Cow::Owned(uuid::Uuid::new_v8(xxh3_128(text.as_bytes()).to_be_bytes()).to_string())
+}

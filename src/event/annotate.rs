@@ -1,0 +1,199 @@
+//! Writing an event out again, with its session on it.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::properties::Member;
+use super::{Event, Role, text_of};
+use crate::timeline::Assignment;
+
+impl Event<'_> {
+    /// The event's text with the session's properties merged into its `properties`: members that they replace give way, the
+    /// rest stays byte for byte. Without a session the event comes out as it came, but for a derived `uuid` and a time flag.
+    pub fn annotate(&self, assignment: Option<&Assignment>) -> String {
+        if self.role == Role::Lifecycle {
+            return self.text.to_owned();
+        }
+        let mut added = String::with_capacity(512);
+        if let Some(assignment) = assignment {
+            self.session_properties(assignment, &mut added);
+        }
+        if let Some(flag) = self.time_flag {
+            member(&mut added, "$time_flag", &flag.name());
+        }
+        let mut out = String::with_capacity(self.text.len() + added.len() + 80);
+        let properties = &self.properties;
+        match &properties.object {
+            _ if added.is_empty() => out.push_str(self.text),
+            Some(object) if !properties.is_null => {
+                out.push_str(&self.text[..=object.start]);
+                self.kept_members(object, &mut out);
+                out.push_str(&added);
+                out.push_str(&self.text[object.end - 1..]);
+            }
+            Some(null) => {
+                out.push_str(&self.text[..null.start]);
+                let _ = write!(out, "{{{added}}}");
+                out.push_str(&self.text[null.end..]);
+            }
+            None => {
+                out.push_str(self.text);
+                append(&mut out, &format!("\"properties\":{{{added}}}"));
+            }
+        }
+        if !self.has_uuid {
+            append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid));
+        }
+        out
+    }
+
+    /// Copies the members that stay, each with the comma after it.
+    fn kept_members(&self, object: &Member, out: &mut String) {
+        let Some(last) = &self.properties.last else { return };
+        let mut from = object.start + 1;
+        for gone in &self.properties.written {
+            out.push_str(&self.text[from..gone.start]);
+            from = gone.end;
+            if gone.end != last.end {
+                // The comma behind it goes too: a value is followed by a comma or the object's end.
+                from += self.text[from..].find(',').map_or(0, |comma| comma + 1);
+            }
+        }
+        if from < last.end {
+            out.push_str(&self.text[from..last.end]);
+            out.push(',');
+        }
+    }
+
+    fn session_properties(&self, assignment: &Assignment, out: &mut String) {
+        member(out, "$session_id", &assignment.session_id.as_hyphenated());
+        let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
+        member(out, "$session_duration", &seconds);
+        member(out, "$session_page_views", &assignment.page_views);
+        member(out, "$entry_url", &assignment.entry_url);
+        member(out, "$exit_url", &assignment.exit_page);
+        member(out, "$referrer", &assignment.referrer);
+        let own = self.properties.referrer.filter(|own| own.get() != "null");
+        if let Some(own) = own.filter(|own| text_of(own).as_deref() != assignment.referrer.as_deref()) {
+            member(out, "$event_referrer", &own);
+        }
+        member(out, "$session_start_reason", &assignment.reason);
+        member(out, "$session_number", &assignment.number);
+        member(out, "$previous_session_id", &assignment.previous.map(|id| id.to_string()));
+        member(out, "$session_start", &assignment.is_start);
+        if assignment.is_late {
+            member(out, "$late", &true);
+        }
+    }
+}
+
+/// Adds a member to the text of an object's inside.
+fn member(out: &mut String, key: &str, value: &impl Serialize) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    // Writing plain values to a string cannot fail.
+    let value = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    let _ = write!(out, "\"{key}\":{value}");
+}
+
+/// Adds a member at the end of an object that is not empty: an event has at least its `distinct_id`.
+fn append(object: &mut String, member: &str) {
+    object.pop();
+    let _ = write!(object, ",{member}}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Delivery, Event};
+    use crate::config::SessionConfig;
+    use crate::session::{Reason, Visitor, session_id};
+    use crate::timeline::Assignment;
+
+    const NOON: i64 = 1_773_144_000_000;
+
+    fn annotated(text: &str) -> String {
+        let config = SessionConfig::default();
+        let event =
+            Event::parse(text.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
+        let assignment = Assignment {
+            session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
+            reason: Reason::First,
+            number: 1,
+            previous: None,
+            started_at: NOON - 5_500,
+            at: NOON,
+            page_views: 2,
+            entry_url: Some("https://a.test/\"".into()),
+            exit_page: None,
+            referrer: Some("https://google.com/".into()),
+            is_start: false,
+            is_late: false,
+        };
+        event.annotate(Some(&assignment))
+    }
+
+    const ADDED: &str = concat!(
+        r#""$session_id":"019cd77d-fe00-7ID-PLACE","$session_duration":5,"$session_page_views":2,"$entry_url":"https://a.test/\"","#,
+        r#""$exit_url":null,"$referrer":"https://google.com/","#,
+    );
+    const REST: &str =
+        r#""$session_start_reason":"first","$session_number":1,"$previous_session_id":null,"$session_start":false"#;
+
+    fn expect(before: &str, event_referrer: &str, after: &str) -> String {
+        let id = session_id(Visitor::new("u").bits(), NOON, "e", 0).to_string();
+        let added = ADDED.replace("019cd77d-fe00-7ID-PLACE", &id);
+        format!("{before}{added}{event_referrer}{REST}{after}")
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_byte_for_byte() {
+        let start =
+            r#"{"uuid":"e","event":"x","distinct_id":"u","big":1.50e400, "properties":{ "z":01"#.replace("01", "1");
+        for (text, wanted) in [
+            (format!("{start} }}}}"), expect(&format!("{start},"), "", "}}")),
+            (
+                r#"{"uuid":"e","event":"x","distinct_id":"u"}"#.to_owned(),
+                expect(r#"{"uuid":"e","event":"x","distinct_id":"u","properties":{"#, "", "}}"),
+            ),
+            (
+                r#"{"uuid":"e","event":"x","properties":null,"distinct_id":"u"}"#.to_owned(),
+                expect(r#"{"uuid":"e","event":"x","properties":{"#, "", r#"},"distinct_id":"u"}"#),
+            ),
+            (
+                r#"{"uuid":"e","event":"x","properties":{},"distinct_id":"u"}"#.to_owned(),
+                expect(r#"{"uuid":"e","event":"x","properties":{"#, "", r#"},"distinct_id":"u"}"#),
+            ),
+        ] {
+            assert_eq!(annotated(&text), wanted);
+        }
+    }
+
+    #[test]
+    fn own_values_of_what_we_write_give_way_and_a_referrer_is_kept() {
+        let head = r#"{"uuid":"e","event":"x","distinct_id":"u","properties":{"#;
+        let kept = r#""$event_referrer":"https://bing.com/","#;
+        for (members, left) in [
+            (r#""a":1,"$referrer":"https://bing.com/" , "b":2"#, r#""a":1, "b":2,"#),
+            (r#""$referrer":"https://bing.com/","a":1"#, r#""a":1,"#),
+            (r#""a":1,"$referrer":"https://bing.com/""#, r#""a":1,"#),
+            (r#""a":1,"$session_id":"own","$referrer":"https://bing.com/""#, r#""a":1,"#),
+            (r#""$session_id":"own", "$referrer":"https://bing.com/""#, " "),
+        ] {
+            assert_eq!(
+                annotated(&format!("{head}{members}}}}}")),
+                expect(&format!("{head}{left}"), kept, "}}"),
+                "{members}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_without_an_id_gets_the_same_one_again() {
+        let text = r#"{"event":"x","distinct_id":"u","properties":{}}"#;
+        let once = annotated(text);
+        assert_eq!(once, annotated(text));
+        assert!(serde_json::from_str::<serde_json::Value>(&once).unwrap()["uuid"].is_string());
+    }
+}

@@ -1,0 +1,304 @@
+//! The rules: which event begins a session, and why. Sorting a visitor's events and folding them once with [`fold`] is
+//! the plain definition of the product's sessions. Pure.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::attribution::{Source, SourceChange};
+use crate::config::{DirectThenSource, SessionConfig};
+use crate::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams};
+
+/// What an entry of the journal stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A page view: counts as an event and as a page view.
+    Pageview,
+    /// Any other event.
+    Event,
+    /// A visitor was seen: may begin a session, counts as no event ([`crate::SessionManager::get_or_create`]).
+    Touch,
+    /// A call ended the session: what follows begins another.
+    End,
+}
+
+/// One event as the rules need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When it happened.
+    pub at: Millis,
+    /// The event's id; orders events of the same time.
+    pub uuid: String,
+    pub kind: Kind,
+    pub context: SessionContext,
+    /// A hash of the click id, where the click id rule is on.
+    pub click: Option<u64>,
+    /// Custom session properties: keys and values as JSON text, as the event says them.
+    pub properties: Vec<(String, String)>,
+}
+
+/// Late events that count in a session but do not move it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Late {
+    pub event_count: u32,
+    pub page_views: u32,
+    /// Their fingerprints.
+    pub seen: Vec<u64>,
+}
+
+/// The settled part of a session: what its settled events add up to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub id: Uuid,
+    pub version: u64,
+    pub reason: Reason,
+    pub number: u32,
+    pub previous: Option<Uuid>,
+    pub started_at: Millis,
+    pub last_activity: Millis,
+    pub event_count: u32,
+    pub page_views: u32,
+    pub entry_url: Option<String>,
+    pub landing_page: Option<String>,
+    pub exit_page: Option<String>,
+    pub referrer: Option<String>,
+    pub utm: Option<UtmParams>,
+    pub click: Option<u64>,
+    pub device: Option<DeviceInfo>,
+    pub geo: Option<GeoInfo>,
+    pub properties: BTreeMap<String, String>,
+    /// A call ended it.
+    pub ended_by_call: bool,
+    /// Ids that were merged into this one.
+    pub aliases: Vec<Uuid>,
+    /// Fingerprints of its settled events, the oldest first.
+    pub seen: Vec<u64>,
+    /// Late events counted in. Kept apart, so that they do not move the rule for `max_events`.
+    pub late: Late,
+}
+
+/// What the rules need of the session before the first one that follows from the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    pub id: Uuid,
+    pub started_at: Millis,
+    pub last_activity: Millis,
+    pub event_count: u32,
+    pub ended_by_call: bool,
+    /// Its place among the visitor's sessions.
+    pub number: u32,
+}
+
+impl From<&Tally> for Previous {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            id: tally.id,
+            started_at: tally.started_at,
+            last_activity: tally.last_activity,
+            event_count: tally.event_count,
+            ended_by_call: tally.ended_by_call,
+            number: tally.number,
+        }
+    }
+}
+
+/// A session as it follows from the journal, by reference to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft<'a> {
+    pub reason: Reason,
+    pub started_at: Millis,
+    pub last_activity: Millis,
+    pub event_count: u32,
+    pub page_views: u32,
+    pub entry_url: Option<&'a str>,
+    pub landing_page: Option<&'a str>,
+    pub exit_page: Option<&'a str>,
+    pub source: Source<'a>,
+    pub device: Option<&'a DeviceInfo>,
+    pub geo: Option<&'a GeoInfo>,
+    pub ended_by_call: bool,
+    /// The settled part, where the session began before the journal.
+    pub base: Option<&'a Tally>,
+    /// Its entries: `journal[first..end]`.
+    pub first: usize,
+    pub end: usize,
+}
+
+/// Where an entry lies: in which draft, and what the session amounted to with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place<'a> {
+    /// The draft's index.
+    pub draft: usize,
+    /// The session's page views up to this entry.
+    pub page_views: u32,
+    /// The last page viewed up to this entry.
+    pub exit_page: Option<&'a str>,
+    /// Whether this is the session's first event.
+    pub is_start: bool,
+}
+
+/// What the gap rules look at in the session so far.
+struct SoFar {
+    started_at: Millis,
+    last_activity: Millis,
+    event_count: u32,
+    ended_by_call: bool,
+}
+
+/// The first reason, of those that time and counts alone decide, for which something at `at` begins a session.
+fn reason_in_time(so_far: &SoFar, at: Millis, config: &SessionConfig) -> Option<Reason> {
+    if so_far.ended_by_call {
+        Some(Reason::Explicit)
+    } else if config.is_timeout(at - so_far.last_activity) {
+        Some(Reason::Timeout)
+    } else if at - so_far.started_at > config.max_duration_ms() {
+        Some(Reason::MaxDuration)
+    } else if config.is_other_day(so_far.last_activity, at) {
+        Some(Reason::Midnight)
+    } else if config.max_events.is_some_and(|most| so_far.event_count >= most) {
+        Some(Reason::MaxEvents)
+    } else {
+        None
+    }
+}
+
+impl Previous {
+    /// Why an event at `at` would begin a session after this one, as far as time and counts decide.
+    pub fn reason_for(&self, at: Millis, config: &SessionConfig) -> Option<Reason> {
+        let so_far = SoFar {
+            started_at: self.started_at,
+            last_activity: self.last_activity,
+            event_count: self.event_count,
+            ended_by_call: self.ended_by_call,
+        };
+        reason_in_time(&so_far, at, config)
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn begin(reason: Reason, entry: &'a Entry, at_index: usize, config: &SessionConfig) -> Self {
+        let mut draft = Self {
+            reason,
+            started_at: entry.at,
+            last_activity: entry.at,
+            event_count: 0,
+            page_views: 0,
+            entry_url: None,
+            landing_page: None,
+            exit_page: None,
+            source: Source::of(&entry.context, entry.click),
+            device: None,
+            geo: None,
+            ended_by_call: false,
+            base: None,
+            first: at_index,
+            end: at_index,
+        };
+        draft.absorb(entry, config);
+        draft
+    }
+
+    fn resume(base: &'a Tally) -> Self {
+        Self {
+            reason: base.reason,
+            started_at: base.started_at,
+            last_activity: base.last_activity,
+            event_count: base.event_count,
+            page_views: base.page_views,
+            entry_url: base.entry_url.as_deref(),
+            landing_page: base.landing_page.as_deref(),
+            exit_page: base.exit_page.as_deref(),
+            source: Source::new(base.referrer.as_deref(), base.utm.as_ref(), base.click),
+            device: base.device.as_ref(),
+            geo: base.geo.as_ref(),
+            ended_by_call: base.ended_by_call,
+            base: Some(base),
+            first: 0,
+            end: 0,
+        }
+    }
+
+    fn so_far(&self) -> SoFar {
+        SoFar {
+            started_at: self.started_at,
+            last_activity: self.last_activity,
+            event_count: self.event_count,
+            ended_by_call: self.ended_by_call,
+        }
+    }
+
+    /// Why an event at `at` that says nothing of its source would begin a session after this one.
+    pub fn reason_for(&self, at: Millis, config: &SessionConfig) -> Option<Reason> {
+        reason_in_time(&self.so_far(), at, config)
+    }
+
+    /// The one place that decides whether an entry begins a session.
+    fn reason_to_end(&self, entry: &Entry, config: &SessionConfig) -> Option<Reason> {
+        if entry.kind == Kind::End {
+            return None;
+        }
+        self.reason_for(entry.at, config).or_else(|| {
+            self.source.change(&Source::of(&entry.context, entry.click), config).map(|change| match change {
+                SourceChange::Utm => Reason::UtmChange,
+                SourceChange::Referrer => Reason::ReferrerChange,
+                SourceChange::Click => Reason::ClickIdChange,
+            })
+        })
+    }
+
+    fn absorb(&mut self, entry: &'a Entry, config: &SessionConfig) {
+        self.end += 1;
+        if entry.kind == Kind::End {
+            self.ended_by_call = true;
+            return;
+        }
+        self.last_activity = entry.at;
+        let context = &entry.context;
+        if config.direct_then_source == DirectThenSource::Upgrade && self.source.is_none() {
+            self.source = Source::of(context, entry.click);
+        }
+        self.entry_url = self.entry_url.or(context.url.as_deref());
+        self.device = self.device.or(context.device.as_ref());
+        self.geo = self.geo.or(context.geo.as_ref());
+        if matches!(entry.kind, Kind::Pageview | Kind::Event) {
+            self.event_count = self.event_count.saturating_add(1);
+        }
+        if entry.kind == Kind::Pageview {
+            self.page_views = self.page_views.saturating_add(1);
+            self.landing_page = self.landing_page.or(context.url.as_deref());
+            self.exit_page = context.url.as_deref().or(self.exit_page);
+        }
+    }
+}
+
+/// The sessions of a timeline: its settled, still open one continued by the journal, in time order, and each entry's place.
+/// An end mark always follows a session: one is set only there, and nothing before it ever goes.
+pub fn fold<'a>(
+    previous: Option<&Previous>,
+    open: Option<&'a Tally>,
+    journal: &'a [Entry],
+    config: &SessionConfig,
+) -> (Vec<Draft<'a>>, Vec<Place<'a>>) {
+    let mut drafts: Vec<Draft<'a>> = open.map(Draft::resume).into_iter().collect();
+    let mut places = Vec::with_capacity(journal.len());
+    for (index, entry) in journal.iter().enumerate() {
+        let reason = match drafts.last() {
+            Some(draft) => draft.reason_to_end(entry, config),
+            // A session follows a settled one only when time or counts ended that: see `Timeline::settle`.
+            None => Some(previous.map_or(Reason::First, |p| p.reason_for(entry.at, config).unwrap_or(Reason::Timeout))),
+        };
+        match (reason, drafts.last_mut()) {
+            (None, Some(draft)) => draft.absorb(entry, config),
+            (reason, _) => drafts.push(Draft::begin(reason.unwrap_or(Reason::First), entry, index, config)),
+        }
+        let number = drafts.len() - 1;
+        let draft = &drafts[number];
+        places.push(Place {
+            draft: number,
+            page_views: draft.page_views,
+            exit_page: draft.exit_page,
+            is_start: draft.base.is_none() && draft.first == index,
+        });
+    }
+    (drafts, places)
+}

@@ -1,0 +1,273 @@
+//! A session and what identifies it: the visitor, the session id, and what an event says of where it came from.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
+pub type Millis = i64;
+
+/// Turns milliseconds into the public time type. Times outside chrono's range cannot occur: events are bounded.
+pub fn datetime(at: Millis) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(at).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// Who a session belongs to. The same `distinct_id` in two projects is two visitors.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Visitor {
+    /// The project's name; empty where events name none.
+    pub project: String,
+    /// The visitor's id within the project.
+    pub distinct_id: String,
+}
+
+impl Visitor {
+    /// A visitor of the unnamed project.
+    pub fn new(distinct_id: &str) -> Self {
+        Self { project: String::new(), distinct_id: distinct_id.to_owned() }
+    }
+
+    /// The visitor's 64 bits: the last 16 hexadecimal digits of all its session ids, and its partition key.
+    /// 62 bits are a hash; the two highest are the UUID's variant.
+    pub fn bits(&self) -> u64 {
+        // `#` cannot be part of a project's name, so no two visitors share the hashed text.
+        let text = format!("{}#{}", self.project, self.distinct_id);
+        (xxh3_64(text.as_bytes()) >> 2) | (0b10 << 62)
+    }
+}
+
+/// The visitor's bits within a session id.
+pub fn visitor_bits(session_id: Uuid) -> u64 {
+    session_id.as_u64_pair().1
+}
+
+/// A session id: a UUID of version 7. Its time is that of the session's first event, its next 12 bits derive from that
+/// event, the rest from the visitor, so the same input gives the same id on every replay. `salt` tells apart
+/// the sessions that one event has begun over time.
+pub fn session_id(visitor_bits: u64, at: Millis, event_uuid: &str, salt: u8) -> Uuid {
+    let event = xxh3_64(event_uuid.as_bytes()).wrapping_add(u64::from(salt));
+    let high = (at.max(0).unsigned_abs() << 16) | 0x7000 | (event & 0xfff);
+    Uuid::from_u64_pair(high, visitor_bits)
+}
+
+/// What a settled event is remembered by: 48 bits of its id's hash. Among a session's thousand
+/// events a new one is mistaken for a repeated one with a chance of 4 in 10¹².
+pub fn fingerprint(event_uuid: &str) -> u64 {
+    xxh3_64(event_uuid.as_bytes()) & 0xffff_ffff_ffff
+}
+
+/// The campaign that brought a visitor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UtmParams {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+impl UtmParams {
+    /// Reads `utm_source` … `utm_content`. None without a source, a medium or a campaign; an empty value is none.
+    pub fn from_query_params(params: &HashMap<String, String>) -> Option<Self> {
+        Self::from_lookup(|name| params.get(name).cloned())
+    }
+
+    /// The same from any source of values by name (`utm_source`, …).
+    pub fn from_lookup(mut value: impl FnMut(&str) -> Option<String>) -> Option<Self> {
+        let mut field = |name| value(name).filter(|text| !text.is_empty());
+        let utm = Self {
+            source: field("utm_source"),
+            medium: field("utm_medium"),
+            campaign: field("utm_campaign"),
+            term: field("utm_term"),
+            content: field("utm_content"),
+        };
+        (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
+    }
+
+    /// Whether source, medium or campaign differ, compared as they are.
+    pub fn is_different(&self, other: &Self) -> bool {
+        self.source != other.source || self.medium != other.medium || self.campaign != other.campaign
+    }
+}
+
+/// The device that a session's first event with one says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// `$device_type`; empty where only other fields are known.
+    pub device_type: String,
+    pub os: Option<String>,
+    pub os_version: Option<String>,
+    pub browser: Option<String>,
+    pub browser_version: Option<String>,
+    pub screen_resolution: Option<String>,
+}
+
+/// The place that a session's first event with one says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GeoInfo {
+    pub country: Option<String>,
+    pub region: Option<String>,
+    pub city: Option<String>,
+    pub timezone: Option<String>,
+}
+
+/// What an event says of where it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionContext {
+    /// The page's address.
+    pub url: Option<String>,
+    /// The referrer as it came, if it is an external one.
+    pub referrer: Option<String>,
+    pub utm: Option<UtmParams>,
+    pub device: Option<DeviceInfo>,
+    pub geo: Option<GeoInfo>,
+}
+
+/// What an update of a session records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventType {
+    /// A view of the page at this address.
+    Pageview(String),
+    /// Anything else.
+    Event,
+}
+
+/// Why a session began: the first of these, in this order, that held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The visitor's first known session.
+    First,
+    /// The session before was ended by a call.
+    Explicit,
+    /// The gap since the last activity is longer than the timeout.
+    Timeout,
+    /// The session before had reached its maximum duration.
+    MaxDuration,
+    /// Another local day, where the `midnight` rule is on.
+    Midnight,
+    /// The session before had reached its maximum number of events.
+    MaxEvents,
+    /// Another campaign.
+    UtmChange,
+    /// Another external referrer.
+    ReferrerChange,
+    /// Another click id, where that rule is on.
+    ClickIdChange,
+}
+
+impl Reason {
+    /// The reason's name in events and in stored sessions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Explicit => "explicit",
+            Self::Timeout => "timeout",
+            Self::MaxDuration => "max_duration",
+            Self::Midnight => "midnight",
+            Self::MaxEvents => "max_events",
+            Self::UtmChange => "utm_change",
+            Self::ReferrerChange => "referrer_change",
+            Self::ClickIdChange => "click_id_change",
+        }
+    }
+}
+
+/// A session as callers see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// A UUID of version 7; see [`session_id`].
+    pub id: String,
+    /// The visitor's project; empty where its events name none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
+    /// The visitor.
+    pub distinct_id: String,
+    /// Why the session began.
+    pub reason: Reason,
+    /// The session's place among the visitor's sessions, from 1.
+    pub number: u32,
+    /// The session before it.
+    pub previous_session_id: Option<String>,
+    pub started_at: DateTime<Utc>,
+    /// The time of the last event that counts.
+    pub last_activity: DateTime<Utc>,
+    /// Once the session is over: its last activity, never the time at which somebody noticed.
+    pub ended_at: Option<DateTime<Utc>>,
+    pub page_views: u32,
+    /// Page views included.
+    pub event_count: u32,
+    /// The first address in the session.
+    pub entry_url: Option<String>,
+    /// The first event's external referrer, as it came.
+    pub referrer: Option<String>,
+    /// The first event's campaign.
+    pub utm: Option<UtmParams>,
+    /// The first page viewed.
+    pub landing_page: Option<String>,
+    /// The last page viewed.
+    pub exit_page: Option<String>,
+    pub device: Option<DeviceInfo>,
+    pub geo: Option<GeoInfo>,
+    /// Custom properties, from the events' `$session_properties`; the last value of a key wins.
+    pub properties: BTreeMap<String, Box<RawValue>>,
+    /// Whether an event that came now, with nothing new about it, would continue the session.
+    pub is_active: bool,
+    /// Rises with every change: of two accounts of a session the one with the higher version is right.
+    pub version: u64,
+}
+
+impl Session {
+    /// From the first to the last activity, in whole seconds.
+    pub fn duration_seconds(&self) -> i64 {
+        (self.ended_at.unwrap_or(self.last_activity) - self.started_at).num_seconds()
+    }
+
+    /// Whether one page was viewed and nothing else happened; none where no page was viewed at all.
+    pub fn is_bounce(&self) -> Option<bool> {
+        (self.page_views > 0).then_some(self.page_views == 1 && self.event_count == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_its_time_and_its_visitor() {
+        let visitor = Visitor::new("u1");
+        let id = session_id(visitor.bits(), 1_773_144_000_123, "e1", 0);
+        assert_eq!(id.get_version_num(), 7);
+        assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.as_u128() >> 80, 1_773_144_000_123);
+        assert_eq!(visitor_bits(id), visitor.bits());
+        assert_ne!(id, session_id(visitor.bits(), 1_773_144_000_123, "e1", 1));
+    }
+
+    #[test]
+    fn utm_needs_a_source_a_medium_or_a_campaign() {
+        let params = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let utm = UtmParams::from_query_params(&params(&[("utm_source", "google"), ("utm_medium", "cpc")])).unwrap();
+        assert_eq!(utm.source.as_deref(), Some("google"));
+        assert_eq!(UtmParams::from_query_params(&params(&[("utm_term", "shoes")])), None);
+        assert_eq!(UtmParams::from_query_params(&params(&[("utm_source", "")])), None);
+    }
+
+    #[test]
+    fn term_and_content_make_no_other_campaign() {
+        let one = UtmParams { source: Some("a".into()), term: Some("x".into()), ..UtmParams::default() };
+        let other = UtmParams { term: Some("y".into()), ..one.clone() };
+        assert!(!one.is_different(&other));
+        assert!(one.is_different(&UtmParams { medium: Some("m".into()), ..one.clone() }));
+    }
+}

@@ -1,0 +1,456 @@
+//! A visitor's timeline: the sessions that are not archived yet, and what is needed to place the next events.
+//!
+//! [`Timeline::apply`] inserts what is new into the journal, folds again, and gives every event its session. Applying the
+//! same events again changes nothing: a retry, a redelivery and a lost race are all the same case. Pure: no clock, no
+//! await, no randomness.
+//!
+//! ```text
+//!   ended … | open (settled part) | journal (events not settled yet, sorted by time, then uuid)
+//!                                 ^ frontier: no event that is placed exactly can come before it
+//! ```
+
+mod late;
+mod settle;
+mod view;
+
+pub use settle::{Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES};
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+
+use uuid::Uuid;
+
+use crate::config::SessionConfig;
+use crate::rules::{Draft, Entry, Late, Place, Previous, Tally, fold};
+use crate::session::{Millis, Reason, Visitor, fingerprint, session_id};
+
+/// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
+/// and deliveries that took longer than `lateness` are still placed exactly.
+const FREE_JOURNAL: usize = 8;
+/// Journal entries at the most; more are settled early, the oldest first, and counted.
+pub const MAX_JOURNAL: usize = 512;
+/// Bytes of text in the journal at the most; likewise.
+pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
+/// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
+pub const MAX_SEEN: usize = 1024;
+
+/// A visitor's recent sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline {
+    pub visitor: Visitor,
+    /// How many writes have changed a session; the version of what the last one changed.
+    pub seq: u64,
+    /// Every event before this time is settled.
+    pub frontier: Millis,
+    /// How many sessions were archived.
+    pub archived: u32,
+    /// The last session that is over.
+    pub previous: Option<Previous>,
+    /// Sessions that are over and wait to be closed, by start.
+    pub ended: Vec<Tally>,
+    /// The settled part of the session at the frontier.
+    pub open: Option<Tally>,
+    /// Events that are not settled, by time, then uuid.
+    pub journal: Vec<Entry>,
+    /// The ids that lead, or led before a merge, a session beginning at an entry of the journal; by entry.
+    pub heads: Vec<Head>,
+    /// What changed for events already handed out, and is not said yet.
+    pub notices: Vec<Notice>,
+    /// When the close function has to look again; none if there is nothing to close.
+    pub due_at: Option<Millis>,
+}
+
+/// What is remembered of a session that follows from the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The index in the journal of the session's first entry. (Of an id that was merged: of the entry it stood on then.)
+    pub entry: usize,
+    pub id: Uuid,
+    /// The write that last changed the session.
+    pub version: u64,
+    /// Late events that were counted in without moving the session.
+    pub late: Late,
+}
+
+/// A change for events that were already handed out. `version` orders the notices of a visitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// All events of `from` belong to `into`.
+    Merged { from: Uuid, into: Uuid, version: u64 },
+    /// The events of `from` that are not before the event `uuid` at `at` belong to `into`.
+    Split { from: Uuid, into: Uuid, at: Millis, uuid: String, version: u64 },
+}
+
+/// An event for the timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    pub entry: Entry,
+    pub received_at: Millis,
+    /// Annotated with the session at its time, never part of one.
+    pub passive: bool,
+}
+
+/// The session that an event belongs to, and what it amounts to with that event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub session_id: Uuid,
+    pub reason: Reason,
+    pub number: u32,
+    pub previous: Option<Uuid>,
+    pub started_at: Millis,
+    /// The time of this event.
+    pub at: Millis,
+    pub page_views: u32,
+    pub entry_url: Option<String>,
+    pub exit_page: Option<String>,
+    pub referrer: Option<String>,
+    /// Whether this is the session's first event.
+    pub is_start: bool,
+    /// Whether the event came too late to be placed exactly.
+    pub is_late: bool,
+}
+
+/// What [`Timeline::apply`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// One for each arrival, in order; none for a passive event outside any session.
+    pub assignments: Vec<Option<Assignment>>,
+    /// Whether the timeline must be written.
+    pub changed: bool,
+    pub overflow: Overflow,
+}
+
+/// What the timeline did before its time, for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// Entries settled early because the journal was full.
+    pub settled_early: usize,
+    /// Fingerprints let go because a session has too many events.
+    pub forgotten: usize,
+}
+
+/// Where a known event lies.
+#[derive(Clone, Copy)]
+enum Spot {
+    Journal,
+    /// Settled in this session.
+    Settled(Uuid),
+    /// Counted as late in this session.
+    Late(Uuid),
+}
+
+/// A session of the journal before new events came.
+struct Before {
+    id: Uuid,
+    reason: Reason,
+    number: u32,
+    previous: Option<Uuid>,
+    entries: usize,
+}
+
+impl Timeline {
+    /// A visitor never seen before.
+    pub fn new(visitor: Visitor) -> Self {
+        Self {
+            visitor,
+            seq: 0,
+            frontier: Millis::MIN,
+            archived: 0,
+            previous: None,
+            ended: Vec::new(),
+            open: None,
+            journal: Vec::new(),
+            heads: Vec::new(),
+            notices: Vec::new(),
+            due_at: None,
+        }
+    }
+
+    /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
+    /// join the timeline again.
+    pub fn apply(&mut self, arrivals: &[Arrival], mut recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
+        let mut spots = self.spots(&recalled);
+        let mut fresh = Vec::new();
+        let mut late = Vec::new();
+        for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
+            if let MapEntry::Vacant(vacant) = spots.entry(fingerprint(&arrival.entry.uuid)) {
+                vacant.insert(Spot::Journal);
+                if self.is_late(arrival, config) {
+                    late.push(&arrival.entry);
+                } else {
+                    fresh.push(arrival.entry.clone());
+                }
+            }
+        }
+        let changed = !fresh.is_empty() || !late.is_empty();
+        if changed {
+            // Above the versions that recalled sessions were archived under.
+            self.seq = recalled.iter().map(|tally| tally.version).fold(self.seq, u64::max) + 1;
+        }
+        let noticed = self.notices.len();
+        if !fresh.is_empty() {
+            self.insert(fresh, config);
+        }
+        if !late.is_empty() {
+            self.place_late(late, &mut recalled, &mut spots, config);
+        }
+        let assignments = self.assign(arrivals, &spots, &recalled, config);
+        self.take_back(recalled);
+        let overflow = if changed { self.bound(arrivals, noticed, config) } else { Overflow::default() };
+        Applied { assignments, changed, overflow }
+    }
+
+    /// Whether an event is too late to be placed exactly.
+    fn is_late(&self, arrival: &Arrival, config: &SessionConfig) -> bool {
+        let at = arrival.entry.at;
+        at < self.frontier || at < arrival.received_at - config.lateness_ms()
+    }
+
+    /// Where each known event lies, by its fingerprint.
+    fn spots(&self, recalled: &[Tally]) -> HashMap<u64, Spot> {
+        let mut spots = HashMap::new();
+        for tally in recalled.iter().chain(&self.ended).chain(&self.open) {
+            spots.extend(tally.seen.iter().map(|&print| (print, Spot::Settled(tally.id))));
+            spots.extend(tally.late.seen.iter().map(|&print| (print, Spot::Late(tally.id))));
+        }
+        for head in &self.heads {
+            spots.extend(head.late.seen.iter().map(|&print| (print, Spot::Late(head.id))));
+        }
+        spots.extend(self.journal.iter().map(|entry| (fingerprint(&entry.uuid), Spot::Journal)));
+        spots
+    }
+
+    /// Inserts new entries, folds again, matches the sessions to the ids already given out.
+    fn insert(&mut self, fresh: Vec<Entry>, config: &SessionConfig) {
+        let (before, old_ids) = self.before(config);
+        let origin = self.merge(fresh);
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let bits = self.visitor.bits();
+        let taken: Vec<Uuid> = self.ended.iter().chain(&self.open).flat_map(Tally::ids).collect();
+        for draft in &drafts {
+            lead(&mut self.heads, draft, &self.journal, bits, &taken);
+        }
+        let ids = lead_ids(&self.heads, &drafts);
+        let mut moved = Vec::new();
+        for (number, draft) in drafts.iter().enumerate() {
+            let id = ids[number];
+            let same = |was: &Before| {
+                was.id == id
+                    && was.reason == draft.reason
+                    && was.number == self.first_number() + number as u32
+                    && was.previous == self.previous_of(number, &ids)
+                    && was.entries == draft.end - draft.first
+            };
+            let all_old = (draft.first..draft.end).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == id));
+            if !(all_old && before.iter().any(same)) {
+                moved.push(id);
+            }
+        }
+        let notices = self.changes_of_id(&old_ids, &origin, &drafts, &ids);
+        for id in moved {
+            self.set_version(id);
+        }
+        self.seq += notices.len() as u64;
+        self.notices.extend(notices);
+    }
+
+    /// The sessions of the journal as they are, and the session id of each entry.
+    fn before(&self, config: &SessionConfig) -> (Vec<Before>, Vec<Uuid>) {
+        let (drafts, places) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let ids = lead_ids(&self.heads, &drafts);
+        let before = drafts.iter().enumerate().map(|(number, draft)| Before {
+            id: ids[number],
+            reason: draft.reason,
+            number: self.first_number() + number as u32,
+            previous: self.previous_of(number, &ids),
+            entries: draft.end - draft.first,
+        });
+        (before.collect(), places.iter().map(|place| ids[place.draft]).collect())
+    }
+
+    /// Merges sorted new entries into the journal; says of each entry which one it was before.
+    fn merge(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
+        fresh.sort_by(|a, b| (a.at, &a.uuid).cmp(&(b.at, &b.uuid)));
+        let mut merged: Vec<Entry> = Vec::with_capacity(self.journal.len() + fresh.len());
+        let mut origin = Vec::with_capacity(merged.capacity());
+        let mut index_now = Vec::with_capacity(self.journal.len());
+        let mut fresh = fresh.into_iter().peekable();
+        for (index, old) in std::mem::take(&mut self.journal).into_iter().enumerate() {
+            while let Some(new) = fresh.next_if(|new| (new.at, &new.uuid) < (old.at, &old.uuid)) {
+                merged.push(new);
+                origin.push(None);
+            }
+            index_now.push(merged.len());
+            merged.push(old);
+            origin.push(Some(index));
+        }
+        origin.extend(std::iter::repeat_n(None, fresh.len()));
+        merged.extend(fresh);
+        self.journal = merged;
+        for head in &mut self.heads {
+            head.entry = index_now[head.entry];
+        }
+        origin
+    }
+
+    /// What changes for events already handed out: the runs of each old session that now lie in another one.
+    fn changes_of_id(
+        &self,
+        old_ids: &[Uuid],
+        origin: &[Option<usize>],
+        drafts: &[Draft<'_>],
+        ids: &[Uuid],
+    ) -> Vec<Notice> {
+        let mut version = self.seq;
+        let mut now_in: HashMap<Uuid, Uuid> = HashMap::new();
+        // The settled part of an open session keeps its id, whatever comes.
+        if let Some(open) = &self.open {
+            now_in.insert(open.id, open.id);
+        }
+        let mut notices = Vec::new();
+        for (draft, &id) in drafts.iter().zip(ids) {
+            for (entry, from) in self.journal.iter().zip(origin).take(draft.end).skip(draft.first) {
+                let Some(was) = from.map(|old| old_ids[old]) else { continue };
+                let last = now_in.insert(was, id);
+                if last.unwrap_or(was) == id {
+                    continue;
+                }
+                version += 1;
+                notices.push(match last {
+                    None => Notice::Merged { from: was, into: id, version },
+                    Some(from) => Notice::Split { from, into: id, at: entry.at, uuid: entry.uuid.clone(), version },
+                });
+            }
+        }
+        notices
+    }
+
+    /// Marks a session that is not over as changed by this write.
+    fn set_version(&mut self, id: Uuid) {
+        let seq = self.seq;
+        if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
+            open.version = seq;
+        }
+        if let Some(head) = self.heads.iter_mut().find(|head| head.id == id) {
+            head.version = seq;
+        }
+    }
+
+    /// The number of the first session that follows from the journal.
+    fn first_number(&self) -> u32 {
+        match (&self.open, &self.previous) {
+            (Some(open), _) => open.number,
+            (None, Some(previous)) => previous.number + 1,
+            (None, None) => 1,
+        }
+    }
+
+    /// The session before the draft `number`.
+    fn previous_of(&self, number: usize, ids: &[Uuid]) -> Option<Uuid> {
+        match (number, &self.open) {
+            (0, Some(open)) => open.previous,
+            (0, None) => self.previous.as_ref().map(|previous| previous.id),
+            _ => Some(ids[number - 1]),
+        }
+    }
+
+    /// The session of each arrival.
+    fn assign(
+        &self,
+        arrivals: &[Arrival],
+        spots: &HashMap<u64, Spot>,
+        recalled: &[Tally],
+        config: &SessionConfig,
+    ) -> Vec<Option<Assignment>> {
+        let (drafts, places) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let ids = lead_ids(&self.heads, &drafts);
+        let by_uuid: HashMap<&str, usize> =
+            self.journal.iter().enumerate().map(|(index, entry)| (entry.uuid.as_str(), index)).collect();
+        let of_draft = |number: usize, at: Millis, place: Option<&Place<'_>>| {
+            let draft = &drafts[number];
+            Assignment {
+                session_id: ids[number],
+                reason: draft.reason,
+                number: self.first_number() + number as u32,
+                previous: self.previous_of(number, &ids),
+                started_at: draft.started_at,
+                at,
+                page_views: place.map_or(draft.page_views, |place| place.page_views),
+                entry_url: draft.entry_url.map(str::to_owned),
+                exit_page: place.map_or(draft.exit_page, |place| place.exit_page).map(str::to_owned),
+                referrer: draft.source.referrer.map(str::to_owned),
+                is_start: place.is_some_and(|place| place.is_start),
+                is_late: false,
+            }
+        };
+        // A session by its id: over, or the draft on whose entries the id stands.
+        let of_id = |id: Uuid, at: Millis| {
+            if let Some(tally) = recalled.iter().chain(&self.ended).find(|tally| tally.id == id) {
+                return Some(tally.assignment(at));
+            }
+            if self.open.as_ref().is_some_and(|open| open.id == id) {
+                return Some(of_draft(0, at, None));
+            }
+            let head = self.heads.iter().find(|head| head.id == id)?;
+            Some(of_draft(places[head.entry].draft, at, None))
+        };
+        let assign = |arrival: &Arrival| {
+            let at = arrival.entry.at;
+            if arrival.passive {
+                let number = drafts.iter().rposition(|draft| draft.started_at <= at);
+                return match number {
+                    Some(number) if !config.is_timeout(at - drafts[number].last_activity) => {
+                        Some(of_draft(number, at, None))
+                    }
+                    Some(_) => None,
+                    None => self.ended.iter().rev().find(|tally| tally.covers(at, config)).map(|t| t.assignment(at)),
+                };
+            }
+            match spots.get(&fingerprint(&arrival.entry.uuid))? {
+                Spot::Journal => {
+                    let index = *by_uuid.get(arrival.entry.uuid.as_str())?;
+                    Some(of_draft(places[index].draft, self.journal[index].at, Some(&places[index])))
+                }
+                Spot::Settled(id) => of_id(*id, at),
+                Spot::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),
+            }
+        };
+        arrivals.iter().map(assign).collect()
+    }
+}
+
+/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
+/// The leader stands on the draft's first entry.
+fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], visitor_bits: u64, taken: &[Uuid]) {
+    if draft.base.is_some() {
+        return;
+    }
+    let at = heads.partition_point(|head| head.entry < draft.first);
+    if let Some(head) = heads.get_mut(at).filter(|head| head.entry < draft.end) {
+        head.entry = draft.first;
+        return;
+    }
+    let first = &journal[draft.first];
+    // An id that this event began before may have moved to an earlier entry since.
+    let id = unused_id(visitor_bits, first.at, &first.uuid, |id| {
+        heads.iter().any(|head| head.id == id) || taken.contains(&id)
+    });
+    heads.insert(at, Head { entry: draft.first, id, version: 0, late: Late::default() });
+}
+
+/// The id of a session that begins with this event: the first that no other session has.
+fn unused_id(visitor_bits: u64, at: Millis, event_uuid: &str, is_taken: impl Fn(Uuid) -> bool) -> Uuid {
+    let ids = (0..=u8::MAX).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
+    let first = session_id(visitor_bits, at, event_uuid, 0);
+    // A timeline holds fewer sessions of one millisecond than there are salts.
+    ids.into_iter().find(|&id| !is_taken(id)).unwrap_or(first)
+}
+
+/// The leading id of each draft.
+fn lead_ids(heads: &[Head], drafts: &[Draft<'_>]) -> Vec<Uuid> {
+    let lead = |draft: &Draft<'_>| match draft.base {
+        Some(base) => base.id,
+        None => heads[heads.partition_point(|head| head.entry < draft.first)].id,
+    };
+    drafts.iter().map(lead).collect()
+}

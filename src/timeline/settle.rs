@@ -1,0 +1,216 @@
+//! Settling: what no event that arrives in time can change any more leaves the journal.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::{Arrival, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Notice, Overflow, Timeline, lead_ids};
+use crate::config::SessionConfig;
+use crate::rules::{Draft, Entry, Kind, Late, Previous, Tally, fold};
+use crate::session::{Millis, Reason, fingerprint};
+
+/// Custom properties a session keeps at the most, by number; later keys are left out.
+pub const MAX_PROPERTIES: usize = 16;
+/// Bytes of a session's custom properties at the most, keys and values together.
+pub const MAX_PROPERTY_BYTES: usize = 1024;
+
+/// What the close function has to say of a timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Sessions that are over.
+    pub ended: Vec<Tally>,
+    pub notices: Vec<Notice>,
+}
+
+impl Timeline {
+    /// Takes out what is over at `now`: everything about it can be said, its sessions archived, before the timeline that
+    /// remains is written. What it returns depends on the timeline and `now` alone.
+    pub fn close(&mut self, now: Millis, config: &SessionConfig) -> Closing {
+        self.settle(now - config.lateness_ms(), config);
+        let closing = Closing { ended: std::mem::take(&mut self.ended), notices: std::mem::take(&mut self.notices) };
+        self.archived = self.archived.saturating_add(closing.ended.len() as u32);
+        self.due_at = self.next_due(config);
+        closing
+    }
+
+    /// Settles every event before `horizon`. Returns how many fingerprints had to be let go.
+    pub fn settle(&mut self, horizon: Millis, config: &SessionConfig) -> usize {
+        if horizon <= self.frontier {
+            return 0;
+        }
+        self.frontier = horizon;
+        let cut = self.journal.partition_point(|entry| entry.at < horizon);
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
+        let Some(last) = drafts.last() else { return 0 };
+        let last_is_over = last.reason_for(horizon, config).is_some();
+        let ids = lead_ids(&self.heads, &drafts);
+        let mut tallies = Vec::with_capacity(drafts.len());
+        let mut forgotten = 0;
+        for (number, draft) in drafts.iter().enumerate() {
+            let mut tally = self.tally(draft, ids[number], number, &ids);
+            forgotten += tally.forget();
+            tallies.push(tally);
+        }
+        let open = if last_is_over { None } else { tallies.pop() };
+        if let Some(over) = tallies.last() {
+            self.previous = Some(Previous::from(over));
+        }
+        self.ended.extend(tallies);
+        self.ended.sort_by_key(|tally| tally.started_at);
+        self.open = open;
+        self.journal.drain(..cut);
+        self.heads.retain_mut(|head| match head.entry.checked_sub(cut) {
+            Some(entry) => {
+                head.entry = entry;
+                true
+            }
+            None => false,
+        });
+        forgotten
+    }
+
+    /// Adds up a draft whose entries are all being settled.
+    pub(super) fn tally(&self, draft: &Draft<'_>, id: Uuid, number: usize, ids: &[Uuid]) -> Tally {
+        let mut tally = draft.base.cloned().unwrap_or_else(|| Tally::empty(id));
+        tally.reason = draft.reason;
+        tally.number = self.first_number() + number as u32;
+        tally.previous = self.previous_of(number, ids);
+        tally.started_at = draft.started_at;
+        tally.last_activity = draft.last_activity;
+        tally.event_count = draft.event_count;
+        tally.page_views = draft.page_views;
+        tally.entry_url = draft.entry_url.map(str::to_owned);
+        tally.landing_page = draft.landing_page.map(str::to_owned);
+        tally.exit_page = draft.exit_page.map(str::to_owned);
+        tally.referrer = draft.source.referrer.map(str::to_owned);
+        tally.utm = draft.source.utm.cloned();
+        tally.click = draft.source.click;
+        tally.device = draft.device.cloned();
+        tally.geo = draft.geo.cloned();
+        tally.ended_by_call = draft.ended_by_call;
+        for head in self.heads.iter().filter(|head| (draft.first..draft.end).contains(&head.entry)) {
+            if head.id == id {
+                tally.version = head.version;
+            } else {
+                tally.aliases.push(head.id);
+            }
+            tally.late.add(&head.late);
+        }
+        for entry in &self.journal[draft.first..draft.end] {
+            tally.set_properties(entry);
+            if entry.kind != Kind::End {
+                tally.seen.push(fingerprint(&entry.uuid));
+            }
+        }
+        tally
+    }
+
+    /// Keeps the timeline within its bounds and says when to look at it again.
+    pub(super) fn bound(&mut self, arrivals: &[Arrival], noticed: usize, config: &SessionConfig) -> Overflow {
+        let newest = arrivals.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.frontier);
+        let mut overflow = Overflow::default();
+        if self.journal.len() > FREE_JOURNAL {
+            overflow.forgotten += self.settle(newest - config.lateness_ms(), config);
+        }
+        let mut bytes: usize = self.journal.iter().map(Entry::weight).sum();
+        let mut excess = self.journal.len().saturating_sub(MAX_JOURNAL);
+        while excess < self.journal.len() && bytes > MAX_JOURNAL_BYTES {
+            bytes -= self.journal[excess].weight();
+            excess += 1;
+        }
+        if excess > 0 {
+            let before = self.journal.len();
+            // One past the last of the excess: entries of one time settle together.
+            overflow.forgotten += self.settle(self.journal[excess - 1].at + 1, config);
+            overflow.settled_early = before - self.journal.len();
+        }
+        if self.notices.len() > noticed {
+            self.due_at = Some(self.due_at.map_or(newest, |due| due.min(newest)));
+        } else if self.due_at.is_none() {
+            self.due_at = if self.ended.is_empty() { self.next_due(config) } else { Some(newest) };
+        }
+        overflow
+    }
+
+    /// The first time at which something of the journal is over, if nothing more comes.
+    pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let over_at = |number: usize, draft: &Draft<'_>| match drafts.get(number + 1) {
+            Some(next) => next.started_at,
+            None if draft.ended_by_call => self.journal.last().map_or(self.frontier, |entry| entry.at),
+            None => draft.last_activity + config.timeout_ms(),
+        };
+        let first = drafts.iter().enumerate().map(|(number, draft)| over_at(number, draft)).min()?;
+        Some(first + 1 + config.lateness_ms())
+    }
+}
+
+impl Entry {
+    /// The bytes of text it holds.
+    fn weight(&self) -> usize {
+        let context = &self.context;
+        let texts = [&context.url, &context.referrer];
+        let utm = context.utm.iter().flat_map(|utm| [&utm.source, &utm.medium, &utm.campaign, &utm.term, &utm.content]);
+        let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.uuid.len() + properties + texts.into_iter().chain(utm).flatten().map(String::len).sum::<usize>()
+    }
+}
+
+impl Tally {
+    /// A session of which nothing is known but its id.
+    pub fn empty(id: Uuid) -> Self {
+        Self {
+            id,
+            version: 0,
+            reason: Reason::First,
+            number: 0,
+            previous: None,
+            started_at: 0,
+            last_activity: 0,
+            event_count: 0,
+            page_views: 0,
+            entry_url: None,
+            landing_page: None,
+            exit_page: None,
+            referrer: None,
+            utm: None,
+            click: None,
+            device: None,
+            geo: None,
+            properties: BTreeMap::new(),
+            ended_by_call: false,
+            aliases: Vec::new(),
+            seen: Vec::new(),
+            late: Late::default(),
+        }
+    }
+
+    /// Its id and those merged into it.
+    pub fn ids(&self) -> impl Iterator<Item = Uuid> {
+        std::iter::once(self.id).chain(self.aliases.iter().copied())
+    }
+
+    /// Sets an event's custom properties.
+    pub(super) fn set_properties(&mut self, entry: &Entry) {
+        for (key, value) in &entry.properties {
+            self.set_property(key, value);
+        }
+    }
+
+    /// Sets a custom property; one that would break a bound is left out.
+    pub(super) fn set_property(&mut self, key: &str, value: &str) {
+        let is_full = self.properties.len() >= MAX_PROPERTIES && !self.properties.contains_key(key);
+        let others = self.properties.iter().filter(|(other, _)| *other != key);
+        let bytes: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+        if !is_full && bytes + key.len() + value.len() <= MAX_PROPERTY_BYTES {
+            self.properties.insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Lets the oldest fingerprints go that are too many; says how many.
+    fn forget(&mut self) -> usize {
+        let excess = self.seen.len().saturating_sub(MAX_SEEN);
+        self.seen.drain(..excess);
+        excess
+    }
+}

@@ -1,0 +1,93 @@
+//! What callers see of a timeline: sessions.
+
+use uuid::Uuid;
+
+use super::{Assignment, Timeline, lead_ids};
+use crate::config::SessionConfig;
+use crate::rules::{Tally, fold};
+use crate::session::{Millis, Session, Visitor, datetime};
+use serde_json::value::RawValue;
+
+impl Timeline {
+    /// All sessions of the timeline, by start, as they are at `now`.
+    pub fn sessions(&self, now: Millis, config: &SessionConfig) -> Vec<Session> {
+        self.tallies(now, config).iter().map(|(tally, is_active)| tally.session(&self.visitor, *is_active)).collect()
+    }
+
+    /// The session that an id means: its own, or the one it was merged into.
+    pub fn session(&self, id: Uuid, now: Millis, config: &SessionConfig) -> Option<Session> {
+        let mut found = self.tallies(now, config).into_iter();
+        let (tally, is_active) = found.find(|(tally, _)| tally.ids().any(|other| other == id))?;
+        Some(tally.session(&self.visitor, is_active))
+    }
+
+    /// Adds up every session, as if all its events were settled, and says which one an event at `now` would continue.
+    fn tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let ids = lead_ids(&self.heads, &drafts);
+        let over = self.ended.iter().map(|tally| (tally.clone(), false));
+        let last = drafts.len().saturating_sub(1);
+        let live = drafts.iter().enumerate().map(|(number, draft)| {
+            let is_active = number == last && draft.reason_for(now.max(draft.last_activity), config).is_none();
+            (self.tally(draft, ids[number], number, &ids), is_active)
+        });
+        let mut tallies: Vec<_> = over.chain(live).collect();
+        tallies.sort_by_key(|(tally, _)| tally.started_at);
+        tallies
+    }
+}
+
+impl Tally {
+    /// Whether the session spans this time, its timeout after it included.
+    pub(super) fn covers(&self, at: Millis, config: &SessionConfig) -> bool {
+        self.started_at <= at && !config.is_timeout(at - self.last_activity)
+    }
+
+    /// The assignment of an event at `at` whose part in the session is no longer known.
+    pub(super) fn assignment(&self, at: Millis) -> Assignment {
+        Assignment {
+            session_id: self.id,
+            reason: self.reason,
+            number: self.number,
+            previous: self.previous,
+            started_at: self.started_at,
+            at,
+            page_views: self.page_views.saturating_add(self.late.page_views),
+            entry_url: self.entry_url.clone(),
+            exit_page: self.exit_page.clone(),
+            referrer: self.referrer.clone(),
+            is_start: at == self.started_at && self.event_count + self.late.event_count == 1,
+            is_late: false,
+        }
+    }
+
+    /// The session as callers see it.
+    pub fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
+        let last_activity = datetime(self.last_activity);
+        // Stored values are checked JSON: see `stored.rs`.
+        let value = |text: &String| RawValue::from_string(text.clone()).ok();
+        Session {
+            id: self.id.to_string(),
+            project: visitor.project.clone(),
+            distinct_id: visitor.distinct_id.clone(),
+            reason: self.reason,
+            number: self.number,
+            previous_session_id: self.previous.map(|id| id.to_string()),
+            started_at: datetime(self.started_at),
+            last_activity,
+            ended_at: (!is_active).then_some(last_activity),
+            page_views: self.page_views.saturating_add(self.late.page_views),
+            event_count: self.event_count.saturating_add(self.late.event_count),
+            entry_url: self.entry_url.clone(),
+            referrer: self.referrer.clone(),
+            utm: self.utm.clone(),
+            landing_page: self.landing_page.clone(),
+            exit_page: self.exit_page.clone(),
+            device: self.device.clone(),
+            geo: self.geo.clone(),
+            properties: self.properties.iter().filter_map(|(key, text)| Some((key.clone(), value(text)?))).collect(),
+            is_active,
+            version: self.version,
+        }
+    }
+}
