@@ -1,7 +1,11 @@
 #![forbid(unsafe_code)]
 pub mod attribution;
+pub mod clock;
 pub mod config;
 pub mod event;
+pub mod manager;
+pub mod output;
 pub mod rules;
 pub mod session;
+pub mod storage;
 pub mod timeline;

@@ -1,0 +1,136 @@
+//! Where timelines and archived sessions are kept.
+
+use std::future::Future;
+
+use uuid::Uuid;
+
+use crate::rules::Tally;
+use crate::session::{Millis, Visitor};
+use crate::timeline::Timeline;
+
+/// Why a session cannot be had, kept or found.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No session has this id, or the visitor has none.
+    #[error("session not found")]
+    NotFound,
+    /// The store did not answer, or refused; trying again may help.
+    #[error("storage is not available: {0}")]
+    Storage(String),
+    /// A stored item breaks our rules, or has a format that this version does not know. Trying again does not help; the
+    /// item is named by its keys' hash, never by the visitor's id.
+    #[error("stored item {item} cannot be read: {reason}")]
+    Corrupt { item: String, reason: String },
+    /// Others kept changing the visitor's timeline; trying again helps.
+    #[error("too many writers changed the visitor's timeline at once")]
+    Contention,
+    /// The time left did not suffice; trying again helps.
+    #[error("the invocation's time ran out")]
+    Deadline,
+    /// The visitor has more sessions waiting to be closed than an item can hold; trying again after the next close helps.
+    #[error("the visitor's timeline is full until its sessions are closed")]
+    Full,
+}
+
+impl SessionError {
+    /// The error's name in answers: from a closed set.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Storage(_) => "storage_unavailable",
+            Self::Corrupt { .. } => "stored_item_corrupt",
+            Self::Contention => "contention",
+            Self::Deadline => "deadline",
+            Self::Full => "timeline_full",
+        }
+    }
+}
+
+/// A timeline as it is stored, and the mark of the write that stored it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub timeline: Timeline,
+    pub etag: u64,
+}
+
+/// A write that takes effect only if the timeline is still the one that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Commit<'a> {
+    pub timeline: &'a Timeline,
+    /// The etag that was read; none where there was no timeline.
+    pub replaces: Option<u64>,
+    /// This attempt's own etag.
+    pub etag: u64,
+    /// When the item may be collected as garbage.
+    pub expires_at: Millis,
+}
+
+/// How a commit went. A lost race is an outcome, not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It took effect, now or in an earlier attempt with the same etag.
+    Done,
+    /// Another write came first: the timeline as it is now; none if it is gone.
+    Lost(Option<Box<Stored>>),
+}
+
+/// A timeline that the close function has to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub visitor: Visitor,
+    pub due_at: Millis,
+}
+
+/// What an id leads to within its visitor's partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// The timelines; more than one only where two visitors share 62 bits.
+    pub timelines: Vec<Timeline>,
+    /// The archived session of that id, or the one it was merged into.
+    pub archived: Option<(Visitor, Tally)>,
+}
+
+/// How many shards the index of due timelines has.
+pub const DUE_SHARDS: u8 = 8;
+
+/// The shard in which a visitor's timeline is indexed.
+pub fn due_shard(visitor: &Visitor) -> u8 {
+    (visitor.bits() % u64::from(DUE_SHARDS)) as u8
+}
+
+/// A store of timelines and archived sessions. Every method may be repeated.
+pub trait SessionStorage: Send + Sync {
+    /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question. It may be a
+    /// moment old: a commit finds that out.
+    fn load(&self, visitors: &[Visitor]) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send;
+    /// Reads one timeline as it is now.
+    fn read(&self, visitor: &Visitor) -> impl Future<Output = Result<Option<Stored>, SessionError>> + Send;
+    /// Writes a timeline if it is still the one that was read.
+    fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send;
+    /// Timelines of a shard due by `now`, the longest due first, at most `limit`.
+    fn due(
+        &self,
+        shard: u8,
+        now: Millis,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
+    /// Archives a session, and under the ids that were merged into it where to find it. One with a higher version stays.
+    fn archive(
+        &self,
+        visitor: &Visitor,
+        session: &Tally,
+        expires_at: Millis,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
+    /// The visitor's archived sessions that began from `from` to `to`.
+    fn archived(
+        &self,
+        visitor: &Visitor,
+        from: Millis,
+        to: Millis,
+    ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send;
+    /// What a session id leads to.
+    fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send;
+}
+
+/// Visitors that one [`SessionStorage::load`] takes at the most: the keys of one `BatchGetItem`.
+pub const MAX_LOAD: usize = 100;
