@@ -2,10 +2,12 @@
 pub mod attribution;
 pub mod clock;
 pub mod config;
+pub mod ends;
 pub mod event;
 pub mod manager;
 pub mod output;
 pub mod rules;
 pub mod session;
 pub mod storage;
+pub mod stored;
 pub mod timeline;

@@ -233,7 +233,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The one place that decides whether an entry begins a session.
-    fn reason_to_end(&self, entry: &Entry, config: &SessionConfig) -> Option<Reason> {
+    pub fn reason_to_end(&self, entry: &Entry, config: &SessionConfig) -> Option<Reason> {
         if entry.kind == Kind::End {
             return None;
         }

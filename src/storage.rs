@@ -1,5 +1,7 @@
 //! Where timelines and archived sessions are kept.
 
+mod memory;
+
 use std::future::Future;
 
 use uuid::Uuid;
@@ -8,8 +10,10 @@ use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
 use crate::timeline::Timeline;
 
+pub use memory::InMemorySessionStorage;
+
 /// Why a session cannot be had, kept or found.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// No session has this id, or the visitor has none.
     #[error("session not found")]

@@ -21,8 +21,8 @@ use std::collections::hash_map::Entry as MapEntry;
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Entry, Late, Place, Previous, Tally, fold};
-use crate::session::{Millis, Reason, Visitor, fingerprint, session_id};
+use crate::rules::{Draft, Entry, Kind, Late, Place, Previous, Tally, fold};
+use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint, session_id};
 
 /// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
 /// and deliveries that took longer than `lateness` are still placed exactly.
@@ -198,6 +198,33 @@ impl Timeline {
         self.take_back(recalled);
         let overflow = if changed { self.bound(arrivals, noticed, config) } else { Overflow::default() };
         Applied { assignments, changed, overflow }
+    }
+
+    /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
+    pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let Some(last) = drafts.last() else { return false };
+        let at = now.max(last.last_activity).max(self.frontier);
+        let lead = lead_ids(&self.heads, &drafts)[drafts.len() - 1];
+        let is_meant = last.base.is_some_and(|base| base.ids().any(|other| other == id))
+            || self.heads.iter().any(|head| head.id == id && head.entry >= last.first);
+        if !is_meant || last.reason_for(at, config).is_some() {
+            return false;
+        }
+        self.seq += 1;
+        self.set_version(lead);
+        // `~` sorts behind every digit and letter: events of the same time still belong to the session.
+        let uuid = format!("~{}", self.seq);
+        let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
+        self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
+        self.due_at = self.due_at.min(self.next_due(config)).or_else(|| self.next_due(config));
+        true
+    }
+
+    /// Whether an entry, if it came now, would begin a session.
+    pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        drafts.last().is_none_or(|draft| draft.reason_to_end(entry, config).is_some())
     }
 
     /// Whether an event is too late to be placed exactly.

@@ -37,8 +37,9 @@ impl Timeline {
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
         })?;
-        // A session begins at most its maximum and a timeout before an event that can join it.
-        Some((least - config.max_duration_ms() - config.timeout_ms(), most + config.timeout_ms()))
+        // An id's time lies within its session, and that at most its maximum and a timeout away from an event that can join.
+        let reach = config.max_duration_ms() + config.timeout_ms();
+        Some((least - reach, most + reach))
     }
 
     /// Places late events, the oldest first.

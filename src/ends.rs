@@ -1,0 +1,123 @@
+//! What the service says of its own accord: the end of a session, and what changed for events already handed out. Each is an
+//! event like any other, with an id that is the same whenever it is said again.
+
+use serde::Serialize;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::session::{Session, Visitor, datetime};
+use crate::timeline::Notice;
+
+/// An event that the service says.
+#[derive(Serialize)]
+struct Said<'a, P> {
+    uuid: Uuid,
+    event: &'static str,
+    distinct_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    project: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    properties: P,
+}
+
+#[derive(Serialize)]
+struct EndProperties<'a> {
+    #[serde(rename = "$session_id")]
+    id: &'a str,
+    #[serde(rename = "$session_duration")]
+    duration: i64,
+    #[serde(rename = "$session_page_views")]
+    page_views: u32,
+    #[serde(rename = "$entry_url")]
+    entry_url: Option<&'a str>,
+    #[serde(rename = "$exit_url")]
+    exit_url: Option<&'a str>,
+    #[serde(rename = "$referrer")]
+    referrer: Option<&'a str>,
+    #[serde(rename = "$session_start_reason")]
+    reason: &'static str,
+    #[serde(rename = "$session_number")]
+    number: u32,
+    #[serde(rename = "$previous_session_id")]
+    previous: Option<&'a str>,
+    #[serde(rename = "$is_bounce")]
+    is_bounce: Option<bool>,
+    #[serde(rename = "$session_version")]
+    version: u64,
+    /// All fields, under their public names.
+    #[serde(rename = "$session")]
+    session: &'a Session,
+}
+
+#[derive(Serialize)]
+struct NoticeProperties {
+    from: Uuid,
+    into: Uuid,
+    /// The time of the first event that moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
+    /// The first event that moved: of events at the same time, those with a lesser uuid stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_event: Option<String>,
+    #[serde(rename = "$session_version")]
+    version: u64,
+}
+
+/// The line that says a session's end, dated to its last activity.
+pub fn end_line(session: &Session) -> String {
+    let properties = EndProperties {
+        id: &session.id,
+        duration: session.duration_seconds(),
+        page_views: session.page_views,
+        entry_url: session.entry_url.as_deref(),
+        exit_url: session.exit_page.as_deref(),
+        referrer: session.referrer.as_deref(),
+        reason: session.reason.name(),
+        number: session.number,
+        previous: session.previous_session_id.as_deref(),
+        is_bounce: session.is_bounce(),
+        version: session.version,
+        session,
+    };
+    line(&Said {
+        uuid: said_uuid(&["$session_end", &session.id, &session.version.to_string()]),
+        event: "$session_end",
+        distinct_id: &session.distinct_id,
+        project: &session.project,
+        timestamp: Some(time(session.last_activity)),
+        properties,
+    })
+}
+
+/// The line that says a merge or a split.
+pub fn notice_line(visitor: &Visitor, notice: &Notice) -> String {
+    let (event, from, into, at, from_event, version) = match notice {
+        Notice::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
+        Notice::Split { from, into, at, uuid, version } => {
+            ("$session_split", from, into, Some(time(datetime(*at))), Some(uuid.clone()), *version)
+        }
+    };
+    line(&Said {
+        uuid: said_uuid(&[event, &from.to_string(), &into.to_string(), &version.to_string()]),
+        event,
+        distinct_id: &visitor.distinct_id,
+        project: &visitor.project,
+        timestamp: at.clone(),
+        properties: NoticeProperties { from: *from, into: *into, at, from_event, version },
+    })
+}
+
+fn time(at: chrono::DateTime<chrono::Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// An id that follows from what is said.
+fn said_uuid(parts: &[&str]) -> Uuid {
+    Uuid::new_v8(xxh3_128(parts.join("#").as_bytes()).to_be_bytes())
+}
+
+fn line(said: &impl Serialize) -> String {
+    // Writing plain data to a string cannot fail.
+    serde_json::to_string(said).unwrap_or_default()
+}

@@ -1,0 +1,117 @@
+//! One session at a time: find it, begin it, record in it, end it.
+
+use uuid::Uuid;
+
+use super::{Arrival, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
+use crate::clock::Clock;
+use crate::rules::{Entry, Kind};
+use crate::session::{EventType, Session, SessionContext, Visitor};
+use crate::storage::{SessionError, SessionStorage};
+use crate::timeline::Timeline;
+
+impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
+    /// The session that an id means: its own, or the one it was merged into.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    pub async fn get(&self, session_id: &str) -> Result<Session, SessionError> {
+        let id = parse(session_id)?;
+        let partition = self.storage.find(id).await?;
+        let now = self.clock.now();
+        let here = partition.timelines.iter().find_map(|timeline| timeline.session(id, now, &self.config));
+        let archived = || partition.archived.as_ref().map(|(visitor, tally)| tally.session(visitor, false));
+        here.or_else(archived).ok_or(SessionError::NotFound)
+    }
+
+    /// The visitor's latest session, live or over.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`] where the visitor has none; storage errors.
+    pub async fn get_by_user(&self, visitor: &Visitor) -> Result<Session, SessionError> {
+        let stored = self.storage.read(visitor).await?.ok_or(SessionError::NotFound)?;
+        let timeline = stored.timeline;
+        if let Some(session) = timeline.sessions(self.clock.now(), &self.config).pop() {
+            return Ok(session);
+        }
+        let last = timeline.previous.ok_or(SessionError::NotFound)?;
+        self.get(&last.id.to_string()).await
+    }
+
+    /// The session that an event of the visitor with this context would belong to now; begins one if there is none. It counts
+    /// no event.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn get_or_create(&self, visitor: &Visitor, context: SessionContext) -> Result<Session, SessionError> {
+        let touch = self.entry(Kind::Touch, context);
+        let stored = self.storage.read(visitor).await?;
+        if let Some(stored) = stored.filter(|stored| !stored.timeline.would_begin(&touch, &self.config)) {
+            let session = stored.timeline.sessions(touch.at, &self.config).pop();
+            return session.ok_or(SessionError::NotFound);
+        }
+        self.record(visitor, touch).await
+    }
+
+    /// Records an event, now, for the visitor of a session; returns the session that it belongs to.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    pub async fn update(&self, session_id: &str, event_type: EventType) -> Result<Session, SessionError> {
+        let session = self.get(session_id).await?;
+        let visitor = Visitor { project: session.project, distinct_id: session.distinct_id };
+        let entry = match event_type {
+            EventType::Pageview(url) => {
+                self.entry(Kind::Pageview, SessionContext { url: Some(url), ..SessionContext::default() })
+            }
+            EventType::Event => self.entry(Kind::Event, SessionContext::default()),
+        };
+        self.record(&visitor, entry).await
+    }
+
+    /// Ends a session: the visitor's next event begins another, with the reason `explicit`. Ending one that is over changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    pub async fn end_session(&self, session_id: &str) -> Result<Session, SessionError> {
+        let id = parse(session_id)?;
+        for attempt in 0..MAX_ATTEMPTS {
+            let found = self.get(session_id).await?;
+            let visitor = Visitor { project: found.project.clone(), distinct_id: found.distinct_id.clone() };
+            let Some(stored) = self.storage.read(&visitor).await? else { return Ok(found) };
+            let mut timeline: Timeline = stored.timeline;
+            let now = self.clock.now();
+            if !timeline.end(id, now, &self.config) {
+                return Ok(found);
+            }
+            if self.commit(&timeline, Some(stored.etag)).await? == Committed::Done {
+                return timeline.session(id, now, &self.config).ok_or(SessionError::NotFound);
+            }
+            self.pause(attempt).await;
+        }
+        Err(SessionError::Contention)
+    }
+
+    fn entry(&self, kind: Kind, context: SessionContext) -> Entry {
+        let uuid = Uuid::from_u64_pair(self.clock.random(), self.clock.random()).to_string();
+        Entry { at: self.clock.now(), uuid, kind, context, click: None, properties: Vec::new() }
+    }
+
+    async fn record(&self, visitor: &Visitor, entry: Entry) -> Result<Session, SessionError> {
+        let now = entry.at;
+        let stored = self.storage.read(visitor).await?;
+        let arrivals = [Arrival { entry, received_at: now, passive: false }];
+        // No invocation to end: as long as all attempts may take.
+        let deadline = now + 10 * DEADLINE_MARGIN_MS;
+        let resolved = self.apply(visitor, &arrivals, stored, deadline).await;
+        if let Some(error) = resolved.rest {
+            return Err(error);
+        }
+        let assignment = resolved.assignments.into_iter().next().flatten().ok_or(SessionError::NotFound)?;
+        self.get(&assignment.session_id.to_string()).await
+    }
+}
+
+fn parse(session_id: &str) -> Result<Uuid, SessionError> {
+    Uuid::try_parse(session_id).map_err(|_| SessionError::NotFound)
+}

@@ -1,0 +1,97 @@
+//! The stored form of timelines and archived sessions: compact, versioned, checked.
+//!
+//! DynamoDB bills an item in steps of a kilobyte, before and after a write, so the form is dense: texts stand once, sorted,
+//! each without what it shares with the one before; session ids without the half that the visitor gives. What is read back
+//! is checked against the timeline's own rules: an item that breaks them is an error, never a new session.
+
+mod check;
+mod texts;
+mod wire;
+
+use uuid::Uuid;
+
+use crate::rules::Tally;
+use crate::session::Visitor;
+use crate::timeline::Timeline;
+use texts::{Reader, Writer};
+use wire::{WireSession, WireTimeline};
+
+/// The version of the stored form. A reader knows this one alone; a change of form raises it and reads both.
+pub const FORMAT: u32 = 1;
+
+/// The bytes of a stored form at the most. DynamoDB's limit for an item is 400 KB, its keys and other attributes included.
+pub const MAX_ITEM_BYTES: usize = 350 * 1024;
+
+/// Why stored bytes cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    #[error("format version {0} is not known to this version, which reads {FORMAT}")]
+    Version(u32),
+    #[error("the bytes are not a stored {0}")]
+    Bytes(&'static str),
+    #[error("{0}")]
+    Rule(&'static str),
+}
+
+/// Writes a timeline. Its visitor and its due time are not in the bytes: they are attributes of the item.
+pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
+    let mut texts = Writer::default();
+    wire::each_text(timeline, &mut |text| texts.add(text));
+    let texts = texts.finish();
+    encode(&WireTimeline::write(timeline, &texts))
+}
+
+/// Reads a timeline of this visitor.
+///
+/// # Errors
+/// A version that is not known, bytes that are no timeline, a timeline that breaks the rules.
+pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
+    let wire: WireTimeline<'_> = decode(version, bytes, "timeline")?;
+    let timeline = wire.read(visitor)?;
+    check::timeline(&timeline).map_err(FormatError::Rule)?;
+    Ok(timeline)
+}
+
+/// Writes a session that is over.
+pub fn encode_session(session: &Tally) -> Vec<u8> {
+    let mut texts = Writer::default();
+    wire::each_session_text(session, &mut |text| texts.add(text));
+    let texts = texts.finish();
+    encode(&(texts.stored(), WireSession::write(session, &texts)))
+}
+
+/// Reads a session of the visitor with these bits.
+///
+/// # Errors
+/// As [`decode_timeline`].
+pub fn decode_session(version: u32, bytes: &[u8], visitor_bits: u64) -> Result<Tally, FormatError> {
+    let (texts, wire): (Vec<(u32, &str)>, WireSession<'_>) = decode(version, bytes, "session")?;
+    let session = wire.read(&Reader::new(&texts)?, visitor_bits)?;
+    check::session(&session).map_err(FormatError::Rule)?;
+    Ok(session)
+}
+
+fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    // Writing plain data to memory cannot fail; an empty form would be refused when read.
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+fn decode<'a, T: serde::Deserialize<'a>>(version: u32, bytes: &'a [u8], what: &'static str) -> Result<T, FormatError> {
+    if version != FORMAT {
+        return Err(FormatError::Version(version));
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(FormatError::Bytes(what)),
+    }
+}
+
+/// The half of a session id that the visitor does not give.
+fn id_half(id: Uuid) -> [u8; 8] {
+    id.as_u64_pair().0.to_be_bytes()
+}
+
+/// A session id from its half.
+fn id_of(half: [u8; 8], visitor_bits: u64) -> Uuid {
+    Uuid::from_u64_pair(u64::from_be_bytes(half), visitor_bits)
+}

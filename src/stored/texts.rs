@@ -1,0 +1,77 @@
+//! The texts of a stored item: each once, sorted, without what it shares with the one before it.
+
+use std::collections::BTreeSet;
+
+use super::FormatError;
+
+/// A text's place: 0 is none, n the n-th text.
+pub(super) type TextRef = u32;
+
+/// Collects texts.
+#[derive(Default)]
+pub(super) struct Writer<'a>(BTreeSet<&'a str>);
+
+impl<'a> Writer<'a> {
+    pub(super) fn add(&mut self, text: &'a str) {
+        self.0.insert(text);
+    }
+
+    pub(super) fn finish(self) -> Texts<'a> {
+        Texts(self.0.into_iter().collect())
+    }
+}
+
+/// The collected texts, sorted.
+pub(super) struct Texts<'a>(Vec<&'a str>);
+
+impl<'a> Texts<'a> {
+    /// Where a text stands. All texts of the item have been collected before.
+    pub(super) fn place(&self, text: Option<&str>) -> TextRef {
+        text.and_then(|text| self.0.binary_search(&text).ok()).map_or(0, |at| at as TextRef + 1)
+    }
+
+    /// The texts as they are stored: how many bytes each shares with the one before, and the rest.
+    pub(super) fn stored(&self) -> Vec<(u32, &'a str)> {
+        let mut before = "";
+        let shorten = |&text: &&'a str| {
+            let mut shared = text.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
+            while !text.is_char_boundary(shared) {
+                shared -= 1;
+            }
+            before = text;
+            (shared as u32, &text[shared..])
+        };
+        self.0.iter().map(shorten).collect()
+    }
+}
+
+/// The texts of an item that is read.
+pub(super) struct Reader(Vec<String>);
+
+impl Reader {
+    pub(super) fn new(stored: &[(u32, &str)]) -> Result<Self, FormatError> {
+        let mut texts: Vec<String> = Vec::with_capacity(stored.len());
+        for (shared, rest) in stored {
+            let before = texts.last().map_or("", String::as_str);
+            let shared = before.get(..*shared as usize).ok_or(FormatError::Rule("a text shares more than there is"))?;
+            texts.push(format!("{shared}{rest}"));
+        }
+        Ok(Self(texts))
+    }
+
+    /// The text at a place, if it is one.
+    pub(super) fn get(&self, place: TextRef) -> Result<Option<String>, FormatError> {
+        match place.checked_sub(1) {
+            None => Ok(None),
+            Some(at) => match self.0.get(at as usize) {
+                Some(text) => Ok(Some(text.clone())),
+                None => Err(FormatError::Rule("a text is referred to that is not there")),
+            },
+        }
+    }
+
+    /// The text at a place that must be one.
+    pub(super) fn require(&self, place: TextRef) -> Result<String, FormatError> {
+        self.get(place)?.ok_or(FormatError::Rule("a text is missing"))
+    }
+}

@@ -1,0 +1,67 @@
+//! The scenarios of `tests/data/sessions.jsonl` and the real traffic, in every arrangement that must not matter.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use session_tracking::config::SessionConfig;
+use session_tracking::manager::SessionManager;
+use session_tracking::storage::InMemorySessionStorage;
+
+use crate::support::{FinalSession, ManualClock, Pump, Seeded, Sink};
+
+#[derive(Deserialize)]
+struct Scenario {
+    id: String,
+    title: String,
+    rules: serde_json::Value,
+    arrivals: Vec<Box<RawValue>>,
+    sessions: Vec<FinalSession>,
+}
+
+fn scenarios() -> Vec<Scenario> {
+    include_str!("../data/sessions.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn sessions_of(config: &SessionConfig, batches: &[Vec<&str>]) -> Vec<FinalSession> {
+    let (clock, sink) = (ManualClock::default(), Sink::default());
+    let manager = SessionManager::new(config.clone(), InMemorySessionStorage::new(), &clock);
+    let mut pump = Pump::new(manager, &clock, &sink);
+    for batch in batches {
+        pump.apply(batch).await;
+    }
+    pump.finish().await
+}
+
+#[tokio::test]
+async fn every_scenario_in_every_arrangement() {
+    for scenario in scenarios() {
+        let config = SessionConfig::from_rules(scenario.rules.clone()).unwrap();
+        let texts: Vec<&str> = scenario.arrivals.iter().map(|raw| raw.get()).collect();
+        let one_by_one: Vec<Vec<&str>> = texts.iter().map(|text| vec![*text]).collect();
+        let mut arrangements = vec![one_by_one, vec![texts.clone()]];
+        let mut random = Seeded(scenario.arrivals.len() as u64);
+        for _ in 0..20 {
+            arrangements.push(random_batches(&texts, &mut random));
+        }
+        for batches in arrangements {
+            let sessions = sessions_of(&config, &batches).await;
+            assert_eq!(sessions, scenario.sessions, "{}: {} {batches:#?}", scenario.id, scenario.title);
+        }
+    }
+}
+
+/// The texts in order, in batches of random sizes, every now and then one of an earlier batch again.
+fn random_batches<'a>(texts: &[&'a str], random: &mut Seeded) -> Vec<Vec<&'a str>> {
+    let mut batches: Vec<Vec<&str>> = Vec::new();
+    let mut rest = texts;
+    while !rest.is_empty() {
+        let (batch, after) = rest.split_at(1 + random.below(rest.len()));
+        let mut batch = batch.to_vec();
+        while random.below(3) == 0 {
+            let sent = texts.len() - after.len();
+            batch.insert(random.below(batch.len() + 1), texts[random.below(sent)]);
+        }
+        batches.push(batch);
+        rest = after;
+    }
+    batches
+}

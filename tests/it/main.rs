@@ -1,0 +1,4 @@
+//! One test binary, so that the SDK is linked once.
+
+mod conformance;
+mod support;

@@ -1,0 +1,201 @@
+//! What the tests share: virtual time, a pump that feeds events through the real manager, and the sessions it ends with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use session_tracking::clock::Clock;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::output::Output;
+use session_tracking::session::Millis;
+use session_tracking::storage::SessionStorage;
+
+/// Time that stands still until it is set; waiting takes none.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now: AtomicI64,
+    drawn: AtomicU64,
+}
+
+impl ManualClock {
+    pub fn set(&self, now: Millis) {
+        self.now.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Clock for &ManualClock {
+    fn now(&self) -> Millis {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    async fn sleep(&self, _time: Duration) {
+        tokio::task::yield_now().await;
+    }
+
+    fn random(&self) -> u64 {
+        // Weyl's sequence: every draw is another one.
+        self.drawn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+/// Keeps what is sent to it.
+#[derive(Debug, Default)]
+pub struct Sink(pub std::sync::Mutex<Vec<String>>);
+
+impl Output for &Sink {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        self.0.lock().unwrap().extend_from_slice(lines);
+        Vec::new()
+    }
+}
+
+/// A final session, in the form of the data files.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct FinalSession {
+    pub distinct_id: String,
+    pub reason: String,
+    pub started_at: String,
+    pub last_activity: String,
+    pub duration_seconds: i64,
+    pub event_count: u64,
+    pub page_views: u64,
+    pub entry_url: Option<String>,
+    pub landing_page: Option<String>,
+    pub exit_page: Option<String>,
+    pub referrer: Option<String>,
+    pub utm: Option<Value>,
+    pub events: Vec<String>,
+}
+
+pub fn millis(text: &str) -> Millis {
+    chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+}
+
+/// Feeds events through a manager as a pipeline would, and keeps what a consumer of its output would keep.
+pub struct Pump<'a, S> {
+    pub manager: SessionManager<S, &'a ManualClock>,
+    pub clock: &'a ManualClock,
+    pub sink: &'a Sink,
+    /// Each event's session, and when it happened.
+    assigned: HashMap<String, (String, Millis)>,
+    read: usize,
+    ended: BTreeMap<String, Value>,
+    newest: Millis,
+}
+
+impl<'a, S: SessionStorage> Pump<'a, S> {
+    pub fn new(manager: SessionManager<S, &'a ManualClock>, clock: &'a ManualClock, sink: &'a Sink) -> Self {
+        let (assigned, ended) = (HashMap::new(), BTreeMap::new());
+        Self { manager, clock, sink, assigned, read: 0, ended, newest: 0 }
+    }
+
+    /// Applies a batch of event texts; the clock is set to the newest `received_at`.
+    pub async fn apply(&mut self, batch: &[&str]) {
+        let received = |text: &&str| {
+            let value: Value = serde_json::from_str(text).unwrap();
+            millis(value.get("received_at").unwrap_or(&value["timestamp"]).as_str().unwrap())
+        };
+        self.newest = batch.iter().map(received).max().unwrap_or(self.newest).max(self.newest);
+        self.clock.set(self.newest);
+        let delivery = Delivery { received_at: self.newest, trusts_received_at: true };
+        let events: Vec<Event<'_>> = batch
+            .iter()
+            .map(|text| Event::parse(text.as_bytes(), delivery, self.manager.config()).unwrap())
+            .collect();
+        let outcomes = self.manager.resolve(&events, Millis::MAX).await;
+        for (event, outcome) in events.iter().zip(outcomes) {
+            let Outcome::Placed(assignment) = outcome else { panic!("{outcome:?}") };
+            if let Some(assignment) = assignment.filter(|_| !matches!(event.role, session_tracking::event::Role::Passive)) {
+                self.assigned.insert(event.uuid.to_string(), (assignment.session_id.to_string(), event.at));
+            }
+        }
+    }
+
+    /// Closes what is due at a time and takes note of what is said.
+    pub async fn close(&mut self, now: Millis) {
+        self.clock.set(now);
+        let report = self.manager.cleanup(&self.sink, Millis::MAX).await;
+        assert_eq!(report.failed, 0, "{report:?}");
+        let lines: Vec<String> = self.sink.0.lock().unwrap()[self.read..].to_vec();
+        self.read += lines.len();
+        for line in lines {
+            let said: Value = serde_json::from_str(&line).unwrap();
+            let properties = &said["properties"];
+            let text = |name: &str| properties[name].as_str().unwrap().to_owned();
+            match said["event"].as_str().unwrap() {
+                "$session_end" => {
+                    let version = |value: &Value| value["$session_version"].as_u64().unwrap();
+                    let known = self.ended.entry(text("$session_id")).or_insert_with(|| properties.clone());
+                    if version(properties) >= version(known) {
+                        *known = properties.clone();
+                    }
+                }
+                "$session_merged" => {
+                    let (from, into) = (text("from"), text("into"));
+                    for (session, _) in self.assigned.values_mut().filter(|(session, _)| *session == from) {
+                        session.clone_from(&into);
+                    }
+                }
+                "$session_split" => {
+                    let (from, into, at, first) = (text("from"), text("into"), millis(&text("at")), text("from_event"));
+                    for (uuid, (session, time)) in &mut self.assigned {
+                        if *session == from && (*time, uuid.as_str()) >= (at, first.as_str()) {
+                            session.clone_from(&into);
+                        }
+                    }
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    /// Lets time run until everything is closed; the final sessions, by visitor, then start.
+    pub async fn finish(mut self) -> Vec<FinalSession> {
+        let config = self.manager.config();
+        let reach = config.timeout + config.lateness + chrono::TimeDelta::days(2);
+        let end = self.newest + reach.num_milliseconds();
+        self.close(end).await;
+        self.close(end + reach.num_milliseconds()).await;
+        let mut events: HashMap<String, Vec<(Millis, String)>> = HashMap::new();
+        for (uuid, (session, at)) in self.assigned {
+            events.entry(session).or_default().push((at, uuid));
+        }
+        let mut sessions = Vec::new();
+        for (id, properties) in self.ended {
+            let mut uuids = events.remove(&id).unwrap_or_default();
+            uuids.sort();
+            let mut session = properties["$session"].clone();
+            session["started_at"] = round_trip(&session["started_at"]);
+            session["last_activity"] = round_trip(&session["last_activity"]);
+            session["duration_seconds"] = properties["$session_duration"].clone();
+            session["events"] = uuids.into_iter().map(|(_, uuid)| uuid).collect();
+            sessions.push(serde_json::from_value::<FinalSession>(session).unwrap());
+        }
+        assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
+        sessions.sort_by(|a, b| (&a.distinct_id, &a.started_at).cmp(&(&b.distinct_id, &b.started_at)));
+        sessions
+    }
+}
+
+/// A time in the files' form, with milliseconds.
+fn round_trip(time: &Value) -> Value {
+    let time = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
+    time.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into()
+}
+
+/// A small generator of the same numbers for the same seed.
+pub struct Seeded(pub u64);
+
+impl Seeded {
+    pub fn below(&mut self, limit: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+}
