@@ -114,6 +114,15 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         }
     }
 
+    /// Applies a batch, then closes what is due, as a schedule of ten minutes would.
+    pub async fn apply_and_close(&mut self, batch: &[&str]) {
+        let before = self.newest;
+        self.apply(batch).await;
+        if self.newest / 600_000 > before / 600_000 {
+            self.close(self.newest).await;
+        }
+    }
+
     /// Closes what is due at a time and takes note of what is said.
     pub async fn close(&mut self, now: Millis) {
         self.clock.set(now);
