@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 pub mod attribution;
+pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod ends;
@@ -11,3 +12,4 @@ pub mod session;
 pub mod storage;
 pub mod stored;
 pub mod timeline;
+pub mod trigger;

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::SessionConfig;
 use crate::event::Event;
 use crate::session::{Millis, Visitor};
-use crate::storage::{Commit, Committed, MAX_LOAD, SessionError, SessionStorage, Stored};
+use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::CloseReport;
 
@@ -123,7 +123,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             return groups.iter().map(|_| Err(SessionError::Deadline)).collect();
         }
         let visitors: Vec<Visitor> = groups.iter().map(|group| group.visitor.clone()).collect();
-        self.storage.load(&visitors).await
+        self.storage.load(&visitors, Reading::Eventual).await
     }
 
     fn is_late(&self, deadline: Millis) -> bool {

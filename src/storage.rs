@@ -1,5 +1,6 @@
 //! Where timelines and archived sessions are kept.
 
+mod dynamodb;
 mod memory;
 
 use std::future::Future;
@@ -10,6 +11,7 @@ use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
 use crate::timeline::Timeline;
 
+pub use dynamodb::{Consumed, DynamoDbSessionStorage};
 pub use memory::InMemorySessionStorage;
 
 /// Why a session cannot be had, kept or found.
@@ -102,13 +104,27 @@ pub fn due_shard(visitor: &Visitor) -> u8 {
     (visitor.bits() % u64::from(DUE_SHARDS)) as u8
 }
 
+/// How a timeline is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It may be a moment old, for half the price: a commit finds that out.
+    Eventual,
+    /// As it is now.
+    Strong,
+}
+
 /// A store of timelines and archived sessions. Every method may be repeated.
 pub trait SessionStorage: Send + Sync {
-    /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question. It may be a
-    /// moment old: a commit finds that out.
-    fn load(&self, visitors: &[Visitor]) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send;
+    /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question.
+    fn load(
+        &self,
+        visitors: &[Visitor],
+        reading: Reading,
+    ) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send;
     /// Reads one timeline as it is now.
-    fn read(&self, visitor: &Visitor) -> impl Future<Output = Result<Option<Stored>, SessionError>> + Send;
+    fn read(&self, visitor: &Visitor) -> impl Future<Output = Result<Option<Stored>, SessionError>> + Send {
+        async { self.load(std::slice::from_ref(visitor), Reading::Strong).await.pop().unwrap_or(Ok(None)) }
+    }
     /// Writes a timeline if it is still the one that was read.
     fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send;
     /// Timelines of a shard due by `now`, the longest due first, at most `limit`.
@@ -138,3 +154,43 @@ pub trait SessionStorage: Send + Sync {
 
 /// Visitors that one [`SessionStorage::load`] takes at the most: the keys of one `BatchGetItem`.
 pub const MAX_LOAD: usize = 100;
+
+impl<S: SessionStorage> SessionStorage for &S {
+    fn load(
+        &self,
+        visitors: &[Visitor],
+        reading: Reading,
+    ) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send {
+        (**self).load(visitors, reading)
+    }
+
+    fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send {
+        (**self).commit(commit)
+    }
+
+    fn due(&self, shard: u8, now: Millis, limit: usize) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
+        (**self).due(shard, now, limit)
+    }
+
+    fn archive(
+        &self,
+        visitor: &Visitor,
+        session: &Tally,
+        expires_at: Millis,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send {
+        (**self).archive(visitor, session, expires_at)
+    }
+
+    fn archived(
+        &self,
+        visitor: &Visitor,
+        from: Millis,
+        to: Millis,
+    ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send {
+        (**self).archived(visitor, from, to)
+    }
+
+    fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send {
+        (**self).find(session_id)
+    }
+}

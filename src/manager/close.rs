@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::ends::{end_line, notice_line};
 use crate::output::Output;
 use crate::session::{Millis, Visitor};
-use crate::storage::{Committed, DUE_SHARDS, SessionError, SessionStorage, Stored};
+use crate::storage::{Committed, DUE_SHARDS, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Closing, Timeline};
 
 /// Timelines of one shard that are worked on together.
@@ -105,11 +105,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         report.examined += visitors.len();
         // A listed timeline is passed over for the rest of this run: the index may list it a little longer.
         stuck.extend(visitors.iter().cloned());
-        let reads = visitors.iter().map(|visitor| async move { (visitor, self.storage.read(visitor).await) });
-        let read: Vec<_> = stream::iter(reads).buffered(PARALLEL_WRITES).collect().await;
+        let mut read = Vec::with_capacity(visitors.len());
+        for visitors in visitors.chunks(MAX_LOAD) {
+            read.extend(self.storage.load(visitors, Reading::Strong).await);
+        }
         let mut lines = Vec::new();
         let mut work = Vec::new();
-        for (visitor, stored) in read {
+        for (visitor, stored) in visitors.iter().zip(read) {
             match stored {
                 Ok(Some(stored)) if stored.timeline.due_at.is_some_and(|due_at| due_at <= now) => {
                     work.push(self.plan(visitor.clone(), stored, now, &mut lines));

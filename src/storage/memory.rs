@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use super::{Commit, Committed, Due, Partition, SessionError, SessionStorage, Stored, due_shard};
+use super::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, encode_session, encode_timeline};
@@ -58,14 +58,10 @@ impl TimelineItem {
 }
 
 impl SessionStorage for InMemorySessionStorage {
-    async fn load(&self, visitors: &[Visitor]) -> Vec<Result<Option<Stored>, SessionError>> {
+    async fn load(&self, visitors: &[Visitor], _reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         let items = self.items();
         let stored = |visitor| items.timelines.get(visitor).map(|item| item.stored(visitor)).transpose();
         visitors.iter().map(stored).collect()
-    }
-
-    async fn read(&self, visitor: &Visitor) -> Result<Option<Stored>, SessionError> {
-        self.items().timelines.get(visitor).map(|item| item.stored(visitor)).transpose()
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {

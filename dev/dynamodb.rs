@@ -1,0 +1,76 @@
+//! An embedded DynamoDB for the example, the tests and the benches: in the process, over HTTP on a port of its own, with the
+//! table that `template.yaml` defines, so the two cannot drift.
+
+use std::net::{SocketAddr, TcpListener};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use dynoxide::Database;
+use serde_json::{Value, json};
+
+/// The table's name.
+pub const TABLE: &str = "sessions";
+
+/// A DynamoDB that lives as long as the process.
+#[derive(Debug, Clone)]
+pub struct EmbeddedDynamoDb {
+    pub endpoint: String,
+}
+
+impl EmbeddedDynamoDb {
+    /// Starts one on this port of the loopback interface (0: any) and creates the table.
+    ///
+    /// # Errors
+    /// A sentence: the port is taken, or the template's table is not one.
+    pub fn start(port: u16) -> Result<Self, String> {
+        let database = Database::memory().map_err(|error| error.to_string())?;
+        let table = table_definition(include_str!("../template.yaml"))?;
+        let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
+        database.create_table(table).map_err(|error| error.to_string())?;
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
+            .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {error}"))?;
+        let endpoint = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
+        listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+        // A runtime and a thread of its own: the database must not wait for the code that it serves.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+                dynoxide::server::serve_with_shutdown(listener, database, std::future::pending()).await
+            })
+        });
+        Ok(Self { endpoint })
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        client(&self.endpoint)
+    }
+}
+
+/// A client of a local DynamoDB.
+pub fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("local"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+        .endpoint_url(endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+/// The request that creates the template's table.
+pub fn table_definition(template: &str) -> Result<Value, String> {
+    let template: serde_yaml_ng::Value = serde_yaml_ng::from_str(template).map_err(|error| error.to_string())?;
+    let properties = &template["Resources"]["SessionsTable"]["Properties"];
+    let mut request = json!({ "TableName": TABLE });
+    for name in ["AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode"] {
+        let value = serde_json::to_value(&properties[name]).map_err(|error| format!("{name}: {error}"))?;
+        if value.is_null() {
+            return Err(format!("template.yaml: SessionsTable has no {name}"));
+        }
+        request[name] = value;
+    }
+    Ok(request)
+}

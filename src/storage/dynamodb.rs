@@ -1,0 +1,455 @@
+//! The store in DynamoDB: keys, items and expressions, all in this file.
+//!
+//! ```text
+//!  pk                sk                            attributes
+//!  9f0c…             t#<project>#<distinct_id>     v etag state expires_at [due_shard due_at]   a timeline
+//!  9f0c…             s#<session id>                v owner version state expires_at         an archived session
+//!  9f0c…             s#<session id>                into expires_at                          one merged into another
+//!
+//!  index `due`       due_shard, due_at                 keys only; a timeline with nothing to close is not in it
+//! ```
+//!
+//! `pk` is the visitor's 64 bits in hexadecimal: the last 16 digits of all its session ids, so a session is found by
+//! its id alone. `state` is the stored form of `stored.rs`, `v` its version. `expires_at` (seconds) is the TTL: garbage
+//! collection, on which no rule relies.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+};
+use uuid::Uuid;
+
+use super::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
+use crate::rules::Tally;
+use crate::session::{Millis, Visitor, visitor_bits};
+use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, encode_session, encode_timeline};
+
+/// The index of timelines with something to close.
+pub const DUE_INDEX: &str = "due";
+/// Rounds in which keys that a `BatchGetItem` left unread are asked for again.
+const BATCH_ROUNDS: usize = 3;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// Keeps sessions in a DynamoDB table.
+#[derive(Debug, Clone)]
+pub struct DynamoDbSessionStorage {
+    client: Client,
+    table: String,
+    consumed: Option<std::sync::Arc<Consumed>>,
+}
+
+/// Capacity units that the store's calls consumed, in thousandths.
+#[derive(Debug, Default)]
+pub struct Consumed {
+    read: AtomicU64,
+    table_write: AtomicU64,
+    index_write: AtomicU64,
+    lost_races: AtomicU64,
+}
+
+impl Consumed {
+    /// Read units.
+    pub fn read_units(&self) -> f64 {
+        thousandths(&self.read)
+    }
+
+    /// Write units of the table itself. A lost race is counted as the one unit that AWS bills for it.
+    pub fn table_write_units(&self) -> f64 {
+        thousandths(&self.table_write)
+    }
+
+    /// Write units of the index.
+    pub fn index_write_units(&self) -> f64 {
+        thousandths(&self.index_write)
+    }
+
+    /// Conditional writes whose condition failed.
+    pub fn lost_races(&self) -> u64 {
+        self.lost_races.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, capacity: &ConsumedCapacity, is_write: bool) {
+        let add = |counter: &AtomicU64, units: f64| {
+            counter.fetch_add((units * 1000.0).round() as u64, Ordering::Relaxed);
+        };
+        let total = capacity.capacity_units().unwrap_or_default();
+        if !is_write {
+            return add(&self.read, total);
+        }
+        let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
+            indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
+        });
+        add(&self.index_write, index);
+        add(&self.table_write, total - index);
+    }
+}
+
+fn thousandths(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64 / 1000.0
+}
+
+impl DynamoDbSessionStorage {
+    /// A store in this table.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into(), consumed: None }
+    }
+
+    /// Has DynamoDB report the capacity of every call and adds it up.
+    #[must_use]
+    pub fn counting(self, consumed: std::sync::Arc<Consumed>) -> Self {
+        Self { consumed: Some(consumed), ..self }
+    }
+
+    fn reported(&self) -> Option<ReturnConsumedCapacity> {
+        self.consumed.as_ref().map(|_| ReturnConsumedCapacity::Indexes)
+    }
+
+    fn count(&self, capacity: Option<&ConsumedCapacity>, is_write: bool) {
+        if let (Some(consumed), Some(capacity)) = (&self.consumed, capacity) {
+            consumed.add(capacity, is_write);
+        }
+    }
+
+    /// Reads items by their keys, in whatever order; keys that stay unread after some rounds are an error.
+    async fn batch_get(&self, keys: Vec<Item>, reading: Reading) -> Result<Vec<Item>, SessionError> {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut pending = KeysAndAttributes::builder()
+            .set_keys(Some(keys))
+            .consistent_read(reading == Reading::Strong)
+            .build()
+            .map_err(|error| SessionError::Storage(error.to_string()))?;
+        for _ in 0..BATCH_ROUNDS {
+            let request = self.client.batch_get_item().request_items(&self.table, pending);
+            let answer = request.set_return_consumed_capacity(self.reported()).send().await.map_err(|e| failed(&e))?;
+            answer.consumed_capacity().iter().for_each(|capacity| self.count(Some(capacity), false));
+            items.extend(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default());
+            match answer.unprocessed_keys.unwrap_or_default().remove(&self.table) {
+                Some(rest) if !rest.keys().is_empty() => pending = rest,
+                _ => return Ok(items),
+            }
+        }
+        Err(SessionError::Storage("the table left keys unread".to_owned()))
+    }
+
+    /// Reads all items of a partition whose sort key lies in a range.
+    async fn range(&self, pk: &str, from: String, to: String, reading: Reading) -> Result<Vec<Item>, SessionError> {
+        let mut items = Vec::new();
+        let mut start = None;
+        loop {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+                .expression_attribute_values(":pk", text(pk))
+                .expression_attribute_values(":from", text(from.as_str()))
+                .expression_attribute_values(":to", text(to.as_str()))
+                .consistent_read(reading == Reading::Strong)
+                .set_exclusive_start_key(start)
+                .set_return_consumed_capacity(self.reported());
+            let answer = query.send().await.map_err(|e| failed(&e))?;
+            self.count(answer.consumed_capacity(), false);
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key;
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// The session archived under an id.
+    async fn archived_item(&self, session_id: Uuid) -> Result<Option<Item>, SessionError> {
+        let keys = vec![key(&partition_key(visitor_bits(session_id)), session_key(session_id))];
+        Ok(self.batch_get(keys, Reading::Strong).await?.pop())
+    }
+}
+
+impl SessionStorage for DynamoDbSessionStorage {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        if visitors.is_empty() {
+            return Vec::new();
+        }
+        let key_of = |visitor: &Visitor| key(&partition_key(visitor.bits()), timeline_key(visitor));
+        match self.batch_get(visitors.iter().map(key_of).collect(), reading).await {
+            Err(error) => visitors.iter().map(|_| Err(error.clone())).collect(),
+            Ok(items) => {
+                // A timeline's sort key names its visitor in full.
+                let by_key: HashMap<&str, &Item> =
+                    items.iter().filter_map(|item| Some((read_text(item, "sk")?, item))).collect();
+                let stored = |visitor: &Visitor| match by_key.get(timeline_key(visitor).as_str()) {
+                    Some(item) => read_timeline(item, visitor.clone()).map(Some),
+                    None => Ok(None),
+                };
+                visitors.iter().map(stored).collect()
+            }
+        }
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        let visitor = &commit.timeline.visitor;
+        let state = encode_timeline(commit.timeline);
+        if state.len() > MAX_ITEM_BYTES {
+            return Err(SessionError::Full);
+        }
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(timeline_item(&commit, state)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity(self.reported());
+        put = match commit.replaces {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(etag) => {
+                put.condition_expression("etag = :replaces").expression_attribute_values(":replaces", etag_value(etag))
+            }
+        };
+        match put.send().await {
+            Ok(answer) => {
+                self.count(answer.consumed_capacity(), true);
+                Ok(Committed::Done)
+            }
+            Err(error) => match condition_failure(error)? {
+                None => {
+                    self.count_lost_race();
+                    Ok(Committed::Lost(None))
+                }
+                // An earlier attempt of this very write took effect, and its answer was lost on the way.
+                Some(item) if item.get("etag") == Some(&etag_value(commit.etag)) => Ok(Committed::Done),
+                Some(item) => {
+                    self.count_lost_race();
+                    Ok(Committed::Lost(Some(Box::new(read_timeline(&item, visitor.clone())?))))
+                }
+            },
+        }
+    }
+
+    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(DUE_INDEX)
+            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .expression_attribute_values(":shard", text(shard.to_string()))
+            .expression_attribute_values(":now", number(now))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_return_consumed_capacity(self.reported());
+        let answer = query.send().await.map_err(|e| failed(&e))?;
+        self.count(answer.consumed_capacity(), false);
+        let due = |item: &Item| {
+            let visitor = read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
+            let due_at = read_number(item, "due_at").ok_or_else(|| corrupt(item, "`due_at` is missing"))?;
+            Ok(Due { visitor, due_at })
+        };
+        answer.items().iter().map(due).collect()
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        let pk = partition_key(visitor.bits());
+        let expires_at = number(expires_at / 1000);
+        let mut item = key(&pk, session_key(session.id));
+        item.insert("v".to_owned(), number(i64::from(FORMAT)));
+        item.insert("owner".to_owned(), text(timeline_key(visitor)));
+        item.insert("version".to_owned(), AttributeValue::N(session.version.to_string()));
+        item.insert("state".to_owned(), AttributeValue::B(Blob::new(encode_session(session))));
+        item.insert("expires_at".to_owned(), expires_at.clone());
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(version) OR version <= :version")
+            .expression_attribute_values(":version", AttributeValue::N(session.version.to_string()))
+            .set_return_consumed_capacity(self.reported());
+        match put.send().await {
+            Ok(answer) => self.count(answer.consumed_capacity(), true),
+            // A newer account of the session is there already.
+            Err(error) => drop(condition_failure(error)?),
+        }
+        for &alias in &session.aliases {
+            let mut item = key(&pk, session_key(alias));
+            item.insert("into".to_owned(), text(session.id.to_string()));
+            item.insert("expires_at".to_owned(), expires_at.clone());
+            let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+            let answer = put.set_return_consumed_capacity(self.reported()).send().await.map_err(|e| failed(&e))?;
+            self.count(answer.consumed_capacity(), true);
+        }
+        Ok(())
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        let pk = partition_key(visitor.bits());
+        let bound = |at: Millis, rest: u128| {
+            session_key(Uuid::from_u128((u128::from(at.max(0).unsigned_abs()) << 80) | rest))
+        };
+        let items = self.range(&pk, bound(from, 0), bound(to, (1 << 80) - 1), Reading::Strong).await?;
+        let owner = timeline_key(visitor);
+        let owned = items.iter().filter(|item| read_text(item, "owner") == Some(owner.as_str()));
+        owned.map(|item| read_session(item, visitor.bits())).collect()
+    }
+
+    async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
+        let bits = visitor_bits(session_id);
+        // `t#` … `t$`: every sort key that begins with `t#`.
+        let items = self.range(&partition_key(bits), "t#".to_owned(), "t$".to_owned(), Reading::Strong).await?;
+        let timeline = |item: &Item| {
+            let visitor = read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
+            Ok(read_timeline(item, visitor)?.timeline)
+        };
+        let timelines = items.iter().map(timeline).collect::<Result<Vec<_>, SessionError>>()?;
+        let mut item = self.archived_item(session_id).await?;
+        if let Some(into) = item.as_ref().and_then(|item| read_text(item, "into")) {
+            let into = Uuid::try_parse(into).map_err(|_| corrupt(item.as_ref().unwrap_or(&Item::new()), "`into` is no id"))?;
+            item = self.archived_item(into).await?;
+        }
+        let archived = match item {
+            None => None,
+            Some(item) => {
+                let owner = read_text(&item, "owner").and_then(visitor_of);
+                let owner = owner.ok_or_else(|| corrupt(&item, "`owner` is missing"))?;
+                Some((owner, read_session(&item, bits)?))
+            }
+        };
+        Ok(Partition { timelines, archived })
+    }
+}
+
+impl DynamoDbSessionStorage {
+    fn count_lost_race(&self) {
+        if let Some(consumed) = &self.consumed {
+            consumed.lost_races.fetch_add(1, Ordering::Relaxed);
+            consumed.table_write.fetch_add(1000, Ordering::Relaxed);
+        }
+    }
+}
+
+fn partition_key(visitor_bits: u64) -> String {
+    format!("{visitor_bits:016x}")
+}
+
+fn timeline_key(visitor: &Visitor) -> String {
+    format!("t#{}#{}", visitor.project, visitor.distinct_id)
+}
+
+/// The visitor that a timeline's sort key names. A project's name holds no `#`.
+fn visitor_of(timeline_key: &str) -> Option<Visitor> {
+    let (project, distinct_id) = timeline_key.strip_prefix("t#")?.split_once('#')?;
+    Some(Visitor { project: project.to_owned(), distinct_id: distinct_id.to_owned() })
+}
+
+fn session_key(session_id: Uuid) -> String {
+    format!("s#{session_id}")
+}
+
+fn key(pk: &str, sk: String) -> Item {
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn etag_value(etag: u64) -> AttributeValue {
+    AttributeValue::B(Blob::new(etag.to_be_bytes()))
+}
+
+fn timeline_item(commit: &Commit<'_>, state: Vec<u8>) -> Item {
+    let timeline = commit.timeline;
+    let mut item = key(&partition_key(timeline.visitor.bits()), timeline_key(&timeline.visitor));
+    item.insert("v".to_owned(), number(i64::from(FORMAT)));
+    item.insert("etag".to_owned(), etag_value(commit.etag));
+    item.insert("state".to_owned(), AttributeValue::B(Blob::new(state)));
+    item.insert("expires_at".to_owned(), number(commit.expires_at / 1000));
+    if let Some(due_at) = timeline.due_at {
+        item.insert("due_shard".to_owned(), text(due_shard(&timeline.visitor).to_string()));
+        item.insert("due_at".to_owned(), number(due_at));
+    }
+    item
+}
+
+fn read_text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+fn read_number(item: &Item, name: &str) -> Option<i64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn read_bytes<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
+    Some(item.get(name)?.as_b().ok()?.as_ref())
+}
+
+/// The stored form in an item, and its version.
+fn read_state(item: &Item) -> Result<(u32, &[u8]), SessionError> {
+    let version = read_number(item, "v").and_then(|version| u32::try_from(version).ok());
+    let version = version.ok_or_else(|| corrupt(item, "`v` is missing"))?;
+    let state = read_bytes(item, "state").ok_or_else(|| corrupt(item, "`state` is missing"))?;
+    Ok((version, state))
+}
+
+fn read_timeline(item: &Item, visitor: Visitor) -> Result<Stored, SessionError> {
+    let (version, state) = read_state(item)?;
+    let mut timeline = decode_timeline(version, state, visitor).map_err(|error| corrupt(item, error))?;
+    timeline.due_at = read_number(item, "due_at");
+    let etag = read_bytes(item, "etag").and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    let etag = etag.ok_or_else(|| corrupt(item, "`etag` is missing"))?;
+    Ok(Stored { timeline, etag: u64::from_be_bytes(etag) })
+}
+
+fn read_session(item: &Item, visitor_bits: u64) -> Result<Tally, SessionError> {
+    let (version, state) = read_state(item)?;
+    decode_session(version, state, visitor_bits).map_err(|error| corrupt(item, error))
+}
+
+/// An item that cannot be read, named by its partition and kind: a timeline's sort key holds the visitor's id.
+fn corrupt(item: &Item, reason: impl ToString) -> SessionError {
+    let pk = read_text(item, "pk").unwrap_or("?");
+    let kind = match read_text(item, "sk") {
+        Some(sk) if sk.starts_with("s#") => sk,
+        _ => "t",
+    };
+    SessionError::Corrupt { item: format!("{pk}/{kind}"), reason: reason.to_string() }
+}
+
+/// The item that was there, where a put failed for its condition; an error where it failed otherwise.
+fn condition_failure(error: SdkError<PutItemError>) -> Result<Option<Item>, SessionError> {
+    match error {
+        SdkError::ServiceError(failure) => match failure.into_err() {
+            PutItemError::ConditionalCheckFailedException(failure) => Ok(failure.item),
+            other => Err(SessionError::Storage(service_message(&other))),
+        },
+        other => Err(failed(&other)),
+    }
+}
+
+/// A call's failure as a sentence: the service's code, or how the call broke.
+fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> SessionError {
+    SessionError::Storage(match error {
+        SdkError::ServiceError(failure) => service_message(failure.err()),
+        other => {
+            let mut message = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                message = format!("{message}: {cause}");
+                source = cause.source();
+            }
+            message
+        }
+    })
+}
+
+fn service_message(error: &impl ProvideErrorMetadata) -> String {
+    error.code().unwrap_or("the service failed without a code").to_owned()
+}

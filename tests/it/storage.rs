@@ -1,0 +1,219 @@
+//! One contract for every store, races included; and what only the real one can show: what a write costs.
+
+use std::sync::Arc;
+
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{
+    Commit, Committed, Consumed, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionStorage, due_shard,
+};
+use session_tracking::timeline::Timeline;
+
+use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::support::{ManualClock, Seeded, Sink};
+use crate::traffic;
+
+const NOON: Millis = 1_773_144_000_000;
+
+fn embedded() -> DynamoDbSessionStorage {
+    DynamoDbSessionStorage::new(EmbeddedDynamoDb::start(0).unwrap().client(), TABLE)
+}
+
+/// A timeline with one session of two events, as a batch would leave it.
+fn timeline(distinct_id: &str, at: Millis) -> Timeline {
+    let config = SessionConfig::default();
+    let mut timeline = Timeline::new(Visitor::new(distinct_id));
+    let texts = [0, 60_000].map(|later| event(distinct_id, &format!("{distinct_id}-{later}"), at + later));
+    let arrivals = texts.each_ref().map(|text| {
+        let delivery = Delivery { received_at: at + 60_000, trusts_received_at: false };
+        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config).unwrap()
+    });
+    timeline.apply(&arrivals, Vec::new(), &config);
+    timeline
+}
+
+fn event(distinct_id: &str, uuid: &str, at: Millis) -> String {
+    let timestamp = session_tracking::session::datetime(at).to_rfc3339();
+    format!(
+        r#"{{"uuid":"{uuid}","event":"$pageview","distinct_id":"{distinct_id}","timestamp":"{timestamp}","properties":{{"$current_url":"https://shop.test/{uuid}?utm_source=ads","$referrer":"https://www.google.com/","$os":"Linux","$geoip_city_name":"Bern","$session_properties":{{"plan":"pro","n":1.0}}}}}}"#
+    )
+}
+
+fn commit(timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Commit<'_> {
+    Commit { timeline, replaces, etag, expires_at: NOON + 86_400_000 }
+}
+
+async fn contract<S: SessionStorage>(store: S) {
+    let config = SessionConfig::default();
+    let first = timeline("u1", NOON);
+    let visitor = first.visitor.clone();
+
+    // Nothing is there before it is written, and what is written is read back, every field of it.
+    assert_eq!(store.read(&visitor).await, Ok(None));
+    assert_eq!(store.commit(commit(&first, Some(7), 1)).await, Ok(Committed::Lost(None)));
+    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(Committed::Done));
+    let stored = store.read(&visitor).await.unwrap().unwrap();
+    assert_eq!((stored.etag, &stored.timeline), (1, &first));
+
+    // Of two writers the second loses and is shown what won; a writer recognises its own write.
+    let second = timeline("u1", NOON + 600_000);
+    assert_eq!(store.commit(commit(&second, None, 2)).await, Ok(Committed::Lost(Some(Box::new(stored.clone())))));
+    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(Committed::Done));
+
+    // Loads answer in the order of the question, past a missing one.
+    let other = timeline("u2", NOON);
+    assert_eq!(store.commit(commit(&other, None, 4)).await, Ok(Committed::Done));
+    let visitors = [other.visitor.clone(), Visitor::new("nobody"), visitor.clone()];
+    let loaded = store.load(&visitors, Reading::Strong).await;
+    let etags: Vec<_> = loaded.into_iter().map(|stored| stored.unwrap().map(|stored| stored.etag)).collect();
+    assert_eq!(etags, [Some(4), None, Some(3)]);
+
+    // The index lists what is due, the longest due first, and forgets what is not.
+    let shard = due_shard(&visitor);
+    let due_at = second.due_at.unwrap();
+    assert_eq!(store.due(shard, due_at - 1, 10).await.unwrap().iter().filter(|due| due.visitor == visitor).count(), 0);
+    let due = store.due(shard, due_at, 10).await.unwrap();
+    assert!(due.iter().any(|due| due.visitor == visitor && due.due_at == due_at), "{due:?}");
+    let mut closed = second.clone();
+    let closing = closed.close(due_at + 1, &config);
+    assert_eq!((closing.ended.len(), closed.due_at), (1, None));
+    assert_eq!(store.commit(commit(&closed, Some(3), 5)).await, Ok(Committed::Done));
+    assert!(store.due(shard, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
+
+    // An archived session is found by its id, by an id that was merged into it, and by its visitor and time.
+    let mut session = closing.ended[0].clone();
+    let alias = session_tracking::session::session_id(visitor.bits(), NOON, "merged", 0);
+    session.aliases.push(alias);
+    store.archive(&visitor, &session, NOON).await.unwrap();
+    store.archive(&visitor, &session, NOON).await.unwrap();
+    for id in [session.id, alias] {
+        let found = store.find(id).await.unwrap();
+        assert_eq!(found.archived, Some((visitor.clone(), session.clone())));
+        assert_eq!(found.timelines, [Timeline { due_at: None, ..closed.clone() }]);
+    }
+    let began = session.started_at;
+    assert_eq!(store.archived(&visitor, began - 1, began).await, Ok(vec![session.clone()]));
+    assert_eq!(store.archived(&visitor, began + 1, began + 99).await, Ok(vec![]));
+    assert_eq!(store.archived(&other.visitor, 0, Millis::MAX >> 16).await, Ok(vec![]));
+
+    // A newer account replaces an older one, never the other way round.
+    let newer = session_tracking::rules::Tally { version: session.version + 1, page_views: 1, ..session.clone() };
+    store.archive(&visitor, &newer, NOON).await.unwrap();
+    store.archive(&visitor, &session, NOON).await.unwrap();
+    assert_eq!(store.find(session.id).await.unwrap().archived, Some((visitor, newer)));
+    race(&store).await;
+}
+
+/// Ten writers add one event each to one visitor: nobody's is lost, and there is one session.
+async fn race<S: SessionStorage>(store: &S) {
+    let clock = ManualClock::default();
+    clock.set(NOON + 1000);
+    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    let texts: Vec<String> = (0..10).map(|n| event("racer", &format!("r{n}"), NOON + n)).collect();
+    let writers = texts.iter().map(|text| async {
+        let delivery = Delivery { received_at: NOON + 1000, trusts_received_at: false };
+        let event = Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+        match manager.resolve(&[event], Millis::MAX).await.pop() {
+            Some(Outcome::Placed(Some(assignment))) => assignment.session_id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    });
+    let ids = futures_util::future::join_all(writers).await;
+    let session = manager.get_by_user(&Visitor::new("racer")).await.unwrap();
+    assert_eq!((session.event_count, session.page_views), (10, 10));
+    for id in ids {
+        assert_eq!(manager.get(&id).await.unwrap().id, session.id);
+    }
+}
+
+#[tokio::test]
+async fn the_contract_in_memory() {
+    contract(InMemorySessionStorage::new()).await;
+}
+
+#[tokio::test]
+async fn the_contract_in_dynamodb() {
+    contract(embedded()).await;
+}
+
+/// The real traffic through the real store.
+#[tokio::test]
+async fn the_real_traffic_in_dynamodb() {
+    traffic::replay(embedded(), &traffic::in_order(), 1).await;
+    for batch in [100, 1000] {
+        traffic::replay(embedded(), &traffic::in_order(), batch).await;
+        traffic::replay(embedded(), &traffic::shuffled_and_repeated(batch as u64), batch).await;
+    }
+}
+
+/// However many events of a visitor a batch holds: one conditional write, and the index once, when a session opens.
+#[tokio::test]
+async fn a_visitor_of_a_batch_costs_one_write() {
+    let consumed = Arc::new(Consumed::default());
+    let store = embedded().counting(Arc::clone(&consumed));
+    let clock = ManualClock::default();
+    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    let mut random = Seeded(1);
+    let mut batches_of_visitors = 0.0;
+    for batch in 0..20 {
+        let now = NOON + batch * 1000;
+        clock.set(now);
+        let visitors = 1 + random.below(5);
+        let texts: Vec<String> = (0..60)
+            .map(|n| event(&format!("v{}", n % visitors), &format!("{batch}-{n}"), now - random.below(900) as i64))
+            .collect();
+        let delivery = Delivery { received_at: now, trusts_received_at: false };
+        let parse = |text: &String| text.clone().leak().as_bytes();
+        let events: Vec<_> =
+            texts.iter().map(|text| Event::parse(parse(text), delivery, manager.config()).unwrap()).collect();
+        let before = consumed.table_write_units();
+        let outcomes = manager.resolve(&events, Millis::MAX).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Placed(Some(_)))));
+        // Items grow past a kilobyte here, so count writes by their whole units at least.
+        assert!(consumed.table_write_units() - before >= visitors as f64);
+        batches_of_visitors += visitors as f64;
+        // The same batch again is known, and costs no write at all.
+        let before = consumed.table_write_units();
+        manager.resolve(&events, Millis::MAX).await;
+        assert_eq!(consumed.table_write_units(), before);
+    }
+    assert!(batches_of_visitors > 20.0);
+    assert_eq!(consumed.lost_races(), 0);
+    assert_eq!(consumed.index_write_units(), 5.0, "once for each visitor's session");
+}
+
+/// Small items, so that a write is a unit: exactly one for each visitor of each batch.
+#[tokio::test]
+async fn a_small_timeline_costs_one_unit_a_batch() {
+    let consumed = Arc::new(Consumed::default());
+    let store = embedded().counting(Arc::clone(&consumed));
+    let clock = ManualClock::default();
+    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    for batch in 0..10 {
+        let now = NOON + batch * 600_000;
+        clock.set(now);
+        let texts: Vec<String> = (0..20)
+            .map(|n| {
+                let timestamp = session_tracking::session::datetime(now - n).to_rfc3339();
+                let distinct_id = n % 4;
+                format!(r#"{{"uuid":"{batch}-{n}","event":"x","distinct_id":"v{distinct_id}","timestamp":"{timestamp}"}}"#)
+            })
+            .collect();
+        let delivery = Delivery { received_at: now, trusts_received_at: false };
+        let events: Vec<_> = texts
+            .iter()
+            .map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap())
+            .collect();
+        manager.resolve(&events, Millis::MAX).await;
+        assert_eq!(consumed.table_write_units(), 4.0 * (batch + 1) as f64);
+    }
+    assert_eq!(consumed.index_write_units(), 4.0);
+    let sink = Sink::default();
+    clock.set(NOON + 86_400_000);
+    let report = manager.cleanup(&&sink, Millis::MAX).await;
+    assert_eq!((report.closed, report.failed), (4, 0));
+}
