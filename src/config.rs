@@ -3,12 +3,15 @@
 //! A rule has one name everywhere: in lower case in `--rules` and in `template.yaml`'s parameters' notes, in upper case
 //! (`TIMEOUT_SECONDS`) as an environment variable.
 
+mod settings;
+
 use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::session::{Millis, datetime};
+pub use settings::{Destination, Settings};
 
 /// Whether a gap of exactly the timeout continues a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

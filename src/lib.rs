@@ -9,6 +9,7 @@ pub mod manager;
 pub mod output;
 pub mod rules;
 pub mod session;
+pub mod start;
 pub mod storage;
 pub mod stored;
 pub mod timeline;

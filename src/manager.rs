@@ -15,10 +15,11 @@ use futures_util::stream;
 use crate::clock::Clock;
 use crate::config::SessionConfig;
 use crate::event::Event;
+use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
 use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
-pub use close::CloseReport;
+pub use close::{CLOSE_GRACE_MS, CloseReport};
 
 /// Conditional writes under way at once, over all visitors of a batch.
 const PARALLEL_WRITES: usize = 32;
@@ -93,17 +94,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             groups[group].arrivals.push(arrival);
             groups[group].indexes.push(index);
         }
-        let chunks: Vec<&[Group]> = groups.chunks(MAX_LOAD).collect();
-        let loads = chunks.into_iter().map(|groups| self.load(groups, deadline));
+        // Futures are collected before they run: a lazy map of references would not be `Send`.
+        let loads: Vec<_> = groups.chunks(MAX_LOAD).map(|groups| self.load(groups, deadline)).collect();
         let loaded: Vec<_> = stream::iter(loads).buffered(PARALLEL_LOADS).collect().await;
         let work = groups.iter().zip(loaded.into_iter().flatten());
-        let writes = work.map(|(group, stored)| async move {
-            let resolved = match stored {
-                Ok(stored) => self.apply(&group.visitor, &group.arrivals, stored, deadline).await,
-                Err(error) => Resolved { assignments: Vec::new(), rest: Some(error) },
-            };
-            (group, resolved)
-        });
+        let writes: Vec<_> = work.map(|(group, stored)| self.settle(group, stored, deadline)).collect();
         let mut done = stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
         while let Some((group, resolved)) = done.next().await {
             let mut assignments = resolved.assignments.into_iter();
@@ -116,6 +111,20 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             }
         }
         outcomes
+    }
+
+    /// Applies a group's events to what was loaded.
+    async fn settle<'g>(
+        &self,
+        group: &'g Group,
+        stored: Result<Option<Stored>, SessionError>,
+        deadline: Millis,
+    ) -> (&'g Group, Resolved) {
+        let resolved = match stored {
+            Ok(stored) => self.apply(&group.visitor, &group.arrivals, stored, deadline).await,
+            Err(error) => Resolved::failed(error),
+        };
+        (group, resolved)
     }
 
     async fn load(&self, groups: &[Group], deadline: Millis) -> Vec<Result<Option<Stored>, SessionError>> {
@@ -181,7 +190,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         &self,
         timeline: &Timeline,
         arrivals: &[Arrival],
-    ) -> Result<Vec<crate::rules::Tally>, SessionError> {
+    ) -> Result<Vec<Tally>, SessionError> {
         let events = arrivals.iter().filter(|arrival| !arrival.passive);
         let events = events.map(|arrival| (arrival.entry.at, arrival.entry.uuid.as_str()));
         match timeline.recall_range(events, &self.config) {

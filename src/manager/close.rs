@@ -125,14 +125,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             }
         }
         let unsent: HashSet<usize> = output.send(&lines).await.into_iter().collect();
-        let finish = work.iter().map(|work| {
-            let is_said = !work.lines.clone().any(|line| unsent.contains(&line));
-            (work, is_said)
-        });
-        let finish = finish.map(|(work, is_said)| async move {
-            let fate = if is_said { self.finish(work).await } else { Fate::Failed };
-            (work, fate)
-        });
+        let is_said = |work: &Work| !work.lines.clone().any(|line| unsent.contains(&line));
+        let finish: Vec<_> = work.iter().map(|work| self.finish(work, is_said(work))).collect();
         let mut done = stream::iter(finish).buffer_unordered(PARALLEL_WRITES);
         while let Some((work, fate)) = done.next().await {
             match fate {
@@ -158,22 +152,26 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Work { visitor, remaining, etag: stored.etag, closing, lines: first..lines.len() }
     }
 
-    /// Archives what was said and takes it out of the timeline.
-    async fn finish(&self, work: &Work) -> Fate {
+    /// Archives what was said and takes it out of the timeline; touches nothing where it was not said.
+    async fn finish<'w>(&self, work: &'w Work, is_said: bool) -> (&'w Work, Fate) {
+        if !is_said {
+            return (work, Fate::Failed);
+        }
+        let fate = self.take_out(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a timeline cannot be closed");
+            Fate::Failed
+        });
+        (work, fate)
+    }
+
+    async fn take_out(&self, work: &Work) -> Result<Fate, SessionError> {
         let expires_at = self.clock.now() + self.retention;
         for session in &work.closing.ended {
-            if let Err(error) = self.storage.archive(&work.visitor, session, expires_at).await {
-                tracing::error!(%error, "a session cannot be archived");
-                return Fate::Failed;
-            }
+            self.storage.archive(&work.visitor, session, expires_at).await?;
         }
-        match self.commit(&work.remaining, Some(work.etag)).await {
-            Ok(Committed::Done) => Fate::Closed,
-            Ok(Committed::Lost(_)) => Fate::Lost,
-            Err(error) => {
-                tracing::error!(%error, "a closed timeline cannot be written");
-                Fate::Failed
-            }
+        match self.commit(&work.remaining, Some(work.etag)).await? {
+            Committed::Done => Ok(Fate::Closed),
+            Committed::Lost(_) => Ok(Fate::Lost),
         }
     }
 }

@@ -245,7 +245,8 @@ impl SessionStorage for DynamoDbSessionStorage {
         let answer = query.send().await.map_err(|e| failed(&e))?;
         self.count(answer.consumed_capacity(), false);
         let due = |item: &Item| {
-            let visitor = read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
+            let visitor =
+                read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
             let due_at = read_number(item, "due_at").ok_or_else(|| corrupt(item, "`due_at` is missing"))?;
             Ok(Due { visitor, due_at })
         };
@@ -287,9 +288,8 @@ impl SessionStorage for DynamoDbSessionStorage {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
         let pk = partition_key(visitor.bits());
-        let bound = |at: Millis, rest: u128| {
-            session_key(Uuid::from_u128((u128::from(at.max(0).unsigned_abs()) << 80) | rest))
-        };
+        let bound =
+            |at: Millis, rest: u128| session_key(Uuid::from_u128((u128::from(at.max(0).unsigned_abs()) << 80) | rest));
         let items = self.range(&pk, bound(from, 0), bound(to, (1 << 80) - 1), Reading::Strong).await?;
         let owner = timeline_key(visitor);
         let owned = items.iter().filter(|item| read_text(item, "owner") == Some(owner.as_str()));
@@ -301,13 +301,15 @@ impl SessionStorage for DynamoDbSessionStorage {
         // `t#` … `t$`: every sort key that begins with `t#`.
         let items = self.range(&partition_key(bits), "t#".to_owned(), "t$".to_owned(), Reading::Strong).await?;
         let timeline = |item: &Item| {
-            let visitor = read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
+            let visitor =
+                read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
             Ok(read_timeline(item, visitor)?.timeline)
         };
         let timelines = items.iter().map(timeline).collect::<Result<Vec<_>, SessionError>>()?;
         let mut item = self.archived_item(session_id).await?;
         if let Some(into) = item.as_ref().and_then(|item| read_text(item, "into")) {
-            let into = Uuid::try_parse(into).map_err(|_| corrupt(item.as_ref().unwrap_or(&Item::new()), "`into` is no id"))?;
+            let into =
+                Uuid::try_parse(into).map_err(|_| corrupt(item.as_ref().unwrap_or(&Item::new()), "`into` is no id"))?;
             item = self.archived_item(into).await?;
         }
         let archived = match item {

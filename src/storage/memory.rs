@@ -66,11 +66,8 @@ impl SessionStorage for InMemorySessionStorage {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         let visitor = &commit.timeline.visitor;
-        let item = TimelineItem {
-            etag: commit.etag,
-            due_at: commit.timeline.due_at,
-            bytes: encode_timeline(commit.timeline),
-        };
+        let item =
+            TimelineItem { etag: commit.etag, due_at: commit.timeline.due_at, bytes: encode_timeline(commit.timeline) };
         if item.bytes.len() > MAX_ITEM_BYTES {
             return Err(SessionError::Full);
         }
@@ -102,7 +99,8 @@ impl SessionStorage for InMemorySessionStorage {
     async fn archive(&self, visitor: &Visitor, session: &Tally, _expires_at: Millis) -> Result<(), SessionError> {
         let (bits, version) = (visitor.bits(), session.version);
         let mut items = self.items();
-        let newer = |item: &SessionItem| matches!(item, SessionItem::Session { version: other, .. } if *other > version);
+        let newer =
+            |item: &SessionItem| matches!(item, SessionItem::Session { version: other, .. } if *other > version);
         if items.sessions.get(&(bits, session.id)).is_some_and(newer) {
             return Ok(());
         }

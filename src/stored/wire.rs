@@ -70,6 +70,9 @@ pub(super) struct WireSession<'a> {
     late: WireLate,
 }
 
+/// What a [`WireOrigin`] stands for.
+type Origin = (Option<UtmParams>, Option<DeviceInfo>, Option<GeoInfo>);
+
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 struct WireOrigin {
     utm: Option<[TextRef; 5]>,
@@ -179,14 +182,9 @@ fn utm_texts(utm: &UtmParams) -> [Option<&str>; 5] {
 }
 
 fn device_texts(device: &DeviceInfo) -> [Option<&str>; 6] {
-    let [os, os_version, browser, browser_version, screen] = [
-        &device.os,
-        &device.os_version,
-        &device.browser,
-        &device.browser_version,
-        &device.screen_resolution,
-    ]
-    .map(Option::as_deref);
+    let [os, os_version, browser, browser_version, screen] =
+        [&device.os, &device.os_version, &device.browser, &device.browser_version, &device.screen_resolution]
+            .map(Option::as_deref);
     [Some(device.device_type.as_str()), os, os_version, browser, browser_version, screen]
 }
 
@@ -202,12 +200,7 @@ fn canonical(uuid: &str) -> Option<Uuid> {
 }
 
 impl WireOrigin {
-    fn write(
-        utm: Option<&UtmParams>,
-        device: Option<&DeviceInfo>,
-        geo: Option<&GeoInfo>,
-        texts: &Texts<'_>,
-    ) -> Self {
+    fn write(utm: Option<&UtmParams>, device: Option<&DeviceInfo>, geo: Option<&GeoInfo>, texts: &Texts<'_>) -> Self {
         Self {
             utm: utm.map(|utm| utm_texts(utm).map(|text| texts.place(text))),
             device: device.map(|device| device_texts(device).map(|text| texts.place(text))),
@@ -215,7 +208,7 @@ impl WireOrigin {
         }
     }
 
-    fn read(&self, texts: &Reader) -> Result<(Option<UtmParams>, Option<DeviceInfo>, Option<GeoInfo>), FormatError> {
+    fn read(&self, texts: &Reader) -> Result<Origin, FormatError> {
         let get = |place: TextRef| texts.get(place);
         let utm = match self.utm {
             Some([source, medium, campaign, term, content]) => Some(UtmParams {
@@ -273,10 +266,7 @@ fn read_prints(bytes: &[u8]) -> Result<Vec<u64>, FormatError> {
     Ok(chunks.iter().map(|&[a, b, c, d, e, f]| u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).collect())
 }
 
-fn pairs<'p>(
-    properties: impl Iterator<Item = (&'p String, &'p String)>,
-    texts: &Texts<'_>,
-) -> Vec<(TextRef, TextRef)> {
+fn pairs<'p>(properties: impl Iterator<Item = (&'p String, &'p String)>, texts: &Texts<'_>) -> Vec<(TextRef, TextRef)> {
     properties.map(|(key, value)| (texts.place(Some(key)), texts.place(Some(value)))).collect()
 }
 
@@ -347,8 +337,7 @@ impl WireSession<'_> {
 impl WireEntry {
     fn write(entry: &Entry, before: Millis, origins: &mut Vec<WireOrigin>, texts: &Texts<'_>) -> Self {
         let context = &entry.context;
-        let origin =
-            WireOrigin::write(context.utm.as_ref(), context.device.as_ref(), context.geo.as_ref(), texts);
+        let origin = WireOrigin::write(context.utm.as_ref(), context.device.as_ref(), context.geo.as_ref(), texts);
         let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
             origins.push(origin);
             origins.len() - 1
@@ -378,7 +367,13 @@ impl WireEntry {
                 WireUuid::Text(place) => texts.require(*place)?,
             },
             kind: self.kind.read(),
-            context: SessionContext { url: texts.get(self.url)?, referrer: texts.get(self.referrer)?, utm, device, geo },
+            context: SessionContext {
+                url: texts.get(self.url)?,
+                referrer: texts.get(self.referrer)?,
+                utm,
+                device,
+                geo,
+            },
             click: self.click.map(u64::from_be_bytes),
             properties: read_pairs(&self.properties, texts)?,
         })
@@ -508,7 +503,12 @@ impl<'a> WireTimeline<'a> {
 
 impl WireHead {
     fn write(head: &Head) -> Self {
-        Self { entry: head.entry as u32, id: id_half(head.id), version: head.version, late: WireLate::write(&head.late) }
+        Self {
+            entry: head.entry as u32,
+            id: id_half(head.id),
+            version: head.version,
+            late: WireLate::write(&head.late),
+        }
     }
 
     fn read(&self, bits: u64) -> Result<Head, FormatError> {

@@ -200,14 +200,14 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
             .map(|n| {
                 let timestamp = session_tracking::session::datetime(now - n).to_rfc3339();
                 let distinct_id = n % 4;
-                format!(r#"{{"uuid":"{batch}-{n}","event":"x","distinct_id":"v{distinct_id}","timestamp":"{timestamp}"}}"#)
+                format!(
+                    r#"{{"uuid":"{batch}-{n}","event":"x","distinct_id":"v{distinct_id}","timestamp":"{timestamp}"}}"#
+                )
             })
             .collect();
         let delivery = Delivery { received_at: now, trusts_received_at: false };
-        let events: Vec<_> = texts
-            .iter()
-            .map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap())
-            .collect();
+        let events: Vec<_> =
+            texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
         manager.resolve(&events, Millis::MAX).await;
         assert_eq!(consumed.table_write_units(), 4.0 * (batch + 1) as f64);
     }

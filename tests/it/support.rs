@@ -101,14 +101,14 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         self.newest = batch.iter().map(received).max().unwrap_or(self.newest).max(self.newest);
         self.clock.set(self.newest);
         let delivery = Delivery { received_at: self.newest, trusts_received_at: true };
-        let events: Vec<Event<'_>> = batch
-            .iter()
-            .map(|text| Event::parse(text.as_bytes(), delivery, self.manager.config()).unwrap())
-            .collect();
+        let events: Vec<Event<'_>> =
+            batch.iter().map(|text| Event::parse(text.as_bytes(), delivery, self.manager.config()).unwrap()).collect();
         let outcomes = self.manager.resolve(&events, Millis::MAX).await;
         for (event, outcome) in events.iter().zip(outcomes) {
             let Outcome::Placed(assignment) = outcome else { panic!("{outcome:?}") };
-            if let Some(assignment) = assignment.filter(|_| !matches!(event.role, session_tracking::event::Role::Passive)) {
+            if let Some(assignment) =
+                assignment.filter(|_| !matches!(event.role, session_tracking::event::Role::Passive))
+            {
                 self.assigned.insert(event.uuid.to_string(), (assignment.session_id.to_string(), event.at));
             }
         }

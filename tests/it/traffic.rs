@@ -36,7 +36,8 @@ pub fn in_order() -> Vec<String> {
 pub fn shuffled_and_repeated(seed: u64) -> Vec<String> {
     let mut random = Seeded(seed);
     let lateness = SessionConfig::default().lateness.num_milliseconds() as usize;
-    let mut lines: Vec<(i64, &str)> = EVENTS.lines().map(|line| (time(line) + random.below(lateness) as i64, line)).collect();
+    let mut lines: Vec<(i64, &str)> =
+        EVENTS.lines().map(|line| (time(line) + random.below(lateness) as i64, line)).collect();
     let again: Vec<_> =
         lines.iter().step_by(10).map(|(at, line)| (at + random.below(7_200_000) as i64, *line)).collect();
     lines.extend(again);

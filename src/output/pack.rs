@@ -1,0 +1,165 @@
+//! Lines to SQS messages, and messages to batches. Pure.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Bytes of a message that lines are packed into: SQS bills messages in steps of 64 KB.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of a message, and of all messages of a batch, at the most: 256 KB, which every queue takes.
+pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
+/// Messages of a batch at the most. Two messages in a row never fit into one chunk, so size ends a batch before this does.
+pub(super) const MAX_BATCH_MESSAGES: usize = 10;
+
+/// A message: lines, each ended by a line feed but the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub body: String,
+    /// The indexes of its lines.
+    pub lines: Vec<usize>,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub batches: Vec<Vec<Message>>,
+    /// The indexes of lines that no message can hold.
+    pub too_large: Vec<usize>,
+}
+
+/// Packs lines in order, as many into a message as fit into a chunk. A longer line has a message of its own.
+pub(super) fn pack(lines: &[String]) -> Plan {
+    let mut plan = Plan::default();
+    let mut messages: Vec<Message> = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let line = accepted(line);
+        if line.len() > MAX_BATCH_BYTES {
+            plan.too_large.push(index);
+            continue;
+        }
+        match messages.last_mut() {
+            Some(message) if message.body.len() + 1 + line.len() <= CHUNK_BYTES => {
+                message.body.push('\n');
+                message.body.push_str(&line);
+                message.lines.push(index);
+            }
+            _ => messages.push(Message { body: line.into_owned(), lines: vec![index] }),
+        }
+    }
+    let mut bytes = 0;
+    for message in messages {
+        bytes += message.body.len();
+        match plan.batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes <= MAX_BATCH_BYTES => batch.push(message),
+            _ => {
+                bytes = message.body.len();
+                plan.batches.push(vec![message]);
+            }
+        }
+    }
+    plan
+}
+
+/// A line as SQS accepts it: characters that it refuses are escaped, as JSON has it. They can only stand in strings.
+fn accepted(line: &str) -> Cow<'_, str> {
+    let is_refused = |&char: &char| match char {
+        '\t' | '\n' | '\r' => false,
+        '\u{fffe}' | '\u{ffff}' => true,
+        _ => char < ' ',
+    };
+    if !line.chars().any(|char| is_refused(&char)) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for char in line.chars() {
+        if is_refused(&char) {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(char));
+        } else {
+            escaped.push(char);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(lengths: &[usize]) -> Vec<String> {
+        lengths.iter().map(|&length| "x".repeat(length)).collect()
+    }
+
+    /// The lines of each message of each batch.
+    fn indexes(plan: &Plan) -> Vec<Vec<Vec<usize>>> {
+        plan.batches.iter().map(|batch| batch.iter().map(|message| message.lines.clone()).collect()).collect()
+    }
+
+    #[test]
+    fn lines_share_a_message_up_to_a_chunk() {
+        let plan = pack(&lines(&[CHUNK_BYTES - 3, 2, 1]));
+        assert_eq!(indexes(&plan), [[vec![0, 1], vec![2]]]);
+        assert_eq!(plan.batches[0][0].body.len(), CHUNK_BYTES);
+        assert!(plan.batches[0][0].body.ends_with("x\nxx"));
+        assert_eq!(pack(&[]), Plan::default());
+    }
+
+    #[test]
+    fn a_batch_has_room_for_four_chunks() {
+        let plan = pack(&lines(&[CHUNK_BYTES; 5]));
+        assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1]);
+        // Half a chunk and a bit: no two share a message, and seven fill a batch.
+        let plan = pack(&lines(&[CHUNK_BYTES / 2 + 1; 15]));
+        assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 1]);
+        // Big and small ones in turn.
+        let plan = pack(&lines(&[CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1]));
+        assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [6, 2]);
+    }
+
+    #[test]
+    fn a_long_line_goes_alone_and_one_too_long_not_at_all() {
+        let plan = pack(&lines(&[1, MAX_BATCH_BYTES, 1, MAX_BATCH_BYTES + 1, 1]));
+        assert_eq!(indexes(&plan), [vec![vec![0]], vec![vec![1]], vec![vec![2, 4]]]);
+        assert_eq!(plan.too_large, [3]);
+    }
+
+    #[test]
+    fn characters_that_sqs_refuses_are_escaped() {
+        for (line, wanted) in [
+            ("{\"a\":\"\u{fffe}\u{ffff}\"}", r#"{"a":"\ufffe\uffff"}"#),
+            ("\"\u{1}\u{0}\"", r#""\u0001\u0000""#),
+            ("\"\u{7f}\u{fffd}\u{1f600}\u{1fffe}\té\"", "\"\u{7f}\u{fffd}\u{1f600}\u{1fffe}\té\""),
+        ] {
+            assert_eq!(accepted(line), wanted);
+        }
+        // What a line grows by counts.
+        let plan = pack(&["\u{fffe}".repeat(MAX_BATCH_BYTES / 6 + 1)]);
+        assert_eq!(plan.too_large, [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_is_packed_once_within_the_limits(
+            lengths in prop::collection::vec(prop_oneof![0_usize..500, 0_usize..300_000], 0..40),
+        ) {
+            let lines = lines(&lengths);
+            let plan = pack(&lines);
+            let mut seen = Vec::new();
+            for batch in &plan.batches {
+                prop_assert!(!batch.is_empty() && batch.len() <= MAX_BATCH_MESSAGES);
+                prop_assert!(batch.iter().map(|message| message.body.len()).sum::<usize>() <= MAX_BATCH_BYTES);
+                for message in batch {
+                    prop_assert!(message.body.len() <= CHUNK_BYTES || message.lines.len() == 1);
+                    let own: Vec<&str> = message.lines.iter().map(|&index| lines[index].as_str()).collect();
+                    prop_assert_eq!(&message.body, &own.join("\n"));
+                    seen.extend(&message.lines);
+                }
+            }
+            prop_assert!(seen.is_sorted());
+            seen.extend(&plan.too_large);
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lines.len()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What both functions do at their start, and the reading of an invocation.
+
+use lambda_runtime::{Context, Error};
+
+use crate::aws;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ConfigError, Destination, Settings};
+use crate::manager::SessionManager;
+use crate::output::{AnyOutput, SqsOutput};
+use crate::session::Millis;
+use crate::storage::DynamoDbSessionStorage;
+
+/// The time that an invocation is taken to have where its deadline is plainly wrong, in milliseconds.
+const DEFAULT_TIME_MS: Millis = 30_000;
+
+/// A function's parts, built once.
+pub struct Service {
+    pub manager: SessionManager<DynamoDbSessionStorage, SystemClock>,
+    settings: Settings,
+    aws: aws_config::SdkConfig,
+}
+
+impl Service {
+    /// Reads the environment, sets up logging and the clients.
+    ///
+    /// # Errors
+    /// A setting that is missing or wrong; the sentence says what to set.
+    pub async fn start() -> Result<Self, Error> {
+        lambda_runtime::tracing::init_default_subscriber_with_writer(std::io::stderr);
+        let settings = Settings::from_env()?;
+        let aws = aws::sdk_config().await;
+        let storage = DynamoDbSessionStorage::new(aws_sdk_dynamodb::Client::new(&aws), &settings.table);
+        let manager =
+            SessionManager::new(settings.rules.clone(), storage, SystemClock).with_retention(settings.retention);
+        Ok(Self { manager, settings, aws })
+    }
+
+    /// Where annotated events and ends go.
+    ///
+    /// # Errors
+    /// A queue that cannot be used.
+    pub fn output(&self) -> Result<AnyOutput<SystemClock>, ConfigError> {
+        self.sink(&self.settings.output)
+    }
+
+    /// Where rejected events go.
+    ///
+    /// # Errors
+    /// It is not set, or cannot be used.
+    pub fn rejects(&self) -> Result<AnyOutput<SystemClock>, ConfigError> {
+        self.sink(self.settings.rejects()?)
+    }
+
+    fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {
+        Ok(match destination {
+            Destination::Stdout => AnyOutput::Stdout(crate::output::StdoutOutput),
+            Destination::Queue(url) => {
+                AnyOutput::Sqs(SqsOutput::new(aws_sdk_sqs::Client::new(&self.aws), url, SystemClock)?)
+            }
+        })
+    }
+}
+
+/// When an invocation ends. Some local runtimes say a time long past: then it has some default time.
+pub fn deadline(context: &Context) -> Millis {
+    let now = SystemClock.now();
+    Millis::try_from(context.deadline).ok().filter(|&deadline| deadline > now).unwrap_or(now + DEFAULT_TIME_MS)
+}

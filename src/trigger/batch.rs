@@ -1,0 +1,120 @@
+//! The one step that every door shares: slices of a body in, what became of each event out.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Clock;
+use crate::event::{Delivery, Event, Rejection};
+use crate::manager::{Outcome, SessionManager};
+use crate::session::Millis;
+use crate::storage::{SessionError, SessionStorage};
+
+/// An event's text, not read yet, and how it came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub bytes: &'a [u8],
+    pub delivery: Delivery,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It is applied, now or before: the event with its session on it.
+    Applied(String),
+    /// It can never be understood.
+    Rejected(Rejection),
+    /// It is not known to be applied: its source has to send it again.
+    Failed(SessionError),
+}
+
+/// Reads events, has their sessions resolved and puts those on them. One fate an item, in order.
+pub(super) async fn settle<S: SessionStorage, C: Clock>(
+    manager: &SessionManager<S, C>,
+    items: &[Item<'_>],
+    deadline: Millis,
+) -> Vec<Fate> {
+    let mut events = Vec::with_capacity(items.len());
+    let mut rejections = Vec::with_capacity(items.len());
+    for item in items {
+        match Event::parse(item.bytes, item.delivery, manager.config()) {
+            Ok(event) => {
+                events.push(event);
+                rejections.push(None);
+            }
+            Err(rejection) => rejections.push(Some(rejection)),
+        }
+    }
+    let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
+    debug_assert_eq!(outcomes.len(), events.len(), "one outcome an event");
+    let mut outcomes = events.iter().zip(outcomes);
+    let fate = |rejection| match rejection {
+        Some(rejection) => Fate::Rejected(rejection),
+        None => match outcomes.next() {
+            Some((event, Outcome::Placed(assignment))) => Fate::Applied(event.annotate(assignment.as_ref())),
+            Some((_, Outcome::Failed(error))) => Fate::Failed(error),
+            None => Fate::Failed(SessionError::Storage("no outcome".to_owned())),
+        },
+    };
+    rejections.into_iter().map(fate).collect()
+}
+
+/// What an invocation came to, for its line in the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub applied: usize,
+    pub rejected: usize,
+    pub failed: usize,
+    /// Messages of a queue that were reported as failed.
+    pub again: usize,
+    /// Why events and bodies were rejected or failed, by code.
+    pub codes: BTreeMap<&'static str, usize>,
+}
+
+impl Counts {
+    pub fn of(fates: &[Fate]) -> Self {
+        let mut counts = Self::default();
+        for fate in fates {
+            match fate {
+                Fate::Applied(_) => counts.applied += 1,
+                Fate::Rejected(rejection) => {
+                    counts.rejected += 1;
+                    counts.code(rejection.code.name());
+                }
+                Fate::Failed(error) => {
+                    counts.failed += 1;
+                    counts.code(error.code());
+                }
+            }
+        }
+        counts
+    }
+
+    /// Counts a code.
+    pub fn code(&mut self, code: &'static str) {
+        *self.codes.entry(code).or_default() += 1;
+    }
+}
+
+/// Says once a code why events failed, for the log; callers get [`advice`] instead.
+pub(super) fn log_failures(fates: &[Fate]) {
+    let errors = fates.iter().filter_map(|fate| match fate {
+        Fate::Failed(error) => Some((error.code(), error)),
+        _ => None,
+    });
+    for (code, error) in errors.collect::<BTreeMap<_, _>>() {
+        tracing::warn!(code, %error, "events failed");
+    }
+}
+
+/// What an error means to a caller. It holds nothing of the store.
+pub(super) fn advice(error: &SessionError) -> &'static str {
+    match error {
+        SessionError::NotFound => "no session has this id; use a `$session_id` that the service gave out",
+        SessionError::Storage(_) => "the store did not answer; send the request again",
+        SessionError::Corrupt { .. } => "what is stored cannot be read; its operator has to repair it",
+        SessionError::Contention => "others changed the visitor's sessions at once; send the request again",
+        SessionError::Deadline => "the time ran out; send the request again, or fewer events at once",
+        SessionError::Full => {
+            "the visitor has too many sessions waiting to be closed; send the request again in a minute"
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What tells callers apart, and what of their envelopes is read. One pass over the payload; what is not needed stays text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::session::Millis;
+
+/// Every member that some caller's envelope is known by or read for.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Envelope<'a> {
+    #[serde(borrow, rename = "Records")]
+    pub records: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub request_context: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub http_method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub raw_path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub multi_value_headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub is_base64_encoded: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub events: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub event: Option<&'a RawValue>,
+    #[serde(borrow, rename = "distinct_id")]
+    pub distinct_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "get_session")]
+    pub get_session: Option<&'a RawValue>,
+    #[serde(borrow, rename = "end_session")]
+    pub end_session: Option<&'a RawValue>,
+    #[serde(borrow, rename = "detail-type")]
+    pub detail_type: Option<&'a RawValue>,
+}
+
+/// Who calls.
+pub(super) enum Caller<'a> {
+    /// API Gateway's HTTP API or a function URL, payload 2.0.
+    Http2(Envelope<'a>),
+    /// API Gateway's REST API, payload 1.0.
+    Http1(Envelope<'a>),
+    /// SQS, by its records.
+    Sqs(&'a RawValue),
+    /// A direct invocation with events: the payload is the body.
+    Events,
+    /// A direct invocation that asks for a session.
+    GetSession(&'a RawValue),
+    /// A direct invocation that ends a session.
+    EndSession(&'a RawValue),
+    /// Somebody else; what it seems to be.
+    Unknown(&'static str),
+}
+
+impl<'a> Caller<'a> {
+    /// Tells from a payload who calls.
+    pub fn of(payload: &'a str) -> Self {
+        // What is not one object, or not JSON, can only be events: an array, lines, or a text to be rejected.
+        if !payload.trim_start().starts_with('{') {
+            return Self::Events;
+        }
+        let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(payload) else { return Self::Events };
+        match envelope {
+            Envelope { events: Some(_), .. }
+            | Envelope { event: Some(_), .. }
+            | Envelope { distinct_id: Some(_), .. } => Self::Events,
+            Envelope { records: Some(records), .. } => match source_of(records).as_deref() {
+                Some("aws:sqs") => Self::Sqs(records),
+                Some("aws:s3") => Self::Unknown("an S3 event"),
+                Some("aws:sns") => Self::Unknown("an SNS event"),
+                Some("aws:kinesis") => Self::Unknown("a Kinesis event"),
+                Some("aws:dynamodb") => Self::Unknown("a DynamoDB stream's event"),
+                _ => Self::Unknown("records of an unknown source"),
+            },
+            Envelope { request_context: Some(_), http_method: Some(_), .. } => Self::Http1(envelope),
+            Envelope { request_context: Some(_), raw_path: Some(_), .. } => Self::Http2(envelope),
+            Envelope { get_session: Some(id), .. } => Self::GetSession(id),
+            Envelope { end_session: Some(id), .. } => Self::EndSession(id),
+            Envelope { detail_type: Some(_), .. } => Self::Unknown("an EventBridge event"),
+            _ => Self::Unknown("an object without a member that is known"),
+        }
+    }
+}
+
+/// The source that the first of some records names; SNS spells the member in its own way.
+fn source_of(records: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Source<'a> {
+        #[serde(borrow, alias = "EventSource")]
+        event_source: Option<&'a RawValue>,
+    }
+    let records: Vec<&RawValue> = serde_json::from_str(records.get()).ok()?;
+    serde_json::from_str::<Source<'_>>(records.first()?.get()).ok()?.event_source.and_then(text)
+}
+
+/// A JSON string's text, without a copy where it has no escapes; none for another type.
+pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    match plain(raw)? {
+        inner if inner.contains('\\') => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+        inner => Some(Cow::Borrowed(inner)),
+    }
+}
+
+/// A JSON string's bytes, likewise. Half of a surrogate pair, which no text can hold, becomes bytes that are not UTF-8: it
+/// costs the event that it is in, not the body.
+pub(super) fn bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
+    match plain(raw)? {
+        inner if inner.contains('\\') => serde_json::from_str::<Bytes>(raw.get()).ok().map(|bytes| Cow::Owned(bytes.0)),
+        inner => Some(Cow::Borrowed(inner.as_bytes())),
+    }
+}
+
+fn plain(raw: &RawValue) -> Option<&str> {
+    raw.get().strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The bytes of a JSON string.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfString;
+        impl Visitor<'_> for OfString {
+            type Value = Bytes;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(OfString)
+    }
+}
+
+/// A number of milliseconds since 1970, as a number or as a text. One before the year 2000 is none: emulators say seconds.
+pub(super) fn time(raw: Option<&RawValue>) -> Option<Millis> {
+    const EARLIEST: Millis = 946_684_800_000;
+    let raw = raw?;
+    text(raw).unwrap_or(Cow::Borrowed(raw.get())).parse().ok().filter(|&time| time >= EARLIEST)
+}
+
+/// When something was received: what the envelope says, which is never later than now.
+pub(super) fn received_at(stated: Option<&RawValue>, now: Millis) -> Millis {
+    time(stated).map_or(now, |stated| stated.min(now))
+}
+
+/// The two headers that are read, by their names in any case. A value is a text, or, among several, the first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Headers<'a> {
+    pub content_type: Option<Cow<'a, str>>,
+    pub content_encoding: Option<Cow<'a, str>>,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads a map of headers, whose values `value` knows to read; what is no map has none.
+    pub fn read(raw: Option<&'a RawValue>, value: fn(&'a RawValue) -> Option<Cow<'a, str>>) -> Self {
+        raw.and_then(|raw| serde_json::Deserializer::from_str(raw.get()).deserialize_map(HeaderMap(value)).ok())
+            .unwrap_or_default()
+    }
+
+    /// A value of a map of headers.
+    pub fn value(raw: &'a RawValue) -> Option<Cow<'a, str>> {
+        let first = |list: Vec<&'a RawValue>| list.first().copied().and_then(text);
+        text(raw).or_else(|| first(serde_json::from_str(raw.get()).ok()?))
+    }
+}
+
+struct HeaderMap<'a>(fn(&'a RawValue) -> Option<Cow<'a, str>>);
+
+impl<'a> Visitor<'a> for HeaderMap<'a> {
+    type Value = Headers<'a>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map of headers")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Headers<'a>, A::Error> {
+        let mut headers = Headers::default();
+        while let Some(name) = map.next_key::<Cow<'a, str>>()? {
+            if name.eq_ignore_ascii_case("content-type") {
+                headers.content_type = (self.0)(map.next_value()?);
+            } else if name.eq_ignore_ascii_case("content-encoding") {
+                headers.content_encoding = (self.0)(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    fn name(payload: &str) -> &'static str {
+        match Caller::of(payload) {
+            Caller::Http2(_) => "http 2",
+            Caller::Http1(_) => "http 1",
+            Caller::Sqs(_) => "sqs",
+            Caller::Events => "events",
+            Caller::GetSession(_) => "get",
+            Caller::EndSession(_) => "end",
+            Caller::Unknown(what) => what,
+        }
+    }
+
+    #[test]
+    fn callers_are_told_apart() {
+        for (payload, wanted) in [
+            (r#"{"version":"2.0","rawPath":"/events","requestContext":{"http":{}}}"#, "http 2"),
+            (r#"{"version":"1.0","path":"/events","httpMethod":"POST","requestContext":{}}"#, "http 1"),
+            (r#"{"Records":[{"eventSource":"aws:sqs"},{"eventSource":7}]}"#, "sqs"),
+            (r#"{"Records":[{"eventSource":"aws:s3"}]}"#, "an S3 event"),
+            (r#"{"Records":[{"EventSource":"aws:sns"}]}"#, "an SNS event"),
+            (r#"{"Records":[]}"#, "records of an unknown source"),
+            (r#"{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}"#, "an EventBridge event"),
+            (r#"{"events":[],"Records":[]}"#, "events"),
+            (r#"{"event":"a","requestContext":{},"httpMethod":"GET"}"#, "events"),
+            (r#"{"distinct_id":"u"}"#, "events"),
+            ("[]", "events"),
+            ("7", "events"),
+            ("{\"event\":1}\n{\"event\":2}", "events"),
+            (r#"{"Records":["#, "events"),
+            (r#"{"get_session":"x"}"#, "get"),
+            (r#"{"end_session":"x"}"#, "end"),
+            (r#"{"key1":"value1"}"#, "an object without a member that is known"),
+        ] {
+            assert_eq!(name(payload), wanted, "{payload}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_costs_no_more_than_its_event() {
+        assert!(matches!(bytes(&raw(r#""[1]""#)), Some(Cow::Borrowed(b"[1]"))));
+        assert_eq!(bytes(&raw(r#""a\n\u00e9""#)).as_deref(), Some("a\n\u{e9}".as_bytes()));
+        let broken = raw(r#""[\"\ud800\",2]""#);
+        let broken = bytes(&broken).unwrap();
+        assert!(broken.starts_with(b"[\"") && broken.ends_with(b"\",2]") && std::str::from_utf8(&broken).is_err());
+        assert_eq!(bytes(&raw("7")), None);
+    }
+
+    #[test]
+    fn times() {
+        let now = 1_773_144_000_000;
+        for (stated, wanted) in [
+            ("1773140000000", 1_773_140_000_000),
+            (r#""1773140000000""#, 1_773_140_000_000),
+            ("1773150000000", now),
+            ("1773140000", now),
+            (r#""soon""#, now),
+            ("{}", now),
+        ] {
+            assert_eq!(received_at(Some(&raw(stated)), now), wanted, "{stated}");
+        }
+        assert_eq!(received_at(None, now), now);
+    }
+
+    #[test]
+    fn headers_in_any_case_and_of_either_kind() {
+        let read = |json: &str| {
+            let map = raw(json);
+            let headers = Headers::read(Some(&map), Headers::value);
+            (headers.content_type.map(Cow::into_owned), headers.content_encoding.map(Cow::into_owned))
+        };
+        let both = (Some("a".to_owned()), Some("b".to_owned()));
+        assert_eq!(read(r#"{"Content-Type":"a","x":["y",{}],"CONTENT-ENCODING":"b"}"#), both);
+        assert_eq!(read(r#"{"content-type":["a","c"],"content-encoding":["b"]}"#), both);
+        assert_eq!(read(r#"{"content-type":null,"content-encoding":[]}"#), (None, None));
+        assert_eq!(read("7"), (None, None));
+    }
+}

@@ -1,0 +1,327 @@
+//! Requests through API Gateway (payloads 1.0 and 2.0) and function URLs.
+//!
+//! `POST /events`, and `POST` on any other path outside `/sessions`, takes events; `GET /sessions/{id}` reads a session;
+//! `POST /sessions/{id}/end` ends it. Paths may begin with a stage or any other prefix.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::answer::{Verdict, error, json, report, unreadable};
+use super::batch::{Counts, Item, advice, log_failures, settle};
+use super::body::{BodyError, Limits, decode, form};
+use super::envelope::{Envelope, Headers, bytes, received_at, text};
+use super::split::split;
+use super::{HandlerError, Reply};
+use crate::clock::Clock;
+use crate::event::Delivery;
+use crate::manager::SessionManager;
+use crate::session::{Millis, Session};
+use crate::storage::{SessionError, SessionStorage};
+
+/// The longest wait, in seconds, that an answer asks for before the request comes again; the shortest is 1. Different
+/// answers say different times, so that a crowd of callers does not come back as one.
+const MAX_RETRY_AFTER: u64 = 5;
+
+/// A request, whichever envelope it came in.
+pub(super) struct Request<'a> {
+    method: Cow<'a, str>,
+    path: Cow<'a, str>,
+    headers: Headers<'a>,
+    body: Cow<'a, [u8]>,
+    is_base64: bool,
+    received_at: Millis,
+}
+
+impl<'a> Request<'a> {
+    /// Reads payload 2.0: of an HTTP API or a function URL.
+    pub fn read_2(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Context<'a> {
+            #[serde(borrow)]
+            http: Http<'a>,
+            #[serde(borrow)]
+            time_epoch: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Http<'a> {
+            #[serde(borrow)]
+            method: Cow<'a, str>,
+        }
+        let context: Context<'a> = context(envelope, "`requestContext.http.method`")?;
+        Ok(Self {
+            method: context.http.method,
+            path: envelope.raw_path.and_then(text).unwrap_or_default(),
+            ..Self::read(envelope, received_at(context.time_epoch, now))
+        })
+    }
+
+    /// Reads payload 1.0: of a REST API.
+    pub fn read_1(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Context<'a> {
+            #[serde(borrow)]
+            request_time_epoch: Option<&'a RawValue>,
+        }
+        let context: Context<'a> = context(envelope, "`requestContext`")?;
+        Ok(Self {
+            method: envelope.http_method.and_then(text).unwrap_or_default(),
+            path: envelope.path.and_then(text).unwrap_or_default(),
+            ..Self::read(envelope, received_at(context.request_time_epoch, now))
+        })
+    }
+
+    /// Reads what both payloads have in common.
+    fn read(envelope: &Envelope<'a>, received_at: Millis) -> Self {
+        let mut headers = Headers::read(envelope.headers, Headers::value);
+        let several = Headers::read(envelope.multi_value_headers, Headers::value);
+        headers.content_type = headers.content_type.or(several.content_type);
+        headers.content_encoding = headers.content_encoding.or(several.content_encoding);
+        Self {
+            method: Cow::Borrowed(""),
+            path: Cow::Borrowed(""),
+            headers,
+            body: envelope.body.and_then(bytes).unwrap_or_default(),
+            is_base64: envelope.is_base64_encoded.is_some_and(|flag| flag.get() == "true"),
+            received_at,
+        }
+    }
+
+    /// The body without its encodings.
+    fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
+        decode(&self.body, self.is_base64, self.headers.content_encoding.as_deref(), Limits::REQUEST.bytes)
+    }
+}
+
+fn context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {
+    let raw = envelope.request_context.map_or("{}", |raw| raw.get());
+    serde_json::from_str(raw).map_err(|_| HandlerError(format!("the API's envelope has no usable {needed}")))
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Events,
+    Get(&'a str),
+    End(&'a str),
+    /// The path is known, the method is not the one that it takes.
+    WrongMethod(&'static str),
+    Unknown,
+}
+
+impl<'a> Route<'a> {
+    fn of(method: &str, path: &'a str) -> Self {
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let sessions = segments.iter().rposition(|&segment| segment == "sessions");
+        let below = sessions.map(|at| &segments[at + 1..]);
+        match (method, below) {
+            ("POST", None) => Self::Events,
+            (_, None) if segments.last().is_none_or(|&last| last == "events") => Self::WrongMethod("POST"),
+            ("GET", Some([id])) => Self::Get(id),
+            (_, Some([_])) => Self::WrongMethod("GET"),
+            ("POST", Some([id, "end"])) => Self::End(id),
+            (_, Some([_, "end"])) => Self::WrongMethod("POST"),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Answers a request.
+pub(super) async fn handle<S: SessionStorage, C: Clock>(
+    manager: &SessionManager<S, C>,
+    request: &Request<'_>,
+    deadline: Millis,
+) -> Reply {
+    let (answer, counts) = match Route::of(&request.method, &request.path) {
+        Route::Events => ingest(manager, request, deadline).await,
+        Route::Get(id) => (session_answer(manager.get(id).await), Counts::default()),
+        Route::End(id) => (session_answer(manager.end_session(id).await), Counts::default()),
+        Route::WrongMethod(allowed) => {
+            let body = error("method_not_allowed", "this path takes another method; see the `allow` header");
+            (Answer { allow: Some(allowed), ..Answer::new(405, body) }, Counts::default())
+        }
+        Route::Unknown => {
+            let message = "no such path; use POST /events, GET /sessions/{id} or POST /sessions/{id}/end";
+            (Answer::new(404, error("no_such_path", message)), Counts::default())
+        }
+    };
+    let random = manager.clock().random();
+    Reply { door: "http", status: Some(answer.status), counts, text: answer.envelope(random) }
+}
+
+async fn ingest<S: SessionStorage, C: Clock>(
+    manager: &SessionManager<S, C>,
+    request: &Request<'_>,
+    deadline: Millis,
+) -> (Answer, Counts) {
+    let unreadable = |error: BodyError| {
+        let mut counts = Counts::default();
+        counts.code(error.code());
+        (Answer::new(error.status(), unreadable(error)), counts)
+    };
+    let form = match form(request.headers.content_type.as_deref()) {
+        Ok(form) => form,
+        Err(error) => return unreadable(error),
+    };
+    let body = match request.decoded() {
+        Ok(body) => body,
+        Err(error) => return unreadable(error),
+    };
+    let slices = match split(&body, form, Limits::REQUEST.events) {
+        Ok(slices) => slices,
+        Err(error) => return unreadable(error),
+    };
+    // Whoever can reach the API can write `received_at` into an event: it does not count.
+    let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
+    let items: Vec<Item<'_>> = slices.into_iter().map(|bytes| Item { bytes, delivery }).collect();
+    let fates = settle(manager, &items, deadline).await;
+    log_failures(&fates);
+    let (verdict, body) = report(&fates, true);
+    (Answer::new(status(verdict), body), Counts::of(&fates))
+}
+
+fn status(verdict: Verdict) -> u16 {
+    match verdict {
+        Verdict::Done => 200,
+        Verdict::NothingUsable => 400,
+        Verdict::NoRoom => 413,
+        Verdict::Corrupt => 500,
+        Verdict::TryAgain => 503,
+    }
+}
+
+fn session_answer(session: Result<Session, SessionError>) -> Answer {
+    match session {
+        Ok(session) => Answer::new(200, json(&session)),
+        Err(why) => {
+            let status = match why {
+                SessionError::NotFound => 404,
+                SessionError::Corrupt { .. } => 500,
+                _ => 503,
+            };
+            if status != 404 {
+                tracing::warn!(code = why.code(), error = %why, "a session cannot be had");
+            }
+            Answer::new(status, error(why.code(), advice(&why)))
+        }
+    }
+}
+
+/// An answer, before it is put into the envelope that both payloads share.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    allow: Option<&'static str>,
+    body: String,
+}
+
+impl Answer {
+    fn new(status: u16, body: String) -> Self {
+        Self { status, allow: None, body }
+    }
+
+    fn envelope(&self, random: u64) -> String {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Envelope<'a> {
+            status_code: u16,
+            headers: AnswerHeaders,
+            body: &'a str,
+            is_base64_encoded: bool,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct AnswerHeaders {
+            content_type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            allow: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after: Option<String>,
+        }
+        let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER + 1).to_string());
+        let headers = AnswerHeaders { content_type: "application/json", allow: self.allow, retry_after };
+        json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::trigger::envelope::Caller;
+
+    const NOW: Millis = 1_773_144_000_000;
+
+    fn request(payload: &str) -> Request<'_> {
+        match Caller::of(payload) {
+            Caller::Http1(envelope) => Request::read_1(&envelope, NOW).unwrap(),
+            Caller::Http2(envelope) => Request::read_2(&envelope, NOW).unwrap(),
+            _ => panic!("not a request: {payload}"),
+        }
+    }
+
+    #[test]
+    fn payload_2() {
+        let request = request(
+            r#"{"version":"2.0","rawPath":"/prod/events","headers":{"content-type":"application/json","content-encoding":"gzip"},
+            "requestContext":{"http":{"method":"POST","path":"/prod/events"},"timeEpoch":1773143999000},"body":"W10=","isBase64Encoded":true}"#,
+        );
+        assert_eq!((&*request.method, &*request.path, request.is_base64), ("POST", "/prod/events", true));
+        assert_eq!((request.received_at, &*request.body), (NOW - 1_000, &b"W10="[..]));
+        assert_eq!(request.headers.content_encoding.as_deref(), Some("gzip"));
+    }
+
+    #[test]
+    fn payload_1() {
+        let request = request(
+            r#"{"path":"/events","httpMethod":"POST","headers":null,"multiValueHeaders":{"Content-Type":["text/plain"]},
+            "requestContext":{"requestTimeEpoch":1773144009000},"body":null,"isBase64Encoded":false}"#,
+        );
+        assert_eq!((&*request.method, &*request.path, request.is_base64), ("POST", "/events", false));
+        assert_eq!((request.received_at, &*request.body), (NOW, &b""[..]));
+        assert_eq!(request.headers.content_type.as_deref(), Some("text/plain"));
+    }
+
+    #[test]
+    fn an_envelope_without_a_method_is_an_error() {
+        let Caller::Http2(envelope) = Caller::of(r#"{"rawPath":"/","requestContext":{"http":{}}}"#) else { panic!() };
+        assert!(Request::read_2(&envelope, NOW).is_err());
+    }
+
+    #[test]
+    fn routes() {
+        for (method, path, wanted) in [
+            ("POST", "/events", Route::Events),
+            ("POST", "/prod/events/", Route::Events),
+            ("POST", "/", Route::Events),
+            ("POST", "", Route::Events),
+            ("POST", "/collect", Route::Events),
+            ("GET", "/events", Route::WrongMethod("POST")),
+            ("GET", "/", Route::WrongMethod("POST")),
+            ("GET", "/favicon.ico", Route::Unknown),
+            ("GET", "/sessions/x", Route::Get("x")),
+            ("GET", "/prod/sessions/x", Route::Get("x")),
+            ("POST", "/sessions/x", Route::WrongMethod("GET")),
+            ("POST", "/v1/sessions/x/end", Route::End("x")),
+            ("GET", "/sessions/x/end", Route::WrongMethod("POST")),
+            ("POST", "/sessions", Route::Unknown),
+            ("POST", "/sessions/x/begin", Route::Unknown),
+        ] {
+            assert_eq!(Route::of(method, path), wanted, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_to_try_again_says_when() {
+        let envelope = |answer: Answer| serde_json::from_str::<Value>(&answer.envelope(7)).unwrap();
+        let answer = envelope(Answer::new(503, "{\"a\":\"\\n\"}".to_owned()));
+        assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "retry-after": "3"}));
+        assert_eq!((&answer["statusCode"], &answer["body"]), (&503.into(), &"{\"a\":\"\\n\"}".into()));
+        let answer = envelope(Answer { allow: Some("POST"), ..Answer::new(405, String::new()) });
+        assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "allow": "POST"}));
+    }
+}

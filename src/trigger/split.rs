@@ -1,0 +1,313 @@
+//! A body to the slices of its events.
+//!
+//! The scanner knows strings, escapes and brackets, and no more: it validates nothing, so what is broken in one event stays
+//! in that event's slice and is rejected there. Where a bracket never closes it looks for the next place at which an event
+//! begins. It takes any bytes and passes over them a fixed number of times.
+
+use memchr::{memchr_iter, memchr2};
+
+use super::body::{BodyError, Form};
+
+/// Splits a body into at most `most` events, in the order of the text. Slices are not checked and may be empty.
+///
+/// # Errors
+/// A body without events, with too many, or with `events` that are no array.
+pub fn split(body: &[u8], form: Form, most: usize) -> Result<Vec<&[u8]>, BodyError> {
+    let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
+    let mut slices = Slices { found: Vec::new(), most, too_many: false };
+    match (form, body.first()) {
+        (_, None) => {}
+        (Form::Any, Some(b'[')) => {
+            if let Some(end) = array(body, 1, &mut slices) {
+                slices.push_rest(&body[end..]);
+            }
+        }
+        (Form::Any, Some(b'{')) => object(body, &mut slices)?,
+        _ => lines(body, &mut slices),
+    }
+    match slices {
+        Slices { too_many: true, .. } => Err(BodyError::TooManyEvents(most)),
+        Slices { found, .. } if found.is_empty() => Err(BodyError::Empty),
+        Slices { found, .. } => Ok(found),
+    }
+}
+
+/// The slices found so far.
+struct Slices<'a> {
+    found: Vec<&'a [u8]>,
+    most: usize,
+    too_many: bool,
+}
+
+impl<'a> Slices<'a> {
+    fn push(&mut self, slice: &'a [u8]) {
+        if self.found.len() < self.most {
+            self.found.push(trim(slice));
+        } else {
+            self.too_many = true;
+        }
+    }
+
+    /// What follows where nothing should: nothing, or one bad event, so that it is not lost in silence.
+    fn push_rest(&mut self, rest: &'a [u8]) {
+        if !trim(rest).is_empty() {
+            self.push(rest);
+        }
+    }
+}
+
+/// A line an event.
+fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a>) {
+    body.split(|&byte| byte == b'\n').for_each(|line| slices.push_rest(line));
+}
+
+/// A body that begins with an object: `{"events":[…]}`, one event, or the first of several lines.
+fn object<'a>(body: &'a [u8], slices: &mut Slices<'a>) -> Result<(), BodyError> {
+    let outline = outline(body, slices);
+    let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
+    match outline.events {
+        // An event may have a field `events` of its own; it stays an event.
+        _ if outline.is_event => {}
+        // The array's rest, up to the body's end, is among the slices already.
+        Some(Events::Open) => return Ok(()),
+        Some(Events::Closed(_)) if outline.end.is_some() => {
+            slices.push_rest(rest);
+            return Ok(());
+        }
+        // Cut off behind the array: what was to follow is unknown, which counts as one bad event.
+        Some(Events::Closed(end)) => {
+            slices.push(&body[end..]);
+            return Ok(());
+        }
+        Some(Events::NotAnArray) if rest.is_empty() => return Err(BodyError::EventsNotAnArray),
+        Some(Events::NotAnArray) | None => {}
+    }
+    slices.found.clear();
+    slices.too_many = false;
+    let is_lines = match outline.end {
+        Some(_) => !rest.is_empty(),
+        // The first of several lines is broken, or an event over several lines is, but the lines of that are indented.
+        None => memchr_iter(b'\n', body).any(|at| body.get(at + 1) == Some(&b'{')),
+    };
+    if is_lines {
+        lines(body, slices)
+    } else {
+        slices.push(body)
+    }
+    Ok(())
+}
+
+/// What a body's first object is.
+#[derive(Default)]
+struct Outline {
+    /// Where it ends; none if it does not.
+    end: Option<usize>,
+    /// Whether it has a member `event`.
+    is_event: bool,
+    /// Its member `events`.
+    events: Option<Events>,
+}
+
+enum Events {
+    /// An array that ends here; its elements are among the slices.
+    Closed(usize),
+    /// An array that does not end; likewise.
+    Open,
+    NotAnArray,
+}
+
+/// Walks the object that a body begins with; the elements of `events` become slices on the way.
+fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a>) -> Outline {
+    let mut outline = Outline::default();
+    let mut open = Brackets::default();
+    let (mut at, mut last) = (0, b',');
+    while let Some(&byte) = body.get(at) {
+        if byte == b'"' {
+            let is_key = open.depth() == 1 && matches!(last, b'{' | b',');
+            let end = string_end(body, at + 1);
+            let key = body.get(at + 1..end - 1).filter(|_| is_key);
+            (at, last) = (end, b'"');
+            match (key, value_at(body, end)) {
+                (Some(b"event"), _) => outline.is_event = true,
+                (Some(b"events"), Some((value, b'['))) => match array(body, value + 1, slices) {
+                    None => return Outline { events: Some(Events::Open), ..outline },
+                    Some(end) => {
+                        outline.events = Some(Events::Closed(end));
+                        (at, last) = (end, b']');
+                    }
+                },
+                (Some(b"events"), Some(_)) if outline.events.is_none() => outline.events = Some(Events::NotAnArray),
+                _ => {}
+            }
+            continue;
+        }
+        if byte == b'{' && open.rules_out_object_after(last) {
+            return outline;
+        }
+        open.pass(byte);
+        at += 1;
+        if open.depth() == 0 {
+            return Outline { end: Some(at), ..outline };
+        }
+        if !is_space(byte) {
+            last = byte;
+        }
+    }
+    outline
+}
+
+/// Where the value of a key that ends here begins, and with what.
+fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
+    let next = |from: usize| {
+        let skipped = body.get(from..)?.iter().position(|&byte| !is_space(byte))?;
+        Some((from + skipped, body[from + skipped]))
+    };
+    match next(key_end)? {
+        (colon, b':') => next(colon + 1),
+        _ => None,
+    }
+}
+
+/// Splits an array from behind its bracket on; returns where it ends. If it never does, its rest is the last slice.
+fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a>) -> Option<usize> {
+    let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
+    if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
+        return Some(from + closed + 1);
+    }
+    let (mut at, mut resync) = (from, false);
+    loop {
+        let element = element(body, at, resync);
+        let slice = body.get(at..element.end).unwrap_or_default();
+        match element.stop {
+            Stop::Comma => {
+                slices.push(slice);
+                at = element.end + 1;
+            }
+            Stop::Closed => {
+                slices.push(slice);
+                return Some(element.end + 1);
+            }
+            // A bracket never closes: once more from here on, with less trust in brackets.
+            Stop::End if !resync => resync = true,
+            Stop::End => {
+                slices.push(slice);
+                return None;
+            }
+            Stop::NextObject => {
+                let slice = trim(slice);
+                slices.push(slice.strip_suffix(b",").unwrap_or(slice));
+                at = element.end;
+            }
+        }
+    }
+}
+
+/// An array's element.
+struct Element {
+    end: usize,
+    stop: Stop,
+}
+
+/// What ends an element.
+enum Stop {
+    Comma,
+    /// The array's bracket.
+    Closed,
+    /// An object where the element's brackets allow none: the element is broken and another one begins.
+    NextObject,
+    /// The body's end.
+    End,
+}
+
+/// Finds the end of the element that begins at `from`. `resync`: end it also where another one seems to begin.
+fn element(body: &[u8], from: usize, resync: bool) -> Element {
+    let mut open = Brackets::default();
+    let (mut at, mut last) = (from, b',');
+    while let Some(&byte) = body.get(at) {
+        match byte {
+            b'"' => {
+                (at, last) = (string_end(body, at + 1), b'"');
+                continue;
+            }
+            b',' if open.depth() == 0 => return Element { end: at, stop: Stop::Comma },
+            b']' if open.depth() == 0 => return Element { end: at, stop: Stop::Closed },
+            b'{' if resync && open.rules_out_object_after(last) => return Element { end: at, stop: Stop::NextObject },
+            _ => open.pass(byte),
+        }
+        if !is_space(byte) {
+            last = byte;
+        }
+        at += 1;
+    }
+    Element { end: body.len(), stop: Stop::End }
+}
+
+/// The brackets that are open.
+#[derive(Default)]
+struct Brackets {
+    open: Vec<u8>,
+    /// How many of them are `{`.
+    objects: usize,
+}
+
+impl Brackets {
+    fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Opens or closes a bracket; any other byte is passed over.
+    fn pass(&mut self, byte: u8) {
+        match byte {
+            b'{' | b'[' => {
+                self.objects += usize::from(byte == b'{');
+                self.open.push(byte);
+            }
+            b'}' if self.objects > 0 => self.close(b'{'),
+            b']' if self.objects < self.open.len() => self.close(b'['),
+            // A closing bracket without a partner.
+            _ => {}
+        }
+    }
+
+    /// Closes the last bracket of this kind, and with it those left open inside.
+    fn close(&mut self, bracket: u8) {
+        while let Some(closed) = self.open.pop() {
+            self.objects -= usize::from(closed == b'{');
+            if closed == bracket {
+                return;
+            }
+        }
+    }
+
+    /// Whether an object cannot begin here: in an object it can only follow a colon.
+    fn rules_out_object_after(&self, last: u8) -> bool {
+        self.open.last() == Some(&b'{') && last != b':'
+    }
+}
+
+/// The index behind the closing quotation mark of a string; the body's end if it has none.
+fn string_end(body: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
+        at += found;
+        if body[at] == b'"' {
+            return at + 1;
+        }
+        // Whatever is escaped is no quotation mark that counts.
+        at += 2;
+    }
+    body.len()
+}
+
+/// JSON's white space.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let Some(start) = bytes.iter().position(|&byte| !is_space(byte)) else { return &[] };
+    let end = bytes.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
+
+#[cfg(test)]
+mod tests;

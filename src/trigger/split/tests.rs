@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+
+use super::*;
+
+const MOST: usize = 100;
+
+/// The slices as text; bytes that are not UTF-8 show as `\u{fffd}`.
+fn texts(body: &[u8]) -> Result<Vec<String>, BodyError> {
+    let slices = split(body, Form::Any, MOST)?;
+    Ok(slices.into_iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect())
+}
+
+#[track_caller]
+fn check(body: &str, wanted: &[&str]) {
+    assert_eq!(texts(body.as_bytes()).unwrap(), wanted, "{body}");
+}
+
+#[test]
+fn the_four_forms() {
+    check(r#" {"event":"a"} "#, &[r#"{"event":"a"}"#]);
+    check("{\n  \"event\": \"a\",\n  \"b\": [1,\n{}]\n}\n", &["{\n  \"event\": \"a\",\n  \"b\": [1,\n{}]\n}"]);
+    check(r#"[ {"a":1} , {"b":[2,{"c":","}]},3 ]"#, &[r#"{"a":1}"#, r#"{"b":[2,{"c":","}]}"#, "3"]);
+    check(r#"{"k":[{"events":[1]}],"events" : [{"a":"]"},{"b":2}],"sent_at":"x"}"#, &[r#"{"a":"]"}"#, r#"{"b":2}"#]);
+    check("{\"a\":1}\r\n\r\n  \n{\"b\":2}\n", &[r#"{"a":1}"#, r#"{"b":2}"#]);
+    check("\u{feff}[1]", &["1"]);
+}
+
+#[test]
+fn lines_where_the_sender_says_so() {
+    let split = |body| split(body, Form::Lines, MOST).unwrap();
+    assert_eq!(split(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
+    assert_eq!(split(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
+}
+
+#[test]
+fn strings_hide_what_looks_like_structure() {
+    check(r#"["a\"],","\\",{"x":"{[\\\""}]"#, &[r#""a\"],""#, r#""\\""#, r#"{"x":"{[\\\""}"#]);
+    check(r#"{"x":"\"events\":[1]","events":[2]}"#, &["2"]);
+    check(r#"{"x":{"events":[1]},"events":[2]}"#, &["2"]);
+    check(r#"{"x":"events","y":["events",[1]],"events":[2]}"#, &["2"]);
+}
+
+#[test]
+fn an_event_with_a_field_of_that_name_stays_one() {
+    for body in [r#"{"event":"x","events":[1,2]}"#, r#"{"events":[1,2],"event":"x"}"#, r#"{"event":"x","events":3}"#] {
+        check(body, &[body]);
+    }
+    let many = format!(r#"{{"events":[{}1],"event":"x"}}"#, "1,".repeat(MOST));
+    check(&many, &[&many]);
+}
+
+#[test]
+fn what_holds_no_events() {
+    for body in ["", " \n", "[]", " [ \n ] ", r#"{"events":[]}"#, "\u{feff}"] {
+        assert_eq!(texts(body.as_bytes()), Err(BodyError::Empty), "{body}");
+    }
+    for body in [r#"{"events":{"a":1}}"#, r#"{"events":"[]"}"#, r#"{"events":null,"x":1}"#] {
+        assert_eq!(texts(body.as_bytes()), Err(BodyError::EventsNotAnArray), "{body}");
+    }
+}
+
+#[test]
+fn too_many() {
+    for (before, between, after) in [("[", ",", "]"), (r#"{"events":["#, ",", "]}"), ("", "\n", "")] {
+        let body = |count| format!("{before}{}{after}", vec!["1"; count].join(between));
+        assert_eq!(texts(body(MOST).as_bytes()).unwrap().len(), MOST);
+        assert_eq!(texts(body(MOST + 1).as_bytes()), Err(BodyError::TooManyEvents(MOST)));
+    }
+}
+
+#[test]
+fn a_broken_element_costs_itself() {
+    check(r#"[{"a":1},,{"b":2},]"#, &[r#"{"a":1}"#, "", r#"{"b":2}"#, ""]);
+    check(r#"[{"a":1},nonsense,{"b":2}]"#, &[r#"{"a":1}"#, "nonsense", r#"{"b":2}"#]);
+    check(r#"[{"a":[1,2},{"b":2}]"#, &[r#"{"a":[1,2}"#, r#"{"b":2}"#]);
+    check(r#"[{"a":1]},{"b":2}]"#, &[r#"{"a":1]}"#, r#"{"b":2}"#]);
+    check(r#"[{"a":1}},{"b":2}]"#, &[r#"{"a":1}}"#, r#"{"b":2}"#]);
+    check(r#"[{{a}},{"b":2}]"#, &["{{a}}", r#"{"b":2}"#]);
+    check("[{\"a\":\"line\nbreak\"},{\"b\":2}]", &["{\"a\":\"line\nbreak\"}", r#"{"b":2}"#]);
+    check("[\"\0\",{\"b\":2}]", &["\"\0\"", r#"{"b":2}"#]);
+    assert_eq!(texts(b"[{\"a\":\"\xff\xfe\"},{\"b\":2}]").unwrap(), ["{\"a\":\"\u{fffd}\u{fffd}\"}", r#"{"b":2}"#]);
+}
+
+#[test]
+fn an_element_that_never_closes_ends_where_the_next_one_begins() {
+    check(r#"[1,{"a":{"b":1},{"c":2},{"d":3}]"#, &["1", r#"{"a":{"b":1}"#, r#"{"c":2}"#, r#"{"d":3}"#]);
+    check(r#"{"events":[{"a":[{},{"c":2}],"x":{},{"d":3}]}"#, &[r#"{"a":[{},{"c":2}],"x":{}"#, r#"{"d":3}"#]);
+}
+
+#[test]
+fn a_body_that_is_cut_off_says_so() {
+    check(r#"[{"a":1},{"b":"#, &[r#"{"a":1}"#, r#"{"b":"#]);
+    check(r#"[{"a":1},{"b":2},"#, &[r#"{"a":1}"#, r#"{"b":2}"#, ""]);
+    check(r#"[{"a":1},{"b":"x},{"c":3}]"#, &[r#"{"a":1}"#, r#"{"b":"x},{"c":3}]"#]);
+    check(r#"{"events":[{"a":1},{"b"#, &[r#"{"a":1}"#, r#"{"b"#]);
+    check(r#"{"events":[{"a":1}]"#, &[r#"{"a":1}"#, ""]);
+    check(r#"{"events":[{"a":1}],"x":"#, &[r#"{"a":1}"#, r#","x":"#]);
+    check("{\n  \"event\": \"a\",\n  \"b\": {", &["{\n  \"event\": \"a\",\n  \"b\": {"]);
+    check("[", &[""]);
+}
+
+#[test]
+fn what_follows_the_body_is_not_lost() {
+    check(r#"[{"a":1}] {"b":2}"#, &[r#"{"a":1}"#, r#"{"b":2}"#]);
+    check(r#"{"events":[1]} x"#, &["1", "x"]);
+    check(r#"{"a":1} x"#, &[r#"{"a":1} x"#]);
+}
+
+#[test]
+fn a_broken_line_costs_itself() {
+    for first in [r#"{"a":"#, r#"{"a":{"b":1}"#, r#"{"a":[1,2}"#, r#"{"a":"x"#, "nonsense", "7", r#"{"a":1}}"#] {
+        check(&format!("{first}\n{{\"b\":2}}\n{{\"c\":3}}\n"), &[first, r#"{"b":2}"#, r#"{"c":3}"#]);
+        check(&format!("{{\"b\":2}}\n{first}\n{{\"c\":3}}"), &[r#"{"b":2}"#, first, r#"{"c":3}"#]);
+    }
+    check("{\"events\":7}\n{\"b\":2}", &[r#"{"events":7}"#, r#"{"b":2}"#]);
+}
+
+#[test]
+fn hostile_brackets_take_no_time() {
+    // Quadratic work on these would take minutes.
+    for unit in ["[", "{", "{]", "[}", "{\"a\":[", "]", "},{", "\"\\", "[{", "{{"] {
+        for before in ["", "[", "{\"events\":["] {
+            let body = format!("{before}{}", unit.repeat(300_000 / unit.len()));
+            let _ = split(body.as_bytes(), Form::Any, MOST);
+        }
+    }
+}
+
+/// JSON objects as texts, spaced in different ways.
+fn event() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<i32>().prop_map(|number| number.to_string()),
+        ".{0,8}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        "[\\[\\]{}\",:\\\\]{0,6}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+    ];
+    let value = leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(|items| format!("[{}]", items.join(" , "))),
+            prop::collection::vec(inner, 0..3).prop_map(|items| {
+                let members: Vec<_> = items.iter().enumerate().map(|(at, item)| format!("\"k{at}\" :{item}")).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    });
+    (value, any::<bool>()).prop_map(|(value, first)| {
+        if first { format!(r#"{{"event":"x","v":{value}}}"#) } else { format!(r#"{{"v":{value}, "event":"x"}}"#) }
+    })
+}
+
+/// Bytes that look like JSON more often than chance has it.
+fn jsonish() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![8 => prop::sample::select(b"[]{}\",:\\ \n1a".to_vec()), 1 => any::<u8>()];
+    let word = prop_oneof![
+        8 => byte.prop_map(|byte| vec![byte]),
+        1 => Just(b"\"events\":[".to_vec()),
+        1 => Just(b"{\"event\":".to_vec()),
+    ];
+    prop::collection::vec(word, 0..60).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn events_come_back_from_every_form(events in prop::collection::vec(event(), 1..6)) {
+        let joined = events.join(" ,\n");
+        prop_assert_eq!(&texts(format!("[{joined}]").as_bytes()).unwrap(), &events);
+        prop_assert_eq!(&texts(format!("{{\"events\":[{joined}] }}").as_bytes()).unwrap(), &events);
+        prop_assert_eq!(&texts(events.join("\n").as_bytes()).unwrap(), &events);
+        prop_assert_eq!(&texts(events[0].as_bytes()).unwrap(), &events[..1]);
+    }
+
+    #[test]
+    fn a_json_array_is_split_as_serde_json_does(
+        events in prop::collection::vec(event(), 1..6),
+        cut in prop_oneof![Just(0), 0_usize..100],
+    ) {
+        // A part of a valid text is sometimes valid itself.
+        let text = format!("[{}]", events.join(","));
+        let text = text.get(cut.min(text.len())..).unwrap_or(&text);
+        if let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(text) && !elements.is_empty() {
+            let elements: Vec<_> = elements.into_iter().map(|element| element.get().to_owned()).collect();
+            prop_assert_eq!(texts(text.as_bytes()).unwrap(), elements);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken(body in prop_oneof![jsonish(), prop::collection::vec(any::<u8>(), 0..60)]) {
+        for form in [Form::Any, Form::Lines] {
+            let Ok(slices) = split(&body, form, MOST) else { continue };
+            // In order, without overlap, and nothing but separators between them.
+            let mut from = body.as_ptr() as usize;
+            for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+                prop_assert!(slice.as_ptr() as usize >= from);
+                from = slice.as_ptr() as usize + slice.len();
+            }
+            prop_assert!(from <= body.as_ptr() as usize + body.len());
+        }
+    }
+
+    #[test]
+    fn one_broken_element_costs_itself(
+        events in prop::collection::vec(event(), 2..6),
+        bad in prop_oneof![
+            Just("{\"a\":[1,2}"), Just("{a:1}"), Just("\u{0}"), Just("{\"a\":1}}"), Just("tru"), Just("{{}}"), Just(""),
+        ],
+        place in any::<prop::sample::Index>(),
+    ) {
+        let mut events = events;
+        let place = place.index(events.len());
+        events[place] = bad.to_owned();
+        prop_assert_eq!(&texts(format!("[{}]", events.join(",")).as_bytes()).unwrap(), &events);
+    }
+}

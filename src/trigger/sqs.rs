@@ -1,0 +1,240 @@
+//! Records of an SQS queue, standard or FIFO. A message's body is read like a request's; its attributes `content-encoding`
+//! (gzip, and base64 around it) and `content-type` are read like headers.
+//!
+//! Every message ends in one of: its events are sent on with their sessions, its unusable parts are set aside in `rejects`,
+//! or it is reported as failed, so that the queue delivers it again.
+
+mod reject;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use futures_util::future::join;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::answer::json;
+use super::batch::{Counts, Fate, Item, log_failures, settle};
+use super::body::{BodyError, Limits, decode, form};
+use super::envelope::{Headers, bytes, received_at, text};
+use super::split::split;
+use super::{HandlerError, Ingest, Reply};
+use crate::clock::Clock;
+use crate::event::Delivery;
+use crate::output::Output;
+use crate::session::Millis;
+use crate::storage::SessionStorage;
+use reject::Reject;
+
+/// A message.
+struct Message<'a> {
+    id: Cow<'a, str>,
+    /// The group whose order counts. None in a standard queue: groups are for fairness there.
+    group: Option<Cow<'a, str>>,
+    /// The body as it came; none in a record that makes no sense.
+    body: Option<Cow<'a, [u8]>>,
+    headers: Headers<'a>,
+    delivery: Delivery,
+}
+
+impl<'a> Message<'a> {
+    fn read(raw: &'a RawValue, now: Millis) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Record<'a> {
+            #[serde(borrow)]
+            message_id: Option<&'a RawValue>,
+            #[serde(borrow)]
+            body: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            attributes: Attributes<'a>,
+            #[serde(borrow)]
+            message_attributes: Option<&'a RawValue>,
+            #[serde(borrow, rename = "eventSourceARN")]
+            queue: Option<&'a RawValue>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Attributes<'a> {
+            #[serde(borrow)]
+            sent_timestamp: Option<&'a RawValue>,
+            #[serde(borrow)]
+            message_group_id: Option<&'a RawValue>,
+        }
+        let record: Record<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let is_fifo = record.queue.and_then(text).is_some_and(|arn| arn.ends_with(".fifo"));
+        // A queue is filled by a pipeline, not by visitors.
+        let received_at = received_at(record.attributes.sent_timestamp, now);
+        Self {
+            id: record.message_id.and_then(text).unwrap_or_default(),
+            group: record.attributes.message_group_id.and_then(text).filter(|_| is_fifo),
+            body: record.body.and_then(bytes),
+            headers: Headers::read(record.message_attributes, attribute),
+            delivery: Delivery { received_at, trusts_received_at: true },
+        }
+    }
+
+    /// The body without its encodings.
+    fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
+        let encoding = self.headers.content_encoding.as_deref();
+        // A message can only hold text: what is packed is base64 as well.
+        let is_base64 = encoding.is_some_and(|name| !name.trim().eq_ignore_ascii_case("identity"));
+        let body = self.body.as_deref().ok_or(BodyError::Empty)?;
+        decode(body, is_base64, encoding, Limits::REQUEST.bytes)
+    }
+
+    /// The events' slices of its decoded body.
+    fn slices<'b>(&self, decoded: &'b Result<Cow<'_, [u8]>, BodyError>) -> Result<Vec<&'b [u8]>, BodyError> {
+        let body = decoded.as_ref().map_err(|&error| error)?;
+        split(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events)
+    }
+}
+
+/// The text of a message's attribute.
+fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Attribute<'a> {
+        #[serde(borrow)]
+        string_value: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.string_value.and_then(text)
+}
+
+/// Handles an invocation's records; all their events are resolved at once.
+pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
+    ingest: &Ingest<S, C, O>,
+    records: &RawValue,
+    now: Millis,
+    deadline: Millis,
+) -> Result<Reply, HandlerError> {
+    let records: Vec<&RawValue> = serde_json::from_str(records.get())
+        .map_err(|_| HandlerError("`Records` is not an array of SQS records".to_owned()))?;
+    let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::read(record, now)).collect();
+    let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
+    let split: Vec<_> = messages.iter().zip(&decoded).map(|(message, body)| message.slices(body)).collect();
+    let items: Vec<Item<'_>> =
+        messages.iter().zip(&split).flat_map(|(message, slices)| items(message, slices)).collect();
+
+    let mut fates = settle(&ingest.manager, &items, deadline).await;
+    log_failures(&fates);
+    let mut counts = Counts::of(&fates);
+    split.iter().filter_map(|slices| slices.as_ref().err()).for_each(|error| counts.code(error.code()));
+
+    let mut failed = failed_messages(&messages, &split, &fates);
+    let (lines, rejects) = outgoing(&messages, &split, &mut fates, &failed);
+    let (lost_lines, lost_rejects) = join(ingest.output.send(&lines.texts), ingest.rejects.send(&rejects.texts)).await;
+    for (sent, lost) in [(&lines, lost_lines), (&rejects, lost_rejects)] {
+        for owner in lost.into_iter().filter_map(|line| sent.owners.get(line)) {
+            failed[*owner] = true;
+        }
+    }
+    close_groups(&messages, &mut failed);
+    counts.again = failed.iter().filter(|&&failed| failed).count();
+    Ok(Reply { door: "sqs", status: None, counts, text: answer(&messages, &failed) })
+}
+
+type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
+
+fn items<'a>(message: &Message<'_>, slices: &Slices<'a>) -> Vec<Item<'a>> {
+    let delivery = message.delivery;
+    slices.iter().flatten().map(|&bytes| Item { bytes, delivery }).collect()
+}
+
+/// The messages of which an event failed, and in a FIFO queue those behind them.
+fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate]) -> Vec<bool> {
+    let mut fates = fates.iter();
+    let failed = |slices: &Slices<'_>| {
+        let own = fates.by_ref().take(slices.as_ref().map_or(0, Vec::len));
+        own.filter(|fate| matches!(fate, Fate::Failed(_))).count() > 0
+    };
+    let mut failed = split.iter().map(failed).collect::<Vec<_>>();
+    close_groups(messages, &mut failed);
+    failed
+}
+
+/// Behind a failed message of a FIFO group the whole group has to come again, or it would come out of order.
+fn close_groups(messages: &[Message<'_>], failed: &mut [bool]) {
+    let mut closed = HashSet::new();
+    for (message, failed) in messages.iter().zip(failed) {
+        let Some(group) = &message.group else { continue };
+        if *failed {
+            closed.insert(group);
+        }
+        *failed = closed.contains(group);
+    }
+}
+
+/// Lines to be sent, and which message each belongs to.
+#[derive(Default)]
+struct Lines {
+    texts: Vec<String>,
+    owners: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, text: String, owner: usize) {
+        self.texts.push(text);
+        self.owners.push(owner);
+    }
+}
+
+/// What is sent on, and what is set aside. Nothing of a message that is reported as failed: it comes again, and all of it is
+/// sent then. Sending twice would mean the same, but cost twice.
+fn outgoing(messages: &[Message<'_>], split: &[Slices<'_>], fates: &mut [Fate], failed: &[bool]) -> (Lines, Lines) {
+    let (mut lines, mut rejects) = (Lines::default(), Lines::default());
+    let mut fates = fates.iter_mut();
+    for (owner, (message, slices)) in messages.iter().zip(split).enumerate() {
+        let reject =
+            |code, why: &str, index, text: &[u8]| Reject { message_id: &message.id, code, why, index, text }.line();
+        let slices = match slices {
+            Ok(slices) => slices,
+            Err(error) if !failed[owner] => {
+                let body = message.body.as_deref().unwrap_or_default();
+                rejects.push(reject(error.code(), &error.to_string(), None, body), owner);
+                continue;
+            }
+            Err(_) => continue,
+        };
+        for (index, (slice, fate)) in slices.iter().zip(fates.by_ref()).enumerate() {
+            match fate {
+                _ if failed[owner] => {}
+                Fate::Applied(text) => lines.push(one_line(std::mem::take(text)), owner),
+                Fate::Rejected(why) => {
+                    rejects.push(reject(why.code.name(), &why.message, Some(index), slice), owner);
+                }
+                Fate::Failed(_) => {}
+            }
+        }
+    }
+    (lines, rejects)
+}
+
+/// An event that came over several lines, in one: outside of strings all white space means the same, and in strings
+/// there are no line feeds.
+fn one_line(text: String) -> String {
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
+}
+
+/// Which messages have to come again.
+fn answer(messages: &[Message<'_>], failed: &[bool]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'a> {
+        batch_item_failures: Vec<Failure<'a>>,
+    }
+    // A record without an id gives an empty one here, by which Lambda takes the whole batch for failed. It is the only way
+    // left to have it again.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure<'a> {
+        item_identifier: &'a str,
+    }
+    let failures = messages.iter().zip(failed).filter(|&(_, &failed)| failed);
+    json(&Answer {
+        batch_item_failures: failures.map(|(message, _)| Failure { item_identifier: &message.id }).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

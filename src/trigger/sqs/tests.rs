@@ -1,0 +1,75 @@
+use super::*;
+
+const NOW: Millis = 1_773_144_000_000;
+
+fn message(json: &str) -> Message<'static> {
+    let raw: &'static RawValue = Box::leak(RawValue::from_string(json.to_owned()).unwrap());
+    Message::read(raw, NOW)
+}
+
+fn in_group(group: &str, queue: &str) -> Message<'static> {
+    message(&format!(
+        r#"{{"messageId":"m-{group}","body":"","attributes":{{"MessageGroupId":"{group}","SentTimestamp":"1773143999000"}},
+        "eventSourceARN":"arn:aws:sqs:eu-central-1:1:{queue}"}}"#
+    ))
+}
+
+#[test]
+fn a_record_is_read() {
+    let message = in_group("a", "events.fifo");
+    assert_eq!((&*message.id, message.group.as_deref()), ("m-a", Some("a")));
+    assert_eq!(message.delivery, Delivery { received_at: NOW - 1_000, trusts_received_at: true });
+    assert_eq!(in_group("a", "events").group, None);
+}
+
+#[test]
+fn bodies_are_decoded_by_their_attributes() {
+    let body = |attributes: &str, body: &str| {
+        let message = message(&format!(r#"{{"messageId":"m","body":"{body}","messageAttributes":{{{attributes}}}}}"#));
+        let decoded = message.decoded();
+        message.slices(&decoded).map(|slices| slices.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+    };
+    let attribute = |name: &str, value: &str| format!(r#""{name}":{{"stringValue":"{value}","dataType":"String"}}"#);
+    let packed = "H4sIAAAAAAACA4s21DGKBQDtaQjVBQAAAA==";
+    assert_eq!(body("", "[1,2]").unwrap(), [b"1", b"2"]);
+    assert_eq!(body(&attribute("content-encoding", "identity"), "[1,2]").unwrap(), [b"1", b"2"]);
+    assert_eq!(body(&attribute("Content-Encoding", "gzip"), packed).unwrap(), [b"1", b"2"]);
+    assert_eq!(body(&attribute("content-type", "application/x-ndjson"), "[1]\\n[2]").unwrap(), [b"[1]", b"[2]"]);
+    assert_eq!(body(&attribute("content-encoding", "gzip"), "[1,2]"), Err(BodyError::InvalidBase64));
+    assert_eq!(body(&attribute("content-encoding", "br"), packed), Err(BodyError::UnsupportedEncoding));
+    assert_eq!(body(&attribute("content-type", "text/html"), "[1]"), Err(BodyError::UnsupportedMediaType));
+}
+
+#[test]
+fn a_record_that_makes_no_sense_costs_itself() {
+    for json in ["7", "{}", r#"{"messageId":7,"body":{}}"#, r#"{"attributes":7,"body":"[1]"}"#] {
+        let message = message(json);
+        assert_eq!(message.slices(&message.decoded()), Err(BodyError::Empty), "{json}");
+    }
+}
+
+#[test]
+fn behind_a_failed_message_its_group_comes_again() {
+    let messages: Vec<_> = ["a", "b", "a", "b", "a"].iter().map(|group| in_group(group, "events.fifo")).collect();
+    let mut failed = [false, false, true, false, false];
+    close_groups(&messages, &mut failed);
+    assert_eq!(failed, [false, false, true, false, true]);
+    assert_eq!(
+        answer(&messages, &failed),
+        r#"{"batchItemFailures":[{"itemIdentifier":"m-a"},{"itemIdentifier":"m-a"}]}"#
+    );
+}
+
+#[test]
+fn in_a_standard_queue_a_message_fails_alone() {
+    let messages: Vec<_> = ["a", "a", "b"].iter().map(|group| in_group(group, "events")).collect();
+    let mut failed = [true, false, false];
+    close_groups(&messages, &mut failed);
+    assert_eq!(failed, [true, false, false]);
+}
+
+#[test]
+fn an_event_over_several_lines_goes_on_in_one() {
+    assert_eq!(one_line("{\r\n  \"a\": \"\\n\"\n}".to_owned()), "{    \"a\": \"\\n\" }");
+    assert_eq!(one_line("{}".to_owned()), "{}");
+}
