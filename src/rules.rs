@@ -16,7 +16,7 @@ pub enum Kind {
     Pageview,
     /// Any other event.
     Event,
-    /// A visitor was seen: may begin a session, counts as no event ([`crate::SessionManager::get_or_create`]).
+    /// A visitor was seen: may begin a session, counts as no event (`SessionManager::get_or_create`).
     Touch,
     /// A call ended the session: what follows begins another.
     End,

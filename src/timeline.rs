@@ -108,6 +108,8 @@ pub struct Assignment {
     pub is_start: bool,
     /// Whether the event came too late to be placed exactly.
     pub is_late: bool,
+    /// The write that this is as of: what is said with a higher version changes it.
+    pub version: u64,
 }
 
 /// What [`Timeline::apply`] came to.
@@ -408,12 +410,13 @@ impl Timeline {
                 referrer: draft.source.referrer.map(str::to_owned),
                 is_start: place.is_some_and(|place| place.is_start),
                 is_late: false,
+                version: self.seq,
             }
         };
         // A session by its id: over, or the draft on whose entries the id stands.
         let of_id = |id: Uuid, at: Millis| {
             if let Some(tally) = recalled.iter().chain(&self.ended).find(|tally| tally.id == id) {
-                return Some(tally.assignment(at));
+                return Some(tally.assignment(at, self.seq));
             }
             if self.open.as_ref().is_some_and(|open| open.id == id) {
                 return Some(of_draft(0, at, None));
@@ -430,7 +433,12 @@ impl Timeline {
                         Some(of_draft(number, at, None))
                     }
                     Some(_) => None,
-                    None => self.ended.iter().rev().find(|tally| tally.covers(at, config)).map(|t| t.assignment(at)),
+                    None => self
+                        .ended
+                        .iter()
+                        .rev()
+                        .find(|tally| tally.covers(at, config))
+                        .map(|t| t.assignment(at, self.seq)),
                 };
             }
             match spots.get(&fingerprint(&arrival.entry.uuid))? {

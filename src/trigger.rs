@@ -1,6 +1,6 @@
 //! AWS envelopes in, answers out.
 //!
-//! Only the envelope is typed ([`envelope`]); a body is split into its events by our own code ([`split`]), so that one bad
+//! Only the envelope is typed; a body is split into its events by our own code ([`split`]), so that one bad
 //! event costs that event alone. Every door shares one step, `batch::settle`, and answers in its own way.
 
 mod answer;
@@ -71,3 +71,6 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         Ok(reply.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,12 @@ impl Ledger {
         for (id, session) in self.ends {
             let mut events = self.events.remove(&id).unwrap_or_default();
             events.sort();
-            let key = (session.project.clone(), session.distinct_id.clone(), session.started_at.timestamp_millis(), id.clone());
+            let key = (
+                session.project.clone(),
+                session.distinct_id.clone(),
+                session.started_at.timestamp_millis(),
+                id.clone(),
+            );
             let last = FinalSession {
                 id,
                 duration_seconds: session.duration_seconds(),

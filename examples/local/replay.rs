@@ -150,7 +150,9 @@ impl Replay<'_> {
         let (places, events): (Vec<usize>, Vec<Event<'_>>) = events.into_iter().unzip();
         let outcomes = self.manager.resolve(&events, Millis::MAX).await;
         for ((&at, event), outcome) in places.iter().zip(&events).zip(outcomes) {
-            let Outcome::Placed(assignment) = outcome else { return Err(format!("an event failed: {outcome:?}").into()) };
+            let Outcome::Placed(assignment) = outcome else {
+                return Err(format!("an event failed: {outcome:?}").into());
+            };
             let text = event.annotate(assignment.as_ref());
             self.report.annotated(&text);
             texts[at] = Some(text);

@@ -104,7 +104,8 @@ fn summary(text: &str) -> String {
     let property = |name: &str| event["properties"][name].clone();
     let url = property("$current_url").as_str().map(shortened).unwrap_or_default();
     let mut line = format!("{} {} {url}", event["timestamp"].as_str().unwrap_or_default(), event["event"]);
-    for name in ["$session_id", "$session_duration", "$session_page_views", "$session_number", "$session_start_reason"] {
+    for name in ["$session_id", "$session_duration", "$session_page_views", "$session_number", "$session_start_reason"]
+    {
         line.push_str(&format!("\n    {name}: {}", property(name)));
     }
     line
@@ -124,7 +125,8 @@ fn liveliest(sessions: &[FinalSession]) -> Option<&str> {
 
 fn timeline_row(session: &FinalSession) -> String {
     let bar = "█".repeat((session.event_count as usize).clamp(1, 20));
-    let pages = [&session.landing_page, &session.exit_page].map(|page| page.as_deref().map_or("–".to_owned(), shortened));
+    let pages =
+        [&session.landing_page, &session.exit_page].map(|page| page.as_deref().map_or("–".to_owned(), shortened));
     format!(
         "  {}  {:>5} s  {:>3} events  {:<15} {bar}\n      {} → {}",
         session.started_at,

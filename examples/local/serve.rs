@@ -84,9 +84,16 @@ struct Answer {
     body: String,
 }
 
-async fn request(State(function): State<Function>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn request(
+    State(function): State<Function>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let now = SystemClock.now();
-    let pairs = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+    let pairs =
+        headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
     let headers: serde_json::Map<String, Value> = pairs.collect();
     let envelope = json!({
         "version": "2.0",

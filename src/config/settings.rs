@@ -46,7 +46,8 @@ impl Settings {
     /// As [`Settings::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let table = set("TABLE").ok_or_else(|| ConfigError("TABLE is not set; set it to the table's name".to_owned()))?;
+        let table =
+            set("TABLE").ok_or_else(|| ConfigError("TABLE is not set; set it to the table's name".to_owned()))?;
         let output = set("OUTPUT").ok_or_else(|| {
             ConfigError("OUTPUT is not set; set it to the output queue's URL, or to `stdout`".to_owned())
         })?;

@@ -82,6 +82,7 @@ impl Event<'_> {
         member(out, "$session_number", &assignment.number);
         member(out, "$previous_session_id", &assignment.previous.map(|id| id.to_string()));
         member(out, "$session_start", &assignment.is_start);
+        member(out, "$session_version", &assignment.version);
         if assignment.is_late {
             member(out, "$late", &true);
         }
@@ -130,6 +131,7 @@ mod tests {
             referrer: Some("https://google.com/".into()),
             is_start: false,
             is_late: false,
+            version: 3,
         };
         event.annotate(Some(&assignment))
     }
@@ -138,8 +140,7 @@ mod tests {
         r#""$session_id":"019cd77d-fe00-7ID-PLACE","$session_duration":5,"$session_page_views":2,"$entry_url":"https://a.test/\"","#,
         r#""$exit_url":null,"$referrer":"https://google.com/","#,
     );
-    const REST: &str =
-        r#""$session_start_reason":"first","$session_number":1,"$previous_session_id":null,"$session_start":false"#;
+    const REST: &str = r#""$session_start_reason":"first","$session_number":1,"$previous_session_id":null,"$session_start":false,"$session_version":3"#;
 
     fn expect(before: &str, event_referrer: &str, after: &str) -> String {
         let id = session_id(Visitor::new("u").bits(), NOON, "e", 0).to_string();

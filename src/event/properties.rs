@@ -19,7 +19,7 @@ const MAX_TEXT_BYTES: usize = 256;
 const MAX_KEY_BYTES: usize = 64;
 
 /// The properties that [`super::Event::annotate`] writes: an event's own values of these give way.
-pub(super) const WRITTEN: [&str; 13] = [
+pub(super) const WRITTEN: [&str; 14] = [
     "$session_id",
     "$session_duration",
     "$session_page_views",
@@ -31,6 +31,7 @@ pub(super) const WRITTEN: [&str; 13] = [
     "$session_number",
     "$previous_session_id",
     "$session_start",
+    "$session_version",
     "$late",
     "$time_flag",
 ];

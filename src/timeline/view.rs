@@ -44,7 +44,7 @@ impl Tally {
     }
 
     /// The assignment of an event at `at` whose part in the session is no longer known.
-    pub(super) fn assignment(&self, at: Millis) -> Assignment {
+    pub(super) fn assignment(&self, at: Millis, version: u64) -> Assignment {
         Assignment {
             session_id: self.id,
             reason: self.reason,
@@ -56,8 +56,10 @@ impl Tally {
             entry_url: self.entry_url.clone(),
             exit_page: self.exit_page.clone(),
             referrer: self.referrer.clone(),
-            is_start: at == self.started_at && self.event_count + self.late.event_count == 1,
+            // Of events at that very time the first cannot be told any more.
+            is_start: at == self.started_at,
             is_late: false,
+            version,
         }
     }
 

@@ -54,7 +54,9 @@ pub(super) async fn settle<S: SessionStorage, C: Clock>(
             None => Fate::Failed(SessionError::Storage("no outcome".to_owned())),
         },
     };
-    rejections.into_iter().map(fate).collect()
+    let fates: Vec<Fate> = rejections.into_iter().map(fate).collect();
+    log_failures(&fates);
+    fates
 }
 
 /// What an invocation came to, for its line in the log.
@@ -88,20 +90,32 @@ impl Counts {
         counts
     }
 
+    /// Of an invocation in which no event was read.
+    pub fn only(code: &'static str) -> Self {
+        let mut counts = Self::default();
+        counts.code(code);
+        counts
+    }
+
     /// Counts a code.
     pub fn code(&mut self, code: &'static str) {
         *self.codes.entry(code).or_default() += 1;
     }
 }
 
-/// Says once a code why events failed, for the log; callers get [`advice`] instead.
-pub(super) fn log_failures(fates: &[Fate]) {
+/// Logs why events failed, once for each code.
+fn log_failures(fates: &[Fate]) {
     let errors = fates.iter().filter_map(|fate| match fate {
         Fate::Failed(error) => Some((error.code(), error)),
         _ => None,
     });
-    for (code, error) in errors.collect::<BTreeMap<_, _>>() {
-        tracing::warn!(code, %error, "events failed");
+    errors.collect::<BTreeMap<_, _>>().into_values().for_each(log_failure);
+}
+
+/// Logs why the store could not do its part; callers get [`advice`] instead.
+pub(super) fn log_failure(error: &SessionError) {
+    if !matches!(error, SessionError::NotFound) {
+        tracing::warn!(code = error.code(), %error, "the store could not do its part");
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 use super::answer::{error, json, report, unreadable};
-use super::batch::{Counts, Item, advice, log_failures, settle};
+use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
 use super::split::split;
@@ -24,17 +24,12 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
 ) -> Reply {
     let slices = match split_payload(payload) {
         Ok(slices) => slices,
-        Err(error) => {
-            let mut counts = Counts::default();
-            counts.code(error.code());
-            return reply(unreadable(error), counts);
-        }
+        Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
     // Whoever may invoke the function is part of the pipeline.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let items: Vec<Item<'_>> = slices.into_iter().map(|bytes| Item { bytes, delivery }).collect();
     let fates = settle(manager, &items, deadline).await;
-    log_failures(&fates);
     let (_, body) = report(&fates, false);
     reply(body, Counts::of(&fates))
 }
@@ -66,20 +61,14 @@ fn session(session: Result<Session, SessionError>) -> Reply {
     match session {
         Ok(session) => reply(json(&session), Counts::default()),
         Err(why) => {
-            if !matches!(why, SessionError::NotFound) {
-                tracing::warn!(code = why.code(), error = %why, "a session cannot be had");
-            }
-            let mut counts = Counts::default();
-            counts.code(why.code());
-            reply(error(why.code(), advice(&why)), counts)
+            log_failure(&why);
+            reply(error(why.code(), advice(&why)), Counts::only(why.code()))
         }
     }
 }
 
 fn not_an_id(message: &str) -> Reply {
-    let mut counts = Counts::default();
-    counts.code("invalid_session_id");
-    reply(error("invalid_session_id", message), counts)
+    reply(error("invalid_session_id", message), Counts::only("invalid_session_id"))
 }
 
 fn reply(text: String, counts: Counts) -> Reply {

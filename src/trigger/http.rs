@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::answer::{Verdict, error, json, report, unreadable};
-use super::batch::{Counts, Item, advice, log_failures, settle};
+use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Envelope, Headers, bytes, received_at, text};
 use super::split::split;
@@ -137,15 +137,15 @@ pub(super) async fn handle<S: SessionStorage, C: Clock>(
 ) -> Reply {
     let (answer, counts) = match Route::of(&request.method, &request.path) {
         Route::Events => ingest(manager, request, deadline).await,
-        Route::Get(id) => (session_answer(manager.get(id).await), Counts::default()),
-        Route::End(id) => (session_answer(manager.end_session(id).await), Counts::default()),
+        Route::Get(id) => session_answer(manager.get(id).await),
+        Route::End(id) => session_answer(manager.end_session(id).await),
         Route::WrongMethod(allowed) => {
             let body = error("method_not_allowed", "this path takes another method; see the `allow` header");
-            (Answer { allow: Some(allowed), ..Answer::new(405, body) }, Counts::default())
+            (Answer { allow: Some(allowed), ..Answer::new(405, body) }, Counts::only("method_not_allowed"))
         }
         Route::Unknown => {
             let message = "no such path; use POST /events, GET /sessions/{id} or POST /sessions/{id}/end";
-            (Answer::new(404, error("no_such_path", message)), Counts::default())
+            (Answer::new(404, error("no_such_path", message)), Counts::only("no_such_path"))
         }
     };
     let random = manager.clock().random();
@@ -157,28 +157,18 @@ async fn ingest<S: SessionStorage, C: Clock>(
     request: &Request<'_>,
     deadline: Millis,
 ) -> (Answer, Counts) {
-    let unreadable = |error: BodyError| {
-        let mut counts = Counts::default();
-        counts.code(error.code());
-        (Answer::new(error.status(), unreadable(error)), counts)
-    };
-    let form = match form(request.headers.content_type.as_deref()) {
-        Ok(form) => form,
-        Err(error) => return unreadable(error),
-    };
-    let body = match request.decoded() {
-        Ok(body) => body,
-        Err(error) => return unreadable(error),
-    };
-    let slices = match split(&body, form, Limits::REQUEST.events) {
+    let form = form(request.headers.content_type.as_deref());
+    let body = form.and_then(|form| Ok((form, request.decoded()?)));
+    let slices =
+        body.as_ref().map_err(|&error| error).and_then(|(form, body)| split(body, *form, Limits::REQUEST.events));
+    let slices = match slices {
         Ok(slices) => slices,
-        Err(error) => return unreadable(error),
+        Err(error) => return (Answer::new(error.status(), unreadable(error)), Counts::only(error.code())),
     };
     // Whoever can reach the API can write `received_at` into an event: it does not count.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let items: Vec<Item<'_>> = slices.into_iter().map(|bytes| Item { bytes, delivery }).collect();
     let fates = settle(manager, &items, deadline).await;
-    log_failures(&fates);
     let (verdict, body) = report(&fates, true);
     (Answer::new(status(verdict), body), Counts::of(&fates))
 }
@@ -193,19 +183,17 @@ fn status(verdict: Verdict) -> u16 {
     }
 }
 
-fn session_answer(session: Result<Session, SessionError>) -> Answer {
+fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
     match session {
-        Ok(session) => Answer::new(200, json(&session)),
+        Ok(session) => (Answer::new(200, json(&session)), Counts::default()),
         Err(why) => {
+            log_failure(&why);
             let status = match why {
                 SessionError::NotFound => 404,
                 SessionError::Corrupt { .. } => 500,
                 _ => 503,
             };
-            if status != 404 {
-                tracing::warn!(code = why.code(), error = %why, "a session cannot be had");
-            }
-            Answer::new(status, error(why.code(), advice(&why)))
+            (Answer::new(status, error(why.code(), advice(&why))), Counts::only(why.code()))
         }
     }
 }
@@ -248,80 +236,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-    use crate::trigger::envelope::Caller;
-
-    const NOW: Millis = 1_773_144_000_000;
-
-    fn request(payload: &str) -> Request<'_> {
-        match Caller::of(payload) {
-            Caller::Http1(envelope) => Request::read_1(&envelope, NOW).unwrap(),
-            Caller::Http2(envelope) => Request::read_2(&envelope, NOW).unwrap(),
-            _ => panic!("not a request: {payload}"),
-        }
-    }
-
-    #[test]
-    fn payload_2() {
-        let request = request(
-            r#"{"version":"2.0","rawPath":"/prod/events","headers":{"content-type":"application/json","content-encoding":"gzip"},
-            "requestContext":{"http":{"method":"POST","path":"/prod/events"},"timeEpoch":1773143999000},"body":"W10=","isBase64Encoded":true}"#,
-        );
-        assert_eq!((&*request.method, &*request.path, request.is_base64), ("POST", "/prod/events", true));
-        assert_eq!((request.received_at, &*request.body), (NOW - 1_000, &b"W10="[..]));
-        assert_eq!(request.headers.content_encoding.as_deref(), Some("gzip"));
-    }
-
-    #[test]
-    fn payload_1() {
-        let request = request(
-            r#"{"path":"/events","httpMethod":"POST","headers":null,"multiValueHeaders":{"Content-Type":["text/plain"]},
-            "requestContext":{"requestTimeEpoch":1773144009000},"body":null,"isBase64Encoded":false}"#,
-        );
-        assert_eq!((&*request.method, &*request.path, request.is_base64), ("POST", "/events", false));
-        assert_eq!((request.received_at, &*request.body), (NOW, &b""[..]));
-        assert_eq!(request.headers.content_type.as_deref(), Some("text/plain"));
-    }
-
-    #[test]
-    fn an_envelope_without_a_method_is_an_error() {
-        let Caller::Http2(envelope) = Caller::of(r#"{"rawPath":"/","requestContext":{"http":{}}}"#) else { panic!() };
-        assert!(Request::read_2(&envelope, NOW).is_err());
-    }
-
-    #[test]
-    fn routes() {
-        for (method, path, wanted) in [
-            ("POST", "/events", Route::Events),
-            ("POST", "/prod/events/", Route::Events),
-            ("POST", "/", Route::Events),
-            ("POST", "", Route::Events),
-            ("POST", "/collect", Route::Events),
-            ("GET", "/events", Route::WrongMethod("POST")),
-            ("GET", "/", Route::WrongMethod("POST")),
-            ("GET", "/favicon.ico", Route::Unknown),
-            ("GET", "/sessions/x", Route::Get("x")),
-            ("GET", "/prod/sessions/x", Route::Get("x")),
-            ("POST", "/sessions/x", Route::WrongMethod("GET")),
-            ("POST", "/v1/sessions/x/end", Route::End("x")),
-            ("GET", "/sessions/x/end", Route::WrongMethod("POST")),
-            ("POST", "/sessions", Route::Unknown),
-            ("POST", "/sessions/x/begin", Route::Unknown),
-        ] {
-            assert_eq!(Route::of(method, path), wanted, "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn only_an_answer_to_try_again_says_when() {
-        let envelope = |answer: Answer| serde_json::from_str::<Value>(&answer.envelope(7)).unwrap();
-        let answer = envelope(Answer::new(503, "{\"a\":\"\\n\"}".to_owned()));
-        assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "retry-after": "3"}));
-        assert_eq!((&answer["statusCode"], &answer["body"]), (&503.into(), &"{\"a\":\"\\n\"}".into()));
-        let answer = envelope(Answer { allow: Some("POST"), ..Answer::new(405, String::new()) });
-        assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "allow": "POST"}));
-    }
-}
+mod tests;

@@ -4,9 +4,12 @@
 //! in that event's slice and is rejected there. Where a bracket never closes it looks for the next place at which an event
 //! begins. It takes any bytes and passes over them a fixed number of times.
 
+mod brackets;
+
 use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
+use brackets::Brackets;
 
 /// Splits a body into at most `most` events, in the order of the text. Slices are not checked and may be empty.
 ///
@@ -240,49 +243,6 @@ fn element(body: &[u8], from: usize, resync: bool) -> Element {
         at += 1;
     }
     Element { end: body.len(), stop: Stop::End }
-}
-
-/// The brackets that are open.
-#[derive(Default)]
-struct Brackets {
-    open: Vec<u8>,
-    /// How many of them are `{`.
-    objects: usize,
-}
-
-impl Brackets {
-    fn depth(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Opens or closes a bracket; any other byte is passed over.
-    fn pass(&mut self, byte: u8) {
-        match byte {
-            b'{' | b'[' => {
-                self.objects += usize::from(byte == b'{');
-                self.open.push(byte);
-            }
-            b'}' if self.objects > 0 => self.close(b'{'),
-            b']' if self.objects < self.open.len() => self.close(b'['),
-            // A closing bracket without a partner.
-            _ => {}
-        }
-    }
-
-    /// Closes the last bracket of this kind, and with it those left open inside.
-    fn close(&mut self, bracket: u8) {
-        while let Some(closed) = self.open.pop() {
-            self.objects -= usize::from(closed == b'{');
-            if closed == bracket {
-                return;
-            }
-        }
-    }
-
-    /// Whether an object cannot begin here: in an object it can only follow a colon.
-    fn rules_out_object_after(&self, last: u8) -> bool {
-        self.open.last() == Some(&b'{') && last != b':'
-    }
 }
 
 /// The index behind the closing quotation mark of a string; the body's end if it has none.

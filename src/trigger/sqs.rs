@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::answer::json;
-use super::batch::{Counts, Fate, Item, log_failures, settle};
+use super::batch::{Counts, Fate, Item, settle};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Headers, bytes, received_at, text};
 use super::split::split;
@@ -117,7 +117,6 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         messages.iter().zip(&split).flat_map(|(message, slices)| items(message, slices)).collect();
 
     let mut fates = settle(&ingest.manager, &items, deadline).await;
-    log_failures(&fates);
     let mut counts = Counts::of(&fates);
     split.iter().filter_map(|slices| slices.as_ref().err()).for_each(|error| counts.code(error.code()));
 

@@ -1,0 +1,244 @@
+//! The doors, over a store in memory that fails where it is told to.
+
+mod samples;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::config::SessionConfig;
+use crate::output::MemoryOutput;
+use crate::rules::Tally;
+use crate::session::Visitor;
+use crate::storage::{Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, Stored};
+
+/// 2026-03-10T12:01:00Z: a minute after the last sample was sent.
+const NOW: Millis = 1_773_144_060_000;
+
+/// A clock that stands still.
+#[derive(Debug, Default)]
+struct Still(AtomicU64);
+
+impl Clock for Still {
+    fn now(&self) -> Millis {
+        NOW
+    }
+    async fn sleep(&self, _time: Duration) {}
+    fn random(&self) -> u64 {
+        // An etag only has to differ from others.
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A store that has no answer for the visitor `down`, and a broken item for `corrupt`.
+#[derive(Debug, Default)]
+struct Faulty(InMemorySessionStorage);
+
+impl SessionStorage for Faulty {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        let mut loaded = self.0.load(visitors, reading).await;
+        for (loaded, visitor) in loaded.iter_mut().zip(visitors) {
+            match visitor.distinct_id.as_str() {
+                "down" => *loaded = Err(SessionError::Storage("secret".into())),
+                "corrupt" => *loaded = Err(SessionError::Corrupt { item: "1f".into(), reason: "secret".into() }),
+                _ => {}
+            }
+        }
+        loaded
+    }
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        self.0.commit(commit).await
+    }
+    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.0.due(shard, now, limit).await
+    }
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        self.0.archive(visitor, session, expires_at).await
+    }
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        self.0.archived(visitor, from, to).await
+    }
+    async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
+        self.0.find(session_id).await
+    }
+}
+
+/// Keeps lines, but takes none that holds this text.
+#[derive(Debug, Default)]
+struct Picky {
+    kept: MemoryOutput,
+    refused: Option<&'static str>,
+}
+
+impl Output for Picky {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        let is_refused = |line: &str| self.refused.is_some_and(|text| line.contains(text));
+        let taken: Vec<String> = lines.iter().filter(|line| !is_refused(line)).cloned().collect();
+        self.kept.send(&taken).await;
+        (0..lines.len()).filter(|&index| is_refused(&lines[index])).collect()
+    }
+}
+
+type Function = Ingest<Faulty, Still, Picky>;
+
+fn function() -> Function {
+    let manager = SessionManager::new(SessionConfig::default(), Faulty::default(), Still::default());
+    Ingest { manager, output: Picky::default(), rejects: Picky::default() }
+}
+
+async fn handle(function: &Function, payload: &Value) -> Value {
+    let answer = function.handle(&payload.to_string(), NOW + 60_000).await.unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+fn event(distinct_id: &str) -> Value {
+    json!({"uuid": format!("e-{distinct_id}"), "event": "x", "distinct_id": distinct_id})
+}
+
+fn request(body: &Value) -> Value {
+    json!({
+        "version": "2.0", "rawPath": "/events", "requestContext": {"http": {"method": "POST"}}, "body": body.to_string(),
+    })
+}
+
+/// An answer's status and body.
+async fn post(events: &Value) -> (u64, Value, Value) {
+    let answer = handle(&function(), &request(events)).await;
+    let body = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    (answer["statusCode"].as_u64().unwrap(), answer["headers"].clone(), body)
+}
+
+fn record(id: &str, group: Option<&str>, body: &str) -> Value {
+    let queue = if group.is_some() { "events.fifo" } else { "events" };
+    json!({
+        "messageId": id, "body": body, "attributes": {"MessageGroupId": group, "SentTimestamp": NOW.to_string()},
+        "eventSource": "aws:sqs", "eventSourceARN": format!("arn:aws:sqs:eu-central-1:1:{queue}"),
+    })
+}
+
+/// The ids of the messages that have to come again.
+async fn deliver(function: &Function, records: &[Value]) -> Vec<String> {
+    let answer = handle(function, &json!({"Records": records})).await;
+    let failures = answer["batchItemFailures"].as_array().unwrap().iter();
+    failures.map(|failure| failure["itemIdentifier"].as_str().unwrap().to_owned()).collect()
+}
+
+fn sent(output: &Picky) -> Vec<Value> {
+    output.kept.take().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_a_reason_to_send_again() {
+    let (status, headers, body) = post(&json!([event("a"), event("down"), 7])).await;
+    assert_eq!((status, &body["error"]["code"]), (503, &"try_again".into()));
+    assert!(headers["retry-after"].as_str().unwrap().parse::<u8>().unwrap() > 0);
+    assert_eq!(body["events"][0]["uuid"], "e-a");
+    assert_eq!(body["rejected"][0]["index"], 2);
+    assert_eq!((&body["failed"][0]["index"], &body["failed"][0]["code"]), (&1.into(), &"storage_unavailable".into()));
+    assert!(!body.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn where_sending_again_does_not_help_the_answer_does_not_ask_for_it() {
+    let (status, headers, _) = post(&json!([event("a"), event("corrupt")])).await;
+    assert_eq!((status, headers.get("retry-after")), (500, None));
+    let (status, ..) = post(&json!([event("down"), event("corrupt")])).await;
+    assert_eq!(status, 503);
+}
+
+#[tokio::test]
+async fn a_caller_over_http_cannot_say_when_events_were_received() {
+    let mut early = event("a");
+    early["received_at"] = "2026-03-10T09:00:00Z".into();
+    let (_, _, body) = post(&json!([early])).await;
+    let id = body["events"][0]["properties"]["$session_id"].as_str().unwrap();
+    assert_eq!(Uuid::parse_str(id).unwrap().as_u128() >> 80, NOW as u128);
+}
+
+#[tokio::test]
+async fn an_answer_that_would_be_too_large_says_which_events_to_send_again() {
+    let event = |n: usize| json!({"uuid": n.to_string(), "event": "x", "distinct_id": "a", "pad": "x".repeat(600)});
+    let body = handle(&function(), &json!({"events": (0..8_000).map(event).collect::<Vec<_>>()})).await;
+    assert_eq!(body["error"]["code"], "answer_too_large");
+    let (events, failed) = (body["events"].as_array().unwrap().len(), body["failed"].as_array().unwrap());
+    assert_eq!(events + failed.len(), 8_000);
+    assert_eq!((failed[0]["index"].as_u64().unwrap(), &failed[0]["code"]), (events as u64, &"answer_too_large".into()));
+    let size = body.to_string().len();
+    assert!((5_900_000..6 * 1024 * 1024).contains(&size), "{size}");
+}
+
+#[tokio::test]
+async fn a_message_with_a_failed_event_comes_again_whole() {
+    let function = function();
+    let records = [
+        record("m1", None, &event("a").to_string()),
+        record("m2", None, &json!([event("b"), event("down"), 7]).to_string()),
+        record("m3", None, "garbage"),
+    ];
+    assert_eq!(deliver(&function, &records).await, ["m2"]);
+    let events = sent(&function.output);
+    assert_eq!((events.len(), &events[0]["uuid"]), (1, &"e-a".into()));
+    // What is unusable in the failed message is set aside when it comes again.
+    let wanted = json!({
+        "code": "invalid_json", "message": "the event is not valid JSON; send one object", "source": "sqs",
+        "message_id": "m3", "index": 0, "text": "garbage",
+    });
+    assert_eq!(sent(&function.rejects), [wanted]);
+}
+
+#[tokio::test]
+async fn a_fifo_group_stops_at_its_first_failure() {
+    let function = function();
+    let both = json!([event("b"), event("down")]).to_string();
+    let records = [
+        record("m1", Some("g"), &event("a").to_string()),
+        record("m2", Some("g"), &both),
+        record("m3", Some("h"), &event("c").to_string()),
+        record("m4", Some("g"), "garbage"),
+    ];
+    assert_eq!(deliver(&function, &records).await, ["m2", "m4"]);
+    assert_eq!(sent(&function.output).len(), 2);
+    assert_eq!(sent(&function.rejects).len(), 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_lines_are_not_taken_comes_again() {
+    let mut function = function();
+    function.output.refused = Some("e-b");
+    function.rejects.refused = Some("garbage");
+    let records = [
+        record("m1", None, &json!([event("a"), event("b")]).to_string()),
+        record("m2", None, &json!([event("c")]).to_string()),
+        record("m3", None, "garbage"),
+        record("m4", None, ""),
+    ];
+    assert_eq!(deliver(&function, &records).await, ["m1", "m3"]);
+    let rejects = sent(&function.rejects);
+    assert_eq!((&rejects[0]["code"], &rejects[0]["index"]), (&"no_events".into(), &Value::Null));
+    // The second time nothing is in the way, and the events are the same.
+    (function.output.refused, function.rejects.refused) = (None, None);
+    sent(&function.output);
+    assert_eq!(deliver(&function, &records).await, [""; 0]);
+    let ids: Vec<_> = sent(&function.output).iter().map(|event| event["uuid"].clone()).collect();
+    assert_eq!(ids, ["e-a", "e-b", "e-c"]);
+}
+
+#[tokio::test]
+async fn an_event_over_several_lines_is_one_line_of_output() {
+    let function = function();
+    let body = serde_json::to_string_pretty(&event("a")).unwrap();
+    deliver(&function, &[record("m1", None, &body)]).await;
+    let lines = function.output.kept.take();
+    assert!(lines.len() == 1 && !lines[0].contains('\n'));
+}
+
+#[tokio::test]
+async fn direct_events_fail_in_the_answer_not_as_an_invocation() {
+    let body = handle(&function(), &event("down")).await;
+    assert_eq!((&body["error"]["code"], &body["failed"][0]["index"]), (&"try_again".into(), &0.into()));
+    let body = handle(&function(), &json!({"end_session": 7})).await;
+    assert_eq!(body["error"]["code"], "invalid_session_id");
+}

@@ -1,0 +1,165 @@
+//! The storage, the outputs and the clocks of a simulated world: real behaviour, with faults at every step.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use session_tracking::clock::Clock;
+use session_tracking::output::Output;
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{
+    Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+};
+use uuid::Uuid;
+
+use super::engine::{Engine, Fault};
+
+/// A store that throttles, loses answers, reads old items, and commits twice.
+pub struct FaultyStorage<'e> {
+    pub engine: &'e Engine,
+    pub inner: InMemorySessionStorage,
+    /// What each timeline was before: eventual reads may still see it.
+    history: Mutex<HashMap<Visitor, Vec<Option<Stored>>>>,
+    /// Called after each commit that took effect.
+    pub committed: Mutex<Vec<Visitor>>,
+}
+
+impl<'e> FaultyStorage<'e> {
+    pub fn new(engine: &'e Engine) -> Self {
+        Self { engine, inner: InMemorySessionStorage::new(), history: Mutex::default(), committed: Mutex::default() }
+    }
+
+    async fn faulty<T>(
+        &self,
+        operation: impl AsyncFnOnce() -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
+        self.engine.step(0).await;
+        let fault = self.engine.fault();
+        if fault == Fault::Before {
+            return Err(SessionError::Storage("throttled".to_owned()));
+        }
+        let result = operation().await;
+        if fault == Fault::After {
+            // The caller waits in vain.
+            self.engine.step(1_000).await;
+            return Err(SessionError::Storage("timed out".to_owned()));
+        }
+        result
+    }
+}
+
+impl SessionStorage for FaultyStorage<'_> {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        self.engine.step(0).await;
+        if self.engine.fault() != Fault::None {
+            return visitors.iter().map(|_| Err(SessionError::Storage("throttled".to_owned()))).collect();
+        }
+        let mut loaded = self.inner.load(visitors, reading).await;
+        for (visitor, stored) in visitors.iter().zip(&mut loaded) {
+            if self.engine.fault() != Fault::None {
+                *stored = Err(SessionError::Storage("left unread".to_owned()));
+            } else if reading == Reading::Eventual && self.engine.below(4) == 0 {
+                let history = self.history.lock().unwrap();
+                if let Some(old) = history.get(visitor).filter(|old| !old.is_empty()) {
+                    *stored = Ok(old[self.engine.below(old.len())].clone());
+                }
+            }
+        }
+        loaded
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        let visitor = &commit.timeline.visitor;
+        let mut committed = Ok(Committed::Done);
+        let took_effect = |was: Option<Stored>| {
+            self.history.lock().unwrap().entry(visitor.clone()).or_default().push(was);
+            self.committed.lock().unwrap().push(visitor.clone());
+        };
+        let result = self
+            .faulty(async || {
+                let was = self.inner.read(visitor).await?;
+                committed = self.inner.commit(commit).await;
+                if committed == Ok(Committed::Done) {
+                    took_effect(was);
+                }
+                committed.clone()
+            })
+            .await;
+        // Like the SDK: an attempt whose answer was lost is made once more, and finds its own write.
+        if result.is_err() && self.engine.below(2) == 0 && !matches!(result, Err(SessionError::Full)) {
+            self.engine.step(25).await;
+            let was = self.inner.read(visitor).await?;
+            let again = self.inner.commit(commit).await;
+            if again == Ok(Committed::Done) && was.as_ref().map(|was| was.etag) != Some(commit.etag) {
+                took_effect(was);
+            }
+            return again;
+        }
+        result
+    }
+
+    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.faulty(async || self.inner.due(shard, now, limit).await).await
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        self.faulty(async || self.inner.archive(visitor, session, expires_at).await).await
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        self.faulty(async || self.inner.archived(visitor, from, to).await).await
+    }
+
+    async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
+        self.faulty(async || self.inner.find(session_id).await).await
+    }
+}
+
+/// A queue that takes some lines and not others, and sometimes takes them without saying so.
+pub struct FaultyOutput<'e> {
+    pub engine: &'e Engine,
+    pub lines: Mutex<Vec<String>>,
+}
+
+impl Output for &FaultyOutput<'_> {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        if lines.is_empty() {
+            return Vec::new();
+        }
+        self.engine.step(0).await;
+        let mut failed = Vec::new();
+        for (index, line) in lines.iter().enumerate() {
+            let fault = self.engine.fault();
+            if fault != Fault::Before {
+                self.lines.lock().unwrap().push(line.clone());
+            }
+            if fault != Fault::None {
+                failed.push(index);
+            }
+        }
+        self.engine.step(0).await;
+        failed
+    }
+}
+
+/// A worker's clock: true time, off by some.
+pub struct SkewedClock<'e> {
+    pub engine: &'e Engine,
+    pub skew: Mutex<Millis>,
+}
+
+impl Clock for &SkewedClock<'_> {
+    fn now(&self) -> Millis {
+        self.engine.state().now + *self.skew.lock().unwrap()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.engine.step(time.as_millis() as Millis).await;
+    }
+
+    fn random(&self) -> u64 {
+        let high = self.engine.below(usize::MAX >> 1) as u64;
+        high.rotate_left(32) ^ self.engine.below(usize::MAX >> 1) as u64
+    }
+}
