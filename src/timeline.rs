@@ -171,6 +171,8 @@ impl Timeline {
     /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
     /// join the timeline again.
     pub fn apply(&mut self, arrivals: &[Arrival], mut recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
+        // A session that is still here was archived by a close function that had no time to take it out.
+        recalled.retain(|session| !self.holds(session.id));
         let mut spots = self.spots(&recalled);
         let mut fresh = Vec::new();
         let mut late = Vec::new();
@@ -227,6 +229,11 @@ impl Timeline {
     pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
         let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         drafts.last().is_none_or(|draft| draft.reason_to_end(entry, config).is_some())
+    }
+
+    /// Whether a session with this id is in the timeline, not counting ids that were merged.
+    fn holds(&self, id: Uuid) -> bool {
+        self.ended.iter().chain(&self.open).any(|tally| tally.id == id) || self.heads.iter().any(|head| head.id == id)
     }
 
     /// Whether an event is too late to be placed exactly.

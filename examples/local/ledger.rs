@@ -91,7 +91,8 @@ impl Ledger {
     /// The final sessions, by visitor, then start.
     pub fn sessions(mut self) -> Vec<FinalSession> {
         let time = |at: Millis| datetime(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let mut sorted: BTreeMap<(String, String, Millis, String), FinalSession> = BTreeMap::new();
+        // Sessions that begin in the same millisecond stand in the order of their numbers.
+        let mut sorted: BTreeMap<(String, String, Millis, u32, String), FinalSession> = BTreeMap::new();
         for (id, session) in self.ends {
             let mut events = self.events.remove(&id).unwrap_or_default();
             events.sort();

@@ -15,6 +15,7 @@ struct Span {
     id: Uuid,
     start: Millis,
     last: Millis,
+    number: u32,
     /// A session that is over grows by late events; one that follows from the journal stays where it is.
     is_over: bool,
 }
@@ -60,8 +61,8 @@ impl Timeline {
                 }
                 None => {
                     let tally = self.late_session(entry, &spans, recalled, config);
-                    let (id, start) = (tally.id, tally.started_at);
-                    spans.push(Span { id, start, last: start, is_over: true });
+                    let (id, start, number) = (tally.id, tally.started_at, tally.number);
+                    spans.push(Span { id, start, last: start, number, is_over: true });
                     spans.sort_by_key(|span| span.start);
                     let at = self.ended.partition_point(|other| other.started_at <= start);
                     self.ended.insert(at, tally);
@@ -80,12 +81,14 @@ impl Timeline {
             id: tally.id,
             start: tally.started_at,
             last: tally.last_activity,
+            number: tally.number,
             is_over: true,
         });
-        let live = drafts.iter().zip(ids).map(|(draft, id)| Span {
+        let live = drafts.iter().zip(ids).zip(self.first_number()..).map(|((draft, id), number)| Span {
             id,
             start: draft.started_at,
             last: draft.last_activity,
+            number,
             is_over: false,
         });
         let mut spans: Vec<Span> = over.chain(live).collect();
@@ -114,14 +117,15 @@ impl Timeline {
             self.ended.iter().chain(&self.open).chain(recalled).any(|tally| tally.ids().any(|other| other == id))
                 || self.heads.iter().any(|head| head.id == id)
         });
-        let before = spans.iter().rev().find(|span| span.start <= entry.at).map(|span| span.id);
-        let known = self.ended.iter().chain(recalled).find(|tally| Some(tally.id) == before).map(Previous::from);
+        let before = spans.iter().rev().find(|span| span.start <= entry.at);
+        let known = |span: &Span| self.ended.iter().chain(recalled).find(|tally| tally.id == span.id).map(Previous::from);
+        // Not in the timeout of a session before it, or it would have joined that.
+        let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config));
         let mut tally = Tally {
-            id,
             version: self.seq,
-            reason: known.map_or(Reason::First, |p| p.reason_for(entry.at, config).unwrap_or(Reason::Timeout)),
-            number: known.map_or(1, |previous| previous.number + 1),
-            previous: before,
+            reason: before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout)),
+            number: before.map_or(1, |span| span.number + 1),
+            previous: before.map(|span| span.id),
             started_at: entry.at,
             last_activity: entry.at,
             referrer: entry.context.referrer.clone(),
@@ -129,9 +133,6 @@ impl Timeline {
             click: entry.click,
             ..Tally::empty(id)
         };
-        if known.is_none() && before.is_some() {
-            tally.reason = Reason::Timeout;
-        }
         tally.grow(entry);
         tally.late.count(entry);
         tally

@@ -181,16 +181,18 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
             session["last_activity"] = round_trip(&session["last_activity"]);
             session["duration_seconds"] = properties["$session_duration"].clone();
             session["events"] = uuids.into_iter().map(|(_, uuid)| uuid).collect();
-            sessions.push(serde_json::from_value::<FinalSession>(session).unwrap());
+            let number = session["number"].as_u64();
+            sessions.push((number, serde_json::from_value::<FinalSession>(session).unwrap()));
         }
         assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
-        sessions.sort_by(|a, b| (&a.distinct_id, &a.started_at).cmp(&(&b.distinct_id, &b.started_at)));
-        sessions
+        // Sessions that begin in the same millisecond stand in the order of their numbers.
+        sessions.sort_by_key(|(number, s)| (s.distinct_id.clone(), s.started_at.clone(), *number));
+        sessions.into_iter().map(|(_, session)| session).collect()
     }
 }
 
 /// A time in the files' form, with milliseconds.
-fn round_trip(time: &Value) -> Value {
+pub fn round_trip(time: &Value) -> Value {
     let time = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
     time.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into()
 }

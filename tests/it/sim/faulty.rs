@@ -122,7 +122,13 @@ pub struct FaultyOutput<'e> {
     pub lines: Mutex<Vec<String>>,
 }
 
-impl Output for &FaultyOutput<'_> {
+impl<'e> FaultyOutput<'e> {
+    pub fn new(engine: &'e Engine) -> Self {
+        Self { engine, lines: Mutex::default() }
+    }
+}
+
+impl Output for FaultyOutput<'_> {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
         if lines.is_empty() {
             return Vec::new();

@@ -1,0 +1,44 @@
+//! A deterministic simulation of the whole service: workers, closers, sources that deliver again in other compositions, clocks
+//! that differ, and faults at every step. See `docs/testing.md`.
+
+mod check;
+mod engine;
+mod faulty;
+mod source;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Seeds that `cargo test` runs.
+const SEEDS: u64 = 20_000;
+/// Threads, one seed each at a time: the machine's two cores.
+const THREADS: u64 = 2;
+
+/// A setting of a run by hand.
+#[allow(clippy::disallowed_methods, reason = "a test's own settings")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// `SIM_SEEDS=1000000 cargo test --release --test it sim -- --nocapture` runs as many as asked and says the rate.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the rate is of real time")]
+fn sim() {
+    if let Some(seed) = setting("SIM_SEED") {
+        return world::run(seed, true);
+    }
+    let (first, seeds) = (setting("SIM_FIRST").unwrap_or(0), setting("SIM_SEEDS").unwrap_or(SEEDS));
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                for seed in (first + thread..first + seeds).step_by(THREADS as usize) {
+                    if catch_unwind(AssertUnwindSafe(|| world::run(seed, false))).is_err() {
+                        panic!("to repeat: SIM_SEED={seed} cargo test --test it sim -- --nocapture");
+                    }
+                }
+            });
+        }
+    });
+    println!("{seeds} seeds, {:.0} a second", seeds as f64 / began.elapsed().as_secs_f64());
+}

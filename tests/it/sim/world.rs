@@ -1,0 +1,341 @@
+//! One simulated world: made from a seed, run until everything is at rest, checked at every step.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::manager::SessionManager;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::trigger::Ingest;
+
+use super::check::Checker;
+use super::engine::Engine;
+use super::faulty::{FaultyOutput, FaultyStorage, SkewedClock};
+use super::source::{Road, SimEvent, Sources};
+use crate::support::Seeded;
+
+const START: Millis = 1_773_144_000_000;
+/// Longer than any delivery is delayed by faults: within it everything is exact.
+const LATENESS_S: i64 = 3_600;
+/// How long an invocation may take.
+const INVOCATION_MS: Millis = 30_000;
+/// Steps that no world needs.
+const MAX_STEPS: usize = 200_000;
+
+type Worker<'w> = Ingest<&'w FaultyStorage<'w>, &'w SkewedClock<'w>, &'w FaultyOutput<'w>>;
+type Running<'w> = Pin<Box<dyn Future<Output = String> + 'w>>;
+
+/// What an invocation is about.
+enum Job {
+    Close,
+    Ingest(Road, Vec<usize>),
+}
+
+struct Task<'w> {
+    future: Running<'w>,
+    job: Job,
+    /// Lambda ends it then.
+    ends_at: Millis,
+}
+
+/// What a seed decides.
+pub struct Plan {
+    pub config: SessionConfig,
+    pub events: Vec<SimEvent>,
+    workers: usize,
+    faults: usize,
+    kills: usize,
+    brown_out: std::ops::Range<Millis>,
+    close_every: Millis,
+    skew: usize,
+}
+
+impl Plan {
+    fn new(random: &mut Seeded) -> Self {
+        let timeout = [10, 60, 600][random.below(3)];
+        let boundary = ["inclusive", "exclusive"][random.below(2)];
+        let direct_then_source = ["continue", "split", "upgrade"][random.below(3)];
+        let rules = json!({
+            "timeout_seconds": timeout,
+            "max_duration_seconds": timeout * if random.below(2) == 0 { 3 } else { 100 },
+            "lateness_seconds": LATENESS_S,
+            "boundary": boundary,
+            "direct_then_source": direct_then_source,
+            "max_events": (random.below(4) == 0).then_some(3),
+        });
+        let events = events(random, timeout * 1000);
+        let brown_out_at = START + random.below(300_000) as Millis;
+        Self {
+            config: SessionConfig::from_rules(rules).unwrap(),
+            events,
+            workers: 1 + random.below(4),
+            faults: [0, 20, 100, 250][random.below(4)],
+            kills: [0, 10, 40][random.below(3)],
+            brown_out: if random.below(4) == 0 { brown_out_at..brown_out_at + 600_000 } else { 0..0 },
+            close_every: [60_000, 300_000, 1_200_000][random.below(3)],
+            skew: [0, 2_000, 25_000][random.below(3)],
+        }
+    }
+}
+
+/// Events over the gaps that matter, with and without a source, that arrive up to five minutes late.
+fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
+    let visitors = 1 + random.below(3);
+    let count = 2 + random.below(9);
+    let mut at = START;
+    let mut events = Vec::with_capacity(count);
+    for index in 0..count {
+        at += [0, 1, timeout / 3, timeout - 1, timeout, timeout + 1, 2 * timeout + 1][random.below(7)];
+        let has_source = random.below(3) == 0;
+        events.push(SimEvent {
+            visitor: Visitor::new(&format!("v{}", random.below(visitors))),
+            uuid: format!("{:02}-{index}", random.below(100)),
+            name: ["$pageview", "click"][random.below(2)],
+            at,
+            arrives_at: at + random.below(300_000) as Millis * random.below(2) as Millis,
+            url: (random.below(4) > 0).then(|| format!("https://shop.test/{index}")),
+            referrer: [None, Some("https://a.test/"), Some("https://www.b.test/x")][if has_source { random.below(3) } else { 0 }],
+            utm: [None, Some("ads"), Some("mail")][if has_source { random.below(3) } else { 0 }],
+            is_poison: random.below(20) == 0,
+        });
+    }
+    events
+}
+
+/// Runs the world of a seed.
+pub fn run(seed: u64, is_loud: bool) {
+    let mut random = Seeded(seed ^ 0x5eed_5eed);
+    let plan = Plan::new(&mut random);
+    let engine = Engine::new(seed, START);
+    engine.state().brown_out = plan.brown_out.clone();
+    engine.state().faults = plan.faults;
+    let storage = FaultyStorage::new(&engine);
+    let (output, rejects) = (FaultyOutput::new(&engine), FaultyOutput::new(&engine));
+    let clocks: Vec<SkewedClock<'_>> = (0..=plan.workers)
+        .map(|_| SkewedClock { engine: &engine, skew: Mutex::new(skew(&mut random, plan.skew)) })
+        .collect();
+    let workers: Vec<Worker<'_>> = clocks
+        .iter()
+        .map(|clock| Ingest {
+            manager: SessionManager::new(plan.config.clone(), &storage, clock),
+            output: &output,
+            rejects: &rejects,
+        })
+        .collect();
+    let mut world = World {
+        sources: Sources::pack(&plan.events, &mut random),
+        checker: Checker::new(&plan.events, &plan.config, is_loud),
+        tasks: Vec::new(),
+        next_close: START + plan.close_every,
+        plan: &plan,
+        engine: &engine,
+        storage: &storage,
+        output: &output,
+        rejects: &rejects,
+        workers: &workers,
+        clocks: &clocks,
+        random,
+    };
+    let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
+    assert!(ended, "the world does not come to rest: {:#?}", world.sources.messages);
+    world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap());
+}
+
+fn skew(random: &mut Seeded, most: usize) -> Millis {
+    random.below(2 * most + 1) as Millis - most as Millis
+}
+
+struct World<'w> {
+    plan: &'w Plan,
+    engine: &'w Engine,
+    storage: &'w FaultyStorage<'w>,
+    output: &'w FaultyOutput<'w>,
+    rejects: &'w FaultyOutput<'w>,
+    workers: &'w [Worker<'w>],
+    clocks: &'w [SkewedClock<'w>],
+    sources: Sources,
+    checker: Checker<'w>,
+    tasks: Vec<Option<Task<'w>>>,
+    next_close: Millis,
+    random: Seeded,
+}
+
+impl<'w> World<'w> {
+    /// One step of the world; breaks when everything is at rest.
+    fn step(&mut self) -> ControlFlow<()> {
+        let now = self.engine.state().now;
+        self.calm();
+        if self.random.below(3) == 0 && self.start(now) {
+            return ControlFlow::Continue(());
+        }
+        match self.engine.grant() {
+            Some(task) if self.random.below(1000) < self.kills() => self.kill(task, now),
+            Some(task) => self.poll(task, now),
+            None if self.start(now) => {}
+            None => return self.advance(now),
+        }
+        self.checker.after_step(self.storage);
+        ControlFlow::Continue(())
+    }
+
+    /// Faults stop where a message has suffered enough: within the lateness it has to be done.
+    fn calm(&mut self) {
+        if self.sources.messages.iter().any(|message| message.deliveries > 8) {
+            self.engine.state().faults = 0;
+            self.engine.state().brown_out = 0..0;
+        }
+    }
+
+    fn kills(&self) -> usize {
+        if self.engine.state().faults == 0 { 0 } else { self.plan.kills }
+    }
+
+    /// Starts an invocation, if there is a worker and something to do.
+    fn start(&mut self, now: Millis) -> bool {
+        let running = |tasks: &[Option<Task<'_>>], close: bool| {
+            tasks.iter().flatten().filter(|task| matches!(task.job, Job::Close) == close).count()
+        };
+        // Two closers may overlap: the schedule does not wait.
+        if self.next_close <= now && running(&self.tasks, true) < 2 {
+            self.next_close = now + self.plan.close_every;
+            let worker = &self.workers[self.plan.workers];
+            let deadline = now + 2 * INVOCATION_MS;
+            let output = self.output;
+            let close = async move { format!("{:?}", worker.manager.cleanup(&output, deadline).await) };
+            self.spawn(Box::pin(close), Job::Close, deadline);
+            return true;
+        }
+        if running(&self.tasks, false) >= self.plan.workers {
+            return false;
+        }
+        let Some((road, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else { return false };
+        let payload = self.payload(road, &messages, now);
+        let at = self.random.below(self.plan.workers);
+        if self.random.below(10) == 0 {
+            // A clock is set right, or wrong.
+            *self.clocks[at].skew.lock().unwrap() = skew(&mut self.random, self.plan.skew);
+        }
+        let worker = &self.workers[at];
+        // What the function is told is in its own clock's time.
+        let deadline = now + INVOCATION_MS + *self.clocks[at].skew.lock().unwrap();
+        let ingest = async move { worker.handle(&payload, deadline).await.unwrap() };
+        self.spawn(Box::pin(ingest), Job::Ingest(road, messages), now + INVOCATION_MS);
+        true
+    }
+
+    fn payload(&self, road: Road, messages: &[usize], now: Millis) -> String {
+        let text = |at: usize| {
+            let events = &self.sources.messages[at].events;
+            let texts: Vec<String> = events.iter().map(|&event| self.plan.events[event].text()).collect();
+            texts.join("\n")
+        };
+        if road == Road::Http {
+            return json!({
+                "version": "2.0", "rawPath": "/events", "headers": { "content-type": "application/x-ndjson" },
+                "requestContext": { "http": { "method": "POST", "path": "/events" }, "timeEpoch": now },
+                "body": text(messages[0]), "isBase64Encoded": false,
+            })
+            .to_string();
+        }
+        let is_fifo = road == Road::Fifo;
+        let records: Vec<Value> = messages
+            .iter()
+            .map(|&at| {
+                let message = &self.sources.messages[at];
+                json!({
+                    "messageId": at.to_string(), "body": text(at), "eventSource": "aws:sqs",
+                    "eventSourceARN": if is_fifo { "arn:aws:sqs:x:1:q.fifo" } else { "arn:aws:sqs:x:1:q" },
+                    "attributes": {
+                        "SentTimestamp": message.arrives_at.to_string(),
+                        "MessageGroupId": self.plan.events[message.events[0]].visitor.distinct_id,
+                    },
+                })
+            })
+            .collect();
+        json!({ "Records": records }).to_string()
+    }
+
+    fn spawn(&mut self, future: Running<'w>, job: Job, ends_at: Millis) {
+        let task = Task { future, job, ends_at };
+        let free = self.tasks.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.tasks.push(None);
+            self.tasks.len() - 1
+        });
+        self.tasks[at] = Some(task);
+        let now = self.engine.state().now;
+        self.poll(at, now);
+    }
+
+    fn poll(&mut self, at: usize, now: Millis) {
+        let Some(task) = &mut self.tasks[at] else { return };
+        self.engine.state().task = at;
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(answer) = task.future.as_mut().poll(&mut context) else { return };
+        let Some(Task { job: Job::Ingest(road, messages), .. }) = self.tasks[at].take() else { return };
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        if road == Road::Http {
+            self.checker.answered(&answer);
+        }
+        let failed = failed(road, &answer);
+        for message in messages {
+            let is_done = !failed.contains(&message.to_string());
+            if is_done {
+                self.checker.acknowledged(self.storage, &self.sources.messages[message].events);
+            }
+            let again_at = now + 1 + self.random.below(30_000) as Millis;
+            self.sources.settle(message, is_done, again_at, &mut self.random);
+        }
+    }
+
+    /// Ends a task between two of its steps.
+    fn kill(&mut self, at: usize, now: Millis) {
+        let Some(task) = self.tasks[at].take() else { return };
+        if let Job::Ingest(_, messages) = task.job {
+            for message in messages {
+                self.sources.settle(message, false, now + 30_000, &mut self.random);
+            }
+        }
+    }
+
+    /// Lets time run on to the next thing that happens.
+    fn advance(&mut self, now: Millis) -> ControlFlow<()> {
+        let work = self.sources.next(now, &self.plan.events);
+        let is_idle = self.sources.is_done() && self.tasks.iter().all(Option::is_none);
+        if is_idle {
+            // At rest faults stop, and the closer goes on until nothing is left to close.
+            self.engine.state().faults = 0;
+            self.engine.state().brown_out = 0..0;
+            match self.checker.next_due(self.storage) {
+                None => return ControlFlow::Break(()),
+                Some(due_at) => self.next_close = (due_at + 61_000 + self.plan.skew as Millis).max(now + 1),
+            }
+        }
+        let step = self.engine.next_ready();
+        let ends = self.tasks.iter().flatten().map(|task| task.ends_at).min();
+        let close = Some(self.next_close);
+        let next = [work, step, ends, close].into_iter().flatten().filter(|&time| time > now).min().unwrap_or(now + 1);
+        self.engine.state().now = next;
+        for at in 0..self.tasks.len() {
+            if self.tasks[at].as_ref().is_some_and(|task| task.ends_at <= next) {
+                self.kill(at, next);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The messages that have to come again, by an answer.
+fn failed(road: Road, answer: &Value) -> Vec<String> {
+    if road == Road::Http {
+        // Whoever called sends everything again unless told that it is done, or never can be.
+        let is_done = [200, 400].contains(&answer["statusCode"].as_u64().unwrap());
+        return if is_done { Vec::new() } else { (0..1000).map(|message| message.to_string()).collect() };
+    }
+    let items = answer["batchItemFailures"].as_array().unwrap();
+    items.iter().map(|item| item["itemIdentifier"].as_str().unwrap().to_owned()).collect()
+}
