@@ -155,7 +155,16 @@ impl SessionConfig {
     /// # Errors
     /// An unknown name, a value of the wrong type or out of range, an unknown time zone.
     pub fn from_rules(rules: Value) -> Result<Self, ConfigError> {
-        let rules: Rules = serde_json::from_value(rules).map_err(|e| ConfigError(format!("rules: {e}")))?;
+        let Value::Object(members) = &rules else {
+            return Err(ConfigError("the rules are not a JSON object".to_owned()));
+        };
+        // One by one first: the library's sentence does not name the rule.
+        for (name, value) in members {
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            let read: Result<Rules, _> = serde_json::from_value(Value::Object(alone));
+            read.map_err(|error| ConfigError(format!("{name}: {error}")))?;
+        }
+        let rules: Rules = serde_json::from_value(rules).map_err(|error| ConfigError(format!("rules: {error}")))?;
         let seconds = |name: &str, value: Option<i64>, least: i64, default: TimeDelta| match value {
             None => Ok(default),
             Some(value) if (least..=MAX_RULE_SECONDS).contains(&value) => Ok(TimeDelta::seconds(value)),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{Session, Visitor, datetime};
+use crate::session::{Session, Visitor, datetime, time_text};
 use crate::timeline::Notice;
 
 /// An event that the service says.
@@ -85,7 +85,7 @@ pub fn end_line(session: &Session) -> String {
         event: "$session_end",
         distinct_id: &session.distinct_id,
         project: &session.project,
-        timestamp: Some(time(session.last_activity)),
+        timestamp: Some(time_text(session.last_activity)),
         properties,
     })
 }
@@ -95,7 +95,7 @@ pub fn notice_line(visitor: &Visitor, notice: &Notice) -> String {
     let (event, from, into, at, from_event, version) = match notice {
         Notice::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
         Notice::Split { from, into, at, uuid, version } => {
-            ("$session_split", from, into, Some(time(datetime(*at))), Some(uuid.clone()), *version)
+            ("$session_split", from, into, Some(time_text(datetime(*at))), Some(uuid.clone()), *version)
         }
     };
     line(&Said {
@@ -106,10 +106,6 @@ pub fn notice_line(visitor: &Visitor, notice: &Notice) -> String {
         timestamp: at.clone(),
         properties: NoticeProperties { from: *from, into: *into, at, from_event, version },
     })
-}
-
-fn time(at: chrono::DateTime<chrono::Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 /// An id that follows from what is said.

@@ -26,8 +26,13 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 pub const MAX_DEPTH: usize = 32;
 /// Characters of a `distinct_id` at the most.
 pub const MAX_DISTINCT_ID_CHARS: usize = 200;
-/// Characters of an event's name, its `uuid` and its `project` at the most.
+/// Characters of an event's name and of its `uuid` at the most.
 pub const MAX_NAME_CHARS: usize = 200;
+/// Bytes of a `project` at the most: with a `distinct_id` of the longest, 800 bytes, it has to fit into a sort key, which
+/// has 1,024 at the most. One that does not would cost every visitor that is read along with it.
+pub const MAX_PROJECT_BYTES: usize = 200;
+/// No `uuid` begins with it: the timeline's own marks for ended sessions do.
+const RESERVED: char = crate::timeline::MARK;
 
 /// Why an event was rejected. The set is closed; `code` names are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,14 +128,26 @@ pub struct Event<'a> {
     pub received_at: Millis,
     /// Why `at` is not what the event said, if so.
     pub time_flag: Option<TimeFlag>,
-    has_uuid: bool,
+    /// Whether `at` is the event's own `timestamp`.
+    is_own_time: bool,
+    uuid_place: UuidPlace,
     properties: Properties<'a>,
+}
+
+/// Where an event's text has its `uuid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UuidPlace {
+    Given,
+    /// A null begins at this byte, in whose place the derived one goes.
+    Null(usize),
+    Missing,
 }
 
 /// The fields that we read, as they stand in the text.
 #[derive(Deserialize)]
 struct Fields<'a> {
-    #[serde(borrow)]
+    /// A null is told apart from an absent one: its place in the text is where the derived one goes.
+    #[serde(borrow, default, deserialize_with = "present")]
     uuid: Option<&'a RawValue>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
@@ -144,7 +161,7 @@ struct Fields<'a> {
     sent_at: Option<&'a RawValue>,
     #[serde(borrow)]
     received_at: Option<&'a RawValue>,
-    /// A null is told apart from an absent object: its place in the text is where properties go.
+    /// Likewise.
     #[serde(borrow, default, deserialize_with = "present")]
     properties: Option<&'a RawValue>,
 }
@@ -163,7 +180,12 @@ impl<'a> Event<'a> {
         let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| {
             // The library's sentence may quote the input; its place in it says enough.
             let place = format!("line {}, column {}", error.line(), error.column());
-            Rejection::new(RejectCode::InvalidJson, format!("the event is not valid JSON at {place}; send one object"))
+            let message = if error.is_data() {
+                format!("the event has a field twice, at {place}; send it once")
+            } else {
+                format!("the event is not valid JSON at {place}; send one object")
+            };
+            Rejection::new(RejectCode::InvalidJson, message)
         })?;
         let distinct_id =
             string(fields.distinct_id, "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
@@ -176,18 +198,15 @@ impl<'a> Event<'a> {
         let name = string(fields.event, "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
             Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
         })?;
-        let project =
-            string(fields.project, "project", MAX_NAME_CHARS, RejectCode::InvalidProject)?.unwrap_or_default();
-        if project.contains('#') {
-            return Err(Rejection::new(RejectCode::InvalidProject, "`project` contains `#`; use a name without it"));
-        }
-        let uuid = string(fields.uuid, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+        let project = project(fields.project)?;
+        let (uuid, uuid_place) = uuid(fields.uuid, text)?;
         let received_at = time::received_at(fields.received_at, delivery);
         let (at, time_flag) = time::event_time(fields.timestamp, fields.sent_at, received_at)?;
         let properties = Properties::parse(fields.properties, text, config)?;
+        let is_own_time = time_flag.is_none() && fields.timestamp.is_some() && fields.sent_at.is_none();
         Ok(Self {
             text,
-            has_uuid: uuid.is_some(),
+            uuid_place,
             uuid: uuid.unwrap_or_else(|| derived_uuid(text)),
             project,
             distinct_id,
@@ -195,6 +214,7 @@ impl<'a> Event<'a> {
             at,
             received_at,
             time_flag,
+            is_own_time,
             properties,
         })
     }
@@ -288,7 +308,9 @@ fn depth(bytes: &[u8]) -> usize {
 fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        // `from_str_radix` takes a sign, too.
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        u16::from_str_radix(digits, 16).ok()
     };
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', bytes.get(at..)?) {
@@ -317,9 +339,33 @@ fn string<'a>(
     };
     let characters = if text.len() <= most { text.len() } else { text.chars().count() };
     if text.trim().is_empty() || characters > most {
-        return Err(Rejection::new(code, format!("`{field}` must have 1 to {most} characters")));
+        return Err(Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank")));
     }
     Ok(Some(text))
+}
+
+/// The project; empty where the event names none.
+fn project(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection> {
+    let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
+    match string(raw, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
+        Some(name) if name.len() > MAX_PROJECT_BYTES => reject("`project` has more than 200 bytes; use a shorter name"),
+        Some(name) if name.contains('#') => reject("`project` contains `#`; use a name without it"),
+        name => Ok(name.unwrap_or_default()),
+    }
+}
+
+/// The event's own id, if it has one, and where it stands.
+fn uuid<'a>(raw: Option<&'a RawValue>, text: &str) -> Result<(Option<Cow<'a, str>>, UuidPlace), Rejection> {
+    let Some(raw) = raw else { return Ok((None, UuidPlace::Missing)) };
+    if raw.get() == "null" {
+        return Ok((None, UuidPlace::Null(properties::span(text, raw.get(), raw.get()).start)));
+    }
+    let uuid = string(Some(raw), "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+    if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
+        let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
+        return Err(Rejection::new(RejectCode::InvalidUuid, message));
+    }
+    Ok((uuid, UuidPlace::Given))
 }
 
 /// A JSON string's text, without a copy where it has no escapes; none for another type.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,6 +14,20 @@ pub type Millis = i64;
 /// Turns milliseconds into the public time type. Times outside chrono's range cannot occur: events are bounded.
 pub fn datetime(at: Millis) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// The form of all times that the service writes: RFC 3339, in UTC, with milliseconds.
+pub fn time_text(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn write_time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text(*at))
+}
+
+#[allow(clippy::ref_option, reason = "serde gives the field by reference")]
+fn write_optional_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(time_text).serialize(serializer)
 }
 
 /// Who a session belongs to. The same `distinct_id` in two projects is two visitors.
@@ -199,10 +213,13 @@ pub struct Session {
     pub number: u32,
     /// The session before it.
     pub previous_session_id: Option<String>,
+    #[serde(serialize_with = "write_time")]
     pub started_at: DateTime<Utc>,
     /// The time of the last event that counts.
+    #[serde(serialize_with = "write_time")]
     pub last_activity: DateTime<Utc>,
     /// Once the session is over: its last activity, never the time at which somebody noticed.
+    #[serde(serialize_with = "write_optional_time")]
     pub ended_at: Option<DateTime<Utc>>,
     pub page_views: u32,
     /// Page views included.

@@ -9,6 +9,7 @@
 //!                                 ^ frontier: no event that is placed exactly can come before it
 //! ```
 
+mod ids;
 mod late;
 mod settle;
 mod view;
@@ -21,8 +22,9 @@ use std::collections::hash_map::Entry as MapEntry;
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Entry, Kind, Late, Place, Previous, Tally, fold};
-use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint, session_id};
+use crate::rules::{Entry, Kind, Late, Place, Previous, Tally, fold};
+use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint};
+use ids::lead_ids;
 
 /// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
 /// and deliveries that took longer than `lateness` are still placed exactly.
@@ -33,6 +35,9 @@ pub const MAX_JOURNAL: usize = 512;
 pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
 /// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
 pub const MAX_SEEN: usize = 1024;
+
+/// What the id of an end mark begins with. It sorts behind every other: events of the same time still belong to the session.
+pub(crate) const MARK: char = char::MAX;
 
 /// A visitor's recent sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Head {
     /// The index in the journal of the session's first entry. (Of an id that was merged: of the entry it stood on then.)
     pub entry: usize,
     pub id: Uuid,
+    /// Whether it is a session's id now, or was merged into the one before it.
+    pub leads: bool,
     /// The write that last changed the session.
     pub version: u64,
     /// Late events that were counted in without moving the session.
@@ -141,15 +148,6 @@ enum Spot {
     Late(Uuid),
 }
 
-/// A session of the journal before new events came.
-struct Before {
-    id: Uuid,
-    reason: Reason,
-    number: u32,
-    previous: Option<Uuid>,
-    entries: usize,
-}
-
 impl Timeline {
     /// A visitor never seen before.
     pub fn new(visitor: Visitor) -> Self {
@@ -171,6 +169,8 @@ impl Timeline {
     /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
     /// join the timeline again.
     pub fn apply(&mut self, arrivals: &[Arrival], mut recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
+        let noticed = self.notices.len();
+        let realigned = self.realign(config);
         // A session that is still here was archived by a close function that had no time to take it out.
         recalled.retain(|session| !self.holds(session.id));
         let mut spots = self.spots(&recalled);
@@ -191,7 +191,6 @@ impl Timeline {
             // Above the versions that recalled sessions were archived under.
             self.seq = recalled.iter().map(|tally| tally.version).fold(self.seq, u64::max) + 1;
         }
-        let noticed = self.notices.len();
         if !fresh.is_empty() {
             self.insert(fresh, config);
         }
@@ -200,12 +199,14 @@ impl Timeline {
         }
         let assignments = self.assign(arrivals, &spots, &recalled, config);
         self.take_back(recalled);
+        let changed = changed || realigned;
         let overflow = if changed { self.bound(arrivals, noticed, config) } else { Overflow::default() };
         Applied { assignments, changed, overflow }
     }
 
     /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
     pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
+        self.realign(config);
         let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let Some(last) = drafts.last() else { return false };
         let at = now.max(last.last_activity).max(self.frontier);
@@ -217,8 +218,7 @@ impl Timeline {
         }
         self.seq += 1;
         self.set_version(lead);
-        // `~` sorts behind every digit and letter: events of the same time still belong to the session.
-        let uuid = format!("~{}", self.seq);
+        let uuid = format!("{MARK}{}", self.seq);
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
         self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.min(self.next_due(config)).or_else(|| self.next_due(config));
@@ -236,10 +236,13 @@ impl Timeline {
         self.ended.iter().chain(&self.open).any(|tally| tally.id == id) || self.heads.iter().any(|head| head.id == id)
     }
 
-    /// Whether an event is too late to be placed exactly.
+    /// Whether an event is too late to be placed exactly; or lies within a session that late events made, if its delivery
+    /// took longer than theirs.
     fn is_late(&self, arrival: &Arrival, config: &SessionConfig) -> bool {
         let at = arrival.entry.at;
-        at < self.frontier || at < arrival.received_at - config.lateness_ms()
+        at < self.frontier
+            || at < arrival.received_at - config.lateness_ms()
+            || self.ended.iter().any(|tally| (tally.started_at..=tally.last_activity).contains(&at))
     }
 
     /// Where each known event lies, by its fingerprint.
@@ -254,54 +257,6 @@ impl Timeline {
         }
         spots.extend(self.journal.iter().map(|entry| (fingerprint(&entry.uuid), Spot::Journal)));
         spots
-    }
-
-    /// Inserts new entries, folds again, matches the sessions to the ids already given out.
-    fn insert(&mut self, fresh: Vec<Entry>, config: &SessionConfig) {
-        let (before, old_ids) = self.before(config);
-        let origin = self.merge(fresh);
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let bits = self.visitor.bits();
-        let taken: Vec<Uuid> = self.ended.iter().chain(&self.open).flat_map(Tally::ids).collect();
-        for draft in &drafts {
-            lead(&mut self.heads, draft, &self.journal, bits, &taken);
-        }
-        let ids = lead_ids(&self.heads, &drafts);
-        let mut moved = Vec::new();
-        for (number, draft) in drafts.iter().enumerate() {
-            let id = ids[number];
-            let same = |was: &Before| {
-                was.id == id
-                    && was.reason == draft.reason
-                    && was.number == self.first_number() + number as u32
-                    && was.previous == self.previous_of(number, &ids)
-                    && was.entries == draft.end - draft.first
-            };
-            let all_old = (draft.first..draft.end).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == id));
-            if !(all_old && before.iter().any(same)) {
-                moved.push(id);
-            }
-        }
-        let notices = self.changes_of_id(&old_ids, &origin, &drafts, &ids);
-        for id in moved {
-            self.set_version(id);
-        }
-        self.seq += notices.len() as u64;
-        self.notices.extend(notices);
-    }
-
-    /// The sessions of the journal as they are, and the session id of each entry.
-    fn before(&self, config: &SessionConfig) -> (Vec<Before>, Vec<Uuid>) {
-        let (drafts, places) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let ids = lead_ids(&self.heads, &drafts);
-        let before = drafts.iter().enumerate().map(|(number, draft)| Before {
-            id: ids[number],
-            reason: draft.reason,
-            number: self.first_number() + number as u32,
-            previous: self.previous_of(number, &ids),
-            entries: draft.end - draft.first,
-        });
-        (before.collect(), places.iter().map(|place| ids[place.draft]).collect())
     }
 
     /// Merges sorted new entries into the journal; says of each entry which one it was before.
@@ -327,49 +282,6 @@ impl Timeline {
             head.entry = index_now[head.entry];
         }
         origin
-    }
-
-    /// What changes for events already handed out: the runs of each old session that now lie in another one.
-    fn changes_of_id(
-        &self,
-        old_ids: &[Uuid],
-        origin: &[Option<usize>],
-        drafts: &[Draft<'_>],
-        ids: &[Uuid],
-    ) -> Vec<Notice> {
-        let mut version = self.seq;
-        let mut now_in: HashMap<Uuid, Uuid> = HashMap::new();
-        // The settled part of an open session keeps its id, whatever comes.
-        if let Some(open) = &self.open {
-            now_in.insert(open.id, open.id);
-        }
-        let mut notices = Vec::new();
-        for (draft, &id) in drafts.iter().zip(ids) {
-            for (entry, from) in self.journal.iter().zip(origin).take(draft.end).skip(draft.first) {
-                let Some(was) = from.map(|old| old_ids[old]) else { continue };
-                let last = now_in.insert(was, id);
-                if last.unwrap_or(was) == id {
-                    continue;
-                }
-                version += 1;
-                notices.push(match last {
-                    None => Notice::Merged { from: was, into: id, version },
-                    Some(from) => Notice::Split { from, into: id, at: entry.at, uuid: entry.uuid.clone(), version },
-                });
-            }
-        }
-        notices
-    }
-
-    /// Marks a session that is not over as changed by this write.
-    fn set_version(&mut self, id: Uuid) {
-        let seq = self.seq;
-        if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
-            open.version = seq;
-        }
-        if let Some(head) = self.heads.iter_mut().find(|head| head.id == id) {
-            head.version = seq;
-        }
     }
 
     /// The number of the first session that follows from the journal.
@@ -459,40 +371,4 @@ impl Timeline {
         };
         arrivals.iter().map(assign).collect()
     }
-}
-
-/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
-/// The leader stands on the draft's first entry.
-fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], visitor_bits: u64, taken: &[Uuid]) {
-    if draft.base.is_some() {
-        return;
-    }
-    let at = heads.partition_point(|head| head.entry < draft.first);
-    if let Some(head) = heads.get_mut(at).filter(|head| head.entry < draft.end) {
-        head.entry = draft.first;
-        return;
-    }
-    let first = &journal[draft.first];
-    // An id that this event began before may have moved to an earlier entry since.
-    let id = unused_id(visitor_bits, first.at, &first.uuid, |id| {
-        heads.iter().any(|head| head.id == id) || taken.contains(&id)
-    });
-    heads.insert(at, Head { entry: draft.first, id, version: 0, late: Late::default() });
-}
-
-/// The id of a session that begins with this event: the first that no other session has.
-fn unused_id(visitor_bits: u64, at: Millis, event_uuid: &str, is_taken: impl Fn(Uuid) -> bool) -> Uuid {
-    let ids = (0..=u8::MAX).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
-    let first = session_id(visitor_bits, at, event_uuid, 0);
-    // A timeline holds fewer sessions of one millisecond than there are salts.
-    ids.into_iter().find(|&id| !is_taken(id)).unwrap_or(first)
-}
-
-/// The leading id of each draft.
-fn lead_ids(heads: &[Head], drafts: &[Draft<'_>]) -> Vec<Uuid> {
-    let lead = |draft: &Draft<'_>| match draft.base {
-        Some(base) => base.id,
-        None => heads[heads.partition_point(|head| head.entry < draft.first)].id,
-    };
-    drafts.iter().map(lead).collect()
 }

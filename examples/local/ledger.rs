@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use session_tracking::session::{Millis, Session, datetime};
+use session_tracking::session::{Millis, Session, time_text};
 
 /// The sessions and their events.
 #[derive(Default)]
@@ -70,6 +70,8 @@ impl Ledger {
                 }
             }
             ("$session_merged", Properties { from: Some(from), into: Some(into), .. }) => {
+                // An end that was said before is no longer one.
+                self.ends.remove(&from);
                 let moved = self.events.remove(&from).unwrap_or_default();
                 self.events.entry(into).or_default().extend(moved);
             }
@@ -90,25 +92,20 @@ impl Ledger {
 
     /// The final sessions, by visitor, then start.
     pub fn sessions(mut self) -> Vec<FinalSession> {
-        let time = |at: Millis| datetime(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         // Sessions that begin in the same millisecond stand in the order of their numbers.
         let mut sorted: BTreeMap<(String, String, Millis, u32, String), FinalSession> = BTreeMap::new();
         for (id, session) in self.ends {
             let mut events = self.events.remove(&id).unwrap_or_default();
             events.sort();
-            let key = (
-                session.project.clone(),
-                session.distinct_id.clone(),
-                session.started_at.timestamp_millis(),
-                id.clone(),
-            );
+            let (project, distinct_id) = (session.project.clone(), session.distinct_id.clone());
+            let key = (project, distinct_id, session.started_at.timestamp_millis(), session.number, id.clone());
             let last = FinalSession {
                 id,
                 duration_seconds: session.duration_seconds(),
                 distinct_id: session.distinct_id,
                 reason: session.reason,
-                started_at: time(session.started_at.timestamp_millis()),
-                last_activity: time(session.last_activity.timestamp_millis()),
+                started_at: time_text(session.started_at),
+                last_activity: time_text(session.last_activity),
                 event_count: session.event_count,
                 page_views: session.page_views,
                 entry_url: session.entry_url,

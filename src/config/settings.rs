@@ -130,9 +130,9 @@ mod tests {
             ("OUTPUT", "", "stdout"),
             ("OUTPUT", "a-queue", "URL"),
             ("TIMEOUT_SECONDS", "0", "timeout_seconds"),
-            ("TIMEOUT_SECONDS", "soon", "integer"),
+            ("TIMEOUT_SECONDS", "soon", "timeout_seconds"),
             ("MIDNIGHT", "Berlin", "Europe/Berlin"),
-            ("BOUNDARY", "open", "inclusive"),
+            ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
         ] {
             let pairs = [&[(name, value)], base.as_slice()].concat();

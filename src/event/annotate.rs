@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::properties::Member;
-use super::{Event, Role, text_of};
+use super::properties::{Member, TIME_FLAG};
+use super::{Event, Role, UuidPlace, text_of};
+use crate::session::{datetime, time_text};
 use crate::timeline::Assignment;
 
 impl Event<'_> {
@@ -20,7 +21,7 @@ impl Event<'_> {
             self.session_properties(assignment, &mut added);
         }
         if let Some(flag) = self.time_flag {
-            member(&mut added, "$time_flag", &flag.name());
+            member(&mut added, TIME_FLAG, &flag.name());
         }
         let mut out = String::with_capacity(self.text.len() + added.len() + 80);
         let properties = &self.properties;
@@ -28,7 +29,7 @@ impl Event<'_> {
             _ if added.is_empty() => out.push_str(self.text),
             Some(object) if !properties.is_null => {
                 out.push_str(&self.text[..=object.start]);
-                self.kept_members(object, &mut out);
+                self.kept_members(object, assignment.is_some(), &mut out);
                 out.push_str(&added);
                 out.push_str(&self.text[object.end - 1..]);
             }
@@ -42,17 +43,25 @@ impl Event<'_> {
                 append(&mut out, &format!("\"properties\":{{{added}}}"));
             }
         }
-        if !self.has_uuid {
-            append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid));
+        match self.uuid_place {
+            UuidPlace::Given => {}
+            UuidPlace::Missing => append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid)),
+            UuidPlace::Null(start) => {
+                // What stands behind the properties has moved with the text's end.
+                let has_moved = properties.object.as_ref().is_some_and(|object| object.start < start);
+                let start = if has_moved { out.len() - (self.text.len() - start) } else { start };
+                out.replace_range(start..start + "null".len(), &format!("\"{}\"", self.uuid));
+            }
         }
         out
     }
 
-    /// Copies the members that stay, each with the comma after it.
-    fn kept_members(&self, object: &Member, out: &mut String) {
+    /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
+    /// one stays.
+    fn kept_members(&self, object: &Member, has_session: bool, out: &mut String) {
         let Some(last) = &self.properties.last else { return };
         let mut from = object.start + 1;
-        for gone in &self.properties.written {
+        for (_, gone) in self.properties.written.iter().filter(|(name, _)| has_session || *name == TIME_FLAG) {
             out.push_str(&self.text[from..gone.start]);
             from = gone.end;
             if gone.end != last.end {
@@ -85,6 +94,9 @@ impl Event<'_> {
         member(out, "$session_version", &assignment.version);
         if assignment.is_late {
             member(out, "$late", &true);
+        }
+        if !self.is_own_time {
+            member(out, "$event_time", &time_text(datetime(self.at)));
         }
     }
 }
@@ -140,7 +152,10 @@ mod tests {
         r#""$session_id":"019cd77d-fe00-7ID-PLACE","$session_duration":5,"$session_page_views":2,"$entry_url":"https://a.test/\"","#,
         r#""$exit_url":null,"$referrer":"https://google.com/","#,
     );
-    const REST: &str = r#""$session_start_reason":"first","$session_number":1,"$previous_session_id":null,"$session_start":false,"$session_version":3"#;
+    const REST: &str = concat!(
+        r#""$session_start_reason":"first","$session_number":1,"$previous_session_id":null,"$session_start":false,"#,
+        r#""$session_version":3,"$event_time":"2026-03-10T12:00:00.000Z""#,
+    );
 
     fn expect(before: &str, event_referrer: &str, after: &str) -> String {
         let id = session_id(Visitor::new("u").bits(), NOON, "e", 0).to_string();
@@ -191,10 +206,39 @@ mod tests {
     }
 
     #[test]
+    fn without_a_session_only_the_flag_is_ours() {
+        let config = SessionConfig::default();
+        let text = |own: &str| {
+            format!(r#"{{"uuid":"e","event":"x","distinct_id":"u","timestamp":"soon","properties":{{{own}}}}}"#)
+        };
+        let own = r#""$session_id":"own","$time_flag":"own","#;
+        let before = text(&format!("{own}\"a\":1"));
+        let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+        let event = Event::parse(before.as_bytes(), delivery, &config).unwrap();
+        assert_eq!(event.annotate(None), text(r#""$session_id":"own","a":1,"$time_flag":"unparseable""#));
+    }
+
+    #[test]
     fn an_event_without_an_id_gets_the_same_one_again() {
         let text = r#"{"event":"x","distinct_id":"u","properties":{}}"#;
         let once = annotated(text);
         assert_eq!(once, annotated(text));
         assert!(serde_json::from_str::<serde_json::Value>(&once).unwrap()["uuid"].is_string());
+    }
+
+    #[test]
+    fn a_null_gives_way_to_an_id() {
+        for text in [
+            r#"{"uuid": null ,"event":"x","distinct_id":"u"}"#,
+            r#"{"uuid":null,"event":"x","properties":{"$session_id":"own","a":1},"distinct_id":"u"}"#,
+            r#"{"event":"x","properties":{"$session_id":"own","a":1},"uuid":null,"distinct_id":"u"}"#,
+            r#"{"event":"x","properties":null,"uuid":null,"distinct_id":"u"}"#,
+        ] {
+            let annotated = annotated(text);
+            assert_eq!(annotated.matches("\"uuid\"").count(), 1, "{annotated}");
+            let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
+            assert_eq!(value["uuid"].as_str().unwrap().len(), 36, "{annotated}");
+            assert_eq!(value["properties"]["$session_number"], 1, "{annotated}");
+        }
     }
 }

@@ -19,7 +19,7 @@ const MAX_TEXT_BYTES: usize = 256;
 const MAX_KEY_BYTES: usize = 64;
 
 /// The properties that [`super::Event::annotate`] writes: an event's own values of these give way.
-pub(super) const WRITTEN: [&str; 14] = [
+pub(super) const WRITTEN: [&str; 15] = [
     "$session_id",
     "$session_duration",
     "$session_page_views",
@@ -33,8 +33,12 @@ pub(super) const WRITTEN: [&str; 14] = [
     "$session_start",
     "$session_version",
     "$late",
-    "$time_flag",
+    "$event_time",
+    TIME_FLAG,
 ];
+
+/// The property that an event without a session can get, too.
+pub(super) const TIME_FLAG: &str = "$time_flag";
 
 /// A member of the properties object in the event's text.
 #[derive(Debug, Clone)]
@@ -50,8 +54,8 @@ pub(super) struct Properties<'a> {
     /// The properties object, or the null in its place, in bytes of the text; none where the event has neither.
     pub object: Option<Member>,
     pub is_null: bool,
-    /// Members that annotating replaces.
-    pub written: Vec<Member>,
+    /// Members that annotating replaces, by their names.
+    pub written: Vec<(&'static str, Member)>,
     /// The last member, whichever it is.
     pub last: Option<Member>,
     /// The event's own `$referrer`, as JSON.
@@ -100,8 +104,8 @@ impl<'a> Properties<'a> {
     /// Takes note of one member.
     fn member(&mut self, key: &str, raw_key: &'a str, value: &'a RawValue, text: &str, with_clicks: bool) {
         let member = span(text, raw_key, value.get());
-        if WRITTEN.contains(&key) {
-            self.written.push(member.clone());
+        if let Some(name) = WRITTEN.iter().find(|name| **name == key) {
+            self.written.push((name, member.clone()));
         }
         self.last = Some(member);
         let position = |names: &[&str]| names.iter().position(|name| *name == key);
@@ -189,13 +193,14 @@ impl<'a> Properties<'a> {
             .filter(|(key, value)| {
                 key.len() <= MAX_KEY_BYTES && value.get().len() <= crate::timeline::MAX_PROPERTY_BYTES
             })
-            .map(|(key, value)| (key, value.get().to_owned()))
+            // The lines that say a session's end hold them as they are; line breaks can only stand between tokens.
+            .map(|(key, value)| (key, value.get().replace(['\n', '\r'], " ")))
             .collect()
     }
 }
 
 /// The bytes of `text` from the start of one of its parts to the end of another.
-fn span(text: &str, from: &str, to: &str) -> Member {
+pub(super) fn span(text: &str, from: &str, to: &str) -> Member {
     let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     Member { start: offset(from), end: offset(to) + to.len() }
 }

@@ -65,7 +65,8 @@ pub(super) fn event_time(
         return Ok((received_at, Some(TimeFlag::ClampedFuture)));
     }
     if at < EARLIEST {
-        let message = "`timestamp` lies before the year 2000; send the time at which the event happened";
+        let message =
+            "`timestamp`, corrected by `sent_at` if that is there, lies before the year 2000; send true times";
         return Err(Rejection::new(RejectCode::InvalidTimestamp, message));
     }
     Ok((at, None))

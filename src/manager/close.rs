@@ -103,12 +103,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             return Ok(false);
         }
         report.examined += visitors.len();
-        // A listed timeline is passed over for the rest of this run: the index may list it a little longer.
-        stuck.extend(visitors.iter().cloned());
         let mut read = Vec::with_capacity(visitors.len());
         for visitors in visitors.chunks(MAX_LOAD) {
             read.extend(self.storage.load(visitors, Reading::Strong).await);
         }
+        // What this slice does not close is passed over from then on; that the index lists a closed one a little longer is
+        // found out by reading it.
+        stuck.extend(visitors.iter().cloned());
         let mut lines = Vec::new();
         let mut work = Vec::new();
         for (visitor, stored) in visitors.iter().zip(read) {
@@ -131,6 +132,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         while let Some((work, fate)) = done.next().await {
             match fate {
                 Fate::Closed => {
+                    stuck.remove(&work.visitor);
                     report.closed += work.closing.ended.len();
                     report.notices += work.closing.notices.len();
                     report.rescheduled += usize::from(work.lines.is_empty());

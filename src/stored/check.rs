@@ -1,55 +1,151 @@
 //! What holds for every timeline and every session: a stored one that breaks it is not ours.
+//!
+//! Whatever passes can be worked on: times and counts are far enough from the ends of their types to be added up.
 
 use std::collections::HashSet;
 
-use crate::rules::{Kind, Late, Tally};
-use crate::timeline::{MAX_PROPERTIES, MAX_SEEN, Timeline};
+use uuid::Uuid;
+
+use crate::rules::{Kind, Late, Previous, Tally};
+use crate::session::Millis;
+use crate::timeline::{Head, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Notice, Timeline};
+
+/// The first time that is none: 1999-01-01T00:00:00Z. Events begin with the year 2000, and no rule reaches back a year.
+const EARLIEST: Millis = 915_148_800_000;
+/// The first time that is none again: 2200-01-01T00:00:00Z.
+const LATEST: Millis = 7_258_118_400_000;
+/// Events of a session, and sessions of a visitor, at the most: two such numbers can be added.
+const MAX_COUNT: u32 = u32::MAX / 2;
+/// Writes of a timeline at the most: as far as JSON's readers count.
+const MAX_VERSION: u64 = 1 << 53;
+
+/// A rule, and whether it holds.
+type Rule = (bool, &'static str);
+
+const TIME: &str = "a time lies outside of the years 1999 to 2199";
+const COUNT: &str = "a count is out of range";
+const NUMBER: &str = "a session's number is out of range";
+const VERSION: &str = "a version is out of range";
+const ID: &str = "a session id is not of version 7";
+const BACKWARDS: &str = "a session ends before it begins";
+const LATE: &str = "late events do not add up";
 
 /// Checks a session.
 pub(super) fn session(session: &Tally) -> Result<(), &'static str> {
-    let late_fits = |late: &Late| late.page_views <= late.event_count && late.seen.len() <= MAX_SEEN;
-    let holds = [
-        (session.started_at <= session.last_activity, "a session ends before it begins"),
+    let properties = &session.properties;
+    let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let mut ids = HashSet::new();
+    first_broken(&[
+        (are_times(&[session.started_at, session.last_activity]), TIME),
+        (session.started_at <= session.last_activity, BACKWARDS),
+        (session.event_count <= MAX_COUNT, COUNT),
         (session.page_views <= session.event_count, "a session has more page views than events"),
-        (late_fits(&session.late), "a session's late events do not add up"),
         (session.seen.len() <= MAX_SEEN, "a session keeps too many fingerprints"),
-        (session.properties.len() <= MAX_PROPERTIES, "a session has too many properties"),
-        (session.properties.values().all(|value| is_json(value)), "a session property is not JSON"),
-        (session.number > 0, "a session has no number"),
-        (session.id.get_version_num() == 7, "a session id is not of version 7"),
-    ];
-    first_broken(&holds)
+        (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
+        (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
+        ((1..=MAX_COUNT).contains(&session.number), NUMBER),
+        (session.version <= MAX_VERSION, VERSION),
+        (session.ids().chain(session.previous).all(is_session_id), ID),
+        (session.ids().all(|id| ids.insert(id)), "a session has one id twice"),
+    ])?;
+    late(&session.late)
 }
 
 /// Checks a timeline.
 pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
-    timeline.ended.iter().chain(&timeline.open).try_for_each(session)?;
-    let journal = &timeline.journal;
+    first_broken(&[
+        (timeline.seq <= MAX_VERSION, VERSION),
+        (timeline.frontier == Millis::MIN || are_times(&[timeline.frontier]), TIME),
+    ])?;
+    let sessions = || timeline.ended.iter().chain(&timeline.open);
+    sessions().try_for_each(session)?;
+    sessions().try_for_each(|session| version(session.version, timeline))?;
+    timeline.previous.iter().try_for_each(previous)?;
+    journal(timeline)?;
+    timeline.heads.iter().try_for_each(|one| head(one, timeline))?;
+    timeline.notices.iter().try_for_each(|one| notice(one, timeline))?;
     let heads = &timeline.heads;
     let mut ids = HashSet::new();
-    let sessions = timeline.ended.iter().chain(&timeline.open).map(|tally| tally.id);
-    let starts_with_a_session = timeline.open.is_some()
-        || journal.is_empty()
-        || (journal[0].kind != Kind::End && heads.first().is_some_and(|head| head.entry == 0));
-    let holds = [
-        (journal.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the journal is not in order"),
-        (journal.first().is_none_or(|entry| entry.at >= timeline.frontier), "the journal reaches behind the frontier"),
-        (starts_with_a_session, "the journal begins outside any session"),
-        (timeline.ended.is_sorted_by_key(|tally| tally.started_at), "the sessions are not in order"),
+    first_broken(&[
+        (timeline.ended.is_sorted_by_key(|session| session.started_at), "the sessions are not in order"),
         (heads.is_sorted_by(|a, b| a.entry < b.entry), "the heads are not in order"),
-        (heads.iter().all(|head| head.entry < journal.len()), "a head stands on no entry"),
-        (heads.iter().all(|head| head.late.page_views <= head.late.event_count), "late events do not add up"),
-        (sessions.chain(heads.iter().map(|head| head.id)).all(|id| ids.insert(id)), "two sessions have one id"),
-        (journal.iter().all(|e| e.properties.iter().all(|(_, v)| is_json(v))), "a session property is not JSON"),
-        (timeline.previous.is_none_or(|p| p.started_at <= p.last_activity), "the last session ends before it begins"),
-    ];
-    first_broken(&holds)
+        (
+            sessions().flat_map(Tally::ids).chain(heads.iter().map(|head| head.id)).all(|id| ids.insert(id)),
+            "two sessions have one id",
+        ),
+    ])
 }
 
-fn first_broken(holds: &[(bool, &'static str)]) -> Result<(), &'static str> {
-    holds.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+/// Checks the journal and where it joins what is settled.
+fn journal(timeline: &Timeline) -> Result<(), &'static str> {
+    let Timeline { journal, heads, open, .. } = timeline;
+    let begins_a_session = journal
+        .first()
+        .is_none_or(|first| first.kind != Kind::End && heads.first().is_some_and(|head| head.entry == 0));
+    let settled = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
+    let mut uuids = HashSet::new();
+    let properties = || journal.iter().flat_map(|entry| &entry.properties);
+    first_broken(&[
+        (journal.iter().all(|entry| are_times(&[entry.at])), TIME),
+        (journal.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the journal is not in order"),
+        (journal.iter().all(|entry| uuids.insert(&entry.uuid)), "the journal holds an event twice"),
+        (journal.first().is_none_or(|first| first.at >= timeline.frontier), "the journal reaches behind the frontier"),
+        (settled.max().is_none_or(|last| last < timeline.frontier), "what is settled reaches beyond the frontier"),
+        (open.is_some() || begins_a_session, "the journal begins outside any session"),
+        (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
+    ])
+}
+
+fn previous(previous: &Previous) -> Result<(), &'static str> {
+    first_broken(&[
+        (are_times(&[previous.started_at, previous.last_activity]), TIME),
+        (previous.started_at <= previous.last_activity, BACKWARDS),
+        ((1..=MAX_COUNT).contains(&previous.number), NUMBER),
+        (is_session_id(previous.id), ID),
+    ])
+}
+
+fn head(head: &Head, timeline: &Timeline) -> Result<(), &'static str> {
+    first_broken(&[(head.entry < timeline.journal.len(), "a head stands on no entry"), (is_session_id(head.id), ID)])?;
+    version(head.version, timeline)?;
+    late(&head.late)
+}
+
+fn notice(notice: &Notice, timeline: &Timeline) -> Result<(), &'static str> {
+    let (from, into, at, number) = match notice {
+        Notice::Merged { from, into, version } => (from, into, None, version),
+        Notice::Split { from, into, at, version, .. } => (from, into, Some(*at), version),
+    };
+    first_broken(&[
+        (at.is_none_or(|at| are_times(&[at])), TIME),
+        (from != into, "a notice says nothing"),
+        (is_session_id(*from) && is_session_id(*into), ID),
+    ])?;
+    version(*number, timeline)
+}
+
+/// A version is that of a write that the timeline has seen.
+fn version(version: u64, timeline: &Timeline) -> Result<(), &'static str> {
+    first_broken(&[(version <= timeline.seq, "a version is higher than the timeline's")])
+}
+
+fn late(late: &Late) -> Result<(), &'static str> {
+    let are_few = late.seen.len() <= MAX_SEEN && late.seen.len() <= late.event_count as usize;
+    first_broken(&[(late.event_count <= MAX_COUNT, COUNT), (late.page_views <= late.event_count && are_few, LATE)])
+}
+
+fn are_times(times: &[Millis]) -> bool {
+    times.iter().all(|time| (EARLIEST..LATEST).contains(time))
+}
+
+fn is_session_id(id: Uuid) -> bool {
+    id.get_version_num() == 7
 }
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+fn first_broken(rules: &[Rule]) -> Result<(), &'static str> {
+    rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use super::FormatError;
 
+/// Bytes of an item's texts at the most, once each is whole again: more than the shared parts of any item of ours come to,
+/// and less than a function's memory.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// A text's place: 0 is none, n the n-th text.
 pub(super) type TextRef = u32;
 
@@ -51,9 +55,11 @@ pub(super) struct Reader(Vec<String>);
 impl Reader {
     pub(super) fn new(stored: &[(u32, &str)]) -> Result<Self, FormatError> {
         let mut texts: Vec<String> = Vec::with_capacity(stored.len());
+        let mut room = MAX_BYTES;
         for (shared, rest) in stored {
             let before = texts.last().map_or("", String::as_str);
             let shared = before.get(..*shared as usize).ok_or(FormatError::Rule("a text shares more than there is"))?;
+            room = room.checked_sub(shared.len() + rest.len()).ok_or(FormatError::Rule("the texts are too long"))?;
             texts.push(format!("{shared}{rest}"));
         }
         Ok(Self(texts))

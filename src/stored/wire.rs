@@ -113,6 +113,7 @@ enum WireKind {
 struct WireHead {
     entry: u32,
     id: IdHalf,
+    leads: bool,
     version: u64,
     late: WireLate,
 }
@@ -506,6 +507,7 @@ impl WireHead {
         Self {
             entry: head.entry as u32,
             id: id_half(head.id),
+            leads: head.leads,
             version: head.version,
             late: WireLate::write(&head.late),
         }
@@ -515,6 +517,7 @@ impl WireHead {
         Ok(Head {
             entry: self.entry as usize,
             id: id_of(self.id, bits),
+            leads: self.leads,
             version: self.version,
             late: self.late.read()?,
         })

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{MAX_SEEN, Spot, Timeline, lead_ids, unused_id};
+use super::ids::{lead_ids, unused_id};
+use super::{MAX_SEEN, Spot, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
 use crate::session::{Millis, Reason, fingerprint};
@@ -118,7 +119,8 @@ impl Timeline {
                 || self.heads.iter().any(|head| head.id == id)
         });
         let before = spans.iter().rev().find(|span| span.start <= entry.at);
-        let known = |span: &Span| self.ended.iter().chain(recalled).find(|tally| tally.id == span.id).map(Previous::from);
+        let known =
+            |span: &Span| self.ended.iter().chain(recalled).find(|tally| tally.id == span.id).map(Previous::from);
         // Not in the timeout of a session before it, or it would have joined that.
         let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config));
         let mut tally = Tally {

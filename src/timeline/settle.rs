@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{Arrival, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Notice, Overflow, Timeline, lead_ids};
+use super::ids::lead_ids;
+use super::{Arrival, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Notice, Overflow, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Draft, Entry, Kind, Late, Previous, Tally, fold};
 use crate::session::{Millis, Reason, fingerprint};
@@ -26,6 +27,7 @@ impl Timeline {
     /// Takes out what is over at `now`: everything about it can be said, its sessions archived, before the timeline that
     /// remains is written. What it returns depends on the timeline and `now` alone.
     pub fn close(&mut self, now: Millis, config: &SessionConfig) -> Closing {
+        self.realign(config);
         self.settle(now - config.lateness_ms(), config);
         let closing = Closing { ended: std::mem::take(&mut self.ended), notices: std::mem::take(&mut self.notices) };
         self.archived = self.archived.saturating_add(closing.ended.len() as u32);

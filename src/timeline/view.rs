@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{Assignment, Timeline, lead_ids};
+use super::ids::lead_ids;
+use super::{Assignment, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Tally, fold};
 use crate::session::{Millis, Session, Visitor, datetime};
@@ -23,6 +24,13 @@ impl Timeline {
 
     /// Adds up every session, as if all its events were settled, and says which one an event at `now` would continue.
     fn tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
+        let mut aligned = self.clone();
+        // Under the rules that gave the ids out this changes nothing.
+        aligned.realign(config);
+        aligned.aligned_tallies(now, config)
+    }
+
+    fn aligned_tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
         let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
         let over = self.ended.iter().map(|tally| (tally.clone(), false));

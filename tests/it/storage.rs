@@ -45,7 +45,7 @@ fn commit(timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Commit<'_> {
     Commit { timeline, replaces, etag, expires_at: NOON + 86_400_000 }
 }
 
-async fn contract<S: SessionStorage>(store: S) {
+pub async fn contract<S: SessionStorage>(store: S) {
     let config = SessionConfig::default();
     let first = timeline("u1", NOON);
     let visitor = first.visitor.clone();

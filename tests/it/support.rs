@@ -177,8 +177,6 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
             let mut uuids = events.remove(&id).unwrap_or_default();
             uuids.sort();
             let mut session = properties["$session"].clone();
-            session["started_at"] = round_trip(&session["started_at"]);
-            session["last_activity"] = round_trip(&session["last_activity"]);
             session["duration_seconds"] = properties["$session_duration"].clone();
             session["events"] = uuids.into_iter().map(|(_, uuid)| uuid).collect();
             let number = session["number"].as_u64();
@@ -189,12 +187,6 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         sessions.sort_by_key(|(number, s)| (s.distinct_id.clone(), s.started_at.clone(), *number));
         sessions.into_iter().map(|(_, session)| session).collect()
     }
-}
-
-/// A time in the files' form, with milliseconds.
-pub fn round_trip(time: &Value) -> Value {
-    let time = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
-    time.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into()
 }
 
 /// A small generator of the same numbers for the same seed.

@@ -1,23 +1,26 @@
 //! What must hold in a simulated world: after every step, at every acknowledgement, and at rest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use futures_util::FutureExt;
 use serde_json::Value;
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::Tally;
-use session_tracking::session::{Millis, Visitor, datetime, fingerprint};
+use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
 
 use super::faulty::FaultyStorage;
 use super::source::SimEvent;
-use crate::oracle::{self, OracleEvent, OracleSession};
-use crate::support::{FinalSession, millis, round_trip};
+use crate::consumer::Consumer;
+use crate::oracle::{self, OracleEvent};
+use crate::support::FinalSession;
 
 pub struct Checker<'w> {
     events: &'w [SimEvent],
     config: &'w SessionConfig,
+    /// Whether every event arrives within the lateness, by clocks that are right enough.
+    is_exact: bool,
     is_loud: bool,
     /// How many events of each visitor are stored: never fewer than before.
     stored: HashMap<Visitor, u64>,
@@ -33,14 +36,14 @@ struct Known {
 }
 
 impl<'w> Checker<'w> {
-    pub fn new(events: &'w [SimEvent], config: &'w SessionConfig, is_loud: bool) -> Self {
+    pub fn new(events: &'w [SimEvent], config: &'w SessionConfig, is_exact: bool, is_loud: bool) -> Self {
         if is_loud {
             for event in events {
                 println!("{event:?}");
             }
             println!("{config:?}");
         }
-        Self { events, config, is_loud, stored: HashMap::new(), answered: Vec::new() }
+        Self { events, config, is_exact, is_loud, stored: HashMap::new(), answered: Vec::new() }
     }
 
     /// Takes note of what an HTTP caller was answered.
@@ -59,7 +62,7 @@ impl<'w> Checker<'w> {
             self.check_sessions(&visitor, &known, now);
             let timeline = known.timeline.as_ref().unwrap();
             if self.is_loud {
-                println!("{timeline:#?}");
+                println!("at {now}: {timeline:?}");
             }
             let here = timeline.sessions(timeline.frontier, self.config);
             let count = here.iter().map(|session| u64::from(session.event_count)).sum::<u64>()
@@ -78,9 +81,13 @@ impl<'w> Checker<'w> {
         sessions.extend(known.archived.iter().map(|tally| tally.session(visitor, false)));
         sessions.sort_by_key(|session| (session.started_at, session.number));
         for pair in sessions.windows(2) {
-            assert!(pair[0].last_activity <= pair[1].started_at, "sessions overlap: {pair:#?}");
-            assert!(!pair[0].is_active, "an earlier session is live: {pair:#?}");
+            // An event that was on time when it was received, and delivered long after, may bridge a session of late ones.
+            let do_overlap = self.is_exact && pair[0].last_activity > pair[1].started_at;
+            assert!(!do_overlap, "sessions overlap: {pair:#?}");
+            assert!(!(self.is_exact && pair[0].is_active), "an earlier session is live: {pair:#?}");
         }
+        let live = sessions.iter().filter(|session| session.is_active).count();
+        assert!(live <= 1, "{live} sessions are live: {sessions:#?}");
         let ids: HashSet<&str> = sessions.iter().map(|session| session.id.as_str()).collect();
         assert_eq!(ids.len(), sessions.len(), "two sessions have one id: {sessions:#?}");
     }
@@ -108,11 +115,20 @@ impl<'w> Checker<'w> {
 
     /// At rest: what a consumer of the output has is what the plain definition says, and every event ended in one place.
     pub fn at_rest(&self, storage: &FaultyStorage<'_>, output: &[String], rejects: &[String]) {
-        let lines: Vec<Value> = output.iter().chain(&self.answered).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            output.iter().chain(&self.answered).map(|line| serde_json::from_str(line).unwrap()).collect();
+        if self.is_loud {
+            lines.iter().for_each(|line| println!("{line}"));
+        }
         let consumer = Consumer::read(&lines);
-        let sessions = consumer.sessions(self.config);
-        let expected = self.expected();
-        assert_eq!(sessions, expected);
+        let sessions = consumer.sessions();
+        for session in &sessions {
+            // The service counts what its consumers have, late events included.
+            assert_eq!(session.event_count, session.events.len() as u64, "{session:?}");
+        }
+        if self.is_exact {
+            assert_eq!(sessions, self.expected());
+        }
         let rejected: HashSet<String> = rejects.iter().map(|line| line.clone()).collect();
         for event in self.events {
             let is_annotated = consumer.events.contains_key(&event.uuid);
@@ -146,28 +162,6 @@ fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
     }
 }
 
-impl From<OracleSession<'_>> for FinalSession {
-    fn from(session: OracleSession<'_>) -> Self {
-        let time = |at| datetime(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        Self {
-            distinct_id: session.visitor.to_owned(),
-            reason: session.reason.to_owned(),
-            started_at: time(session.started_at),
-            last_activity: time(session.last_activity),
-            duration_seconds: (session.last_activity - session.started_at) / 1000,
-            event_count: session.event_count.into(),
-            page_views: session.page_views.into(),
-            entry_url: owned(session.entry_url),
-            landing_page: owned(session.landing_page),
-            exit_page: owned(session.exit_page),
-            referrer: owned(session.referrer),
-            utm: session.utm.map(|utm| serde_json::to_value(utm).unwrap()),
-            events: session.events.into_iter().map(str::to_owned).collect(),
-        }
-    }
-}
-
 fn has(tally: &Tally, print: u64) -> bool {
     tally.seen.contains(&print) || tally.late.seen.contains(&print)
 }
@@ -184,101 +178,4 @@ fn known(storage: &FaultyStorage<'_>, visitor: &Visitor) -> Known {
         });
     }
     Known { timeline, archived }
-}
-
-/// A consumer of the output, by the rules of the README: lines come in any order and more than once.
-struct Consumer {
-    /// Of each event its copy with the highest version: session, version, visitor, time.
-    events: HashMap<String, (String, u64, Millis)>,
-    /// Of each session the account with the highest version.
-    ends: BTreeMap<String, Value>,
-}
-
-impl Consumer {
-    fn read(lines: &[Value]) -> Self {
-        let mut consumer = Self { events: HashMap::new(), ends: BTreeMap::new() };
-        let mut notices: BTreeMap<(String, u64), &Value> = BTreeMap::new();
-        let mut said: HashMap<&str, &Value> = HashMap::new();
-        for line in lines {
-            let properties = &line["properties"];
-            let version = properties["$session_version"].as_u64().unwrap();
-            match line["event"].as_str().unwrap() {
-                "$session_end" => {
-                    consumer.end(properties, version);
-                    let uuid = line["uuid"].as_str().unwrap();
-                    assert_eq!(*said.entry(uuid).or_insert(line), line, "one id, two contents");
-                }
-                "$session_merged" | "$session_split" => {
-                    notices.insert((text(line, "distinct_id"), version), line);
-                }
-                _ => consumer.event(line, version),
-            }
-        }
-        for line in notices.into_values() {
-            consumer.follow(line);
-        }
-        consumer
-    }
-
-    fn end(&mut self, properties: &Value, version: u64) {
-        let known = self.ends.entry(text(properties, "$session_id")).or_insert_with(|| properties.clone());
-        let before = known["$session_version"].as_u64().unwrap();
-        if version > before {
-            *known = properties.clone();
-        } else if version == before {
-            assert_eq!(known, properties, "one version, two contents");
-        }
-    }
-
-    fn event(&mut self, line: &Value, version: u64) {
-        let (session, at) = (text(&line["properties"], "$session_id"), millis(&text(line, "timestamp")));
-        let copy = self.events.entry(text(line, "uuid")).or_insert_with(|| (session.clone(), version, at));
-        if version > copy.1 {
-            *copy = (session, version, at);
-        }
-    }
-
-    fn follow(&mut self, line: &Value) {
-        let properties = &line["properties"];
-        let version = properties["$session_version"].as_u64().unwrap();
-        let (from, into) = (text(properties, "from"), text(properties, "into"));
-        let border = properties["at"].as_str().map(|at| (millis(at), text(properties, "from_event")));
-        for (uuid, (session, as_of, at)) in &mut self.events {
-            let is_behind = border.as_ref().is_none_or(|border| (*at, uuid.as_str()) >= (border.0, border.1.as_str()));
-            if *session == from && *as_of < version && is_behind {
-                session.clone_from(&into);
-            }
-        }
-    }
-
-    /// The final sessions, by visitor, then start.
-    fn sessions(&self, _config: &SessionConfig) -> Vec<FinalSession> {
-        let mut events: HashMap<&str, Vec<(Millis, &str)>> = HashMap::new();
-        for (uuid, (session, _, at)) in &self.events {
-            events.entry(session).or_default().push((*at, uuid));
-        }
-        let mut sessions = Vec::new();
-        for (id, properties) in &self.ends {
-            let mut uuids = events.remove(id.as_str()).unwrap_or_default();
-            uuids.sort_unstable();
-            let mut session = properties["$session"].clone();
-            for name in ["started_at", "last_activity"] {
-                session[name] = round_trip(&session[name]);
-            }
-            session["duration_seconds"] = properties["$session_duration"].clone();
-            session["events"] = uuids.into_iter().map(|(_, uuid)| uuid).collect();
-            let number = session["number"].as_u64();
-            sessions.push((number, serde_json::from_value::<FinalSession>(session).unwrap()));
-        }
-        assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
-        let key = |(number, session): &(Option<u64>, FinalSession)| {
-            (session.distinct_id.clone(), session.started_at.clone(), *number)
-        };
-        sessions.sort_by_key(key);
-        sessions.into_iter().map(|(_, session)| session).collect()
-    }
-}
-
-fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap().to_owned()
 }

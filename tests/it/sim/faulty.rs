@@ -30,10 +30,7 @@ impl<'e> FaultyStorage<'e> {
         Self { engine, inner: InMemorySessionStorage::new(), history: Mutex::default(), committed: Mutex::default() }
     }
 
-    async fn faulty<T>(
-        &self,
-        operation: impl AsyncFnOnce() -> Result<T, SessionError>,
-    ) -> Result<T, SessionError> {
+    async fn faulty<T>(&self, operation: impl AsyncFnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
         self.engine.step(0).await;
         let fault = self.engine.fault();
         if fault == Fault::Before {

@@ -52,17 +52,23 @@ pub struct Plan {
     brown_out: std::ops::Range<Millis>,
     close_every: Millis,
     skew: usize,
+    /// Of the closer's clock, beyond the others'.
+    closer_ahead: Millis,
+    is_exact: bool,
 }
 
 impl Plan {
     fn new(random: &mut Seeded) -> Self {
         let timeout = [10, 60, 600][random.below(3)];
+        // In one world of four events come later than the lateness allows, or the closer's clock is far ahead.
+        let is_exact = random.below(4) > 0;
+        let lateness = if is_exact || random.below(2) == 0 { LATENESS_S } else { 20 };
         let boundary = ["inclusive", "exclusive"][random.below(2)];
         let direct_then_source = ["continue", "split", "upgrade"][random.below(3)];
         let rules = json!({
             "timeout_seconds": timeout,
             "max_duration_seconds": timeout * if random.below(2) == 0 { 3 } else { 100 },
-            "lateness_seconds": LATENESS_S,
+            "lateness_seconds": lateness,
             "boundary": boundary,
             "direct_then_source": direct_then_source,
             "max_events": (random.below(4) == 0).then_some(3),
@@ -78,6 +84,8 @@ impl Plan {
             brown_out: if random.below(4) == 0 { brown_out_at..brown_out_at + 600_000 } else { 0..0 },
             close_every: [60_000, 300_000, 1_200_000][random.below(3)],
             skew: [0, 2_000, 25_000][random.below(3)],
+            closer_ahead: if is_exact { 0 } else { random.below(7_200_000) as Millis },
+            is_exact,
         }
     }
 }
@@ -98,7 +106,8 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
             at,
             arrives_at: at + random.below(300_000) as Millis * random.below(2) as Millis,
             url: (random.below(4) > 0).then(|| format!("https://shop.test/{index}")),
-            referrer: [None, Some("https://a.test/"), Some("https://www.b.test/x")][if has_source { random.below(3) } else { 0 }],
+            referrer: [None, Some("https://a.test/"), Some("https://www.b.test/x")]
+                [if has_source { random.below(3) } else { 0 }],
             utm: [None, Some("ads"), Some("mail")][if has_source { random.below(3) } else { 0 }],
             is_poison: random.below(20) == 0,
         });
@@ -116,7 +125,10 @@ pub fn run(seed: u64, is_loud: bool) {
     let storage = FaultyStorage::new(&engine);
     let (output, rejects) = (FaultyOutput::new(&engine), FaultyOutput::new(&engine));
     let clocks: Vec<SkewedClock<'_>> = (0..=plan.workers)
-        .map(|_| SkewedClock { engine: &engine, skew: Mutex::new(skew(&mut random, plan.skew)) })
+        .map(|worker| {
+            let ahead = if worker == plan.workers { plan.closer_ahead } else { 0 };
+            SkewedClock { engine: &engine, skew: Mutex::new(ahead + skew(&mut random, plan.skew)) }
+        })
         .collect();
     let workers: Vec<Worker<'_>> = clocks
         .iter()
@@ -128,7 +140,7 @@ pub fn run(seed: u64, is_loud: bool) {
         .collect();
     let mut world = World {
         sources: Sources::pack(&plan.events, &mut random),
-        checker: Checker::new(&plan.events, &plan.config, is_loud),
+        checker: Checker::new(&plan.events, &plan.config, plan.is_exact, is_loud),
         tasks: Vec::new(),
         next_close: START + plan.close_every,
         plan: &plan,
@@ -203,16 +215,18 @@ impl<'w> World<'w> {
         if self.next_close <= now && running(&self.tasks, true) < 2 {
             self.next_close = now + self.plan.close_every;
             let worker = &self.workers[self.plan.workers];
-            let deadline = now + 2 * INVOCATION_MS;
+            let deadline = now + 2 * INVOCATION_MS + *self.clocks[self.plan.workers].skew.lock().unwrap();
             let output = self.output;
             let close = async move { format!("{:?}", worker.manager.cleanup(&output, deadline).await) };
-            self.spawn(Box::pin(close), Job::Close, deadline);
+            self.spawn(Box::pin(close), Job::Close, now + 2 * INVOCATION_MS);
             return true;
         }
         if running(&self.tasks, false) >= self.plan.workers {
             return false;
         }
-        let Some((road, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else { return false };
+        let Some((road, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else {
+            return false;
+        };
         let payload = self.payload(road, &messages, now);
         let at = self.random.below(self.plan.workers);
         if self.random.below(10) == 0 {

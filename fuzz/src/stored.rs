@@ -1,0 +1,139 @@
+//! What is read back from the store.
+
+use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
+use session_tracking::rules::{Entry, Kind, Tally};
+use session_tracking::session::{Millis, SessionContext, Visitor};
+use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
+use session_tracking::timeline::{Arrival, Timeline};
+
+/// Whatever is read as a timeline is written and read back as the same, and can be worked on under any rules without a panic:
+/// what becomes of it can be read again.
+pub fn stored_timeline(bytes: &[u8]) {
+    let Ok(timeline) = decode_timeline(FORMAT, bytes, Visitor::new("u")) else { return };
+    assert_eq!(read_again(&timeline), timeline);
+    for config in &configs() {
+        let times = times(&timeline, config);
+        for &at in &times {
+            work_on(timeline.clone(), at, config);
+        }
+        let mut all = timeline.clone();
+        let arrivals: Vec<Arrival> = times.iter().map(|&at| arrival(at, "all", false)).collect();
+        all.apply(&arrivals, Vec::new(), config);
+        let now = times.iter().max().copied().unwrap_or_default() + 100 * 86_400_000;
+        all.close(now, config).ended.iter().for_each(check_session);
+        assert!(all.open.is_none() && all.journal.is_empty(), "something is left after a hundred days");
+        read_again(&all);
+    }
+}
+
+/// Whatever is read as a session is written and read back as the same, and late events can be counted in it.
+pub fn stored_session(bytes: &[u8]) {
+    let visitor = Visitor::new("u");
+    let Ok(session) = decode_session(FORMAT, bytes, visitor.bits()) else { return };
+    check_session(&session);
+    for config in &configs() {
+        for at in [session.started_at - 1, session.started_at, session.last_activity + 1] {
+            let mut timeline = Timeline::new(visitor.clone());
+            timeline.archived = 1;
+            let arrivals = [arrival(at, "late", false), arrival(at, "late", false)];
+            timeline.apply(&arrivals, vec![session.clone()], config);
+            read_again(&timeline);
+        }
+    }
+}
+
+/// Everything that is done with a timeline, around one time.
+fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
+    let sessions = timeline.sessions(at, config);
+    let known = timeline.journal.first().map(|entry| entry.uuid.clone());
+    for session in &sessions {
+        let id = session.id.parse().unwrap();
+        assert!(timeline.session(id, at, config).is_some(), "{id}");
+        assert!(serde_json::to_string(session).is_ok());
+    }
+    let entry = arrival(at, "new", false).entry;
+    timeline.would_begin(&entry, config);
+    timeline.recall_range([(at, "new")].into_iter(), config);
+    let mut arrivals = vec![arrival(at, "new", false), arrival(at, "passive", true), arrival(at + 1, "new", false)];
+    arrivals.extend(known.map(|uuid| arrival(at, &uuid, false)));
+    let applied = timeline.apply(&arrivals, Vec::new(), config);
+    assert!(applied.assignments[0].is_some() && applied.assignments[2].is_some());
+    assert!(!timeline.clone().apply(&arrivals, Vec::new(), config).changed, "a repeat changes something");
+    read_again(&timeline);
+    let mut ended = timeline.clone();
+    for session in &sessions {
+        ended.end(session.id.parse().unwrap(), at, config);
+    }
+    read_again(&ended);
+    for mut timeline in [timeline, ended] {
+        timeline.settle(at, config);
+        read_again(&timeline);
+        timeline.close(at + 3_600_000, config).ended.iter().for_each(check_session);
+        read_again(&timeline);
+    }
+}
+
+/// A timeline, written and read.
+fn read_again(timeline: &Timeline) -> Timeline {
+    let again = decode_timeline(FORMAT, &encode_timeline(timeline), timeline.visitor.clone());
+    let again = again.unwrap_or_else(|error| panic!("{error}: {timeline:#?}"));
+    assert_eq!(again, Timeline { due_at: None, ..timeline.clone() });
+    again
+}
+
+fn check_session(session: &Tally) {
+    let visitor = Visitor::new("u");
+    assert_eq!(decode_session(FORMAT, &encode_session(session), visitor.bits()).as_ref(), Ok(session));
+    assert!(serde_json::to_string(&session.session(&visitor, false)).is_ok());
+}
+
+/// The times around which something may happen.
+fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
+    let settled = timeline.ended.iter().chain(&timeline.open).take(3);
+    let edges = settled.flat_map(|session| [session.started_at, session.last_activity]);
+    let journal = timeline.journal.iter().take(2).chain(timeline.journal.last()).map(|entry| entry.at);
+    let frontier = Some(timeline.frontier).filter(|&at| at != Millis::MIN);
+    let mut times: Vec<Millis> = edges.chain(journal).chain(frontier).flat_map(|at| [at - 1, at, at + 1]).collect();
+    let last = times.iter().max().copied().unwrap_or(1_773_144_000_000);
+    times.extend([config.timeout, config.max_duration].map(|time| last + time.num_milliseconds()));
+    times.sort_unstable();
+    times.dedup();
+    // Events are bounded before they get here.
+    times.retain(|at| (946_684_800_000..4_102_444_800_000).contains(at));
+    times
+}
+
+fn arrival(at: Millis, uuid: &str, passive: bool) -> Arrival {
+    let uuid = if uuid == "all" { format!("all-{at}") } else { uuid.to_owned() };
+    let context = SessionContext { url: Some("https://a.test/".to_owned()), ..SessionContext::default() };
+    let properties = vec![("k".to_owned(), "1".to_owned())];
+    Arrival {
+        entry: Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties },
+        received_at: at,
+        passive,
+    }
+}
+
+/// Rules that differ from those under which a timeline was written, as after a deployment.
+fn configs() -> [SessionConfig; 3] {
+    let default = SessionConfig::default();
+    [
+        default.clone(),
+        SessionConfig {
+            timeout: default.timeout / 30,
+            boundary: Boundary::Exclusive,
+            max_events: Some(1),
+            lateness: default.lateness * 0,
+            direct_then_source: DirectThenSource::Split,
+            ..default.clone()
+        },
+        SessionConfig {
+            timeout: default.timeout * 100,
+            max_duration: default.max_duration * 30,
+            midnight: "Europe/Berlin".parse().ok(),
+            direct_then_source: DirectThenSource::Upgrade,
+            new_session_on_click_id_change: true,
+            ..default
+        },
+    ]
+}

@@ -1,0 +1,211 @@
+//! Which id a session has: ids once given out stay, are merged into one another, or are split off again; and what that changes
+//! for events already handed out.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Head, Notice, Timeline};
+use crate::config::SessionConfig;
+use crate::rules::{Draft, Entry, Late, Tally, fold};
+use crate::session::{Millis, Reason, session_id};
+
+/// A session that follows from the journal, before new events came.
+struct Before {
+    id: Uuid,
+    reason: Reason,
+    number: u32,
+    previous: Option<Uuid>,
+    entries: usize,
+}
+
+impl Timeline {
+    /// Inserts new entries, folds again, matches the sessions to the ids already given out.
+    pub(super) fn insert(&mut self, fresh: Vec<Entry>, config: &SessionConfig) {
+        let (before, old_ids) = (self.before(config), self.handed_out());
+        let origin = self.merge(fresh);
+        self.match_ids(&before, &old_ids, &origin, config);
+    }
+
+    /// Matches the sessions to the ids already given out where the rules are others than those that gave them: a timeline
+    /// outlives a deployment. Says whether anything changed.
+    pub(super) fn realign(&mut self, config: &SessionConfig) -> bool {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let begins = drafts.iter().filter(|draft| draft.base.is_none()).map(|draft| draft.first);
+        if begins.eq(self.heads.iter().filter(|head| head.leads).map(|head| head.entry)) {
+            return false;
+        }
+        self.seq += 1;
+        let old_ids = self.handed_out();
+        let origin: Vec<Option<usize>> = (0..self.journal.len()).map(Some).collect();
+        self.match_ids(&[], &old_ids, &origin, config);
+        true
+    }
+
+    /// The session id under which each entry was handed out.
+    fn handed_out(&self) -> Vec<Uuid> {
+        let mut id = self.open.as_ref().map_or(Uuid::nil(), |open| open.id);
+        let mut heads = self.heads.iter().filter(|head| head.leads).peekable();
+        let mut ids = Vec::with_capacity(self.journal.len());
+        for entry in 0..self.journal.len() {
+            if let Some(head) = heads.next_if(|head| head.entry == entry) {
+                id = head.id;
+            }
+            ids.push(id);
+        }
+        ids
+    }
+
+    /// The sessions of the journal as they are.
+    fn before(&self, config: &SessionConfig) -> Vec<Before> {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let ids = lead_ids(&self.heads, &drafts);
+        let before = |(number, draft): (usize, &Draft<'_>)| Before {
+            id: ids[number],
+            reason: draft.reason,
+            number: self.first_number() + number as u32,
+            previous: self.previous_of(number, &ids),
+            entries: draft.end - draft.first,
+        };
+        drafts.iter().enumerate().map(before).collect()
+    }
+
+    /// Gives the sessions of the journal their ids, those that changed their version, and takes note of what changes for
+    /// events already handed out. `origin` says of each entry which one it was before.
+    fn match_ids(&mut self, before: &[Before], old_ids: &[Uuid], origin: &[Option<usize>], config: &SessionConfig) {
+        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let bits = self.visitor.bits();
+        let taken: Vec<Uuid> = self.ended.iter().chain(&self.open).flat_map(Tally::ids).collect();
+        self.heads.iter_mut().for_each(|head| head.leads = false);
+        let mut merged = Late::default();
+        for draft in &drafts {
+            lead(&mut self.heads, draft, &self.journal, bits, &taken);
+            let late = gather_late(&mut self.heads, draft);
+            if draft.base.is_some() {
+                merged = late;
+            }
+        }
+        let ids = lead_ids(&self.heads, &drafts);
+        let mut moved = Vec::new();
+        for (number, draft) in drafts.iter().enumerate() {
+            let id = ids[number];
+            let same = |was: &Before| {
+                was.id == id
+                    && was.reason == draft.reason
+                    && was.number == self.first_number() + number as u32
+                    && was.previous == self.previous_of(number, &ids)
+                    && was.entries == draft.end - draft.first
+            };
+            let all_old = (draft.first..draft.end).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == id));
+            if !(all_old && before.iter().any(same)) {
+                moved.push(id);
+            }
+        }
+        let notices = self.changes_of_id(old_ids, origin, &drafts, &ids);
+        for id in moved {
+            self.set_version(id);
+        }
+        if let Some(open) = &mut self.open {
+            open.late.add(&merged);
+        }
+        self.seq += notices.len() as u64;
+        self.notices.extend(notices);
+    }
+
+    /// What changes for events already handed out: the runs of each old session that now lie in another one.
+    fn changes_of_id(
+        &self,
+        old_ids: &[Uuid],
+        origin: &[Option<usize>],
+        drafts: &[Draft<'_>],
+        ids: &[Uuid],
+    ) -> Vec<Notice> {
+        let mut version = self.seq;
+        let mut now_in: HashMap<Uuid, Uuid> = HashMap::new();
+        // The settled part of an open session keeps its id, whatever comes.
+        if let Some(open) = &self.open {
+            now_in.insert(open.id, open.id);
+        }
+        let mut notices = Vec::new();
+        for (draft, &id) in drafts.iter().zip(ids) {
+            for (entry, from) in self.journal.iter().zip(origin).take(draft.end).skip(draft.first) {
+                let Some(was) = from.map(|old| old_ids[old]) else { continue };
+                let last = now_in.insert(was, id);
+                if last.unwrap_or(was) == id {
+                    continue;
+                }
+                version += 1;
+                notices.push(match last {
+                    None => Notice::Merged { from: was, into: id, version },
+                    Some(from) => Notice::Split { from, into: id, at: entry.at, uuid: entry.uuid.clone(), version },
+                });
+            }
+        }
+        notices
+    }
+
+    /// Marks a session that is not over as changed by this write.
+    pub(super) fn set_version(&mut self, id: Uuid) {
+        let seq = self.seq;
+        if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
+            open.version = seq;
+        }
+        if let Some(head) = self.heads.iter_mut().find(|head| head.id == id) {
+            head.version = seq;
+        }
+    }
+}
+
+/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
+/// The leader stands on the draft's first entry.
+fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], visitor_bits: u64, taken: &[Uuid]) {
+    if draft.base.is_some() {
+        return;
+    }
+    let at = heads.partition_point(|head| head.entry < draft.first);
+    if let Some(head) = heads.get_mut(at).filter(|head| head.entry < draft.end) {
+        head.entry = draft.first;
+        head.leads = true;
+        return;
+    }
+    let first = &journal[draft.first];
+    // An id that this event began before may have moved to an earlier entry since.
+    let id = unused_id(visitor_bits, first.at, &first.uuid, |id| {
+        heads.iter().any(|head| head.id == id) || taken.contains(&id)
+    });
+    heads.insert(at, Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() });
+}
+
+/// Moves the late events of ids that were merged to the leading one: what is split off later takes none of them along, as no
+/// consumer could tell which. Returns those of a session with a settled part, whose late events stand there.
+fn gather_late(heads: &mut [Head], draft: &Draft<'_>) -> Late {
+    let mut gathered = Late::default();
+    let in_draft = |head: &&mut Head| (draft.first..draft.end).contains(&head.entry);
+    for head in heads.iter_mut().filter(in_draft) {
+        gathered.add(&std::mem::take(&mut head.late));
+    }
+    match heads.iter_mut().find(|head| head.leads && head.entry == draft.first && draft.base.is_none()) {
+        Some(leader) => {
+            leader.late = gathered;
+            Late::default()
+        }
+        None => gathered,
+    }
+}
+
+/// The id of a session that begins with this event: the first that no other session has.
+pub(super) fn unused_id(visitor_bits: u64, at: Millis, event_uuid: &str, is_taken: impl Fn(Uuid) -> bool) -> Uuid {
+    let ids = (0..=u8::MAX).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
+    let first = session_id(visitor_bits, at, event_uuid, 0);
+    // A timeline holds fewer sessions of one millisecond than there are salts.
+    ids.into_iter().find(|&id| !is_taken(id)).unwrap_or(first)
+}
+
+/// The leading id of each draft.
+pub(super) fn lead_ids(heads: &[Head], drafts: &[Draft<'_>]) -> Vec<Uuid> {
+    let lead = |draft: &Draft<'_>| match draft.base {
+        Some(base) => base.id,
+        None => heads[heads.partition_point(|head| head.entry < draft.first)].id,
+    };
+    drafts.iter().map(lead).collect()
+}

@@ -1,0 +1,146 @@
+//! A consumer of the output, by the rules of the README: lines come in any order and more than once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use session_tracking::session::{Millis, datetime, time_text};
+
+use crate::oracle::OracleSession;
+use crate::support::{FinalSession, millis};
+
+/// What the consumer has.
+pub struct Consumer {
+    /// Of each event its copy with the highest version.
+    pub events: HashMap<String, Copy>,
+    /// Of each session the account with the highest version.
+    pub ends: BTreeMap<String, Value>,
+}
+
+/// An event as a consumer keeps it.
+pub struct Copy {
+    session: String,
+    version: u64,
+    at: Millis,
+    is_late: bool,
+}
+
+impl Consumer {
+    pub fn read(lines: &[Value]) -> Self {
+        let mut consumer = Self { events: HashMap::new(), ends: BTreeMap::new() };
+        let mut notices: BTreeMap<(String, u64), &Value> = BTreeMap::new();
+        let mut said: HashMap<&str, &Value> = HashMap::new();
+        for line in lines {
+            let properties = &line["properties"];
+            let version = properties["$session_version"].as_u64().unwrap();
+            match line["event"].as_str().unwrap() {
+                "$session_end" => {
+                    consumer.end(properties, version);
+                    let uuid = line["uuid"].as_str().unwrap();
+                    assert_eq!(*said.entry(uuid).or_insert(line), line, "one id, two contents");
+                }
+                "$session_merged" | "$session_split" => {
+                    notices.insert((text(line, "distinct_id"), version), line);
+                }
+                _ => consumer.event(line, version),
+            }
+        }
+        for line in notices.into_values() {
+            consumer.follow(line);
+        }
+        consumer
+    }
+
+    fn end(&mut self, properties: &Value, version: u64) {
+        let known = self.ends.entry(text(properties, "$session_id")).or_insert_with(|| properties.clone());
+        let before = known["$session_version"].as_u64().unwrap();
+        if version > before {
+            *known = properties.clone();
+        } else if version == before {
+            assert_eq!(known, properties, "one version, two contents");
+        }
+    }
+
+    fn event(&mut self, line: &Value, version: u64) {
+        let properties = &line["properties"];
+        let at = properties["$event_time"].as_str().or(line["timestamp"].as_str()).unwrap();
+        let copy = Copy {
+            session: text(properties, "$session_id"),
+            version,
+            at: millis(at),
+            is_late: properties["$late"] == true,
+        };
+        let uuid = text(line, "uuid");
+        if self.events.get(&uuid).is_none_or(|known| known.version < version) {
+            self.events.insert(uuid, copy);
+        }
+    }
+
+    fn follow(&mut self, line: &Value) {
+        let properties = &line["properties"];
+        let version = properties["$session_version"].as_u64().unwrap();
+        let (from, into) = (text(properties, "from"), text(properties, "into"));
+        let border = properties["at"].as_str().map(|at| (millis(at), text(properties, "from_event")));
+        // An end that was said of a session before it was merged into another is no longer one.
+        if border.is_none() && self.ends.get(&from).is_some_and(|end| end["$session_version"].as_u64() < Some(version))
+        {
+            self.ends.remove(&from);
+        }
+        for (uuid, copy) in &mut self.events {
+            // A late event is counted in the session it joined, and stays when that is split.
+            let moves = |border: &(Millis, String)| !copy.is_late && (copy.at, uuid) >= (border.0, &border.1);
+            if copy.session == from && copy.version < version && border.as_ref().is_none_or(moves) {
+                copy.session.clone_from(&into);
+            }
+        }
+    }
+
+    /// The final sessions, by visitor, then start.
+    pub fn sessions(&self) -> Vec<FinalSession> {
+        let mut events: HashMap<&str, Vec<(Millis, &str)>> = HashMap::new();
+        for (uuid, copy) in &self.events {
+            events.entry(&copy.session).or_default().push((copy.at, uuid));
+        }
+        let mut sessions = Vec::new();
+        for (id, properties) in &self.ends {
+            let mut uuids = events.remove(id.as_str()).unwrap_or_default();
+            uuids.sort_unstable();
+            let mut session = properties["$session"].clone();
+            session["duration_seconds"] = properties["$session_duration"].clone();
+            session["events"] = uuids.into_iter().map(|(_, uuid)| uuid).collect();
+            let number = session["number"].as_u64();
+            sessions.push((number, serde_json::from_value::<FinalSession>(session).unwrap()));
+        }
+        assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
+        let key = |(number, session): &(Option<u64>, FinalSession)| {
+            (session.distinct_id.clone(), session.started_at.clone(), *number)
+        };
+        sessions.sort_by_key(key);
+        sessions.into_iter().map(|(_, session)| session).collect()
+    }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap().to_owned()
+}
+
+impl From<OracleSession<'_>> for FinalSession {
+    fn from(session: OracleSession<'_>) -> Self {
+        let time = |at| time_text(datetime(at));
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            distinct_id: session.visitor.to_owned(),
+            reason: session.reason.to_owned(),
+            started_at: time(session.started_at),
+            last_activity: time(session.last_activity),
+            duration_seconds: (session.last_activity - session.started_at) / 1000,
+            event_count: session.event_count.into(),
+            page_views: session.page_views.into(),
+            entry_url: owned(session.entry_url),
+            landing_page: owned(session.landing_page),
+            exit_page: owned(session.exit_page),
+            referrer: owned(session.referrer),
+            utm: session.utm.map(|utm| serde_json::to_value(utm).unwrap()),
+            events: session.events.into_iter().map(str::to_owned).collect(),
+        }
+    }
+}

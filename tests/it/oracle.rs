@@ -1,0 +1,246 @@
+//! The oracle: the plain definition of the product's sessions, slow and obvious. A visitor's events are sorted by time, then
+//! uuid, and folded once by the table in the conformance data's README. It calls nothing of the crate: of the crate it uses
+//! only `SessionConfig` and `UtmParams`, as carriers of values.
+
+mod tests;
+
+use chrono::Datelike;
+use session_tracking::config::{Boundary, DirectThenSource, SessionConfig, UtmField};
+use session_tracking::session::{Millis, UtmParams};
+
+/// What the oracle reads of an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OracleEvent<'a> {
+    pub visitor: &'a str,
+    pub uuid: &'a str,
+    pub at: Millis,
+    /// `$pageview` and `$screen` are page views.
+    pub name: &'a str,
+    pub url: Option<&'a str>,
+    /// As it came: external or not.
+    pub referrer: Option<&'a str>,
+    /// The explicit properties: source, medium, campaign, term, content.
+    pub utm: [Option<&'a str>; 5],
+}
+
+/// A session, as the data files have it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OracleSession<'a> {
+    pub visitor: &'a str,
+    pub reason: &'static str,
+    pub started_at: Millis,
+    pub last_activity: Millis,
+    pub event_count: u32,
+    pub page_views: u32,
+    pub entry_url: Option<&'a str>,
+    pub landing_page: Option<&'a str>,
+    pub exit_page: Option<&'a str>,
+    pub referrer: Option<&'a str>,
+    pub utm: Option<UtmParams>,
+    /// The click id, where that rule is on.
+    click: Option<String>,
+    /// The events' uuids, in order.
+    pub events: Vec<&'a str>,
+}
+
+/// The final sessions, by visitor, then start.
+pub fn sessions<'a>(events: &[OracleEvent<'a>], rules: &SessionConfig) -> Vec<OracleSession<'a>> {
+    sessions_with_ends(events, &[], rules)
+}
+
+/// The same, where calls ended sessions: `ends` are a visitor and the time of the call. Events of that very time still belong
+/// to the session.
+pub fn sessions_with_ends<'a>(
+    events: &[OracleEvent<'a>],
+    ends: &[(&str, Millis)],
+    rules: &SessionConfig,
+) -> Vec<OracleSession<'a>> {
+    let is_passive = |event: &&OracleEvent| rules.passive_events.iter().any(|name| name == event.name);
+    let mut sorted: Vec<&OracleEvent> = events.iter().filter(|event| !is_passive(event)).collect();
+    sorted.sort_by_key(|event| (event.visitor, event.at, event.uuid));
+    let mut sessions: Vec<OracleSession> = Vec::new();
+    for event in sorted {
+        let source = Source::of(event, rules);
+        let before = sessions.last_mut().filter(|session| session.visitor == event.visitor);
+        let reason = match &before {
+            None => Some("first"),
+            Some(session) => reason(session, event, &source, ends, rules),
+        };
+        match (before, reason) {
+            (Some(session), None) => session.add(event, source, rules),
+            (_, reason) => sessions.push(OracleSession::begin(event, source, reason.unwrap_or("first"))),
+        }
+    }
+    sessions
+}
+
+/// Why an event begins a session after this one: the first reason that holds.
+fn reason(
+    session: &OracleSession,
+    event: &OracleEvent,
+    source: &Source,
+    ends: &[(&str, Millis)],
+    rules: &SessionConfig,
+) -> Option<&'static str> {
+    let gap = event.at - session.last_activity;
+    let timeout = rules.timeout.num_milliseconds();
+    let is_timeout = if rules.boundary == Boundary::Inclusive { gap > timeout } else { gap >= timeout };
+    let is_ended =
+        ends.iter().any(|(visitor, end)| *visitor == event.visitor && session.last_activity <= *end && *end < event.at);
+    if is_ended {
+        Some("explicit")
+    } else if is_timeout {
+        Some("timeout")
+    } else if event.at - session.started_at > rules.max_duration.num_milliseconds() {
+        Some("max_duration")
+    } else if day(event.at, rules) != day(session.last_activity, rules) {
+        Some("midnight")
+    } else if rules.max_events.is_some_and(|most| session.event_count >= most) {
+        Some("max_events")
+    } else {
+        source_reason(session, source, rules)
+    }
+}
+
+fn source_reason(session: &OracleSession, source: &Source, rules: &SessionConfig) -> Option<&'static str> {
+    let first_source = session.has_no_source() && rules.direct_then_source == DirectThenSource::Split;
+    let utm = match (&session.utm, &source.utm) {
+        (Some(one), Some(other)) => rules.utm_fields.iter().any(|&field| value(one, field) != value(other, field)),
+        (None, Some(_)) => first_source,
+        _ => false,
+    };
+    let referrer = match (session.referrer, source.referrer) {
+        (Some(one), Some(other)) => host(one) != host(other),
+        (None, Some(_)) => first_source,
+        _ => false,
+    };
+    let click = match (&session.click, &source.click) {
+        (Some(one), Some(other)) => one != other,
+        (None, Some(_)) => first_source,
+        _ => false,
+    };
+    if rules.new_session_on_utm_change && utm {
+        Some("utm_change")
+    } else if rules.new_session_on_referrer_change && referrer {
+        Some("referrer_change")
+    } else if rules.new_session_on_click_id_change && click {
+        Some("click_id_change")
+    } else {
+        None
+    }
+}
+
+/// The local day, where the `midnight` rule is on.
+fn day(at: Millis, rules: &SessionConfig) -> Option<(i32, u32)> {
+    let local = chrono::DateTime::from_timestamp_millis(at)?.with_timezone(&rules.midnight?);
+    Some((local.year(), local.ordinal()))
+}
+
+fn value(utm: &UtmParams, field: UtmField) -> &Option<String> {
+    match field {
+        UtmField::Source => &utm.source,
+        UtmField::Medium => &utm.medium,
+        UtmField::Campaign => &utm.campaign,
+        UtmField::Term => &utm.term,
+        UtmField::Content => &utm.content,
+    }
+}
+
+impl<'a> OracleSession<'a> {
+    fn begin(event: &OracleEvent<'a>, source: Source<'a>, reason: &'static str) -> Self {
+        let page = event.url.filter(|_| event.is_page_view());
+        Self {
+            visitor: event.visitor,
+            reason,
+            started_at: event.at,
+            last_activity: event.at,
+            event_count: 1,
+            page_views: u32::from(event.is_page_view()),
+            entry_url: event.url,
+            landing_page: page,
+            exit_page: page,
+            referrer: source.referrer,
+            utm: source.utm,
+            click: source.click,
+            events: vec![event.uuid],
+        }
+    }
+
+    fn add(&mut self, event: &OracleEvent<'a>, source: Source<'a>, rules: &SessionConfig) {
+        let page = event.url.filter(|_| event.is_page_view());
+        self.last_activity = event.at;
+        self.event_count += 1;
+        self.page_views += u32::from(event.is_page_view());
+        self.entry_url = self.entry_url.or(event.url);
+        self.landing_page = self.landing_page.or(page);
+        self.exit_page = page.or(self.exit_page);
+        self.events.push(event.uuid);
+        if rules.direct_then_source == DirectThenSource::Upgrade && self.has_no_source() {
+            (self.referrer, self.utm, self.click) = (source.referrer, source.utm, source.click);
+        }
+    }
+
+    fn has_no_source(&self) -> bool {
+        self.referrer.is_none() && self.utm.is_none() && self.click.is_none()
+    }
+}
+
+impl OracleEvent<'_> {
+    fn is_page_view(&self) -> bool {
+        self.name == "$pageview" || self.name == "$screen"
+    }
+}
+
+/// Where an event says it came from.
+struct Source<'a> {
+    referrer: Option<&'a str>,
+    utm: Option<UtmParams>,
+    click: Option<String>,
+}
+
+impl<'a> Source<'a> {
+    fn of(event: &OracleEvent<'a>, rules: &SessionConfig) -> Self {
+        let own_host = || event.url.and_then(host);
+        let is_external = |referrer: &&str| {
+            host(referrer).is_some_and(|from| {
+                Some(&from) != own_host().as_ref()
+                    && !rules.internal_hosts.contains(&from)
+                    && !rules.ignored_referrers.contains(&from)
+            })
+        };
+        let parameter = |name: &str| event.url.and_then(|url| parameter(url, name));
+        let [source, medium, campaign, term, content] = event.utm.map(|value| value.map(str::to_owned));
+        let explicit = UtmParams { source, medium, campaign, term, content };
+        let of_address = || UtmParams {
+            source: parameter("utm_source"),
+            medium: parameter("utm_medium"),
+            campaign: parameter("utm_campaign"),
+            term: parameter("utm_term"),
+            content: parameter("utm_content"),
+        };
+        let click = || parameter("gclid").or_else(|| parameter("fbclid"));
+        Self {
+            referrer: event.referrer.filter(is_external),
+            utm: known(explicit).or_else(|| known(of_address())),
+            click: if rules.new_session_on_click_id_change { click() } else { None },
+        }
+    }
+}
+
+/// A campaign; none without a source, a medium or a campaign's name.
+fn known(utm: UtmParams) -> Option<UtmParams> {
+    (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
+}
+
+/// A parameter of an address's query; an empty one counts as none.
+fn parameter(url: &str, name: &str) -> Option<String> {
+    let (_, query) = url.split('#').next()?.split_once('?')?;
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+}
+
+/// An address's host, `www.` aside.
+fn host(address: &str) -> Option<String> {
+    let host = url::Url::parse(address).ok()?.host_str()?.to_lowercase();
+    Some(host.strip_prefix("www.").unwrap_or(&host).to_owned())
+}

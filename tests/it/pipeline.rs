@@ -1,0 +1,181 @@
+//! A pipeline in front of the service, for the tests on the real engine: skewed visitors, whose events arrive out of order, in
+//! messages that are delivered at least once, each time in other company; and what has to come of it in the end.
+
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::session::{Millis, datetime, time_text};
+
+use crate::consumer::Consumer;
+use crate::oracle::{self, OracleEvent};
+use crate::support::{FinalSession, Seeded};
+pub use queue::Queue;
+
+/// An event that is made up.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub visitor: String,
+    pub uuid: String,
+    pub at: Millis,
+    pub arrives_at: Millis,
+    name: &'static str,
+    url: Option<String>,
+    referrer: Option<&'static str>,
+    utm: [Option<&'static str>; 5],
+    os: Option<&'static str>,
+    city: Option<&'static str>,
+    /// A property of the session.
+    plan: Option<usize>,
+    /// It can never be understood.
+    is_unusable: bool,
+}
+
+/// What events are to be made.
+pub struct Shape {
+    pub seed: u64,
+    /// The first of them has the most events, the n-th an n-th as many.
+    pub visitors: usize,
+    /// How many events the first has.
+    pub most: usize,
+    pub timeout: Millis,
+    pub start: Millis,
+    /// How late events arrive at the most.
+    pub disorder: Millis,
+}
+
+impl Shape {
+    /// The events in the order of their arrival.
+    pub fn events(&self) -> Vec<Event> {
+        let mut random = Seeded(self.seed);
+        let mut events = Vec::new();
+        // The mean of the gaps below, so that the others come while the first is there.
+        let span = self.most * self.timeout as usize / 2;
+        for rank in 0..self.visitors {
+            let mut at = self.start + if rank == 0 { 0 } else { random.below(span) as Millis };
+            for _ in 0..(self.most / (rank + 1)).max(2) {
+                at += self.gap(&mut random);
+                let arrives_at = at + random.below(2) as Millis * random.below(self.disorder as usize) as Millis;
+                events.push(event(&mut random, rank, events.len(), at, arrives_at));
+            }
+        }
+        events.sort_by_key(|event| event.arrives_at);
+        events
+    }
+
+    fn gap(&self, random: &mut Seeded) -> Millis {
+        let timeout = self.timeout;
+        let short = [0, 1, 1000, timeout / 10, timeout / 5, timeout / 3];
+        let all = [short.as_slice(), &short, &[timeout - 1, timeout, timeout + 1, 2 * timeout + 1]].concat();
+        all[random.below(all.len())]
+    }
+}
+
+fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at: Millis) -> Event {
+    let mut maybe = |odds: usize, among: &[&'static str]| (random.below(odds) == 0).then(|| among[random.below(among.len())]);
+    let referrer = maybe(6, &["https://a.test/", "https://www.a.test/x", "https://b.test/", "https://shop.test/", "no address"]);
+    let source = maybe(8, &["ads", "mail"]);
+    let medium = maybe(12, &["cpc"]);
+    let campaign_of_address = maybe(8, &["?utm_source=ads", "?utm_campaign=spring&utm_term=shoes", "?q=1"]);
+    let (os, city) = (maybe(3, &["Linux", "iOS"]), maybe(3, &["Bern", "Lima"]));
+    let name = ["$pageview", "$pageview", "$screen", "click"][random.below(4)];
+    let url = || format!("https://shop.test/{index}{}", campaign_of_address.unwrap_or_default());
+    Event {
+        visitor: format!("v{rank}"),
+        // Their order is not that of their times.
+        uuid: format!("{:03}-{index}", random.below(1000)),
+        at,
+        arrives_at,
+        name,
+        url: (random.below(4) > 0).then(url),
+        referrer,
+        utm: [source, medium, None, None, None],
+        os,
+        city,
+        plan: (random.below(5) == 0).then_some(index),
+        is_unusable: random.below(100) == 0,
+    }
+}
+
+impl Event {
+    fn text(&self) -> String {
+        let timestamp = time_text(datetime(self.at));
+        let mut event = json!({
+            "uuid": self.uuid, "event": self.name, "distinct_id": self.visitor, "timestamp": timestamp,
+            "properties": {
+                "$current_url": self.url, "$referrer": self.referrer, "$os": self.os, "$geoip_city_name": self.city,
+                "utm_source": self.utm[0], "utm_medium": self.utm[1],
+            },
+        });
+        if let Some(plan) = self.plan {
+            event["properties"]["$session_properties"] = json!({ "plan": plan });
+        }
+        if self.is_unusable {
+            event["distinct_id"] = Value::Null;
+        }
+        event.to_string()
+    }
+
+    fn oracle(&self) -> OracleEvent<'_> {
+        OracleEvent {
+            visitor: &self.visitor,
+            uuid: &self.uuid,
+            at: self.at,
+            name: self.name,
+            url: self.url.as_deref(),
+            referrer: self.referrer,
+            utm: self.utm,
+        }
+    }
+}
+
+/// Whoever reads these lines has the sessions of the plain definition, every field of them, and every event in one of them;
+/// what is unusable was set aside. Returns each session as it was said last.
+pub fn check(events: &[Event], config: &SessionConfig, lines: &[String]) -> Vec<Value> {
+    let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (said, rejected): (Vec<Value>, Vec<Value>) = lines.partition(|line| line["event"].is_string());
+    for event in events.iter().filter(|event| event.is_unusable) {
+        let is_it = |line: &Value| line["text"].as_str().unwrap().contains(&event.uuid);
+        assert!(rejected.iter().any(is_it), "{event:?} is neither applied nor rejected");
+    }
+    let usable: Vec<&Event> = events.iter().filter(|event| !event.is_unusable).collect();
+    let consumer = Consumer::read(&said);
+    assert_eq!(consumer.events.len(), usable.len(), "events that came out");
+    let oracle_events: Vec<OracleEvent<'_>> = usable.iter().map(|event| event.oracle()).collect();
+    let expected: Vec<FinalSession> =
+        oracle::sessions(&oracle_events, config).into_iter().map(FinalSession::from).collect();
+    let sessions = consumer.sessions();
+    for (session, expected) in sessions.iter().zip(&expected) {
+        assert_eq!(session, expected);
+    }
+    assert_eq!(sessions.len(), expected.len());
+    let by_uuid: HashMap<&str, &Event> = usable.iter().map(|event| (event.uuid.as_str(), *event)).collect();
+    check_rest(&consumer, &expected, &by_uuid);
+    consumer.ends.into_values().map(|end| end["$session"].clone()).collect()
+}
+
+/// What the oracle does not say of a session: which one of its visitor's it is, that it is over, its device, its place and its
+/// own properties.
+fn check_rest(consumer: &Consumer, expected: &[FinalSession], events: &HashMap<&str, &Event>) {
+    let mut by_visitor: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for end in consumer.ends.values() {
+        by_visitor.entry(end["$session"]["distinct_id"].as_str().unwrap()).or_default().push(&end["$session"]);
+    }
+    for (visitor, sessions) in &mut by_visitor {
+        sessions.sort_by_key(|session| session["number"].as_u64());
+        let expected = expected.iter().filter(|session| session.distinct_id == *visitor);
+        let mut previous = &Value::Null;
+        for (index, (session, expected)) in sessions.iter().zip(expected).enumerate() {
+            let own = || expected.events.iter().map(|uuid| events[uuid.as_str()]);
+            assert_eq!(session["number"], index + 1, "{session}");
+            assert_eq!(&session["previous_session_id"], previous, "{session}");
+            assert_eq!((&session["is_active"], &session["ended_at"]), (&json!(false), &session["last_activity"]));
+            assert_eq!(session["device"]["os"], json!(own().find_map(|event| event.os)), "{session}");
+            assert_eq!(session["geo"]["city"], json!(own().find_map(|event| event.city)), "{session}");
+            assert_eq!(session["properties"]["plan"], json!(own().filter_map(|event| event.plan).last()), "{session}");
+            previous = &session["id"];
+        }
+    }
+}

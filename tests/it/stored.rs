@@ -1,0 +1,153 @@
+//! Stored items: what is written is read back, and what is not ours is refused by name, never taken for something else.
+
+mod corrupt;
+mod random;
+mod rules;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use session_tracking::config::SessionConfig;
+use session_tracking::rules::{Entry, Kind, Tally};
+use session_tracking::session::{Millis, SessionContext, Visitor};
+use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
+use session_tracking::timeline::{Arrival, Timeline};
+
+pub use random::{NOON, World, world};
+
+/// A timeline with everything that one can have: two sessions that are over, an open one, entries, a head, a last session.
+fn sample() -> Timeline {
+    let config = SessionConfig::default();
+    let mut timeline = Timeline::new(Visitor::new("u"));
+    let minute = 60_000;
+    for minutes in [0, 1, 100, 101, 200, 201] {
+        apply(&mut timeline, NOON + minutes * minute, minutes, &config);
+    }
+    timeline.settle(NOON + 202 * minute, &config);
+    for minutes in [203, 204, 205, 290] {
+        apply(&mut timeline, NOON + minutes * minute, minutes, &config);
+    }
+    assert!(timeline.ended.len() == 2 && timeline.open.is_some() && timeline.heads.len() == 1, "{timeline:?}");
+    assert_eq!(read(&timeline).unwrap(), Timeline { due_at: None, ..timeline.clone() });
+    timeline
+}
+
+fn apply(timeline: &mut Timeline, at: Millis, number: i64, config: &SessionConfig) {
+    let context = SessionContext { url: Some(format!("https://shop.test/{number}")), ..SessionContext::default() };
+    let uuid = format!("e{number}");
+    let entry = Entry { at, uuid, kind: Kind::Pageview, context, click: Some(7), properties: Vec::new() };
+    timeline.apply(&[Arrival { entry, received_at: at, passive: false }], Vec::new(), config);
+}
+
+fn read(timeline: &Timeline) -> Result<Timeline, FormatError> {
+    decode_timeline(FORMAT, &encode_timeline(timeline), timeline.visitor.clone())
+}
+
+fn read_session(session: &Tally) -> Result<Tally, FormatError> {
+    decode_session(FORMAT, &encode_session(session), Visitor::new("u").bits())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn what_is_written_is_read_back(world in random::world()) {
+        let World { timeline, closed } = world;
+        prop_assert_eq!(read(&timeline), Ok(Timeline { due_at: None, ..timeline.clone() }));
+        for session in closed.iter().chain(&timeline.ended).chain(&timeline.open) {
+            prop_assert_eq!(read_session(session), Ok(session.clone()));
+        }
+    }
+
+    #[test]
+    fn a_part_or_more_than_an_item_is_none(world in random::world(), at in any::<prop::sample::Index>(), more: u8) {
+        let visitor = world.timeline.visitor.clone();
+        let bytes = encode_timeline(&world.timeline);
+        let not_ours = Err(FormatError::Bytes("timeline"));
+        prop_assert_eq!(&decode_timeline(FORMAT, &bytes[..at.index(bytes.len())], visitor.clone()), &not_ours);
+        prop_assert_eq!(&decode_timeline(FORMAT, &[&bytes[..], &[more]].concat(), visitor), &not_ours);
+    }
+}
+
+#[test]
+fn an_unknown_version_is_named() {
+    let timeline = sample();
+    let bytes = encode_timeline(&timeline);
+    for version in [0, FORMAT + 1, u32::MAX] {
+        let error = decode_timeline(version, &bytes, timeline.visitor.clone()).unwrap_err();
+        assert_eq!(error, FormatError::Version(version));
+        assert!(error.to_string().contains(&format!("version {version} ")), "{error}");
+        let session = encode_session(&timeline.ended[0]);
+        assert_eq!(decode_session(version, &session, timeline.visitor.bits()), Err(error));
+    }
+}
+
+/// Every byte of an item set to every value: it is refused with a sentence, or it is a timeline that keeps the rules.
+#[test]
+fn no_changed_byte_goes_wrong() {
+    let timeline = sample();
+    let mut bytes = encode_timeline(&timeline);
+    let mut sentences = BTreeSet::new();
+    for at in 0..bytes.len() {
+        let before = bytes[at];
+        for value in (0..=u8::MAX).filter(|&value| value != before) {
+            bytes[at] = value;
+            match decode_timeline(FORMAT, &bytes, timeline.visitor.clone()) {
+                Ok(other) => assert_eq!(read(&other), Ok(other), "byte {at} is {value}"),
+                Err(error) => drop(sentences.insert(error.to_string())),
+            }
+        }
+        bytes[at] = before;
+    }
+    for sentence in [
+        "a text shares more than there is",
+        "a text is referred to that is not there",
+        "a text is missing",
+        "a fingerprint is cut off",
+        "an entry's context is not there",
+        "the bytes are not a stored timeline",
+    ] {
+        assert!(sentences.contains(sentence), "{sentence}: {sentences:#?}");
+    }
+}
+
+#[test]
+fn no_changed_byte_of_a_session_goes_wrong() {
+    let timeline = sample();
+    let mut bytes = encode_session(&timeline.ended[1]);
+    for at in 0..bytes.len() {
+        let before = bytes[at];
+        for value in 0..=u8::MAX {
+            bytes[at] = value;
+            if let Ok(other) = decode_session(FORMAT, &bytes, timeline.visitor.bits()) {
+                assert_eq!(read_session(&other), Ok(other), "byte {at} is {value}");
+            }
+        }
+        bytes[at] = before;
+        let part = decode_session(FORMAT, &bytes[..at], timeline.visitor.bits());
+        assert_eq!(part, Err(FormatError::Bytes("session")));
+    }
+}
+
+/// What no change of one byte leads to, and would cost more memory, or a wrong time.
+#[test]
+fn numbers_beyond_reason_are_refused() {
+    // An empty timeline's first byte says that there are no texts.
+    let empty = encode_timeline(&Timeline::new(Visitor::new("u")));
+    let long = "x".repeat(1_000_000);
+    let texts: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
+    let bytes = [&postcard::to_stdvec(&texts).unwrap(), &empty[1..]].concat();
+    let read = decode_timeline(FORMAT, &bytes, Visitor::new("u"));
+    assert_eq!(read, Err(FormatError::Rule("the texts are too long")));
+
+    // A session of one event, without texts: what it lasted stands behind its start.
+    let mut session = sample().ended[0].clone();
+    session = Tally { started_at: NOON, last_activity: NOON + 5, ..Tally::empty(session.id) };
+    let bytes = encode_session(&session);
+    let start = postcard::to_stdvec(&NOON).unwrap();
+    let at = bytes.windows(start.len()).position(|part| part == start).unwrap() + start.len();
+    assert_eq!(bytes[at], 5);
+    let bytes = [&bytes[..at], &postcard::to_stdvec(&u64::MAX).unwrap(), &bytes[at + 1..]].concat();
+    let read = decode_session(FORMAT, &bytes, Visitor::new("u").bits());
+    assert_eq!(read, Err(FormatError::Rule("a time is out of range")));
+}

@@ -1,0 +1,140 @@
+//! Each rule that a stored timeline or session has to keep, with one that breaks it.
+
+use session_tracking::rules::{Kind, Late, Tally};
+use session_tracking::session::Millis;
+use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
+use session_tracking::timeline::{MAX_PROPERTIES, MAX_SEEN, Notice, Timeline};
+use uuid::Uuid;
+
+use super::sample;
+
+type Break<T> = (&'static str, fn(&mut T));
+
+const TIME: &str = "a time lies outside of the years 1999 to 2199";
+const COUNT: &str = "a count is out of range";
+const NUMBER: &str = "a session's number is out of range";
+const VERSION: &str = "a version is higher than the timeline's";
+const ID: &str = "a session id is not of version 7";
+const LATE: &str = "late events do not add up";
+const FINGERPRINTS: &str = "a session keeps too many fingerprints";
+const PROPERTIES: &str = "a session has too many properties";
+
+/// The year 1998, which nothing that arithmetic could still bear would give away.
+const TOO_EARLY: Millis = 900_000_000_000;
+const TOO_LATE: Millis = 7_258_118_400_000;
+
+const SESSION: [Break<Tally>; 24] = [
+    (TIME, |s| s.started_at = TOO_EARLY),
+    (TIME, |s| s.last_activity = TOO_LATE),
+    ("a session has more page views than events", |s| s.page_views = s.event_count + 1),
+    (COUNT, |s| s.event_count = u32::MAX),
+    (COUNT, |s| s.late.event_count = u32::MAX),
+    (LATE, |s| s.late = Late { event_count: 1, page_views: 2, seen: vec![1] }),
+    (LATE, |s| s.late = Late { event_count: 1, page_views: 0, seen: vec![1, 2] }),
+    (LATE, |s| s.late = Late { event_count: 5_000, page_views: 0, seen: vec![1; MAX_SEEN + 1] }),
+    (FINGERPRINTS, |s| s.seen = vec![1; MAX_SEEN + 1]),
+    (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
+    (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
+    ("a session property is not JSON", |s| s.properties = [("k".to_owned(), "{".to_owned())].into()),
+    ("a session property is not JSON", |s| s.properties = [("k".to_owned(), String::new())].into()),
+    (NUMBER, |s| s.number = 0),
+    (NUMBER, |s| s.number = u32::MAX),
+    ("a version is out of range", |s| s.version = u64::MAX),
+    (ID, |s| s.id = other_version(s.id)),
+    (ID, |s| s.previous = Some(other_version(s.id))),
+    (ID, |s| s.aliases.push(other_version(s.id))),
+    ("a session has one id twice", |s| s.aliases.push(s.id)),
+    ("a session has one id twice", |s| s.aliases = vec![next_id(s.id); 2]),
+    (TIME, |s| s.started_at = 0),
+    (TIME, |s| (s.started_at, s.last_activity) = (Millis::MAX, Millis::MAX)),
+    (NUMBER, |s| s.number = u32::MAX / 2 + 1),
+];
+
+const TIMELINE: [Break<Timeline>; 31] = [
+    ("a session's number is out of range", |t| t.ended[0].number = 0),
+    ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
+    (VERSION, |t| t.ended[0].version = t.seq + 1),
+    (VERSION, |t| t.open.as_mut().unwrap().version = t.seq + 1),
+    (VERSION, |t| t.heads[0].version = t.seq + 1),
+    (VERSION, |t| t.notices.push(merged(t, t.seq + 1))),
+    ("a version is out of range", |t| t.seq = u64::MAX),
+    (TIME, |t| t.frontier = TOO_LATE),
+    (TIME, |t| t.frontier = 0),
+    (TIME, |t| t.previous.as_mut().unwrap().started_at = TOO_EARLY),
+    (TIME, |t| t.previous.as_mut().unwrap().last_activity = TOO_LATE),
+    (NUMBER, |t| t.previous.as_mut().unwrap().number = u32::MAX),
+    (NUMBER, |t| t.previous.as_mut().unwrap().number = 0),
+    (ID, |t| t.previous.as_mut().unwrap().id = Uuid::from_u64_pair(1, t.visitor.bits())),
+    (TIME, |t| t.journal.last_mut().unwrap().at = TOO_LATE),
+    ("the journal is not in order", |t| t.journal[1] = t.journal[0].clone()),
+    ("the journal is not in order", |t| (t.journal[1].at, t.journal[1].uuid) = (t.journal[0].at, "a".to_owned())),
+    ("the journal holds an event twice", |t| {
+        t.journal[2].uuid = t.journal[0].uuid.clone();
+    }),
+    ("the journal reaches behind the frontier", |t| t.frontier = t.journal[0].at + 1),
+    ("what is settled reaches beyond the frontier", |t| t.frontier = t.open.as_ref().unwrap().last_activity),
+    ("what is settled reaches beyond the frontier", |t| {
+        let previous = t.previous.as_mut().unwrap();
+        previous.last_activity = t.frontier;
+    }),
+    ("the journal begins outside any session", |t| t.open = None),
+    ("the journal begins outside any session", |t| {
+        t.open = None;
+        t.heads[0].entry = 0;
+        t.journal[0].kind = Kind::End;
+    }),
+    ("a session property is not JSON", |t| t.journal[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
+    ("a head stands on no entry", |t| t.heads.last_mut().unwrap().entry = t.journal.len()),
+    ("the heads are not in order", |t| t.heads.push(t.heads[0].clone())),
+    (LATE, |t| t.heads[0].late.page_views = 1),
+    ("the sessions are not in order", |t| t.ended.reverse()),
+    ("two sessions have one id", |t| t.heads[0].id = t.open.as_ref().unwrap().id),
+    ("a notice says nothing", |t| {
+        let id = t.ended[0].id;
+        t.notices.push(Notice::Merged { from: id, into: id, version: 1 });
+    }),
+    (TIME, |t| {
+        let (from, into) = (t.ended[0].id, t.ended[1].id);
+        t.notices.push(Notice::Split { from, into, at: 0, uuid: "e".to_owned(), version: 1 });
+    }),
+];
+
+fn other_version(id: Uuid) -> Uuid {
+    let (high, low) = id.as_u64_pair();
+    Uuid::from_u64_pair(high ^ 0x1000, low)
+}
+
+fn next_id(id: Uuid) -> Uuid {
+    let (high, low) = id.as_u64_pair();
+    Uuid::from_u64_pair(high ^ 1, low)
+}
+
+fn merged(timeline: &Timeline, version: u64) -> Notice {
+    Notice::Merged { from: timeline.ended[0].id, into: timeline.ended[1].id, version }
+}
+
+#[test]
+fn a_timeline_that_breaks_a_rule_is_refused_by_name() {
+    for (number, (sentence, breaks)) in TIMELINE.iter().enumerate() {
+        let mut timeline = sample();
+        breaks(&mut timeline);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number}");
+    }
+}
+
+#[test]
+fn a_session_that_breaks_a_rule_is_refused_by_name() {
+    let timeline = sample();
+    for (number, (sentence, breaks)) in SESSION.iter().enumerate() {
+        let mut session = timeline.ended[0].clone();
+        breaks(&mut session);
+        let read = decode_session(FORMAT, &encode_session(&session), timeline.visitor.bits());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number}");
+        // As part of a timeline it breaks the same rule.
+        let mut timeline = timeline.clone();
+        breaks(&mut timeline.ended[0]);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number} in a timeline");
+    }
+}
