@@ -194,6 +194,11 @@ impl SessionConfig {
         })
     }
 
+    /// The names of all rules.
+    pub fn rule_names() -> impl Iterator<Item = &'static str> {
+        RULES.iter().map(|(name, _)| *name)
+    }
+
     /// Reads rules from variables named like the rules in upper case; an empty one keeps its default.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
 pub const MAX_SEEN: usize = 1024;
 
 /// What the id of an end mark begins with. It sorts behind every other: events of the same time still belong to the session.
-pub(crate) const MARK: char = char::MAX;
+pub const MARK: char = char::MAX;
 
 /// A visitor's recent sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]

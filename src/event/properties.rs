@@ -254,3 +254,22 @@ impl<'a> Visitor<'a> for Members<'_, 'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_properties_hold_no_line_break_and_no_long_key() {
+        let text = format!(
+            "{{\"$session_properties\": {{\"a\":\r\n [1,\n2], \"b\": \"\\n\", \"{}\":1, \"{}\":2}}}}",
+            "k".repeat(MAX_KEY_BYTES),
+            "l".repeat(MAX_KEY_BYTES + 1)
+        );
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        let properties = Properties::parse(Some(raw), raw.get(), &SessionConfig::default()).unwrap().session_properties();
+        let long = "k".repeat(MAX_KEY_BYTES);
+        let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
+        assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
+    }
+}

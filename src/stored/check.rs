@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::rules::{Kind, Late, Previous, Tally};
+use crate::rules::{Entry, Kind, Late, Previous, Tally};
 use crate::session::Millis;
-use crate::timeline::{Head, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Notice, Timeline};
+use crate::timeline::{Head, MARK, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Notice, Timeline};
 
 /// The first time that is none: 1999-01-01T00:00:00Z. Events begin with the year 2000, and no rule reaches back a year.
 const EARLIEST: Millis = 915_148_800_000;
@@ -79,9 +79,8 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
 /// Checks the journal and where it joins what is settled.
 fn journal(timeline: &Timeline) -> Result<(), &'static str> {
     let Timeline { journal, heads, open, .. } = timeline;
-    let begins_a_session = journal
-        .first()
-        .is_none_or(|first| first.kind != Kind::End && heads.first().is_some_and(|head| head.entry == 0));
+    let has_id = heads.first().is_some_and(|head| head.entry == 0 && head.leads);
+    let begins_a_session = journal.first().is_none_or(|first| first.kind != Kind::End && has_id);
     let settled = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
     let mut uuids = HashSet::new();
     let properties = || journal.iter().flat_map(|entry| &entry.properties);
@@ -93,7 +92,16 @@ fn journal(timeline: &Timeline) -> Result<(), &'static str> {
         (settled.max().is_none_or(|last| last < timeline.frontier), "what is settled reaches beyond the frontier"),
         (open.is_some() || begins_a_session, "the journal begins outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
+        (journal.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "a call's mark is not one of ours"),
     ])
+}
+
+/// Marks of calls that ended sessions, and they alone, have ids that say the write that set them.
+fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
+    match entry.uuid.strip_prefix(MARK) {
+        Some(write) => entry.kind == Kind::End && write.parse().is_ok_and(|write: u64| write <= seq),
+        None => entry.kind != Kind::End,
+    }
 }
 
 fn previous(previous: &Previous) -> Result<(), &'static str> {

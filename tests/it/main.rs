@@ -1,6 +1,7 @@
 //! One test binary, so that the SDK is linked once.
 
 mod bad_input;
+mod cases;
 mod conformance;
 mod consumer;
 mod corpus;
@@ -12,7 +13,9 @@ mod fuzz;
 mod oracle;
 mod pipeline;
 mod sim;
+mod single;
 mod storage;
 mod stored;
 mod support;
+mod template;
 mod traffic;

@@ -1,0 +1,148 @@
+//! One session at a time: begun, recorded in, ended, found; late events; and rules that change under a stored timeline.
+
+use serde_json::json;
+use session_tracking::config::SessionConfig;
+use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::storage::{InMemorySessionStorage, SessionError, SessionStorage};
+
+use crate::cases::{MINUTE, NOON, Service};
+use crate::support::ManualClock;
+
+const VIEW: &str = "$pageview";
+
+#[tokio::test]
+async fn a_session_is_begun_updated_and_ended_by_calls() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    let visitor = Visitor::new("u1");
+    let manager = &service.manager;
+    let begun = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
+    assert_eq!((begun.distinct_id.as_str(), begun.is_active, begun.page_views, begun.event_count), ("u1", true, 0, 0));
+    clock.set(NOON + MINUTE);
+    assert_eq!(manager.get_or_create(&visitor, SessionContext::default()).await.unwrap().id, begun.id);
+    let page = EventType::Pageview("https://shop.test/home".to_owned());
+    let updated = manager.update(&begun.id, page).await.unwrap();
+    assert_eq!((updated.page_views, updated.landing_page.as_deref()), (1, Some("https://shop.test/home")));
+    assert_eq!(manager.update(&begun.id, EventType::Event).await.unwrap().event_count, 2);
+
+    let ended = manager.end_session(&begun.id).await.unwrap();
+    assert!(!ended.is_active);
+    assert_eq!(ended.ended_at, Some(ended.last_activity));
+    // Ending it again changes nothing; the next event begins a session.
+    assert_eq!(manager.end_session(&begun.id).await.unwrap().version, ended.version);
+    let next = service.apply(&[("a", VIEW, NOON + 2 * MINUTE)]).await;
+    assert_eq!((next[0].reason, next[0].previous.unwrap().to_string()), (Reason::Explicit, begun.id.clone()));
+    // An event from before the call still belongs to the session that was ended.
+    let late = service.apply(&[("b", VIEW, NOON + MINUTE - 1000)]).await;
+    assert_eq!(late[0].session_id.to_string(), begun.id);
+    assert!(matches!(manager.end_session("nothing").await, Err(SessionError::NotFound)));
+}
+
+#[tokio::test]
+async fn another_campaign_begins_a_session_by_call_too() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    let from = |source: &str| SessionContext {
+        utm: Some(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() }),
+        ..SessionContext::default()
+    };
+    let visitor = Visitor::new("u1");
+    let ads = service.manager.get_or_create(&visitor, from("ads")).await.unwrap();
+    let mail = service.manager.get_or_create(&visitor, from("mail")).await.unwrap();
+    assert_eq!((mail.reason, mail.number), (Reason::UtmChange, 2));
+    assert_eq!(mail.previous_session_id, Some(ads.id));
+}
+
+#[tokio::test]
+async fn an_ended_session_is_closed_as_soon_as_nothing_in_time_can_reach_it() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    let id = service.apply(&[("a", VIEW, NOON)]).await[0].session_id;
+    clock.set(NOON + MINUTE);
+    service.manager.end_session(&id.to_string()).await.unwrap();
+    let (report, _) = service.close(NOON + 7 * MINUTE + 2).await;
+    assert_eq!(report.closed, 1);
+    let next = service.apply(&[("b", VIEW, NOON + 8 * MINUTE)]).await;
+    assert_eq!(next[0].reason, Reason::Explicit);
+}
+
+#[tokio::test]
+async fn late_events_of_a_phone_leave_the_live_session_alone() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    service.apply(&[("live", VIEW, NOON)]).await;
+    let before = service.latest().await;
+    let hours = |hours: i64, minutes: i64| NOON - hours * 60 * MINUTE + minutes * MINUTE;
+    let late = [("m1", VIEW, hours(4, 0)), ("m2", VIEW, hours(4, 5)), ("m3", VIEW, hours(4, 10))];
+    let assigned = service.apply(&late).await;
+    assert!(assigned.iter().all(|a| a.is_late && a.session_id == assigned[0].session_id));
+    let after = service.latest().await;
+    assert_eq!(serde_json::to_value(&after).unwrap(), serde_json::to_value(&before).unwrap());
+
+    // Said with the next close of the visitor's timeline, and archived; a later one corrects it under a higher version.
+    let end_of = |ends: &[serde_json::Value]| {
+        let id = assigned[0].session_id.to_string();
+        ends.iter().find(|end| end["properties"]["$session_id"] == id).unwrap().clone()
+    };
+    let (_, ends) = service.close(NOON + 40 * MINUTE).await;
+    let said = end_of(&ends);
+    assert_eq!(said["properties"]["$session"]["event_count"], 3);
+    assert_eq!(said["properties"]["$session_duration"], 600);
+    let more = service.apply(&[("m4", VIEW, hours(4, 20)), ("m2", VIEW, hours(4, 5))]).await;
+    assert!(more.iter().all(|a| a.is_late && a.session_id == assigned[0].session_id));
+    let (_, ends) = service.close(NOON + 42 * MINUTE).await;
+    let corrected = end_of(&ends);
+    let version = |end: &serde_json::Value| end["properties"]["$session_version"].as_u64();
+    assert_eq!(corrected["properties"]["$session"]["event_count"], 4);
+    assert_eq!(corrected["properties"]["$session_duration"], 1200);
+    assert!(version(&corrected) > version(&said));
+    assert_ne!(corrected["uuid"], said["uuid"]);
+}
+
+#[tokio::test]
+async fn merged_and_split_ids_keep_their_meaning_and_are_said_once() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let config = SessionConfig::from_rules(json!({ "timeout_seconds": 120 })).unwrap();
+    let service = Service::with(&storage, &clock, config);
+    let first = service.apply(&[("a", VIEW, NOON)]).await[0].session_id;
+    let second = service.apply(&[("c", VIEW, NOON + 3 * MINUTE)]).await[0].session_id;
+    assert_ne!(first, second);
+    // A late one bridges them: the older id survives, and both lead to the session.
+    assert_eq!(service.apply(&[("b", VIEW, NOON + 90_000)]).await[0].session_id, first);
+    for id in [first, second] {
+        assert_eq!(service.manager.get(&id.to_string()).await.unwrap().id, first.to_string());
+    }
+    clock.set(NOON + 5 * MINUTE);
+    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.notices, 1);
+    let said: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
+    assert_eq!(said["event"], "$session_merged");
+    assert_eq!((&said["properties"]["from"], &said["properties"]["into"]), (&json!(second), &json!(first)));
+    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.notices, 0);
+    // After the end both still do.
+    service.close(NOON + 30 * MINUTE).await;
+    for id in [first, second] {
+        let session = service.manager.get(&id.to_string()).await.unwrap();
+        assert_eq!((session.id, session.event_count), (first.to_string(), 3));
+    }
+}
+
+/// A deployment with other rules finds timelines of the old ones: nothing breaks, and what changes is said.
+#[tokio::test]
+async fn other_rules_find_the_timelines_of_the_old_ones() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
+    let new = Service::with(&storage, &clock, shorter.clone());
+    let assigned = new.apply(&[("c", VIEW, NOON + 150_000), ("a", VIEW, NOON)]).await;
+    assert_ne!(assigned[0].session_id, assigned[1].session_id);
+    assert_eq!(assigned[0].number, 2);
+    let timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
+    assert_eq!(timeline.notices.len(), 1, "b moved to the second session: {:?}", timeline.notices);
+    // And back again: the two are one, under the older id, and the closer says so too.
+    let back = Service::new(&storage, &clock);
+    assert_eq!(back.latest().await.event_count, 3);
+    let (report, ends) = back.close(NOON + 60 * MINUTE).await;
+    assert_eq!((report.closed, report.notices, ends.len()), (1, 2, 1));
+    assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
+}

@@ -1,0 +1,67 @@
+//! `template.yaml` and the code say the same: every variable that the functions read is set, and no policy has a wildcard.
+
+use std::collections::BTreeSet;
+
+use serde_yaml_ng::Value;
+use session_tracking::config::SessionConfig;
+
+const TEMPLATE: &str = include_str!("../../template.yaml");
+
+fn template() -> Value {
+    serde_yaml_ng::from_str(TEMPLATE).unwrap()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_variable_is_set() {
+    let template = template();
+    let set = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
+    let mut read: BTreeSet<String> = SessionConfig::rule_names().map(str::to_uppercase).collect();
+    read.extend(["TABLE", "OUTPUT", "RETENTION_DAYS"].map(str::to_owned));
+    assert_eq!(set, read);
+    let ingest = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];
+    assert_eq!(keys(ingest), BTreeSet::from(["REJECTS".to_owned()]));
+}
+
+#[test]
+fn every_rule_is_a_parameter_with_its_default() {
+    let template = template();
+    let parameters = &template["Parameters"];
+    // By the defaults the template means what the code means.
+    let value = |rule: &str| {
+        let name: String = rule.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+        let default = &parameters[name.as_str()]["Default"];
+        assert!(!default.is_null(), "{name} is no parameter, or has no default");
+        let text = serde_yaml_ng::to_string(default).unwrap().trim().trim_matches(['\'', '"']).to_owned();
+        Some(text)
+    };
+    let rules = SessionConfig::from_variables(|name| value(&name.to_lowercase())).unwrap();
+    assert_eq!(rules, SessionConfig::default());
+}
+
+#[test]
+fn policies_name_their_actions_and_resources() {
+    let template = template();
+    for (name, resource) in template["Resources"].as_mapping().unwrap() {
+        let Some(policies) = resource["Properties"]["Policies"].as_sequence() else { continue };
+        for statement in policies.iter().flat_map(|policy| policy["PolicyDocument"]["Statement"].as_sequence().unwrap())
+        {
+            let text = serde_yaml_ng::to_string(statement).unwrap();
+            assert!(!text.contains('*'), "{name:?}: {text}");
+            assert!(statement["Action"].as_sequence().is_none_or(|actions| actions.len() <= 3), "{name:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn both_functions_are_built_by_cargo_lambda() {
+    let template = template();
+    for (function, binary) in [("IngestFunction", "ingest"), ("CloseFunction", "close")] {
+        let metadata = &template["Resources"][function]["Metadata"];
+        assert_eq!(metadata["BuildMethod"], "rust-cargolambda");
+        assert_eq!(metadata["BuildProperties"]["Binary"], binary);
+    }
+}
