@@ -5,6 +5,7 @@
 
 mod annotate;
 mod properties;
+mod text;
 mod time;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use crate::rules::{Entry, Kind};
 use crate::session::{Millis, Visitor};
 use crate::timeline::Arrival;
 use properties::Properties;
+use text::{checked_text, string, text_of};
 pub use time::TimeFlag;
 
 /// Bytes of an event at the most.
@@ -253,97 +255,6 @@ fn role(name: &str, config: &SessionConfig) -> Role {
     }
 }
 
-/// Checks what holds for an event's text as a whole.
-fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
-    let bytes = bytes.trim_ascii();
-    let reject = |code, message: &str| Err(Rejection::new(code, message));
-    if bytes.len() > MAX_EVENT_BYTES {
-        let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", bytes.len());
-        return Err(Rejection::new(RejectCode::TooLarge, message));
-    }
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return reject(RejectCode::InvalidUtf8, "the event is not valid UTF-8; encode it as UTF-8");
-    };
-    if !text.starts_with('{') {
-        return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            Ok(_) => reject(RejectCode::NotAnObject, "the event is not an object; send `{…}`"),
-            Err(_) => reject(RejectCode::InvalidJson, "the event is not valid JSON; send one object"),
-        };
-    }
-    // Deep nesting needs as many brackets: a count, which is cheap, spares most events the walk.
-    if memchr::memchr2_iter(b'{', b'[', bytes).count() > MAX_DEPTH && depth(bytes) > MAX_DEPTH {
-        let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
-        return Err(Rejection::new(RejectCode::TooDeep, message));
-    }
-    if memchr::memchr(0, bytes).is_some() {
-        return reject(RejectCode::NulCharacter, "the event contains a NUL character; remove it");
-    }
-    match bad_escape(bytes) {
-        Some(code @ RejectCode::NulCharacter) => reject(code, "the event contains a NUL character; remove it"),
-        Some(code) => reject(code, "the event contains half of a surrogate pair; send whole characters"),
-        None => Ok(text),
-    }
-}
-
-/// How deep brackets nest outside of strings.
-fn depth(bytes: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// The first escape of a NUL character or of half a surrogate pair.
-fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
-    let unit = |at: usize| {
-        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        // `from_str_radix` takes a sign, too.
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-        u16::from_str_radix(digits, 16).ok()
-    };
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', bytes.get(at..)?) {
-        let here = at + found;
-        at = here + 2;
-        match unit(here) {
-            Some(0) => return Some(RejectCode::NulCharacter),
-            Some(0xd800..=0xdbff) if matches!(unit(here + 6), Some(0xdc00..=0xdfff)) => at = here + 12,
-            Some(0xd800..=0xdfff) => return Some(RejectCode::LoneSurrogate),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// An optional text field: absent or null is none; anything but a string with 1 to `most` characters is rejected.
-fn string<'a>(
-    raw: Option<&'a RawValue>,
-    field: &str,
-    most: usize,
-    code: RejectCode,
-) -> Result<Option<Cow<'a, str>>, Rejection> {
-    let Some(raw) = raw else { return Ok(None) };
-    let Some(text) = text_of(raw) else {
-        return Err(Rejection::new(code, format!("`{field}` is not a string; send it as one")));
-    };
-    let characters = if text.len() <= most { text.len() } else { text.chars().count() };
-    if text.trim().is_empty() || characters > most {
-        return Err(Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank")));
-    }
-    Ok(Some(text))
-}
-
 /// The project; empty where the event names none.
 fn project(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection> {
     let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
@@ -366,12 +277,6 @@ fn uuid<'a>(raw: Option<&'a RawValue>, text: &str) -> Result<(Option<Cow<'a, str
         return Err(Rejection::new(RejectCode::InvalidUuid, message));
     }
     Ok((uuid, UuidPlace::Given))
-}
-
-/// A JSON string's text, without a copy where it has no escapes; none for another type.
-fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// The id of an event that came without: a UUID (version 8) of its text, so that a repeat is found to be one.

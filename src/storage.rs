@@ -1,5 +1,6 @@
 //! Where timelines and archived sessions are kept.
 
+mod consumed;
 mod dynamodb;
 mod memory;
 
@@ -11,7 +12,8 @@ use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
 use crate::timeline::Timeline;
 
-pub use dynamodb::{Consumed, DynamoDbSessionStorage};
+pub use consumed::Consumed;
+pub use dynamodb::DynamoDbSessionStorage;
 pub use memory::InMemorySessionStorage;
 
 /// Why a session cannot be had, kept or found.

@@ -267,7 +267,8 @@ mod tests {
             "l".repeat(MAX_KEY_BYTES + 1)
         );
         let raw: &RawValue = serde_json::from_str(&text).unwrap();
-        let properties = Properties::parse(Some(raw), raw.get(), &SessionConfig::default()).unwrap().session_properties();
+        let properties =
+            Properties::parse(Some(raw), raw.get(), &SessionConfig::default()).unwrap().session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");

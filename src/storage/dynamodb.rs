@@ -14,7 +14,7 @@
 //! collection, on which no rule relies.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -25,7 +25,7 @@ use aws_sdk_dynamodb::types::{
 };
 use uuid::Uuid;
 
-use super::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
+use super::{Commit, Committed, Consumed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, encode_session, encode_timeline};
@@ -42,57 +42,7 @@ type Item = HashMap<String, AttributeValue>;
 pub struct DynamoDbSessionStorage {
     client: Client,
     table: String,
-    consumed: Option<std::sync::Arc<Consumed>>,
-}
-
-/// Capacity units that the store's calls consumed, in thousandths.
-#[derive(Debug, Default)]
-pub struct Consumed {
-    read: AtomicU64,
-    table_write: AtomicU64,
-    index_write: AtomicU64,
-    lost_races: AtomicU64,
-}
-
-impl Consumed {
-    /// Read units.
-    pub fn read_units(&self) -> f64 {
-        thousandths(&self.read)
-    }
-
-    /// Write units of the table itself. A lost race is counted as the one unit that AWS bills for it.
-    pub fn table_write_units(&self) -> f64 {
-        thousandths(&self.table_write)
-    }
-
-    /// Write units of the index.
-    pub fn index_write_units(&self) -> f64 {
-        thousandths(&self.index_write)
-    }
-
-    /// Conditional writes whose condition failed.
-    pub fn lost_races(&self) -> u64 {
-        self.lost_races.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, capacity: &ConsumedCapacity, is_write: bool) {
-        let add = |counter: &AtomicU64, units: f64| {
-            counter.fetch_add((units * 1000.0).round() as u64, Ordering::Relaxed);
-        };
-        let total = capacity.capacity_units().unwrap_or_default();
-        if !is_write {
-            return add(&self.read, total);
-        }
-        let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
-            indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
-        });
-        add(&self.index_write, index);
-        add(&self.table_write, total - index);
-    }
-}
-
-fn thousandths(counter: &AtomicU64) -> f64 {
-    counter.load(Ordering::Relaxed) as f64 / 1000.0
+    consumed: Option<Arc<Consumed>>,
 }
 
 impl DynamoDbSessionStorage {
@@ -103,7 +53,7 @@ impl DynamoDbSessionStorage {
 
     /// Has DynamoDB report the capacity of every call and adds it up.
     #[must_use]
-    pub fn counting(self, consumed: std::sync::Arc<Consumed>) -> Self {
+    pub fn counting(self, consumed: Arc<Consumed>) -> Self {
         Self { consumed: Some(consumed), ..self }
     }
 
@@ -327,8 +277,7 @@ impl SessionStorage for DynamoDbSessionStorage {
 impl DynamoDbSessionStorage {
     fn count_lost_race(&self) {
         if let Some(consumed) = &self.consumed {
-            consumed.lost_races.fetch_add(1, Ordering::Relaxed);
-            consumed.table_write.fetch_add(1000, Ordering::Relaxed);
+            consumed.add_lost_race();
         }
     }
 }

@@ -1,0 +1,61 @@
+//! What a store's calls consumed, as DynamoDB reports it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_dynamodb::types::ConsumedCapacity;
+
+/// Capacity units that the store's calls consumed, in thousandths.
+#[derive(Debug, Default)]
+pub struct Consumed {
+    read: AtomicU64,
+    table_write: AtomicU64,
+    index_write: AtomicU64,
+    lost_races: AtomicU64,
+}
+
+impl Consumed {
+    /// Read units.
+    pub fn read_units(&self) -> f64 {
+        thousandths(&self.read)
+    }
+
+    /// Write units of the table itself. A lost race is counted as the one unit that AWS bills for it.
+    pub fn table_write_units(&self) -> f64 {
+        thousandths(&self.table_write)
+    }
+
+    /// Write units of the index.
+    pub fn index_write_units(&self) -> f64 {
+        thousandths(&self.index_write)
+    }
+
+    /// Conditional writes whose condition failed.
+    pub fn lost_races(&self) -> u64 {
+        self.lost_races.load(Ordering::Relaxed)
+    }
+
+    /// Adds a conditional write whose condition failed: DynamoDB bills a unit for it, and reports none with the error.
+    pub(super) fn add_lost_race(&self) {
+        self.lost_races.fetch_add(1, Ordering::Relaxed);
+        self.table_write.fetch_add(1000, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, capacity: &ConsumedCapacity, is_write: bool) {
+        let add = |counter: &AtomicU64, units: f64| {
+            counter.fetch_add((units * 1000.0).round() as u64, Ordering::Relaxed);
+        };
+        let total = capacity.capacity_units().unwrap_or_default();
+        if !is_write {
+            return add(&self.read, total);
+        }
+        let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
+            indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
+        });
+        add(&self.index_write, index);
+        add(&self.table_write, total - index);
+    }
+}
+
+fn thousandths(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64 / 1000.0
+}

@@ -1,0 +1,184 @@
+//! The shapes of what a timeline keeps of its unsettled events: entries, heads, notices.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::origin::{WireOrigin, pairs, read_pairs};
+use super::session::WireLate;
+use super::{IdHalf, after};
+use crate::rules::{Entry, Kind};
+use crate::session::{Millis, SessionContext};
+use crate::stored::texts::{Reader, TextRef, Texts};
+use crate::stored::{FormatError, id_half, id_of};
+use crate::timeline::{Head, Notice};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireEntry {
+    /// Milliseconds since the entry before; of the first, since 1970.
+    gap: u64,
+    uuid: WireUuid,
+    kind: WireKind,
+    url: TextRef,
+    referrer: TextRef,
+    /// Its place among the contexts.
+    origin: u32,
+    click: Option<[u8; 8]>,
+    properties: Vec<(TextRef, TextRef)>,
+}
+
+/// An event's id: 16 bytes where its text is a UUID's usual form.
+#[derive(Serialize, Deserialize)]
+pub(super) enum WireUuid {
+    Bits([u8; 16]),
+    Text(TextRef),
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+pub(super) enum WireKind {
+    Pageview,
+    Event,
+    Touch,
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireHead {
+    entry: u32,
+    id: IdHalf,
+    leads: bool,
+    version: u64,
+    late: WireLate,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum WireNotice {
+    Merged { from: IdHalf, into: IdHalf, version: u64 },
+    Split { from: IdHalf, into: IdHalf, at: Millis, uuid: TextRef, version: u64 },
+}
+
+/// The bits of an id in a UUID's usual form: lower case, with hyphens.
+pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
+    let bits = Uuid::try_parse(uuid).ok()?;
+    let mut buffer = Uuid::encode_buffer();
+    (*bits.hyphenated().encode_lower(&mut buffer) == *uuid).then_some(bits)
+}
+
+impl WireEntry {
+    pub(super) fn write(entry: &Entry, before: Millis, origins: &mut Vec<WireOrigin>, texts: &Texts<'_>) -> Self {
+        let context = &entry.context;
+        let origin = WireOrigin::write(context.utm.as_ref(), context.device.as_ref(), context.geo.as_ref(), texts);
+        let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
+            origins.push(origin);
+            origins.len() - 1
+        });
+        Self {
+            gap: entry.at.abs_diff(before),
+            uuid: match canonical(&entry.uuid) {
+                Some(bits) => WireUuid::Bits(bits.into_bytes()),
+                None => WireUuid::Text(texts.place(Some(&entry.uuid))),
+            },
+            kind: WireKind::write(entry.kind),
+            url: texts.place(context.url.as_deref()),
+            referrer: texts.place(context.referrer.as_deref()),
+            origin: place as u32,
+            click: entry.click.map(u64::to_be_bytes),
+            properties: pairs(entry.properties.iter().map(|(key, value)| (key, value)), texts),
+        }
+    }
+
+    pub(super) fn read(&self, before: Millis, origins: &[WireOrigin], texts: &Reader) -> Result<Entry, FormatError> {
+        let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
+        let (utm, device, geo) = origin.read(texts)?;
+        Ok(Entry {
+            at: after(before, self.gap)?,
+            uuid: match &self.uuid {
+                WireUuid::Bits(bits) => Uuid::from_bytes(*bits).to_string(),
+                WireUuid::Text(place) => texts.require(*place)?,
+            },
+            kind: self.kind.read(),
+            context: SessionContext {
+                url: texts.get(self.url)?,
+                referrer: texts.get(self.referrer)?,
+                utm,
+                device,
+                geo,
+            },
+            click: self.click.map(u64::from_be_bytes),
+            properties: read_pairs(&self.properties, texts)?,
+        })
+    }
+}
+
+impl WireKind {
+    pub(super) fn write(kind: Kind) -> Self {
+        match kind {
+            Kind::Pageview => Self::Pageview,
+            Kind::Event => Self::Event,
+            Kind::Touch => Self::Touch,
+            Kind::End => Self::End,
+        }
+    }
+
+    pub(super) fn read(self) -> Kind {
+        match self {
+            Self::Pageview => Kind::Pageview,
+            Self::Event => Kind::Event,
+            Self::Touch => Kind::Touch,
+            Self::End => Kind::End,
+        }
+    }
+}
+
+impl WireNotice {
+    pub(super) fn write(notice: &Notice, texts: &Texts<'_>) -> Self {
+        match notice {
+            Notice::Merged { from, into, version } => {
+                Self::Merged { from: id_half(*from), into: id_half(*into), version: *version }
+            }
+            Notice::Split { from, into, at, uuid, version } => Self::Split {
+                from: id_half(*from),
+                into: id_half(*into),
+                at: *at,
+                uuid: texts.place(Some(uuid)),
+                version: *version,
+            },
+        }
+    }
+
+    pub(super) fn read(&self, texts: &Reader, bits: u64) -> Result<Notice, FormatError> {
+        Ok(match *self {
+            Self::Merged { from, into, version } => {
+                Notice::Merged { from: id_of(from, bits), into: id_of(into, bits), version }
+            }
+            Self::Split { from, into, at, uuid, version } => Notice::Split {
+                from: id_of(from, bits),
+                into: id_of(into, bits),
+                at,
+                uuid: texts.require(uuid)?,
+                version,
+            },
+        })
+    }
+}
+
+impl WireHead {
+    pub(super) fn write(head: &Head) -> Self {
+        Self {
+            entry: head.entry as u32,
+            id: id_half(head.id),
+            leads: head.leads,
+            version: head.version,
+            late: WireLate::write(&head.late),
+        }
+    }
+
+    pub(super) fn read(&self, bits: u64) -> Result<Head, FormatError> {
+        Ok(Head {
+            entry: self.entry as usize,
+            id: id_of(self.id, bits),
+            leads: self.leads,
+            version: self.version,
+            late: self.late.read()?,
+        })
+    }
+}
