@@ -139,7 +139,7 @@ fn written() -> BTreeSet<String> {
 
 /// What of an event has to stay: its members and those of its properties, byte for byte, but for those that are written, and
 /// for an id and a properties object where there were none.
-fn kept(text: &str) -> (Vec<(&str, &str)>, Vec<(&str, &str)>) {
+fn kept(text: &str) -> [Vec<(&str, &str)>; 2] {
     let written = written();
     let (mut own, mut properties) = (Vec::new(), Vec::new());
     for (key, value) in members(text) {
@@ -150,18 +150,21 @@ fn kept(text: &str) -> (Vec<(&str, &str)>, Vec<(&str, &str)>) {
         }
     }
     properties.retain(|(key, _)| !written.contains(&name(key)));
-    (own, properties.iter().map(|(key, value)| (key.get(), value.get())).collect())
+    [own, properties.iter().map(|(key, value)| (key.get(), value.get())).collect()]
 }
 
 fn name(key: &RawValue) -> String {
     serde_json::from_str(key.get()).unwrap()
 }
 
-/// The members of an object, in order, each as it stands; none of a null.
-fn members(text: &str) -> Vec<(&RawValue, &RawValue)> {
+/// An object's member: key and value, each as it stands.
+type Member<'a> = (&'a RawValue, &'a RawValue);
+
+/// The members of an object, in order; none of a null.
+fn members(text: &str) -> Vec<Member<'_>> {
     struct Members;
     impl<'de> Walker<'de> for Members {
-        type Value = Vec<(&'de RawValue, &'de RawValue)>;
+        type Value = Vec<Member<'de>>;
         fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             formatter.write_str("an object")
         }

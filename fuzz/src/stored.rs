@@ -123,7 +123,7 @@ fn configs() -> [SessionConfig; 3] {
             timeout: default.timeout / 30,
             boundary: Boundary::Exclusive,
             max_events: Some(1),
-            lateness: default.lateness * 0,
+            lateness: default.lateness / 300,
             direct_then_source: DirectThenSource::Split,
             ..default.clone()
         },

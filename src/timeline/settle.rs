@@ -60,6 +60,9 @@ impl Timeline {
         self.ended.extend(tallies);
         self.ended.sort_by_key(|tally| tally.started_at);
         self.open = open;
+        // Under other rules than those at the time of the call, the session that it ended is over already: it ends nothing.
+        let is_stray = |entry: &&Entry| self.open.is_none() && entry.kind == Kind::End;
+        let cut = cut + self.journal[cut..].iter().take_while(is_stray).count();
         self.journal.drain(..cut);
         self.heads.retain_mut(|head| match head.entry.checked_sub(cut) {
             Some(entry) => {

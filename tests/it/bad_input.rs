@@ -3,12 +3,11 @@
 //! The principle: one bad event costs that event alone, with a code from a closed set and a sentence that says nothing of what
 //! the body holds. Bad bodies hold a marker, so that a sentence that quotes them shows.
 
+mod body;
+
 use std::collections::BTreeSet;
-use std::io::Write;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -21,6 +20,7 @@ use session_tracking::storage::InMemorySessionStorage;
 use session_tracking::trigger::Ingest;
 
 use crate::support::ManualClock;
+use body::Body;
 
 /// 2026-03-10T12:00:00Z.
 const NOON: Millis = 1_773_144_000_000;
@@ -46,30 +46,6 @@ struct Case {
     #[serde(default)]
     in_lines: Neighbours,
     verdict: Verdict,
-}
-
-/// A body, or how to make one that is too large or too binary to be written down.
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum Body {
-    Text(String),
-    Bytes {
-        /// In hexadecimal.
-        bytes: String,
-    },
-    Repeat {
-        repeat: (Box<Body>, usize),
-    },
-    Concat {
-        concat: Vec<Body>,
-    },
-    Gzip {
-        gzip: Box<Body>,
-    },
-    /// Without so many bytes at its end.
-    Cut {
-        cut: (Box<Body>, usize),
-    },
 }
 
 /// What becomes of good events around a bad one.
@@ -104,36 +80,6 @@ struct Verdict {
 struct Rejected {
     index: usize,
     code: String,
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Text(String::new())
-    }
-}
-
-impl Body {
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.as_bytes().to_vec(),
-            Self::Bytes { bytes } => {
-                let digits = bytes.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-                digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
-            }
-            Self::Repeat { repeat: (part, times) } => part.bytes().repeat(*times),
-            Self::Concat { concat } => concat.iter().flat_map(Self::bytes).collect(),
-            Self::Gzip { gzip } => {
-                let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-                packer.write_all(&gzip.bytes()).unwrap();
-                packer.finish().unwrap()
-            }
-            Self::Cut { cut: (whole, bytes) } => {
-                let mut whole = whole.bytes();
-                whole.truncate(whole.len() - bytes);
-                whole
-            }
-        }
-    }
 }
 
 impl Case {

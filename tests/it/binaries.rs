@@ -1,0 +1,118 @@
+//! The functions' real binaries: what they say of a wrong environment, and that they stop in time.
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::session::Millis;
+
+use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::fake_runtime::Function;
+use crate::proxy::Proxy;
+
+pub const INGEST: &str = env!("CARGO_BIN_EXE_ingest");
+pub const CLOSE: &str = env!("CARGO_BIN_EXE_close");
+
+/// The environment of both functions on a local database.
+pub fn variables(endpoint: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("AWS_ENDPOINT_URL_DYNAMODB", endpoint),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_REGION", "local"),
+        ("TABLE", TABLE),
+        ("OUTPUT", "stdout"),
+        ("REJECTS", "stdout"),
+    ]
+}
+
+#[tokio::test]
+async fn a_function_that_lacks_a_setting_ends_with_a_sentence() {
+    for (binary, missing, sentence) in [
+        (INGEST, "OUTPUT", "OUTPUT is not set; set it to the output queue's URL, or to `stdout`"),
+        (INGEST, "REJECTS", "REJECTS is not set; set it to the rejects queue's URL, or to `stdout`"),
+        (CLOSE, "OUTPUT", "OUTPUT is not set; set it to the output queue's URL, or to `stdout`"),
+        (CLOSE, "TABLE", "TABLE is not set; set it to the table's name"),
+    ] {
+        let mut variables = variables("http://127.0.0.1:1");
+        variables.retain(|(name, _)| *name != missing);
+        let ended = Function::start(binary, &variables).await.ended();
+        assert!(!ended.status.success(), "{ended:?}");
+        assert!(ended.log.contains(sentence), "{ended:?}");
+    }
+}
+
+/// A message an event, each of another visitor.
+fn payload(messages: impl IntoIterator<Item = usize>) -> String {
+    let records = messages.into_iter().map(|at| {
+        let event = json!({ "uuid": format!("e{at}"), "event": "x", "distinct_id": format!("v{at}") });
+        json!({ "messageId": at.to_string(), "body": event.to_string(), "eventSource": "aws:sqs" })
+    });
+    json!({ "Records": records.collect::<Vec<_>>() }).to_string()
+}
+
+/// The messages that have to come again.
+fn failed(answer: &str) -> HashSet<usize> {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let items = answer["batchItemFailures"].as_array().unwrap();
+    items.iter().map(|item| item["itemIdentifier"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// The events among a function's lines, by their numbers.
+fn numbers(lines: &[String]) -> HashSet<usize> {
+    let uuid =
+        |line: &String| serde_json::from_str::<Value>(line).unwrap()["uuid"].as_str().unwrap()[1..].parse().unwrap();
+    lines.iter().map(uuid).collect()
+}
+
+/// Invokes with so much time; the answer has to come before the deadline.
+async fn in_time(function: &mut Function, payload: String, time: Duration) -> HashSet<usize> {
+    let deadline = SystemClock.now() + time.as_millis() as Millis;
+    let answer = function.invoke(payload, time).await;
+    assert!(SystemClock.now() < deadline, "answered too late");
+    failed(&answer)
+}
+
+#[tokio::test]
+async fn with_little_time_left_nothing_is_begun() {
+    let database = EmbeddedDynamoDb::start(0).unwrap();
+    let mut function = Function::start(INGEST, &variables(&database.endpoint)).await;
+    let failed = in_time(&mut function, payload(0..20), Duration::from_secs(1)).await;
+    assert_eq!(failed, (0..20).collect());
+    // It lives on, and has time now.
+    assert_eq!(in_time(&mut function, payload(0..20), Duration::from_secs(30)).await.len(), 0);
+    assert_eq!(numbers(&function.kill().lines), (0..20).collect());
+}
+
+#[tokio::test]
+async fn a_database_that_never_answers_is_reported_in_time() {
+    // Connections are taken by the system, and nobody reads them.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut function = Function::start(INGEST, &variables(&endpoint)).await;
+    let failed = in_time(&mut function, payload(0..20), Duration::from_millis(3_500)).await;
+    assert_eq!(failed, (0..20).collect());
+    assert_eq!(function.kill().lines.len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_done_before_the_time_is_up_stands() {
+    const MESSAGES: usize = 600;
+    let database = EmbeddedDynamoDb::start(0).unwrap();
+    let slow = Proxy::start(&database.endpoint, Duration::from_millis(300)).await;
+    let mut function = Function::start(INGEST, &variables(&slow.endpoint)).await;
+    // 32 writes at once, 0.3 s each: the 2.5 s till then are too short for all, and long enough for some.
+    let failed = in_time(&mut function, payload(0..MESSAGES), Duration::from_millis(5_500)).await;
+    assert!(!failed.is_empty() && failed.len() < MESSAGES, "{} of {MESSAGES} failed", failed.len());
+    let done = numbers(&function.kill().lines);
+    assert_eq!(done, (0..MESSAGES).filter(|at| !failed.contains(at)).collect());
+
+    // Whoever sends again what failed, and only that, has everything.
+    let mut function = Function::start(INGEST, &variables(&database.endpoint)).await;
+    assert_eq!(in_time(&mut function, payload(failed.iter().copied()), Duration::from_secs(30)).await.len(), 0);
+    assert_eq!(numbers(&function.kill().lines), failed);
+    let items = database.client().scan().table_name(TABLE).select("COUNT".into()).send().await.unwrap();
+    assert_eq!(items.count, MESSAGES as i32);
+}

@@ -25,6 +25,8 @@ use crate::storage;
 
 const WORKERS: usize = 8;
 const CLOSERS: usize = 2;
+/// Messages that an invocation brings at the most.
+const MAX_BATCH: usize = 6;
 const START: Millis = 1_773_144_000_000;
 const TIMEOUT_S: Millis = 60;
 const LATENESS_S: Millis = 1_200;
@@ -81,7 +83,7 @@ impl Run {
         let manager = self.manager(RunClock::Worker(self));
         let ingest = Ingest { manager, output: &self.output, rejects: &self.rejects };
         while !self.queue.is_done() {
-            match self.queue.take() {
+            match self.queue.take(MAX_BATCH) {
                 Some(batch) => {
                     let answer = ingest.handle(&self.queue.payload(&batch), Millis::MAX).await.unwrap();
                     self.queue.answered(batch, &answer);
@@ -127,7 +129,8 @@ async fn run(endpoint: &str) {
     let manager = run.manager(RunClock::AtTheEnd);
     let mut lines = run.output.take();
     let count = |name: &str| {
-        let said: HashSet<&String> = lines.iter().filter(|line| line.contains(&format!(r#""event":"{name}""#))).collect();
+        let said: HashSet<&String> =
+            lines.iter().filter(|line| line.contains(&format!(r#""event":"{name}""#))).collect();
         said.len()
     };
     let (ends, merges, splits) = (count("$session_end"), count("$session_merged"), count("$session_split"));
@@ -187,7 +190,11 @@ async fn create_table(client: &Client) {
     };
     let attribute = |value: &Value| {
         let kind = ScalarAttributeType::from(text(value, "AttributeType").as_str());
-        AttributeDefinition::builder().attribute_name(text(value, "AttributeName")).attribute_type(kind).build().unwrap()
+        AttributeDefinition::builder()
+            .attribute_name(text(value, "AttributeName"))
+            .attribute_type(kind)
+            .build()
+            .unwrap()
     };
     let index = |value: &Value| {
         let projection = ProjectionType::from(text(&value["Projection"], "ProjectionType").as_str());

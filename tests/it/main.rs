@@ -1,19 +1,24 @@
 //! One test binary, so that the SDK is linked once.
 
 mod bad_input;
+mod binaries;
 mod cases;
 mod conformance;
 mod consumer;
 mod corpus;
+mod crash;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
+mod fake_runtime;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod oracle;
 mod pipeline;
+mod proxy;
 mod sim;
 mod single;
+mod small_worlds;
 mod storage;
 mod stored;
 mod support;

@@ -51,8 +51,8 @@ impl Shape {
     pub fn events(&self) -> Vec<Event> {
         let mut random = Seeded(self.seed);
         let mut events = Vec::new();
-        // The mean of the gaps below, so that the others come while the first is there.
-        let span = self.most * self.timeout as usize / 2;
+        // As long as the first one's gaps take, so that the others come while it is there.
+        let span = self.most * self.timeout as usize * 2 / 5;
         for rank in 0..self.visitors {
             let mut at = self.start + if rank == 0 { 0 } else { random.below(span) as Millis };
             for _ in 0..(self.most / (rank + 1)).max(2) {
@@ -74,8 +74,10 @@ impl Shape {
 }
 
 fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at: Millis) -> Event {
-    let mut maybe = |odds: usize, among: &[&'static str]| (random.below(odds) == 0).then(|| among[random.below(among.len())]);
-    let referrer = maybe(6, &["https://a.test/", "https://www.a.test/x", "https://b.test/", "https://shop.test/", "no address"]);
+    let mut maybe =
+        |odds: usize, among: &[&'static str]| (random.below(odds) == 0).then(|| among[random.below(among.len())]);
+    let referrer =
+        maybe(6, &["https://a.test/", "https://www.a.test/x", "https://b.test/", "https://shop.test/", "no address"]);
     let source = maybe(8, &["ads", "mail"]);
     let medium = maybe(12, &["cpc"]);
     let campaign_of_address = maybe(8, &["?utm_source=ads", "?utm_campaign=spring&utm_term=shoes", "?q=1"]);
@@ -174,7 +176,8 @@ fn check_rest(consumer: &Consumer, expected: &[FinalSession], events: &HashMap<&
             assert_eq!((&session["is_active"], &session["ended_at"]), (&json!(false), &session["last_activity"]));
             assert_eq!(session["device"]["os"], json!(own().find_map(|event| event.os)), "{session}");
             assert_eq!(session["geo"]["city"], json!(own().find_map(|event| event.city)), "{session}");
-            assert_eq!(session["properties"]["plan"], json!(own().filter_map(|event| event.plan).last()), "{session}");
+            let plan = own().rev().find_map(|event| event.plan);
+            assert_eq!(session["properties"]["plan"], json!(plan), "{session}");
             previous = &session["id"];
         }
     }

@@ -146,3 +146,19 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_eq!((report.closed, report.notices, ends.len()), (1, 2, 1));
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
+
+/// A call ended a session that shorter rules say was over before: the mark has nothing to end, and goes.
+#[tokio::test]
+async fn an_end_mark_behind_a_session_that_is_over_by_other_rules_goes() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    let id = old.apply(&[("a", VIEW, NOON)]).await[0].session_id;
+    clock.set(NOON + 20 * MINUTE);
+    old.manager.end_session(&id.to_string()).await.unwrap();
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 600 })).unwrap();
+    let mut timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
+    assert_eq!(timeline.close(NOON + 20 * MINUTE, &shorter).ended.len(), 1);
+    let bytes = session_tracking::stored::encode_timeline(&timeline);
+    let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &bytes, Visitor::new("u1"));
+    assert!(read.is_ok(), "{read:?}");
+}

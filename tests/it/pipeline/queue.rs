@@ -9,8 +9,6 @@ use session_tracking::session::Millis;
 use super::Event;
 use crate::support::Seeded;
 
-/// Messages that a batch holds at the most.
-const MAX_BATCH: usize = 6;
 /// Messages at the queue's head among which a batch is picked.
 const HEAD: usize = 16;
 
@@ -72,12 +70,12 @@ impl Queue {
         Self { events, messages, lateness, state: Mutex::new(state) }
     }
 
-    /// Some messages from the queue's head; none if those that are left have to wait for others.
-    pub fn take(&self) -> Option<Batch> {
+    /// Up to so many messages from the queue's head; none if those that are left have to wait for others.
+    pub fn take(&self, most: usize) -> Option<Batch> {
         let state = &mut *self.state.lock().unwrap();
         let latest = state.open.first().map_or(Millis::MAX, |(at, _)| at + self.lateness);
         let mut batch = Vec::new();
-        for _ in 0..=state.random.below(MAX_BATCH) {
+        for _ in 0..=state.random.below(most) {
             let is_free = |message: usize| self.messages[message].sent_at <= latest && !batch.contains(&message);
             let head = state.ready.iter().take(HEAD).enumerate();
             let free: Vec<usize> = head.filter(|&(_, &message)| is_free(message)).map(|(place, _)| place).collect();

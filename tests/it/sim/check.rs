@@ -26,6 +26,8 @@ pub struct Checker<'w> {
     stored: HashMap<Visitor, u64>,
     /// Annotated events that HTTP callers were answered.
     answered: Vec<String>,
+    /// Events that HTTP callers were told are rejected.
+    refused: HashSet<String>,
 }
 
 /// The state of a visitor in the store.
@@ -43,12 +45,24 @@ impl<'w> Checker<'w> {
             }
             println!("{config:?}");
         }
-        Self { events, config, is_exact, is_loud, stored: HashMap::new(), answered: Vec::new() }
+        Self {
+            events,
+            config,
+            is_exact,
+            is_loud,
+            stored: HashMap::new(),
+            answered: Vec::new(),
+            refused: HashSet::new(),
+        }
     }
 
     /// Takes note of what an HTTP caller was answered.
-    pub fn answered(&mut self, answer: &Value) {
+    pub fn answered(&mut self, answer: &Value, sent: &[usize]) {
         let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        for rejected in body["rejected"].as_array().into_iter().flatten() {
+            let event = sent[rejected["index"].as_u64().unwrap() as usize];
+            self.refused.insert(self.events[event].uuid.clone());
+        }
         let events = body["events"].as_array().into_iter().flatten();
         self.answered.extend(events.map(Value::to_string));
     }
@@ -129,12 +143,11 @@ impl<'w> Checker<'w> {
         if self.is_exact {
             assert_eq!(sessions, self.expected());
         }
-        let rejected: HashSet<String> = rejects.iter().map(|line| line.clone()).collect();
         for event in self.events {
             let is_annotated = consumer.events.contains_key(&event.uuid);
-            let is_rejected = rejected.iter().any(|line| line.contains(&event.uuid));
-            assert!(!(is_annotated && (is_rejected || event.is_poison)), "{event:?} ended in two places");
-            assert!(is_annotated || event.is_poison, "{event:?} ended nowhere");
+            let is_rejected =
+                self.refused.contains(&event.uuid) || rejects.iter().any(|line| line.contains(&event.uuid));
+            assert_eq!((is_annotated, is_rejected), (!event.is_poison, event.is_poison), "{event:?}");
         }
         for session in consumer.ends.values() {
             let id = session["$session_id"].as_str().unwrap().parse().unwrap();

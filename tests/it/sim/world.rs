@@ -147,7 +147,6 @@ pub fn run(seed: u64, is_loud: bool) {
         engine: &engine,
         storage: &storage,
         output: &output,
-        rejects: &rejects,
         workers: &workers,
         clocks: &clocks,
         random,
@@ -166,7 +165,6 @@ struct World<'w> {
     engine: &'w Engine,
     storage: &'w FaultyStorage<'w>,
     output: &'w FaultyOutput<'w>,
-    rejects: &'w FaultyOutput<'w>,
     workers: &'w [Worker<'w>],
     clocks: &'w [SkewedClock<'w>],
     sources: Sources,
@@ -293,7 +291,7 @@ impl<'w> World<'w> {
         let Some(Task { job: Job::Ingest(road, messages), .. }) = self.tasks[at].take() else { return };
         let answer: Value = serde_json::from_str(&answer).unwrap();
         if road == Road::Http {
-            self.checker.answered(&answer);
+            self.checker.answered(&answer, &self.sources.messages[messages[0]].events);
         }
         let failed = failed(road, &answer);
         for message in messages {

@@ -22,6 +22,8 @@ const PROPERTIES: &str = "a session has too many properties";
 /// The year 1998, which nothing that arithmetic could still bear would give away.
 const TOO_EARLY: Millis = 900_000_000_000;
 const TOO_LATE: Millis = 7_258_118_400_000;
+/// What the ids of marks begin with.
+const MARK: char = char::MAX;
 
 const SESSION: [Break<Tally>; 24] = [
     (TIME, |s| s.started_at = TOO_EARLY),
@@ -50,7 +52,7 @@ const SESSION: [Break<Tally>; 24] = [
     (NUMBER, |s| s.number = u32::MAX / 2 + 1),
 ];
 
-const TIMELINE: [Break<Timeline>; 31] = [
+const TIMELINE: [Break<Timeline>; 35] = [
     ("a session's number is out of range", |t| t.ended[0].number = 0),
     ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
     (VERSION, |t| t.ended[0].version = t.seq + 1),
@@ -83,7 +85,16 @@ const TIMELINE: [Break<Timeline>; 31] = [
         t.heads[0].entry = 0;
         t.journal[0].kind = Kind::End;
     }),
+    ("the journal begins outside any session", |t| {
+        t.open = None;
+        (t.heads[0].entry, t.heads[0].leads) = (0, false);
+    }),
     ("a session property is not JSON", |t| t.journal[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
+    ("a call's mark is not one of ours", |t| t.journal[1].kind = Kind::End),
+    ("a call's mark is not one of ours", |t| t.journal[1].uuid = format!("{MARK}1")),
+    ("a call's mark is not one of ours", |t| {
+        (t.journal[1].kind, t.journal[1].uuid) = (Kind::End, format!("{MARK}{}", t.seq + 1));
+    }),
     ("a head stands on no entry", |t| t.heads.last_mut().unwrap().entry = t.journal.len()),
     ("the heads are not in order", |t| t.heads.push(t.heads[0].clone())),
     (LATE, |t| t.heads[0].late.page_views = 1),

@@ -1,0 +1,243 @@
+//! Small worlds, complete: every sequence of a few events of one visitor, over the gaps and the sources that make a difference,
+//! in every arrival order, in every split into batches, through the pure timeline, against the oracle.
+//!
+//! - [`world`]: when the events happen, and what the oracle says of each set of them.
+//! - [`run`]: one way through a world: what was delivered, closed and archived; [`consumer`]: what was heard of it.
+//! - [`walk`]: all ways through a world.
+//! - [`exact`]: what holds where events come in time; [`late`]: where some do not.
+//!
+//! What goes wrong is said with a line that reproduces it: put it into [`EXACT_WAYS`] or [`LATE_WAYS`]. Each family says
+//! how many ways it has, so that it cannot shrink unnoticed. A family of *n* events with *g* gaps and *c* colourings (the
+//! sources, of which the two referrers and the two campaigns may be exchanged) has *gⁿ⁻¹ · c · n! · 2ⁿ⁻¹* ways where
+//! nothing happens between the batches.
+//!
+//! `cargo test` goes through all worlds of three events, and those of four and five without all sources or gaps. The
+//! complete ones: `cargo test --release --test it small_worlds -- --ignored`.
+
+mod consumer;
+mod exact;
+mod late;
+mod odometer;
+mod run;
+mod walk;
+mod world;
+
+use exact::Exact;
+use late::Late;
+use odometer::Odometer;
+use run::Clock;
+use session_tracking::session::Millis;
+use walk::{Between, Check, Walk, go};
+use world::{TIMEOUT, World};
+
+/// Together, and just under, exactly and just over the timeout apart.
+const GAPS: &[Millis] = &[0, TIMEOUT - 1, TIMEOUT, TIMEOUT + 1];
+/// Together, exactly and just over the timeout apart, and so far that a late event between two joins neither. Where the
+/// lateness is a timeout, the second and the third are exactly and just over that, too.
+const WIDE_GAPS: &[Millis] = &[0, TIMEOUT, TIMEOUT + 1, 2 * TIMEOUT + 2];
+
+/// So that a session can come to lie around an event.
+const NARROW_GAPS: &[Millis] = &[TIMEOUT / 2, TIMEOUT, 2 * TIMEOUT + 2];
+
+/// What the worlds of a family are made of, and what may happen in them.
+#[derive(Debug, Clone, Copy)]
+struct Family {
+    rules: &'static str,
+    /// In milliseconds. Where every event comes in time it makes no difference to the sessions.
+    lateness: Millis,
+    gaps: &'static [Millis],
+    /// Some of `-AB12`: none, two referrers, two campaigns.
+    sources: &'static str,
+    events: usize,
+    between: Between,
+}
+
+/// Under the default rules, with every source.
+const FAMILY: Family =
+    Family { rules: "default", lateness: 60_000, gaps: GAPS, sources: "-AB12", events: 3, between: Between::Nothing };
+const LATE_FAMILY: Family = Family { lateness: TIMEOUT, gaps: WIDE_GAPS, sources: "-12", ..FAMILY };
+
+/// Goes every way through all worlds of a family; says how many there are.
+fn ways<C: Check + Copy + Send + Sync>(check: C, family: Family) -> u64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = |thread: usize| {
+        let mut walk = Walk { check, between: family.between, sources: family.sources, ways: 0 };
+        let mut odometer = Odometer::default();
+        let mut number = 0;
+        while odometer.next() {
+            let gaps: Vec<Millis> = (1..family.events).map(|_| odometer.one_of(family.gaps)).collect();
+            if number % threads == thread {
+                walk.world(&World::new(family.rules, family.lateness, &gaps));
+            }
+            number += 1;
+        }
+        walk.ways
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}
+
+/// Ways that are worth knowing by sight: rules and lateness, gaps, sources, batches; `!` a close, `~` a settling, at that many
+/// milliseconds after the first event, `x` a call that ends the session.
+const EXACT_WAYS: &[&str] = &[
+    // A bridge makes one session of two; the older id stays.
+    "default 60000 | 10000 10000 | --- | a c b",
+    // A campaign between two visits without one splits nothing; one between two others splits twice.
+    "default 60000 | 0 0 | 1-1 | a c b",
+    "default 60000 | 0 0 | 121 | a c b",
+    // A split, then a merge again, with closes in between.
+    "default 60000 | 1 1 9999 10000 | 1-2-- | ae !60001 c b d",
+    // The start moves back, and with it the reason of the next session.
+    "default 0 | 10000 10001 | --- | bc a",
+    // A call ends a session; what came before the call joins it still.
+    "default 0 | 10000 0 10000 | ---- | b x a !10000 dc",
+];
+const LATE_WAYS: &[&str] = &[
+    // Late next to a live session, late next to an ended one, late on its own.
+    "default 0 | 10000 10000 | --- | c b a",
+    "default 0 | 10000 30000 | --- | b c !40000 a",
+    "default 0 | 20000 20000 | --- | a c !40000 b",
+    // Late behind an archived session, though not before what is settled.
+    "default 10000 | 10000 10000 10001 | ---- | a !20001 b !30000 d c",
+];
+
+#[test]
+fn ways_worth_knowing() {
+    EXACT_WAYS.iter().for_each(|way| go(&Exact, way));
+    LATE_WAYS.iter().for_each(|way| go(&Late(Clock::Newest), way));
+}
+
+#[test]
+fn one_and_two_events() {
+    for between in [Between::Nothing, Between::Close] {
+        assert_eq!(ways(Exact, Family { events: 1, between, ..FAMILY }), 3);
+        assert_eq!(ways(Exact, Family { events: 2, between, ..FAMILY }), 4 * 11 * 4);
+    }
+    assert_eq!(ways(Late(Clock::Newest), Family { events: 2, between: Between::Anywhen, ..LATE_FAMILY }), 280);
+}
+
+#[test]
+fn three_events_whatever_happens_in_between() {
+    assert_eq!(ways(Exact, FAMILY), 16 * 45 * 24);
+    assert_eq!(ways(Exact, Family { between: Between::Each, ..FAMILY }), 69_120);
+    let family = Family { lateness: 0, sources: "-12", ..FAMILY };
+    assert_eq!(ways(Exact, Family { between: Between::Anywhen, ..family }), 19_614);
+    assert_eq!(ways(Exact, Family { between: Between::Ends, ..family }), 33_600);
+}
+
+#[test]
+fn three_events_under_other_rules() {
+    for rules in ["exclusive", "split", "upgrade", "max_events"] {
+        assert_eq!(ways(Exact, Family { rules, between: Between::Close, ..FAMILY }), 16 * 45 * 24, "{rules}");
+    }
+}
+
+#[test]
+fn four_events() {
+    let gaps = &[0, TIMEOUT, TIMEOUT + 1];
+    let family = Family { events: 4, gaps, sources: "-12", ..FAMILY };
+    assert_eq!(ways(Exact, family), 27 * 41 * 192);
+    assert_eq!(ways(Exact, Family { between: Between::Close, sources: "-A", ..family }), 27 * 16 * 192);
+}
+
+#[test]
+fn five_events() {
+    let family = Family { events: 5, sources: "-", ..FAMILY };
+    assert_eq!(ways(Exact, Family { gaps: &[0, TIMEOUT, TIMEOUT + 1], ..family }), 81 * 1920);
+    assert_eq!(ways(Exact, Family { gaps: &[0, TIMEOUT + 1], between: Between::Close, ..family }), 16 * 1920);
+}
+
+#[test]
+fn events_that_come_too_late() {
+    for (lateness, ways_of_three) in [(0, 39_844), (TIMEOUT, 54_516)] {
+        let family = Family { lateness, between: Between::Anywhen, ..LATE_FAMILY };
+        assert_eq!(ways(Late(Clock::Newest), family), ways_of_three);
+    }
+    let family = Family { events: 4, sources: "-", between: Between::Close, ..LATE_FAMILY };
+    assert_eq!(ways(Late(Clock::Newest), family), 64 * 192);
+}
+
+#[test]
+fn deliveries_that_overtake_one_another() {
+    for lateness in [0, TIMEOUT] {
+        let family = Family { lateness, between: Between::Each, ..LATE_FAMILY };
+        assert_eq!(ways(Late(Clock::Own), family), 21_504);
+        let family = Family { events: 4, sources: "-", gaps: NARROW_GAPS, between: Between::Close, ..family };
+        assert_eq!(ways(Late(Clock::Own), family), 27 * 192);
+    }
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour of one core with --release"]
+fn complete_four_events() {
+    for rules in ["default", "exclusive", "split", "upgrade", "max_events"] {
+        let family = Family { rules, lateness: 0, ..FAMILY };
+        assert_eq!(ways(Exact, Family { between: Between::Anywhen, ..family }), 63_045, "{rules}");
+        assert_eq!(ways(Exact, Family { between: Between::Ends, ..family }), 108_000, "{rules}");
+        assert_eq!(ways(Exact, Family { events: 4, ..family }), 64 * 197 * 192, "{rules}");
+    }
+    let family = Family { events: 4, sources: "-12", lateness: 0, ..FAMILY };
+    assert_eq!(ways(Exact, Family { between: Between::Each, ..family }), 4_030_464);
+    assert_eq!(ways(Exact, Family { between: Between::Ends, ..family }), 0);
+}
+
+#[test]
+#[ignore = "takes five minutes of one core with --release"]
+fn complete_events_that_come_too_late() {
+    for lateness in [0, TIMEOUT] {
+        let family = Family { events: 4, lateness, between: Between::Each, ..LATE_FAMILY };
+        assert_eq!(ways(Late(Clock::Newest), family), 4_030_464);
+        assert_eq!(ways(Late(Clock::Own), Family { gaps: NARROW_GAPS, ..family }), 0);
+        let family = Family { sources: "-", between: Between::Anywhen, ..family };
+        assert_eq!(ways(Late(Clock::Newest), family), 0);
+        assert_eq!(ways(Late(Clock::Own), Family { gaps: NARROW_GAPS, ..family }), 0);
+        let family = Family { events: 5, between: Between::Close, ..family };
+        assert_eq!(ways(Late(Clock::Newest), family), 256 * 1920);
+        assert_eq!(ways(Late(Clock::Own), Family { gaps: NARROW_GAPS, ..family }), 81 * 1920);
+    }
+}
+
+#[test]
+#[ignore = "takes an hour of one core with --release"]
+fn complete_five_events() {
+    assert_eq!(ways(Exact, Family { events: 5, ..FAMILY }), 256 * 903 * 1920);
+}
+
+#[test]
+#[ignore = "takes ten minutes of one core with --release"]
+fn complete_five_events_closed_in_between() {
+    let family = Family { events: 5, sources: "-12", between: Between::Close, ..FAMILY };
+    assert_eq!(ways(Exact, family), 256 * 122 * 1920);
+}
+
+#[test]
+fn scratch() {
+    let arg = |i: usize| std::env::args().filter(|a| a.starts_with("x=")).nth(i).unwrap()[2..].to_string();
+    let gaps: Vec<Millis> = arg(3).split(',').map(|g| g.parse().unwrap()).collect();
+    let between = match &arg(5)[..] {
+        "n" => Between::Nothing,
+        "c" => Between::Close,
+        "e" => Between::Each,
+        "x" => Between::Ends,
+        _ => Between::Anywhen,
+    };
+    let events = arg(6).parse().unwrap();
+    let choices = Family {
+        rules: arg(1).leak(),
+        lateness: arg(2).parse().unwrap(),
+        gaps: gaps.leak(),
+        sources: arg(4).leak(),
+        between,
+        events,
+    };
+    println!(
+        "({:?})",
+        match &arg(0)[..] {
+            "late" => ways(Late(Clock::Newest), choices),
+            "own" => ways(Late(Clock::Own), choices),
+            _ => ways(Exact, choices),
+        }
+    );
+}

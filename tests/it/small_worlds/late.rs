@@ -1,0 +1,197 @@
+//! What holds where events come too late: they are placed by the rule for late events and never disturb the live session.
+
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Session};
+use session_tracking::timeline::{Applied, Closing};
+use uuid::Uuid;
+
+use super::consumer::{Consumer, Verdict, ensure, id_of};
+use super::exact::ids_lead_to_their_events;
+use super::run::{Clock, Run};
+use super::walk::Check;
+use super::world::{MAX_DURATION, TIMEOUT, is_page_view, members, page_of, url_of};
+use crate::oracle::OracleSession;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Late(pub Clock);
+
+impl Check for Late {
+    fn clock(&self) -> Clock {
+        self.0
+    }
+
+    fn delivered(
+        &self,
+        before: &Run,
+        after: &Run,
+        batch: &[usize],
+        applied: &Applied,
+        sessions: &[Session],
+    ) -> Verdict {
+        ensure!(applied.changed, "new events changed nothing");
+        for (&event, assignment) in batch.iter().zip(&applied.assignments) {
+            let is_late = assignment.as_ref().map(|assignment| assignment.is_late);
+            ensure!(is_late == Some(after.late >> event & 1 == 1), "event {event} is late or not: {assignment:?}");
+        }
+        hold_together(after, sessions)?;
+        if batch.iter().all(|event| after.late >> event & 1 == 1) {
+            let known = before.sessions();
+            nothing_moved(before, &known, sessions)?;
+            if let [event] = batch {
+                joined_by_the_rule(before, &known, after, *event)?;
+            }
+        }
+        a_repeat_changes_nothing(after, batch, applied)
+    }
+
+    fn holds(&self, run: &Run) -> Verdict {
+        hold_together(run, &run.sessions())
+    }
+
+    fn closed(&self, archived: &[Tally], run: &mut Run, closing: &Closing) -> Verdict {
+        run.consumer.hear(&closing.notices, run.world)?;
+        for tally in &closing.ended {
+            let corrected = archived.iter().find(|known| known.id == tally.id);
+            let is_higher = corrected.is_none_or(|known| known.version < tally.version);
+            ensure!(is_higher, "a correction of {} keeps its version {}", tally.id, tally.version);
+            run.accounts.take(&tally.session(&run.world.visitor, false))?;
+        }
+        Ok(())
+    }
+
+    fn finished(&self, run: &Run) -> Verdict {
+        let sessions = run.sessions();
+        ensure!(sessions.len() == run.archive.len(), "a session never ended: {sessions:?}");
+        hold_together(run, &sessions)
+    }
+}
+
+/// What holds after each step.
+fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
+    let mut consumer = run.consumer.clone();
+    consumer.hear(&run.timeline.notices, run.world)?;
+    let mut all = 0;
+    for session in sessions {
+        let events = consumer.events_of(id_of(session));
+        all |= events;
+        counts_its_events(run, session, events)?;
+    }
+    ensure!(all == run.delivered, "of the events {:05b} only {all:05b} are in a session", run.delivered);
+    for pair in sessions.windows(2) {
+        ensure!(pair[0].id != pair[1].id, "an id stands for two sessions: {pair:?}");
+        let is_all_late = |session: &Session| consumer.events_of(id_of(session)) & !run.late == 0;
+        // Where deliveries overtake one another, events in time may come to lie around a session that late ones made.
+        let may_overlap = run.clock == Clock::Own && pair.iter().any(is_all_late);
+        let is_apart = pair[0].last_activity <= pair[1].started_at;
+        ensure!(is_apart || may_overlap, "sessions overlap: {pair:?}");
+    }
+    let known = run.known_of(run.delivered & !run.late);
+    for (known, &events) in known.sessions.iter().zip(&known.sets) {
+        is_undisturbed(run, &consumer, sessions, known, events)?;
+    }
+    ids_lead_to_their_events(run, sessions)
+}
+
+/// A session counts the events that it was said of, and its edges are the times of events of it.
+fn counts_its_events(run: &Run, session: &Session, events: usize) -> Verdict {
+    let pages = members(events).filter(|&event| is_page_view(event)).count();
+    let counts = (session.event_count, session.page_views);
+    ensure!(counts == (events.count_ones(), pages as u32), "{session:?} counts not its events {events:05b}");
+    let (start, last) = span(session);
+    let is_event = |edge: Millis| members(events).any(|event| run.world.at(event) == edge);
+    ensure!(is_event(start) && is_event(last) && start <= last, "no event at an edge of {session:?}");
+    ensure!(last - start <= MAX_DURATION, "{session:?} is too long");
+    // The pages at the edges are those of the events there; a live session's edges are held against the oracle.
+    let at = |edge: Millis| members(events).filter(move |&event| run.world.at(event) == edge);
+    let is_first = |event| url_of(event).is_none() || session.entry_url.as_deref() == url_of(event);
+    let is_last = |event| page_of(event).is_none() || session.exit_page.as_deref() == page_of(event);
+    let is_right = !run.is_over(id_of(session)) || at(start).any(is_first) && at(last).any(is_last);
+    ensure!(is_right, "the pages of {session:?} are not those of its first and last event");
+    Ok(())
+}
+
+/// The events in time are in sessions as if the late ones had never been. A live session is altogether the oracle's, its counts
+/// aside; late events may have moved the edges of one that is over, outwards.
+fn is_undisturbed(
+    run: &Run,
+    consumer: &Consumer,
+    sessions: &[Session],
+    known: &OracleSession,
+    events: usize,
+) -> Verdict {
+    let holds = |session: &&Session| consumer.events_of(id_of(session)) & !run.late == events;
+    let Some(session) = sessions.iter().find(holds) else { return Err(format!("no session for {known:?}")) };
+    let source = (session.reason.name(), session.referrer.as_deref(), &session.utm);
+    ensure!(source == (known.reason, known.referrer, &known.utm), "{session:?} instead of {known:?}");
+    let (start, last) = span(session);
+    let pages = (session.entry_url.as_deref(), session.landing_page.as_deref(), session.exit_page.as_deref());
+    let is_same = (start, last) == (known.started_at, known.last_activity)
+        && pages == (known.entry_url, known.landing_page, known.exit_page);
+    let has_grown = run.is_over(id_of(session)) && start <= known.started_at && known.last_activity <= last;
+    ensure!(is_same || has_grown, "{session:?} is live, and moved from {known:?}");
+    Ok(())
+}
+
+/// Late events alone leave every session its id, its place and, where it is live, its edges.
+fn nothing_moved(before: &Run, known: &[Session], sessions: &[Session]) -> Verdict {
+    for known in known {
+        let found = sessions.iter().find(|session| session.id == known.id);
+        let Some(session) = found else { return Err(format!("{known:?} is gone")) };
+        let place = |session: &Session| (session.reason, session.number, session.previous_session_id.clone());
+        ensure!(place(session) == place(known), "{known:?} became {session:?}");
+        let edges = |session: &Session| {
+            let pages = [&session.entry_url, &session.landing_page, &session.exit_page].map(Option::clone);
+            (span(session), pages, session.is_active)
+        };
+        let is_over = before.is_over(id_of(known));
+        ensure!(is_over || edges(session) == edges(known), "the live {known:?} became {session:?}");
+        let is_changed = session.event_count != known.event_count;
+        ensure!(is_changed == (session.version > known.version), "{known:?} changed, or not, to {session:?}");
+    }
+    Ok(())
+}
+
+/// A late event joins the session that it lies in, else one within the timeout of its edge; else it makes one of its own.
+fn joined_by_the_rule(before: &Run, known: &[Session], after: &Run, event: usize) -> Verdict {
+    let at = after.world.at(event);
+    let joined = known.iter().find(|session| after.consumer.events_of(id_of(session)) >> event & 1 == 1);
+    let choices = |is_choice: &dyn Fn(Millis, Millis, Uuid) -> bool| -> Vec<Uuid> {
+        let ids = known.iter().map(|session| (span(session), id_of(session)));
+        ids.filter(|((start, last), id)| is_choice(*start, *last, *id)).map(|(_, id)| id).collect()
+    };
+    let around = choices(&|start, last, _| start <= at && at <= last);
+    // One that is over would grow to it: not beyond its maximum duration.
+    let near = choices(&|start, last, id| {
+        let fits = !before.is_over(id) || last.max(at) - start.min(at) <= MAX_DURATION;
+        start - TIMEOUT <= at && at <= last + TIMEOUT && fits
+    });
+    let choices = if around.is_empty() { near } else { around };
+    match joined {
+        Some(session) => ensure!(choices.contains(&id_of(session)), "event {event} joined {session:?}"),
+        None => ensure!(choices.is_empty(), "event {event} joined none of {choices:?}"),
+    }
+    Ok(())
+}
+
+/// The same batch again, and all batches again, change nothing and say the same.
+fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied) -> Verdict {
+    let (_, again) = run.applied(batch, &run.sources, run.now);
+    ensure!(!again.changed, "a repeat changed the timeline");
+    ensure!(again.assignments == first.assignments, "{:?}\nbecame {:?}", first.assignments, again.assignments);
+    let delivered: Vec<usize> = members(run.delivered).collect();
+    let (_, again) = run.applied(&delivered, &run.sources, run.now);
+    ensure!(!again.changed, "repeats changed the timeline");
+    let mut consumer = run.consumer.clone();
+    consumer.hear(&run.timeline.notices, run.world)?;
+    for (&event, assignment) in delivered.iter().zip(&again.assignments) {
+        let Some(assignment) = assignment else { return Err(format!("event {event} is not known")) };
+        let is_there = consumer.events_of(assignment.session_id) >> event & 1 == 1;
+        let is_late = run.late >> event & 1 == 1;
+        ensure!(is_there && assignment.is_late == is_late, "event {event} became {assignment:?} with a repeat");
+    }
+    Ok(())
+}
+
+fn span(session: &Session) -> (Millis, Millis) {
+    (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis())
+}

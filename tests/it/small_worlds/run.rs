@@ -1,0 +1,213 @@
+//! One way through a world: what was delivered so far, the timeline, what was archived, and what a consumer of the output
+//! has noted.
+
+use std::fmt;
+
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Session};
+use session_tracking::timeline::{Applied, Arrival, Closing, Timeline};
+use uuid::Uuid;
+
+use super::consumer::{Accounts, Consumer, id_of};
+use super::world::{Known, MOST, SOURCES, Sources, World, members, uuid_of};
+
+/// When batches are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// As late as the lateness of the oldest event that is still to come allows: every arrival order is in time, and the
+    /// timeline may settle as much as it ever may. (Other events are then from clocks that are ahead.)
+    Latest,
+    /// When the newest event so far happens: events come in time, or too late.
+    Newest,
+    /// When the newest event of the batch happens, also where batches that were received later came first: some
+    /// deliveries take longer than others.
+    Own,
+}
+
+#[derive(Debug, Clone)]
+pub struct Run<'w> {
+    pub world: &'w World,
+    pub clock: Clock,
+    pub timeline: Timeline,
+    /// Closed sessions, by first close; of each the last account.
+    pub archive: Vec<Tally>,
+    pub consumer: Consumer,
+    /// The set of events delivered so far, and those of them that came too late.
+    pub delivered: usize,
+    pub late: usize,
+    /// The sources of the events delivered so far.
+    pub sources: Sources,
+    /// The set of events at whose times a call ended the session.
+    pub ends: usize,
+    pub now: Millis,
+    pub accounts: Accounts,
+    /// The steps so far, as text.
+    steps: String,
+}
+
+impl<'w> Run<'w> {
+    pub fn new(world: &'w World, clock: Clock) -> Self {
+        let mut run = Self {
+            world,
+            clock,
+            timeline: Timeline::new(world.visitor.clone()),
+            archive: Vec::new(),
+            consumer: Consumer::default(),
+            delivered: 0,
+            late: 0,
+            sources: [0; MOST],
+            ends: 0,
+            now: Millis::MIN,
+            accounts: Accounts::default(),
+            steps: String::new(),
+        };
+        run.now = run.time_for(0);
+        run
+    }
+
+    /// When a batch is received; without one, the time by then.
+    pub fn time_for(&self, batch: usize) -> Millis {
+        let newest = |set: usize| members(set).map(|event| self.world.at(event)).max();
+        let rest = self.world.all() & !self.delivered;
+        let time = match self.clock {
+            Clock::Latest => members(rest).map(|event| self.world.at(event) + self.world.lateness()).min(),
+            Clock::Newest => newest(self.delivered | batch),
+            Clock::Own if batch != 0 => return newest(batch).unwrap_or(self.now),
+            Clock::Own => newest(self.delivered),
+        };
+        time.unwrap_or(self.now).max(self.now)
+    }
+
+    /// The latest time at which something can happen before the next batch.
+    pub fn latest(&self) -> Millis {
+        if self.clock == Clock::Latest { self.time_for(0) } else { Millis::MAX }
+    }
+
+    /// Whether an event that is received at this time comes too late.
+    fn is_late(&self, event: usize, received_at: Millis) -> bool {
+        let at = self.world.at(event);
+        let is_within = |tally: &Tally| tally.started_at <= at && at <= tally.last_activity;
+        at < received_at - self.world.lateness()
+            || at < self.timeline.frontier
+            || self.timeline.ended.iter().any(is_within)
+    }
+
+    /// Delivers a batch, in this order, its events with these sources.
+    pub fn deliver(&mut self, batch: &[usize], sources: Sources) -> Applied {
+        let set: usize = batch.iter().map(|event| 1 << event).sum();
+        let received_at = self.time_for(set);
+        self.now = self.now.max(received_at);
+        self.delivered |= set;
+        self.sources = sources;
+        self.steps.push(' ');
+        for &event in batch {
+            self.steps.push_str(uuid_of(event));
+            self.late |= usize::from(self.is_late(event, received_at)) << event;
+        }
+        let (timeline, applied) = self.applied(batch, &sources, received_at);
+        self.timeline = timeline;
+        for (&event, assignment) in batch.iter().zip(&applied.assignments) {
+            if let Some(assignment) = assignment {
+                self.consumer.note(event, assignment.session_id, assignment.version);
+            }
+        }
+        applied
+    }
+
+    /// What becomes of the timeline if this batch is delivered.
+    pub fn applied(&self, batch: &[usize], sources: &Sources, received_at: Millis) -> (Timeline, Applied) {
+        let arrival = |&event: &usize| self.world.arrival(event, sources[event]).clone();
+        let arrivals: Vec<Arrival> = batch.iter().map(|event| Arrival { received_at, ..arrival(event) }).collect();
+        let mut timeline = self.timeline.clone();
+        let events = arrivals.iter().map(|arrival| (arrival.entry.at, arrival.entry.uuid.as_str()));
+        let recalled = match timeline.recall_range(events, &self.world.rules) {
+            None => Vec::new(),
+            Some((from, to)) => {
+                let is_near = |tally: &&Tally| (from..=to).contains(&((tally.id.as_u128() >> 80) as Millis));
+                let is_here = |tally: &Tally| timeline.ended.iter().any(|ended| ended.id == tally.id);
+                self.archive.iter().filter(is_near).filter(|tally| !is_here(tally)).cloned().collect()
+            }
+        };
+        let applied = timeline.apply(&arrivals, recalled, &self.world.rules);
+        (timeline, applied)
+    }
+
+    /// Settles what is before `now - lateness`, as a batch does on a long journal.
+    pub fn settle(&mut self, now: Millis) {
+        self.now = now;
+        self.steps.push_str(&format!(" ~{}", now - self.world.at(0)));
+        self.timeline.settle(now - self.world.lateness(), &self.world.rules);
+    }
+
+    /// Ends the last session by a call, if it is not over; says whether it did. Without lateness that is at the time of an event.
+    pub fn end(&mut self) -> bool {
+        self.now = self.time_for(0);
+        self.steps.push_str(" x");
+        let Some(last) = self.sessions().pop() else { return false };
+        let at = self.now.max(last.last_activity.timestamp_millis());
+        let has_ended = self.timeline.end(id_of(&last), self.now, &self.world.rules);
+        if has_ended {
+            let event = (0..self.world.len()).find(|&event| self.world.at(event) == at);
+            self.ends |= 1 << event.expect("ends go without lateness");
+        }
+        has_ended
+    }
+
+    /// Closes what is over; the consumer hears the notices.
+    pub fn close(&mut self, now: Millis) -> Closing {
+        self.now = now;
+        self.steps.push_str(&format!(" !{}", now - self.world.at(0)));
+        let closing = self.timeline.close(now, &self.world.rules);
+        for tally in &closing.ended {
+            match self.archive.iter_mut().find(|known| known.id == tally.id) {
+                Some(known) => known.clone_from(tally),
+                None => self.archive.push(tally.clone()),
+            }
+        }
+        closing
+    }
+
+    /// All sessions, by start: the archived ones, and those of the timeline, which has the last word.
+    pub fn sessions(&self) -> Vec<Session> {
+        let here = self.timeline.sessions(self.now, &self.world.rules);
+        let archived = self.archive.iter().map(|tally| tally.session(&self.world.visitor, false));
+        let is_gone = |session: &Session| here.iter().all(|other| other.id != session.id);
+        let mut sessions: Vec<Session> = archived.filter(is_gone).collect();
+        sessions.extend(here);
+        sessions.sort_by_key(|session| (session.started_at, session.last_activity));
+        sessions
+    }
+
+    /// The session that an id means: its own, or the one it was merged into.
+    pub fn session(&self, id: Uuid) -> Option<Session> {
+        self.timeline.session(id, self.now, &self.world.rules).or_else(|| {
+            let tally = self.archive.iter().find(|tally| tally.ids().any(|other| other == id))?;
+            Some(tally.session(&self.world.visitor, false))
+        })
+    }
+
+    /// What the oracle says of what was delivered.
+    pub fn known(&self) -> &'w Known {
+        self.world.known(self.delivered, &self.sources, self.ends)
+    }
+
+    /// What it says of a part of that.
+    pub fn known_of(&self, set: usize) -> &'w Known {
+        self.world.known(set, &self.sources, self.ends)
+    }
+
+    /// Whether a session can no longer grow by events in time.
+    pub fn is_over(&self, id: Uuid) -> bool {
+        self.timeline.ended.iter().chain(&self.archive).any(|tally| tally.id == id)
+    }
+}
+
+/// The text that reproduces the run.
+impl fmt::Display for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_here = |event| self.delivered >> event & 1 == 1;
+        let source = |event| if is_here(event) { SOURCES[self.sources[event]] } else { '.' };
+        let sources: String = (0..self.world.len()).map(source).collect();
+        write!(f, "{} | {sources} |{}", self.world, self.steps)
+    }
+}

@@ -1,0 +1,227 @@
+//! A world: when up to five events of one visitor happen, and what the oracle says of each set of them.
+
+use std::cell::OnceCell;
+use std::fmt;
+
+use chrono::TimeDelta;
+use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
+use session_tracking::rules::{Entry, Kind};
+use session_tracking::session::{DeviceInfo, Millis, SessionContext, UtmParams, Visitor};
+use session_tracking::timeline::Arrival;
+
+use crate::oracle::{OracleEvent, OracleSession, sessions_with_ends};
+
+/// The timeout of every world, in milliseconds.
+pub const TIMEOUT: Millis = 10_000;
+/// The longest session of every world: steady activity exceeds it.
+pub const MAX_DURATION: Millis = 2 * TIMEOUT;
+/// When the first event happens.
+const START: Millis = 1_773_144_000_000;
+/// Events a world has at the most.
+pub const MOST: usize = 5;
+/// Worlds of up to so many events also say what the oracle does not know: a device and a property, their uuid. The first
+/// device and the last property of a session count. (Larger ones would take half as long again.)
+const MOST_WITH_EXTRAS: usize = 3;
+/// What an event is: its uuid, whether it is a page view, its address. In time order, and so in the order of their uuids.
+const EVENTS: [(&str, bool, Option<&str>); MOST] = [
+    ("a", false, Some("https://shop.test/a")),
+    ("b", true, Some("https://shop.test/b")),
+    ("c", true, None),
+    ("d", false, None),
+    ("e", true, Some("https://shop.test/e")),
+];
+/// What an event can say of its source: nothing, one of two referrers, one of two campaigns.
+pub const SOURCES: [char; 5] = ['-', 'A', 'B', '1', '2'];
+
+/// The rules of a world, by name.
+fn rules(name: &str, lateness: Millis) -> SessionConfig {
+    let default = SessionConfig {
+        timeout: TimeDelta::milliseconds(TIMEOUT),
+        max_duration: TimeDelta::milliseconds(MAX_DURATION),
+        lateness: TimeDelta::milliseconds(lateness),
+        ..SessionConfig::default()
+    };
+    match name {
+        "default" => default,
+        "exclusive" => SessionConfig { boundary: Boundary::Exclusive, ..default },
+        "split" => SessionConfig { direct_then_source: DirectThenSource::Split, ..default },
+        "upgrade" => SessionConfig { direct_then_source: DirectThenSource::Upgrade, ..default },
+        "max_events" => SessionConfig { max_events: Some(2), ..default },
+        other => panic!("no rules are called {other}"),
+    }
+}
+
+/// Up to five events of one visitor, numbered in time order. A set of them is the bits of their numbers.
+#[derive(Debug)]
+pub struct World {
+    rules_name: String,
+    gaps: Vec<Millis>,
+    pub rules: SessionConfig,
+    pub visitor: Visitor,
+    /// Each event with each source; whoever delivers one sets when it is received.
+    arrivals: Vec<[Arrival; SOURCES.len()]>,
+    /// What the oracle says of each set of events with each of their sources and each set of ends; by [`key`].
+    oracle: Vec<OnceCell<Known>>,
+}
+
+/// An event's source, by its number in [`SOURCES`].
+pub type Sources = [usize; MOST];
+
+/// What the oracle says of a set of events.
+#[derive(Debug)]
+pub struct Known {
+    pub sessions: Vec<OracleSession<'static>>,
+    /// The set of each session's events.
+    pub sets: Vec<usize>,
+}
+
+impl World {
+    pub fn new(rules_name: &str, lateness: Millis, gaps: &[Millis]) -> Self {
+        let rules = rules(rules_name, lateness);
+        let mut at = START;
+        let mut arrivals = Vec::new();
+        for number in 0..=gaps.len() {
+            at += number.checked_sub(1).map_or(0, |before| gaps[before]);
+            arrivals.push(SOURCES.map(|source| arrival(number, at, source, gaps.len() < MOST_WITH_EXTRAS)));
+        }
+        let keys = (SOURCES.len() + 1).pow(arrivals.len() as u32) << arrivals.len();
+        let oracle = (0..keys).map(|_| OnceCell::new()).collect();
+        let (rules_name, gaps) = (rules_name.to_owned(), gaps.to_vec());
+        Self { rules_name, gaps, visitor: Visitor::new("u"), arrivals, oracle, rules }
+    }
+
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Self {
+        let (rules, gaps) = text.split_once('|').unwrap();
+        let (name, lateness) = rules.trim().split_once(' ').unwrap();
+        let gaps: Vec<Millis> = gaps.split_whitespace().map(|gap| gap.parse().unwrap()).collect();
+        Self::new(name, lateness.parse().unwrap(), &gaps)
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// The set of all events.
+    pub fn all(&self) -> usize {
+        (1 << self.len()) - 1
+    }
+
+    pub fn has_extras(&self) -> bool {
+        self.len() <= MOST_WITH_EXTRAS
+    }
+
+    pub fn arrival(&self, event: usize, source: usize) -> &Arrival {
+        &self.arrivals[event][source]
+    }
+
+    /// When an event happens.
+    pub fn at(&self, event: usize) -> Millis {
+        self.arrivals[event][0].entry.at
+    }
+
+    pub fn lateness(&self) -> Millis {
+        self.rules.lateness.num_milliseconds()
+    }
+
+    /// What the oracle says of a set of events, where calls ended a session at the times of the events of another set.
+    pub fn known(&self, set: usize, sources: &Sources, ends: usize) -> &Known {
+        let key = (key(set, sources) << self.len()) + ends;
+        self.oracle[key].get_or_init(|| {
+            let event = |number| oracle_event(number, self.at(number), SOURCES[sources[number]]);
+            let events: Vec<OracleEvent> = members(set).map(event).collect();
+            let ends: Vec<(&str, Millis)> = members(ends).map(|event| ("u", self.at(event))).collect();
+            let sessions = sessions_with_ends(&events, &ends, &self.rules);
+            let set = |session: &OracleSession| session.events.iter().map(|uuid| 1 << event_of(uuid)).sum();
+            let sets = sessions.iter().map(set).collect();
+            Known { sessions, sets }
+        })
+    }
+}
+
+/// A number for a set of events and their sources.
+fn key(set: usize, sources: &Sources) -> usize {
+    let digit = |event: usize| if set >> event & 1 == 1 { sources[event] + 1 } else { 0 };
+    (0..MOST).rev().fold(0, |key, event| key * (SOURCES.len() + 1) + digit(event))
+}
+
+/// The events of a set, in time order.
+pub fn members(set: usize) -> impl Iterator<Item = usize> + Clone {
+    (0..MOST).filter(move |event| set >> event & 1 == 1)
+}
+
+/// An event by its uuid.
+pub fn event_of(uuid: &str) -> usize {
+    EVENTS.iter().position(|(name, ..)| *name == uuid).unwrap()
+}
+
+pub fn uuid_of(event: usize) -> &'static str {
+    EVENTS[event].0
+}
+
+pub fn is_page_view(event: usize) -> bool {
+    EVENTS[event].1
+}
+
+pub fn url_of(event: usize) -> Option<&'static str> {
+    EVENTS[event].2
+}
+
+/// The address that an event views.
+pub fn page_of(event: usize) -> Option<&'static str> {
+    url_of(event).filter(|_| is_page_view(event))
+}
+
+fn referrer(source: char) -> Option<&'static str> {
+    match source {
+        'A' => Some("https://a.test/"),
+        'B' => Some("https://b.test/"),
+        _ => None,
+    }
+}
+
+fn campaign(source: char) -> Option<&'static str> {
+    match source {
+        '1' => Some("one"),
+        '2' => Some("two"),
+        _ => None,
+    }
+}
+
+fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival {
+    let (uuid, is_page_view, url) = EVENTS[number];
+    let utm = campaign(source).map(|name| UtmParams { source: Some(name.to_owned()), ..UtmParams::default() });
+    let device = has_extras.then(|| DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() });
+    let context = SessionContext {
+        url: url.map(str::to_owned),
+        referrer: referrer(source).map(str::to_owned),
+        utm,
+        device,
+        geo: None,
+    };
+    let kind = if is_page_view { Kind::Pageview } else { Kind::Event };
+    let properties = if has_extras { vec![("last".to_owned(), format!("\"{uuid}\""))] } else { Vec::new() };
+    let entry = Entry { at, uuid: uuid.to_owned(), kind, context, click: None, properties };
+    Arrival { entry, received_at: at, passive: false }
+}
+
+fn oracle_event(number: usize, at: Millis, source: char) -> OracleEvent<'static> {
+    let (uuid, is_page_view, url) = EVENTS[number];
+    OracleEvent {
+        visitor: "u",
+        uuid,
+        at,
+        name: if is_page_view { "$pageview" } else { "event" },
+        url,
+        referrer: referrer(source),
+        utm: [campaign(source), None, None, None, None],
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gaps: Vec<String> = self.gaps.iter().map(Millis::to_string).collect();
+        write!(f, "{} {} | {}", self.rules_name, self.lateness(), gaps.join(" "))
+    }
+}
