@@ -129,21 +129,34 @@ impl Timeline {
             overflow.forgotten += self.settle(self.journal[excess - 1].at + 1, config);
             overflow.settled_early = before - self.journal.len();
         }
-        if self.notices.len() > noticed {
-            self.due_at = Some(self.due_at.map_or(newest, |due| due.min(newest)));
-        } else if self.due_at.is_none() {
-            self.due_at = if self.ended.is_empty() { self.next_due(config) } else { Some(newest) };
-        }
+        self.schedule(newest, self.notices.len() > noticed, config);
         overflow
+    }
+
+    /// Says when to look at the timeline again. What stands is kept where it does no harm: another time is another entry in
+    /// the index, at twice the price of the write.
+    fn schedule(&mut self, now: Millis, has_news: bool, config: &SessionConfig) {
+        let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now) };
+        self.due_at = match (self.due_at, next) {
+            (Some(due), _) if has_news => Some(due.min(now)),
+            (None, _) if has_news => Some(now),
+            // Only an event far ahead puts it off so long.
+            (Some(due), Some(next)) if due - next > config.timeout_ms() + config.lateness_ms() => Some(next),
+            (due, next) => due.or(next),
+        };
     }
 
     /// The first time at which something of the journal is over, if nothing more comes.
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
         let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let over_at = |number: usize, draft: &Draft<'_>| match drafts.get(number + 1) {
-            Some(next) => next.started_at,
-            None if draft.ended_by_call => self.journal.last().map_or(self.frontier, |entry| entry.at),
-            None => draft.last_activity + config.timeout_ms(),
+        let over_at = |number: usize, draft: &Draft<'_>| {
+            let alone = if draft.ended_by_call {
+                // The mark is its last entry, or settled.
+                self.journal[..draft.end].last().map_or(self.frontier, |entry| entry.at)
+            } else {
+                draft.last_activity + config.timeout_ms()
+            };
+            drafts.get(number + 1).map_or(alone, |next| alone.min(next.started_at))
         };
         let first = drafts.iter().enumerate().map(|(number, draft)| over_at(number, draft)).min()?;
         Some(first + 1 + config.lateness_ms())

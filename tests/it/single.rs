@@ -162,3 +162,26 @@ async fn an_end_mark_behind_a_session_that_is_over_by_other_rules_goes() {
     let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &bytes, Visitor::new("u1"));
     assert!(read.is_ok(), "{read:?}");
 }
+
+/// A phone whose clock is hours ahead does not hold up the end of what happens now.
+#[tokio::test]
+async fn an_event_of_the_future_holds_up_no_end() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    service.apply(&[("a", VIEW, NOON)]).await;
+    let ahead = format!(
+        r#"{{"uuid":"f","event":"x","distinct_id":"u1","timestamp":"{}"}}"#,
+        session_tracking::session::time_text(session_tracking::session::datetime(NOON + 20 * 60 * MINUTE))
+    );
+    let delivery = session_tracking::event::Delivery { received_at: NOON, trusts_received_at: false };
+    let event = session_tracking::event::Event::parse(ahead.as_bytes(), delivery, service.manager.config()).unwrap();
+    service.manager.resolve(&[event], i64::MAX).await;
+    // The first look finds when there is something to close, whatever lies ahead.
+    let (_, ends) = service.close(NOON + 37 * MINUTE).await;
+    assert_eq!(ends.len(), 1);
+    assert_eq!(ends[0]["timestamp"], "2026-03-10T12:00:00.000Z");
+    let later = service.apply(&[("b", VIEW, NOON + 60 * MINUTE)]).await;
+    assert_eq!(later[0].number, 2);
+    let (_, ends) = service.close(NOON + 100 * MINUTE).await;
+    assert_eq!(ends.len(), 1, "due again after its own timeout, not a day later");
+}
