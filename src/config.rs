@@ -145,9 +145,16 @@ const RULES: [(&str, bool); 14] = [
 ];
 
 /// A setting that cannot be used; the sentence names it and says what to write instead.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
+
+/// The bare sentence: it is what a function that cannot start prints.
+impl std::fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl SessionConfig {
     /// Reads rules from a JSON object; what it does not name keeps its default.

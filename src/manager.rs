@@ -187,9 +187,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Reads the archived sessions that late events could belong to.
     async fn recall(&self, timeline: &Timeline, arrivals: &[Arrival]) -> Result<Vec<Tally>, SessionError> {
-        let events = arrivals.iter().filter(|arrival| !arrival.passive);
-        let events = events.map(|arrival| (arrival.entry.at, arrival.entry.uuid.as_str()));
-        match timeline.recall_range(events, &self.config) {
+        match timeline.recall_range(arrivals, &self.config) {
             None => Ok(Vec::new()),
             Some((from, to)) => self.storage.archived(&timeline.visitor, from, to).await,
         }

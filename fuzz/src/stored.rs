@@ -53,7 +53,7 @@ fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     }
     let entry = arrival(at, "new", false).entry;
     timeline.would_begin(&entry, config);
-    timeline.recall_range([(at, "new")].into_iter(), config);
+    timeline.recall_range(&[arrival(at, "new", false)], config);
     let mut arrivals = vec![arrival(at, "new", false), arrival(at, "passive", true), arrival(at + 1, "new", false)];
     arrivals.extend(known.map(|uuid| arrival(at, &uuid, false)));
     let applied = timeline.apply(&arrivals, Vec::new(), config);

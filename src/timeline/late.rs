@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::ids::{lead_ids, unused_id};
-use super::{MAX_SEEN, Spot, Timeline};
+use super::{Arrival, MAX_SEEN, Spot, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
 use crate::session::{Millis, Reason, fingerprint};
@@ -22,20 +22,18 @@ struct Span {
 }
 
 impl Timeline {
-    /// The span of time in which archived sessions could be needed to place these events: those before the frontier that are
-    /// not known here. None where nothing was archived or nothing is needed.
-    pub fn recall_range<'a>(
-        &self,
-        events: impl Iterator<Item = (Millis, &'a str)>,
-        config: &SessionConfig,
-    ) -> Option<(Millis, Millis)> {
+    /// The span of time in which archived sessions could be needed to place these events: those that come too late and are not
+    /// known here. None where nothing was archived or nothing is needed.
+    pub fn recall_range(&self, arrivals: &[Arrival], config: &SessionConfig) -> Option<(Millis, Millis)> {
         if self.archived == 0 {
             return None;
         }
         let spots = self.spots(&[]);
-        let unknown = events
-            .filter(|(at, uuid)| *at < self.frontier && !spots.contains_key(&fingerprint(uuid)))
-            .map(|(at, _)| at);
+        let unknown = arrivals
+            .iter()
+            .filter(|arrival| !arrival.passive && self.is_late(arrival, config))
+            .filter(|arrival| !spots.contains_key(&fingerprint(&arrival.entry.uuid)))
+            .map(|arrival| arrival.entry.at);
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
         })?;

@@ -6,7 +6,7 @@
 //! - [`walk`]: all ways through a world.
 //! - [`exact`]: what holds where events come in time; [`late`]: where some do not.
 //!
-//! What goes wrong is said with a line that reproduces it: put it into [`EXACT_WAYS`] or [`LATE_WAYS`]. Each family says
+//! What goes wrong is said with a line that reproduces it: put it into [`EXACT_WAYS`], [`LATE_WAYS`] or [`OVERTAKEN_WAYS`]. Each family says
 //! how many ways it has, so that it cannot shrink unnoticed. A family of *n* events with *g* gaps and *c* colourings (the
 //! sources, of which the two referrers and the two campaigns may be exchanged) has *gⁿ⁻¹ · c · n! · 2ⁿ⁻¹* ways where
 //! nothing happens between the batches.
@@ -101,12 +101,25 @@ const LATE_WAYS: &[&str] = &[
     "default 0 | 20000 20000 | --- | a c !40000 b",
     // Late behind an archived session, though not before what is settled.
     "default 10000 | 10000 10000 10001 | ---- | a !20001 b !30000 d c",
+    // A session that is over grows, but not beyond its maximum.
+    "default 0 | 10000 10000 10000 | ---- | a !10001 b !20001 c !30001 d",
+    "default 0 | 10000 10000 10000 | ---- | bc !30001 ad",
+    // One late event within a session, one behind it, together.
+    "default 0 | 5000 5000 10000 | ---- | ac !20001 bd",
+];
+/// Ways on which a delivery that took longer is overtaken.
+const OVERTAKEN_WAYS: &[&str] = &[
+    // Events in time come to lie around a session that a late one made.
+    "default 0 | 5000 5000 20000 | ---- | bd c a ~60000",
+    // A late event is counted in a session that a bridge then makes part of a settled one.
+    "default 0 | 5000 10000 5000 22000 | ----- | a !1 c de b",
 ];
 
 #[test]
 fn ways_worth_knowing() {
     EXACT_WAYS.iter().for_each(|way| go(&Exact, way));
     LATE_WAYS.iter().for_each(|way| go(&Late(Clock::Newest), way));
+    OVERTAKEN_WAYS.iter().for_each(|way| go(&Late(Clock::Own), way));
 }
 
 #[test]
@@ -210,34 +223,4 @@ fn complete_five_events() {
 fn complete_five_events_closed_in_between() {
     let family = Family { events: 5, sources: "-12", between: Between::Close, ..FAMILY };
     assert_eq!(ways(Exact, family), 256 * 122 * 1920);
-}
-
-#[test]
-fn scratch() {
-    let arg = |i: usize| std::env::args().filter(|a| a.starts_with("x=")).nth(i).unwrap()[2..].to_string();
-    let gaps: Vec<Millis> = arg(3).split(',').map(|g| g.parse().unwrap()).collect();
-    let between = match &arg(5)[..] {
-        "n" => Between::Nothing,
-        "c" => Between::Close,
-        "e" => Between::Each,
-        "x" => Between::Ends,
-        _ => Between::Anywhen,
-    };
-    let events = arg(6).parse().unwrap();
-    let choices = Family {
-        rules: arg(1).leak(),
-        lateness: arg(2).parse().unwrap(),
-        gaps: gaps.leak(),
-        sources: arg(4).leak(),
-        between,
-        events,
-    };
-    println!(
-        "({:?})",
-        match &arg(0)[..] {
-            "late" => ways(Late(Clock::Newest), choices),
-            "own" => ways(Late(Clock::Own), choices),
-            _ => ways(Exact, choices),
-        }
-    );
 }

@@ -29,6 +29,9 @@ impl Check for Exact {
         sessions: &[Session],
     ) -> Verdict {
         ensure!(applied.changed && after.late == 0, "new events changed nothing, or are late");
+        let (notices, due_at) = (&after.timeline.notices, after.timeline.due_at);
+        let is_due = notices.is_empty() || due_at.is_some_and(|due_at| due_at <= after.now);
+        ensure!(is_due, "notices wait until {due_at:?}: {notices:?}");
         sessions_are_right(after, sessions)?;
         ids_lead_to_their_events(after, sessions)?;
         a_repeat_changes_nothing(after, batch, applied, sessions)

@@ -1,7 +1,7 @@
 //! What holds where events come too late: they are placed by the rule for late events and never disturb the live session.
 
 use session_tracking::rules::Tally;
-use session_tracking::session::{Millis, Session};
+use session_tracking::session::{Millis, Reason, Session};
 use session_tracking::timeline::{Applied, Closing};
 use uuid::Uuid;
 
@@ -37,8 +37,9 @@ impl Check for Late {
         if batch.iter().all(|event| after.late >> event & 1 == 1) {
             let known = before.sessions();
             nothing_moved(before, &known, sessions)?;
-            if let [event] = batch {
-                joined_by_the_rule(before, &known, after, *event)?;
+            match batch {
+                [event] => joined_by_the_rule(before, &known, after, *event)?,
+                _ => joined_as_one_by_one(before, after, batch)?,
             }
         }
         a_repeat_changes_nothing(after, batch, applied)
@@ -70,6 +71,11 @@ impl Check for Late {
 fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
     let mut consumer = run.consumer.clone();
     consumer.hear(&run.timeline.notices, run.world)?;
+    let ended = &run.timeline.ended;
+    ensure!(ended.is_sorted_by_key(|tally| tally.started_at), "what ended is not in order: {ended:?}");
+    let is_back = |tally: &&Tally| ended.iter().any(|other| other.id == tally.id);
+    let archived = run.archive.len() - run.archive.iter().filter(is_back).count();
+    ensure!(run.timeline.archived as usize == archived, "{} archived, not {archived}", run.timeline.archived);
     let mut all = 0;
     for session in sessions {
         let events = consumer.events_of(id_of(session));
@@ -168,7 +174,46 @@ fn joined_by_the_rule(before: &Run, known: &[Session], after: &Run, event: usize
     let choices = if around.is_empty() { near } else { around };
     match joined {
         Some(session) => ensure!(choices.contains(&id_of(session)), "event {event} joined {session:?}"),
-        None => ensure!(choices.is_empty(), "event {event} joined none of {choices:?}"),
+        None => {
+            ensure!(choices.is_empty(), "event {event} joined none of {choices:?}");
+            follows_the_one_before(known, after, event)?;
+        }
+    }
+    Ok(())
+}
+
+/// A session that a late event made is over, and follows the one before it.
+fn follows_the_one_before(known: &[Session], after: &Run, event: usize) -> Verdict {
+    let at = after.world.at(event);
+    let previous = known.iter().rfind(|session| span(session).0 <= at);
+    // One that was archived is looked up only as far back as its events could join it.
+    let is_far = |session: &Session| at - span(session).0 > MAX_DURATION + TIMEOUT;
+    if previous.is_some_and(is_far) {
+        return Ok(());
+    }
+    let sessions = after.sessions();
+    let own = sessions.iter().find(|session| after.consumer.events_of(id_of(session)) == 1 << event);
+    let follows = |own: &Session| {
+        own.number == previous.map_or(0, |session| session.number) + 1
+            && own.previous_session_id.as_ref() == previous.map(|session| &session.id)
+            && (own.reason == Reason::First) == previous.is_none()
+            && !own.is_active
+    };
+    ensure!(own.is_some_and(follows), "{own:?} follows not {previous:?}");
+    Ok(())
+}
+
+/// Late events that come together are where they would be had they come one by one, the oldest first.
+fn joined_as_one_by_one(before: &Run, after: &Run, batch: &[usize]) -> Verdict {
+    let received_at = before.time_for(batch.iter().map(|event| 1 << event).sum());
+    let mut one_by_one = before.clone();
+    // In time order already.
+    for event in batch {
+        let (timeline, applied) = one_by_one.applied(&[*event], &after.sources, received_at);
+        one_by_one.timeline = timeline;
+        let id = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
+        let is_same = id.is_some_and(|id| after.consumer.events_of(id) >> event & 1 == 1);
+        ensure!(is_same, "event {event} alone joins {id:?}");
     }
     Ok(())
 }

@@ -119,8 +119,7 @@ impl<'w> Run<'w> {
         let arrival = |&event: &usize| self.world.arrival(event, sources[event]).clone();
         let arrivals: Vec<Arrival> = batch.iter().map(|event| Arrival { received_at, ..arrival(event) }).collect();
         let mut timeline = self.timeline.clone();
-        let events = arrivals.iter().map(|arrival| (arrival.entry.at, arrival.entry.uuid.as_str()));
-        let recalled = match timeline.recall_range(events, &self.world.rules) {
+        let recalled = match timeline.recall_range(&arrivals, &self.world.rules) {
             None => Vec::new(),
             Some((from, to)) => {
                 let is_near = |tally: &&Tally| (from..=to).contains(&((tally.id.as_u128() >> 80) as Millis));
@@ -170,6 +169,7 @@ impl<'w> Run<'w> {
     /// All sessions, by start: the archived ones, and those of the timeline, which has the last word.
     pub fn sessions(&self) -> Vec<Session> {
         let here = self.timeline.sessions(self.now, &self.world.rules);
+        assert!(here.is_sorted_by_key(|session| session.started_at), "the sessions are not in order: {self}");
         let archived = self.archive.iter().map(|tally| tally.session(&self.world.visitor, false));
         let is_gone = |session: &Session| here.iter().all(|other| other.id != session.id);
         let mut sessions: Vec<Session> = archived.filter(is_gone).collect();

@@ -166,12 +166,15 @@ fn go_on<'w, C: Check>(check: &C, mut run: Run<'w>, then: Then) -> Run<'w> {
     match then {
         Then::Nothing => {}
         Then::End => {
-            // Known before the call: the time of the call is that of the last step or later.
+            // The call comes at this time, too.
             run.now = run.time_for(0);
             let is_active = run.sessions().pop().is_some_and(|last| last.is_active);
             let has_ended = run.end();
-            let is_right = if has_ended == is_active { check.holds(&run) } else { Err("ended what was over".into()) };
-            must(is_right, &run);
+            let due_at = run.timeline.due_at;
+            let is_due = due_at.is_some() && due_at <= run.timeline.next_due(&run.world.rules);
+            let is_right = has_ended == is_active && (!has_ended || is_due);
+            let sentence = format!("ended: {has_ended}, active before: {is_active}, due at {due_at:?}");
+            must(if is_right { check.holds(&run) } else { Err(sentence) }, &run);
         }
         Then::EndAndClose(now) => run = go_on(check, go_on(check, run, Then::End), Then::Close(now)),
         Then::Settle(now) => {
