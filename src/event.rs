@@ -4,22 +4,23 @@
 //! writes the event out again with its session's properties put in, every other byte as it was.
 
 mod annotate;
+mod fields;
 mod properties;
+mod scan;
 mod text;
 mod time;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind};
 use crate::session::{Millis, Visitor};
 use crate::timeline::Arrival;
+use fields::{Fields, diagnosis};
 use properties::Properties;
-use text::{checked_text, string, text_of};
+use text::{string, text_of};
 pub use time::TimeFlag;
 
 /// Bytes of an event at the most.
@@ -145,67 +146,34 @@ enum UuidPlace {
     Missing,
 }
 
-/// The fields that we read, as they stand in the text.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    /// A null is told apart from an absent one: its place in the text is where the derived one goes.
-    #[serde(borrow, default, deserialize_with = "present")]
-    uuid: Option<&'a RawValue>,
-    #[serde(borrow)]
-    event: Option<&'a RawValue>,
-    #[serde(borrow)]
-    distinct_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    project: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    sent_at: Option<&'a RawValue>,
-    #[serde(borrow)]
-    received_at: Option<&'a RawValue>,
-    /// Likewise.
-    #[serde(borrow, default, deserialize_with = "present")]
-    properties: Option<&'a RawValue>,
-}
-
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 impl<'a> Event<'a> {
     /// Reads an event from its bytes.
     ///
     /// # Errors
     /// What makes the event unusable; see [`RejectCode`].
     pub fn parse(bytes: &'a [u8], delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
-        let text = checked_text(bytes)?;
-        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| {
-            // The library's sentence may quote the input; its place in it says enough.
-            let place = format!("line {}, column {}", error.line(), error.column());
-            let message = if error.is_data() {
-                format!("the event has a field twice, at {place}; send it once")
-            } else {
-                format!("the event is not valid JSON at {place}; send one object")
-            };
-            Rejection::new(RejectCode::InvalidJson, message)
-        })?;
+        let bytes = bytes.trim_ascii();
+        let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_EVENT_BYTES);
+        let fields = text.and_then(|text| Fields::scan(text, config.new_session_on_click_id_change));
+        let (Some(text), Some(fields)) = (text, fields) else { return Err(diagnosis(bytes)) };
         let distinct_id =
-            string(fields.distinct_id, "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
+            string(given(fields.distinct_id), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
                 .ok_or_else(|| {
                     Rejection::new(
                         RejectCode::MissingDistinctId,
                         "`distinct_id` is missing; set it to the visitor's id",
                     )
                 })?;
-        let name = string(fields.event, "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
-            Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
-        })?;
-        let project = project(fields.project)?;
-        let (uuid, uuid_place) = uuid(fields.uuid, text)?;
-        let received_at = time::received_at(fields.received_at, delivery);
-        let (at, time_flag) = time::event_time(fields.timestamp, fields.sent_at, received_at)?;
-        let properties = Properties::parse(fields.properties, text, config)?;
-        let is_own_time = time_flag.is_none() && fields.timestamp.is_some() && fields.sent_at.is_none();
+        let name =
+            string(given(fields.event), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
+                Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
+            })?;
+        let project = project(given(fields.project))?;
+        let (uuid, uuid_place) = uuid(fields.uuid, fields.uuid_at)?;
+        let received_at = time::received_at(given(fields.received_at), delivery);
+        let (at, time_flag) = time::event_time(given(fields.timestamp), given(fields.sent_at), received_at)?;
+        let properties = fields.properties.unwrap_or_default().checked()?;
+        let is_own_time = time_flag.is_none() && given(fields.timestamp).is_some() && given(fields.sent_at).is_none();
         Ok(Self {
             text,
             uuid_place,
@@ -245,6 +213,11 @@ impl<'a> Event<'a> {
     }
 }
 
+/// A field's JSON, unless that is null, which says as little as an absent field.
+fn given(raw: Option<&str>) -> Option<&str> {
+    raw.filter(|raw| *raw != "null")
+}
+
 /// What an event's name makes of it.
 fn role(name: &str, config: &SessionConfig) -> Role {
     match name {
@@ -256,7 +229,7 @@ fn role(name: &str, config: &SessionConfig) -> Role {
 }
 
 /// The project; empty where the event names none.
-fn project(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection> {
+fn project(raw: Option<&str>) -> Result<Cow<'_, str>, Rejection> {
     let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
     match string(raw, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
         Some(name) if name.len() > MAX_PROJECT_BYTES => reject("`project` has more than 200 bytes; use a shorter name"),
@@ -266,10 +239,10 @@ fn project(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection> {
 }
 
 /// The event's own id, if it has one, and where it stands.
-fn uuid<'a>(raw: Option<&'a RawValue>, text: &str) -> Result<(Option<Cow<'a, str>>, UuidPlace), Rejection> {
+fn uuid(raw: Option<&str>, at: usize) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
     let Some(raw) = raw else { return Ok((None, UuidPlace::Missing)) };
-    if raw.get() == "null" {
-        return Ok((None, UuidPlace::Null(properties::span(text, raw.get(), raw.get()).start)));
+    if raw == "null" {
+        return Ok((None, UuidPlace::Null(at)));
     }
     let uuid = string(Some(raw), "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {

@@ -97,14 +97,13 @@ impl UtmParams {
 
     /// The same from any source of values by name (`utm_source`, …).
     pub fn from_lookup(mut value: impl FnMut(&str) -> Option<String>) -> Option<Self> {
-        let mut field = |name| value(name).filter(|text| !text.is_empty());
-        let utm = Self {
-            source: field("utm_source"),
-            medium: field("utm_medium"),
-            campaign: field("utm_campaign"),
-            term: field("utm_term"),
-            content: field("utm_content"),
-        };
+        Self::of_fields(["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"].map(&mut value))
+    }
+
+    /// The same from the values in the order of the struct's fields.
+    pub(crate) fn of_fields(fields: [Option<String>; 5]) -> Option<Self> {
+        let [source, medium, campaign, term, content] = fields.map(|field| field.filter(|text| !text.is_empty()));
+        let utm = Self { source, medium, campaign, term, content };
         (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
     }
 

@@ -1,13 +1,17 @@
 //! Writing an event out again, with its session on it.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use serde::Serialize;
+use uuid::Uuid;
 
-use super::properties::{Member, TIME_FLAG};
+use super::properties::TIME_FLAG;
+use super::scan::{Span, is_plain};
 use super::{Event, Role, UuidPlace, text_of};
 use crate::session::{datetime, time_text};
 use crate::timeline::Assignment;
+
+/// Bytes that the session's properties take, but for addresses and referrers, and a derived `uuid`.
+const ADDED_BYTES: usize = 480;
 
 impl Event<'_> {
     /// The event's text with the session's properties merged into its `properties`: members that they replace give way, the
@@ -16,31 +20,30 @@ impl Event<'_> {
         if self.role == Role::Lifecycle {
             return self.text.to_owned();
         }
-        let mut added = String::with_capacity(512);
-        if let Some(assignment) = assignment {
-            self.session_properties(assignment, &mut added);
-        }
-        if let Some(flag) = self.time_flag {
-            member(&mut added, TIME_FLAG, &flag.name());
-        }
-        let mut out = String::with_capacity(self.text.len() + added.len() + 80);
-        let properties = &self.properties;
-        match &properties.object {
-            _ if added.is_empty() => out.push_str(self.text),
-            Some(object) if !properties.is_null => {
+        let texts = assignment
+            .map_or(0, |a| [&a.entry_url, &a.exit_page, &a.referrer].into_iter().flatten().map(|t| t.len()).sum());
+        let mut out = String::with_capacity(self.text.len() + texts + ADDED_BYTES);
+        match &self.properties.object {
+            _ if assignment.is_none() && self.time_flag.is_none() => out.push_str(self.text),
+            Some(object) if !self.properties.is_null() => {
                 out.push_str(&self.text[..=object.start]);
-                self.kept_members(object, assignment.is_some(), &mut out);
-                out.push_str(&added);
+                self.kept_members(*object, assignment.is_some(), &mut out);
+                self.added_members(assignment, &mut out);
                 out.push_str(&self.text[object.end - 1..]);
             }
             Some(null) => {
                 out.push_str(&self.text[..null.start]);
-                let _ = write!(out, "{{{added}}}");
+                out.push('{');
+                self.added_members(assignment, &mut out);
+                out.push('}');
                 out.push_str(&self.text[null.end..]);
             }
             None => {
                 out.push_str(self.text);
-                append(&mut out, &format!("\"properties\":{{{added}}}"));
+                append(&mut out, "\"properties\":{}");
+                out.truncate(out.len() - 2);
+                self.added_members(assignment, &mut out);
+                out.push_str("}}");
             }
         }
         match self.uuid_place {
@@ -48,7 +51,7 @@ impl Event<'_> {
             UuidPlace::Missing => append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid)),
             UuidPlace::Null(start) => {
                 // What stands behind the properties has moved with the text's end.
-                let has_moved = properties.object.as_ref().is_some_and(|object| object.start < start);
+                let has_moved = self.properties.object.is_some_and(|object| object.start < start);
                 let start = if has_moved { out.len() - (self.text.len() - start) } else { start };
                 out.replace_range(start..start + "null".len(), &format!("\"{}\"", self.uuid));
             }
@@ -58,57 +61,99 @@ impl Event<'_> {
 
     /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
     /// one stays.
-    fn kept_members(&self, object: &Member, has_session: bool, out: &mut String) {
-        let Some(last) = &self.properties.last else { return };
+    fn kept_members(&self, object: Span, has_session: bool, out: &mut String) {
+        let Some(last) = self.properties.last else { return };
         let mut from = object.start + 1;
         for (_, gone) in self.properties.written.iter().filter(|(name, _)| has_session || *name == TIME_FLAG) {
             out.push_str(&self.text[from..gone.start]);
             from = gone.end;
-            if gone.end != last.end {
+            if gone.end != last {
                 // The comma behind it goes too: a value is followed by a comma or the object's end.
                 from += self.text[from..].find(',').map_or(0, |comma| comma + 1);
             }
         }
-        if from < last.end {
-            out.push_str(&self.text[from..last.end]);
+        if from < last {
+            out.push_str(&self.text[from..last]);
             out.push(',');
         }
     }
 
-    fn session_properties(&self, assignment: &Assignment, out: &mut String) {
-        member(out, "$session_id", &assignment.session_id.as_hyphenated());
-        let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
-        member(out, "$session_duration", &seconds);
-        member(out, "$session_page_views", &assignment.page_views);
-        member(out, "$entry_url", &assignment.entry_url);
-        member(out, "$exit_url", &assignment.exit_page);
-        member(out, "$referrer", &assignment.referrer);
-        let own = self.properties.referrer.filter(|own| own.get() != "null");
-        if let Some(own) = own.filter(|own| text_of(own).as_deref() != assignment.referrer.as_deref()) {
-            member(out, "$event_referrer", &own);
+    /// The members that are new, between commas.
+    fn added_members(&self, assignment: Option<&Assignment>, out: &mut String) {
+        let mut members = Members { out, is_first: true };
+        if let Some(assignment) = assignment {
+            self.session_members(assignment, &mut members);
         }
-        member(out, "$session_start_reason", &assignment.reason);
-        member(out, "$session_number", &assignment.number);
-        member(out, "$previous_session_id", &assignment.previous.map(|id| id.to_string()));
-        member(out, "$session_start", &assignment.is_start);
-        member(out, "$session_version", &assignment.version);
+        if let Some(flag) = self.time_flag {
+            members.text(TIME_FLAG, Some(flag.name()));
+        }
+    }
+
+    fn session_members(&self, assignment: &Assignment, members: &mut Members<'_>) {
+        members.id("$session_id", Some(assignment.session_id));
+        let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
+        members.value("$session_duration", seconds);
+        members.value("$session_page_views", assignment.page_views);
+        members.text("$entry_url", assignment.entry_url.as_deref());
+        members.text("$exit_url", assignment.exit_page.as_deref());
+        members.text("$referrer", assignment.referrer.as_deref());
+        let own = self.properties.referrer.filter(|own| *own != "null");
+        if let Some(own) = own.filter(|own| text_of(own).as_deref() != assignment.referrer.as_deref()) {
+            members.value("$event_referrer", own);
+        }
+        members.text("$session_start_reason", Some(assignment.reason.name()));
+        members.value("$session_number", assignment.number);
+        members.id("$previous_session_id", assignment.previous);
+        members.value("$session_start", assignment.is_start);
+        members.value("$session_version", assignment.version);
         if assignment.is_late {
-            member(out, "$late", &true);
+            members.value("$late", true);
         }
         if !self.is_own_time {
-            member(out, "$event_time", &time_text(datetime(self.at)));
+            members.text("$event_time", Some(&time_text(datetime(self.at))));
         }
     }
 }
 
-/// Adds a member to the text of an object's inside.
-fn member(out: &mut String, key: &str, value: &impl Serialize) {
-    if !out.is_empty() {
-        out.push(',');
+/// Writes an object's members.
+struct Members<'o> {
+    out: &'o mut String,
+    is_first: bool,
+}
+
+impl Members<'_> {
+    /// `name` is plain: it needs no escape.
+    fn name(&mut self, name: &str) {
+        self.out.push_str(if self.is_first { "\"" } else { ",\"" });
+        self.out.push_str(name);
+        self.out.push_str("\":");
+        self.is_first = false;
     }
-    // Writing plain values to a string cannot fail.
-    let value = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
-    let _ = write!(out, "\"{key}\":{value}");
+
+    /// A value that is JSON as it is displayed.
+    fn value(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        // Writing to a string cannot fail.
+        let _ = write!(self.out, "{value}");
+    }
+
+    fn text(&mut self, name: &str, text: Option<&str>) {
+        self.name(name);
+        match text {
+            None => self.out.push_str("null"),
+            Some(text) if is_plain(text) => {
+                self.out.push('"');
+                self.out.push_str(text);
+                self.out.push('"');
+            }
+            Some(text) => self.out.push_str(&serde_json::to_string(text).unwrap_or_default()),
+        }
+    }
+
+    fn id(&mut self, name: &str, id: Option<Uuid>) {
+        let mut buffer = Uuid::encode_buffer();
+        self.text(name, id.map(|id| &*id.as_hyphenated().encode_lower(&mut buffer)));
+    }
 }
 
 /// Adds a member at the end of an object that is not empty: an event has at least its `distinct_id`.

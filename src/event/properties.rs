@@ -1,11 +1,10 @@
 //! An event's properties: those that we read, and where those that we write stand in the text.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::scan::{Key, Scanner, Span};
 use super::{RejectCode, Rejection, text_of};
 use crate::attribution::{CLICK_IDS, click_hash, click_of, is_external, utm_of};
 use crate::config::SessionConfig;
@@ -18,151 +17,190 @@ const MAX_TEXT_BYTES: usize = 256;
 /// Bytes of a custom session property's key at the most; a longer one is left out.
 const MAX_KEY_BYTES: usize = 64;
 
-/// The properties that [`super::Event::annotate`] writes: an event's own values of these give way.
-pub(super) const WRITTEN: [&str; 15] = [
-    "$session_id",
-    "$session_duration",
-    "$session_page_views",
-    "$entry_url",
-    "$exit_url",
-    "$referrer",
-    "$event_referrer",
-    "$session_start_reason",
-    "$session_number",
-    "$previous_session_id",
-    "$session_start",
-    "$session_version",
-    "$late",
-    "$event_time",
-    TIME_FLAG,
-];
-
 /// The property that an event without a session can get, too.
 pub(super) const TIME_FLAG: &str = "$time_flag";
 
-/// A member of the properties object in the event's text.
-#[derive(Debug, Clone)]
-pub(super) struct Member {
-    /// Bytes of the text: from the key's quotation mark to the value's end.
-    pub start: usize,
-    pub end: usize,
-}
-
-/// What an event's properties say.
+/// What an event's properties say: JSON as it stands in the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Properties<'a> {
-    /// The properties object, or the null in its place, in bytes of the text; none where the event has neither.
-    pub object: Option<Member>,
-    pub is_null: bool,
-    /// Members that annotating replaces, by their names.
-    pub written: Vec<(&'static str, Member)>,
-    /// The last member, whichever it is.
-    pub last: Option<Member>,
-    /// The event's own `$referrer`, as JSON.
-    pub referrer: Option<&'a RawValue>,
-    url: Option<Cow<'a, str>>,
-    utm: [Option<Cow<'a, str>>; 5],
-    device: [Option<Cow<'a, str>>; 5],
-    screen: [Option<Cow<'a, str>>; 2],
-    geo: [Option<Cow<'a, str>>; 6],
+    /// The properties' value; none where the event has none.
+    pub object: Option<Span>,
+    kind: Value,
+    /// Members that annotating replaces, by their names: from the key's quotation mark to the value's end.
+    pub written: Vec<(&'static str, Span)>,
+    /// The end of the last member, whichever it is.
+    pub last: Option<usize>,
+    /// The event's own `$referrer`.
+    pub referrer: Option<&'a str>,
+    url: Option<&'a str>,
+    utm: [Option<&'a str>; 5],
+    device: [Option<&'a str>; 5],
+    screen: [Option<&'a str>; 2],
+    geo: [Option<&'a str>; 6],
     click: Option<u64>,
-    session: Option<&'a RawValue>,
+    session: Option<&'a str>,
 }
 
-const UTM: [&str; 5] = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"];
-const DEVICE: [&str; 5] = ["$device_type", "$os", "$os_version", "$browser", "$browser_version"];
-const SCREEN: [&str; 2] = ["$screen_width", "$screen_height"];
-const GEO: [&str; 6] = [
-    "$geoip_country_code",
-    "$geoip_subdivision_1_code",
-    "$geoip_city_name",
-    "$geoip_time_zone",
-    "$geoip_country_name",
-    "$geoip_subdivision_1_name",
-];
+/// What stands in the place of the properties.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Value {
+    #[default]
+    Object,
+    Null,
+    Other,
+}
+
+/// A property that we read or write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Url,
+    Referrer,
+    Session,
+    Utm(usize),
+    Device(usize),
+    Screen(usize),
+    Geo(usize),
+    /// It is only written.
+    Written,
+}
+
+/// The properties whose names are so long.
+fn names(length: usize) -> &'static [(&'static str, Name)] {
+    use Name::{Device, Geo, Referrer, Screen, Session, Url, Utm, Written};
+    match length {
+        3 => &[("$os", Device(1))],
+        5 => &[("$late", Written)],
+        8 => &[("$browser", Device(3)), ("utm_term", Utm(3))],
+        9 => &[("$referrer", Referrer), ("$exit_url", Written)],
+        10 => &[("utm_source", Utm(0)), ("utm_medium", Utm(1)), ("$entry_url", Written), (TIME_FLAG, Written)],
+        11 => {
+            &[("$os_version", Device(2)), ("utm_content", Utm(4)), ("$session_id", Written), ("$event_time", Written)]
+        }
+        12 => &[("$current_url", Url), ("$device_type", Device(0)), ("utm_campaign", Utm(2))],
+        13 => &[("$screen_width", Screen(0))],
+        14 => &[("$screen_height", Screen(1)), ("$session_start", Written)],
+        15 => &[("$session_number", Written), ("$event_referrer", Written)],
+        16 => &[
+            ("$browser_version", Device(4)),
+            ("$geoip_city_name", Geo(2)),
+            ("$geoip_time_zone", Geo(3)),
+            ("$session_version", Written),
+        ],
+        17 => &[("$session_duration", Written)],
+        19 => &[
+            ("$geoip_country_code", Geo(0)),
+            ("$geoip_country_name", Geo(4)),
+            ("$session_properties", Session),
+            ("$session_page_views", Written),
+        ],
+        20 => &[("$previous_session_id", Written)],
+        21 => &[("$session_start_reason", Written)],
+        25 => &[("$geoip_subdivision_1_code", Geo(1)), ("$geoip_subdivision_1_name", Geo(5))],
+        _ => &[],
+    }
+}
 
 impl<'a> Properties<'a> {
-    /// Reads the properties object `raw`, which is a part of `text`.
-    pub(super) fn parse(raw: Option<&'a RawValue>, text: &'a str, config: &SessionConfig) -> Result<Self, Rejection> {
-        let Some(raw) = raw else { return Ok(Self::default()) };
-        let mut properties = Self { object: Some(span(text, raw.get(), raw.get())), ..Self::default() };
-        if raw.get() == "null" {
-            return Ok(Self { is_null: true, ..properties });
+    /// Reads the value that comes next, a part of `text`.
+    pub(super) fn scan(scanner: &mut Scanner<'a>, text: &'a str, with_clicks: bool) -> Option<Self> {
+        let mut properties = Self::default();
+        if scanner.peek()? != b'{' {
+            let span = scanner.value()?;
+            let kind = if &text[span.start..span.end] == "null" { Value::Null } else { Value::Other };
+            return Some(Self { object: Some(span), kind, ..properties });
         }
-        let reject = || {
-            let message = "`properties` is not an object; send `{…}` or leave it out";
-            Rejection::new(RejectCode::InvalidProperties, message)
-        };
-        if !raw.get().starts_with('{') {
-            return Err(reject());
-        }
-        let members = Members { properties: &mut properties, text, with_clicks: config.new_session_on_click_id_change };
-        serde_json::Deserializer::from_str(raw.get()).deserialize_map(members).map_err(|_| reject())?;
-        Ok(properties)
+        let start = scanner.place();
+        scanner.object(|scanner, key| {
+            let value = scanner.value()?;
+            properties.last = Some(value.end);
+            properties.member(&key, value, text, with_clicks);
+            Some(())
+        })?;
+        properties.object = Some(Span { start, end: scanner.place() });
+        Some(properties)
     }
 
     /// Takes note of one member.
-    fn member(&mut self, key: &str, raw_key: &'a str, value: &'a RawValue, text: &str, with_clicks: bool) {
-        let member = span(text, raw_key, value.get());
-        if let Some(name) = WRITTEN.iter().find(|name| **name == key) {
-            self.written.push((name, member.clone()));
+    fn member(&mut self, key: &Key<'a>, value: Span, text: &'a str, with_clicks: bool) {
+        // No other character begins a name of ours.
+        let is_ours = matches!(key.text.as_bytes().first(), Some(b'$' | b'u'));
+        let names = if is_ours { names(key.text.len()) } else { &[] };
+        let raw = &text[value.start..value.end];
+        let Some(&(name, kind)) = names.iter().find(|(name, _)| *name == key.text) else {
+            if with_clicks && self.click.is_none() && CLICK_IDS.contains(&&*key.text) {
+                self.click = text_of(raw).filter(|id| !id.is_empty()).map(|id| click_hash(&key.text, &id));
+            }
+            return;
+        };
+        if matches!(kind, Name::Written | Name::Referrer) {
+            self.written.push((name, Span { start: key.start, end: value.end }));
         }
-        self.last = Some(member);
-        let position = |names: &[&str]| names.iter().position(|name| *name == key);
-        match key {
-            "$current_url" => self.url = text_of(value),
-            "$referrer" => self.referrer = Some(value),
-            "$session_properties" => self.session = Some(value),
-            _ if key.starts_with("utm_") => {
-                if let Some(at) = position(&UTM) {
-                    self.utm[at] = text_of(value);
-                }
-            }
-            _ if key.starts_with("$geoip_") => {
-                if let Some(at) = position(&GEO) {
-                    self.geo[at] = text_of(value);
-                }
-            }
-            _ if key.starts_with('$') => {
-                if let Some(at) = position(&DEVICE) {
-                    self.device[at] = text_or_number(value);
-                } else if let Some(at) = position(&SCREEN) {
-                    self.screen[at] = text_or_number(value);
-                }
-            }
-            _ if with_clicks && self.click.is_none() && CLICK_IDS.contains(&key) => {
-                self.click = text_of(value).filter(|id| !id.is_empty()).map(|id| click_hash(key, &id));
-            }
-            _ => {}
+        let field = match kind {
+            Name::Url => &mut self.url,
+            Name::Referrer => &mut self.referrer,
+            Name::Session => &mut self.session,
+            Name::Utm(at) => &mut self.utm[at],
+            Name::Device(at) => &mut self.device[at],
+            Name::Screen(at) => &mut self.screen[at],
+            Name::Geo(at) => &mut self.geo[at],
+            Name::Written => return,
+        };
+        *field = Some(raw);
+    }
+
+    /// Whether a null stands in the place of the properties.
+    pub(super) fn is_null(&self) -> bool {
+        self.kind == Value::Null
+    }
+
+    /// The properties, unless something else stands in their place.
+    pub(super) fn checked(self) -> Result<Self, Rejection> {
+        if self.kind == Value::Other {
+            let message = "`properties` is not an object; send `{…}` or leave it out";
+            return Err(Rejection::new(RejectCode::InvalidProperties, message));
         }
+        Ok(self)
     }
 
     /// What the event says of where it came from, within the bounds of what a session keeps.
     pub(super) fn context(&self, config: &SessionConfig) -> SessionContext {
-        let url = self.url.as_deref().filter(|url| !url.is_empty());
-        let explicit = UtmParams::from_lookup(|name| {
-            let at = UTM.iter().position(|field| *field == name)?;
-            self.utm[at].as_deref().map(str::to_owned)
-        });
+        let url = self.url();
+        let url = url.as_deref();
         let referrer = self.referrer.and_then(text_of).filter(|referrer| is_external(referrer, url, config));
         SessionContext {
             url: url.map(|url| bounded(url, MAX_URL_BYTES)),
             referrer: referrer.map(|referrer| bounded(&referrer, MAX_URL_BYTES)),
-            utm: explicit.or_else(|| url.and_then(utm_of)).map(bounded_utm),
+            utm: self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm),
             device: self.device(),
             geo: self.geo(),
         }
     }
 
+    fn url(&self) -> Option<Cow<'a, str>> {
+        self.url.and_then(text_of).filter(|url| !url.is_empty())
+    }
+
+    fn utm(&self) -> Option<UtmParams> {
+        if self.utm.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut fields = self.utm.iter().map(|raw| raw.and_then(text_of).map(Cow::into_owned));
+        UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
+    }
+
     /// The click id that the properties, else the address, name.
     pub(super) fn click(&self) -> Option<u64> {
-        self.click.or_else(|| self.url.as_deref().and_then(click_of))
+        self.click.or_else(|| self.url().as_deref().and_then(click_of))
     }
 
     fn device(&self) -> Option<DeviceInfo> {
-        let [kind, os, os_version, browser, browser_version] = self.device.each_ref().map(|text| kept(text.as_deref()));
-        let screen_resolution = match &self.screen {
-            [Some(width), Some(height)] => kept(Some(&format!("{width}x{height}"))),
+        if self.device.iter().chain(&self.screen).all(Option::is_none) {
+            return None;
+        }
+        let [kind, os, os_version, browser, browser_version] =
+            self.device.map(|raw| kept(raw.and_then(text_or_number)));
+        let screen_resolution = match self.screen.map(|raw| raw.and_then(text_or_number)) {
+            [Some(width), Some(height)] => kept(Some(Cow::Owned([&*width, &*height].join("x")))),
             _ => None,
         };
         let is_known =
@@ -178,8 +216,11 @@ impl<'a> Properties<'a> {
     }
 
     fn geo(&self) -> Option<GeoInfo> {
+        if self.geo.iter().all(Option::is_none) {
+            return None;
+        }
         let [country, region, city, timezone, country_name, region_name] =
-            self.geo.each_ref().map(|text| kept(text.as_deref()));
+            self.geo.map(|raw| kept(raw.and_then(text_of)));
         let geo = GeoInfo { country: country.or(country_name), region: region.or(region_name), city, timezone };
         (geo != GeoInfo::default()).then_some(geo)
     }
@@ -187,7 +228,7 @@ impl<'a> Properties<'a> {
     /// Custom session properties, as JSON: keys too long are left out, and so is what is not an object.
     pub(super) fn session_properties(&self) -> Vec<(String, String)> {
         let Some(raw) = self.session else { return Vec::new() };
-        let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(raw.get());
+        let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(raw);
         let pairs = parsed.unwrap_or_default().into_iter();
         pairs
             .filter(|(key, value)| {
@@ -199,21 +240,14 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// The bytes of `text` from the start of one of its parts to the end of another.
-pub(super) fn span(text: &str, from: &str, to: &str) -> Member {
-    let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
-    Member { start: offset(from), end: offset(to) + to.len() }
-}
-
-fn text_or_number(value: &RawValue) -> Option<Cow<'_, str>> {
-    let text = value.get();
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if is_number { Some(Cow::Borrowed(text)) } else { text_of(value) }
+fn text_or_number(raw: &str) -> Option<Cow<'_, str>> {
+    let is_number = raw.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    if is_number { Some(Cow::Borrowed(raw)) } else { text_of(raw) }
 }
 
 /// A text that a session keeps: none if empty, cut at its bound.
-fn kept(text: Option<&str>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).map(|text| bounded(text, MAX_TEXT_BYTES))
+fn kept(text: Option<Cow<'_, str>>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(|text| bounded(&text, MAX_TEXT_BYTES))
 }
 
 /// A text cut to at most so many bytes, at a character's end.
@@ -232,29 +266,6 @@ fn bounded_utm(utm: UtmParams) -> UtmParams {
     }
 }
 
-/// Walks the properties object once, by reference to the text.
-struct Members<'p, 'a> {
-    properties: &'p mut Properties<'a>,
-    text: &'a str,
-    with_clicks: bool,
-}
-
-impl<'a> Visitor<'a> for Members<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((raw_key, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-            let key = text_of(raw_key).unwrap_or_default();
-            self.properties.member(&key, raw_key.get(), value, self.text, self.with_clicks);
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,11 +277,16 @@ mod tests {
             "k".repeat(MAX_KEY_BYTES),
             "l".repeat(MAX_KEY_BYTES + 1)
         );
-        let raw: &RawValue = serde_json::from_str(&text).unwrap();
-        let properties =
-            Properties::parse(Some(raw), raw.get(), &SessionConfig::default()).unwrap().session_properties();
+        let properties = Properties::scan(&mut Scanner::new(&text), &text, false).unwrap().session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
+    }
+    #[test]
+    fn names_stand_under_their_lengths() {
+        let all = (0..99).flat_map(|length| names(length).iter().map(move |(name, _)| (name, length)));
+        assert!(all.clone().all(|(name, length)| name.len() == length && name.starts_with(['$', 'u'])));
+        // The 15 that we write, `$referrer` among them, and 20 more that we read.
+        assert_eq!(all.count(), 35);
     }
 }

@@ -1,12 +1,10 @@
-//! An event's text and its text fields: what is checked before anything is read of it.
+//! An event's text and its text fields: what is wrong with one that was not taken, and how fields become texts.
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
 
-/// Checks what holds for an event's text as a whole.
+/// Checks what holds for an event's text as a whole, but for its being JSON.
 pub(super) fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
     let bytes = bytes.trim_ascii();
     let reject = |code, message: &str| Err(Rejection::new(code, message));
@@ -23,8 +21,7 @@ pub(super) fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
             Err(_) => reject(RejectCode::InvalidJson, "the event is not valid JSON; send one object"),
         };
     }
-    // Deep nesting needs as many brackets: a count, which is cheap, spares most events the walk.
-    if memchr::memchr2_iter(b'{', b'[', bytes).count() > MAX_DEPTH && depth(bytes) > MAX_DEPTH {
+    if depth(bytes) > MAX_DEPTH {
         let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
         return Err(Rejection::new(RejectCode::TooDeep, message));
     }
@@ -39,7 +36,7 @@ pub(super) fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
 }
 
 /// How deep brackets nest outside of strings.
-fn depth(bytes: &[u8]) -> usize {
+pub(super) fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {
@@ -58,7 +55,7 @@ fn depth(bytes: &[u8]) -> usize {
 }
 
 /// The first escape of a NUL character or of half a surrogate pair.
-fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
+pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         // `from_str_radix` takes a sign, too.
@@ -81,7 +78,7 @@ fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
 
 /// An optional text field: absent or null is none; anything but a string with 1 to `most` characters is rejected.
 pub(super) fn string<'a>(
-    raw: Option<&'a RawValue>,
+    raw: Option<&'a str>,
     field: &str,
     most: usize,
     code: RejectCode,
@@ -98,7 +95,7 @@ pub(super) fn string<'a>(
 }
 
 /// A JSON string's text, without a copy where it has no escapes; none for another type.
-pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }

@@ -1,0 +1,153 @@
+//! The CPU of the pure path, decode, group, apply and annotate, beside serde_json's own parse of the same bytes.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Mutex;
+
+use futures_util::FutureExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use session_tracking::clock::Clock;
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::trigger::body::{Form, Limits};
+use session_tracking::trigger::split::split;
+
+use crate::trace::{Batch, Shop};
+
+/// Events of a batch.
+const BATCH: usize = 100;
+/// Batches before the measured ones: the shop is open already.
+const BEFORE: usize = 200;
+
+/// A clock that stands still.
+pub struct Still(pub Millis);
+
+impl Clock for &Still {
+    fn now(&self) -> Millis {
+        self.0
+    }
+
+    async fn sleep(&self, _time: std::time::Duration) {}
+
+    fn random(&self) -> u64 {
+        7
+    }
+}
+
+/// A batch, and what the store holds of its visitors when it comes. Reading and writing items is no part of the pure path.
+pub struct Prepared {
+    body: String,
+    received_at: Millis,
+    stored: Mutex<HashMap<Visitor, Stored>>,
+}
+
+impl SessionStorage for &Prepared {
+    async fn load(&self, visitors: &[Visitor], _reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        let Ok(mut stored) = self.stored.lock() else { return Vec::new() };
+        visitors.iter().map(|visitor| Ok(stored.remove(visitor))).collect()
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        black_box(commit.timeline);
+        Ok(Committed::Done)
+    }
+
+    async fn due(&self, _shard: u8, _now: Millis, _limit: usize) -> Result<Vec<Due>, SessionError> {
+        Ok(Vec::new())
+    }
+
+    async fn archive(&self, _visitor: &Visitor, _session: &Tally, _at: Millis) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn archived(&self, _visitor: &Visitor, _from: Millis, _to: Millis) -> Result<Vec<Tally>, SessionError> {
+        Ok(Vec::new())
+    }
+
+    async fn find(&self, _session: uuid::Uuid) -> Result<Partition, SessionError> {
+        Err(SessionError::NotFound)
+    }
+}
+
+/// Batches with `each` events of a visitor, ready to be applied.
+pub fn prepare(batches: usize, each: usize) -> Vec<Prepared> {
+    let config = SessionConfig::default();
+    let mut shop = Shop::new(1);
+    let mut known: HashMap<Visitor, Stored> = HashMap::new();
+    let mut prepared = Vec::with_capacity(batches);
+    for number in 0..BEFORE + batches {
+        let Batch { received_at, events } = shop.batch(BATCH, each);
+        let body = format!("{{\"events\":[{}]}}", events.join(","));
+        let mut stored = HashMap::new();
+        let mut arrivals: HashMap<Visitor, Vec<_>> = HashMap::new();
+        let delivery = Delivery { received_at, trusts_received_at: false };
+        for text in &events {
+            let Ok(event) = Event::parse(text.as_bytes(), delivery, &config) else { continue };
+            arrivals.entry(event.visitor()).or_default().extend(event.arrival(&config));
+        }
+        for (visitor, arrivals) in arrivals {
+            let known = known.entry(visitor.clone()).or_insert_with_key(|visitor| {
+                let timeline = session_tracking::timeline::Timeline::new(visitor.clone());
+                Stored { timeline, etag: 1 }
+            });
+            if known.timeline.seq > 0 {
+                stored.insert(visitor, known.clone());
+            }
+            known.timeline.apply(&arrivals, Vec::new(), &config);
+            known.timeline.close(received_at - 60_000, &config);
+        }
+        if number >= BEFORE {
+            prepared.push(Prepared { body, received_at, stored: Mutex::new(stored) });
+        }
+    }
+    prepared
+}
+
+/// Decodes, groups, applies and annotates a batch; the annotated bytes.
+pub fn ours(batch: &Prepared) -> usize {
+    let clock = Still(batch.received_at);
+    let manager = SessionManager::new(SessionConfig::default(), batch, &clock);
+    let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
+    let slices = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events).unwrap_or_default();
+    let events: Vec<Event<'_>> =
+        slices.iter().filter_map(|slice| Event::parse(slice, delivery, manager.config()).ok()).collect();
+    let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().unwrap_or_default();
+    let mut bytes = 0;
+    for (event, outcome) in events.iter().zip(&outcomes) {
+        let Outcome::Placed(Some(assignment)) = outcome else { continue };
+        bytes += black_box(event.annotate(Some(assignment))).len();
+    }
+    bytes
+}
+
+/// An event as a consumer that needs its envelope alone would take it.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "what is parsed is not used")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    uuid: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    event: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    distinct_id: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    properties: &'a RawValue,
+}
+
+/// serde_json's own parse of the same bytes.
+pub fn parse(batch: &Prepared) -> usize {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        events: Vec<Envelope<'a>>,
+    }
+    let body: Result<Body<'_>, _> = serde_json::from_str(&batch.body);
+    black_box(body.map_or(0, |body| body.events.len()))
+}

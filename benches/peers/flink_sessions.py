@@ -1,0 +1,91 @@
+"""Finds the sessions of a file of events with Flink SQL, in a streaming job of parallelism 1; a line a session to
+standard output.
+
+    JAVA_HOME=… python3 flink_sessions.py FILE
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+# There are no functions in Python: without this, Flink starts a server for them.
+os.environ["_python_worker_execution_mode"] = "process"
+
+from py4j.protocol import Py4JError
+from pyflink.java_gateway import get_gateway
+from pyflink.table import EnvironmentSettings, TableEnvironment
+
+SETTINGS = {
+    "parallelism.default": "1",
+    # Rows pass between operators without being copied.
+    "pipeline.object-reuse": "true",
+    "table.local-time-zone": "UTC",
+    # Without checkpoints the sink never closes its file. One is made, at the end.
+    "execution.checkpointing.interval": "1 h",
+}
+
+EVENTS = """
+  CREATE TABLE events (
+    event STRING, distinct_id STRING, `timestamp` TIMESTAMP_LTZ(3), properties ROW<`$current_url` STRING>,
+    WATERMARK FOR `timestamp` AS `timestamp`
+  ) WITH (
+    'connector' = 'filesystem', 'path' = '{file}', 'format' = 'json', 'json.timestamp-format.standard' = 'ISO-8601'
+  )
+"""
+
+RESULT = """
+  CREATE TABLE sessions (
+    distinct_id STRING, started BIGINT, ended BIGINT, events BIGINT, page_views BIGINT, entry_url STRING
+  ) WITH (
+    'connector' = 'filesystem', 'path' = '{folder}', 'format' = 'csv', 'csv.disable-quote-character' = 'true'
+  )
+"""
+
+# Once a session, unlike the rest.
+MILLIS = "1000 * UNIX_TIMESTAMP(CAST({0} AS STRING)) + EXTRACT(MILLISECOND FROM {0})"
+
+# FIRST_VALUE cannot be used with session windows, which merge; the least of time and address is the first address.
+SESSIONS = f"""
+  INSERT INTO sessions
+  SELECT distinct_id, {MILLIS.format("window_start")}, {MILLIS.format("window_end")} - 30 * 60 * 1000,
+    COUNT(*), COUNT(*) FILTER (WHERE event = '$pageview'),
+    SUBSTRING(MIN(CONCAT(CAST(`timestamp` AS STRING), properties.`$current_url`)) FROM 24)
+  FROM TABLE(SESSION(TABLE events PARTITION BY distinct_id, DESCRIPTOR(`timestamp`), INTERVAL '30' MINUTES))
+  GROUP BY distinct_id, window_start, window_end
+"""
+
+
+def find_sessions(file, folder):
+    # Flink has no session windows in its batch mode.
+    environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+    for name, value in SETTINGS.items():
+        environment.get_config().set(name, value)
+    environment.execute_sql(EVENTS.format(file=Path(file).resolve().as_uri()))
+    environment.execute_sql(RESULT.format(folder=Path(folder).as_uri()))
+    environment.execute_sql(SESSIONS).wait()
+
+
+def end_java():
+    """Ends the Java process and waits for it, so that its CPU counts as a child's."""
+    # It goes before it answers, which py4j would report at length.
+    logging.disable()
+    with contextlib.suppress(Py4JError):
+        get_gateway().jvm.java.lang.System.exit(0)
+    os.wait()
+
+
+def main(file):
+    with tempfile.TemporaryDirectory() as folder:
+        find_sessions(file, folder)
+        end_java()
+        for part in Path(folder).iterdir():
+            with part.open() as lines:
+                shutil.copyfileobj(lines, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

