@@ -146,6 +146,25 @@ enum UuidPlace {
     Missing,
 }
 
+/// An event's text, and its fields as they stand in it: valid JSON, not looked at any further.
+#[derive(Debug)]
+pub struct Scanned<'a> {
+    text: &'a str,
+    fields: Fields<'a>,
+}
+
+impl<'a> Scanned<'a> {
+    /// The event that a text begins with, if it begins with one.
+    pub fn first(text: &'a str, config: &SessionConfig) -> Option<Self> {
+        let (fields, end) = Fields::scan_first(text, config.new_session_on_click_id_change)?;
+        (end <= MAX_EVENT_BYTES).then(|| Self { text: &text[..end], fields })
+    }
+
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+}
+
 impl<'a> Event<'a> {
     /// Reads an event from its bytes.
     ///
@@ -156,6 +175,15 @@ impl<'a> Event<'a> {
         let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_EVENT_BYTES);
         let fields = text.and_then(|text| Fields::scan(text, config.new_session_on_click_id_change));
         let (Some(text), Some(fields)) = (text, fields) else { return Err(diagnosis(bytes)) };
+        Self::read(Scanned { text, fields }, delivery, config)
+    }
+
+    /// Reads an event from its fields.
+    ///
+    /// # Errors
+    /// What makes the event unusable; see [`RejectCode`].
+    pub fn read(scanned: Scanned<'a>, delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
+        let Scanned { text, fields } = scanned;
         let distinct_id =
             string(given(fields.distinct_id), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
                 .ok_or_else(|| {
@@ -194,8 +222,9 @@ impl<'a> Event<'a> {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
     }
 
-    /// The event as the timeline needs it; none for one of our own, which belongs to no session.
-    pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
+    /// The event as the timeline needs it; none for one of our own, which belongs to no session. `before` is another event of
+    /// the same visitor: what both say of the device and the place is kept once.
+    pub fn arrival(&self, before: Option<(&Self, &Arrival)>, config: &SessionConfig) -> Option<Arrival> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
             Role::Passive => (Kind::Event, true),
@@ -205,7 +234,7 @@ impl<'a> Event<'a> {
             at: self.at,
             uuid: self.uuid.clone().into_owned(),
             kind,
-            context: self.properties.context(config),
+            context: self.properties.context(before.map(|(event, it)| (&event.properties, &it.entry.context)), config),
             click: if config.new_session_on_click_id_change { self.properties.click() } else { None },
             properties: self.properties.session_properties(),
         };

@@ -83,12 +83,15 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub async fn resolve(&self, events: &[Event<'_>], deadline: Millis) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
-        let mut group_of: HashMap<Visitor, usize> = HashMap::new();
+        let mut group_of: HashMap<(&str, &str), usize> = HashMap::new();
         for (index, event) in events.iter().enumerate() {
-            let Some(arrival) = event.arrival(&self.config) else { continue };
-            let visitor = event.visitor();
-            let group = *group_of.entry(visitor).or_insert_with_key(|visitor| {
-                groups.push(Group { visitor: visitor.clone(), arrivals: Vec::new(), indexes: Vec::new() });
+            let group = group_of.get(&(&*event.project, &*event.distinct_id)).copied();
+            let last = group.map(|group| &groups[group]).and_then(Group::last);
+            let before = last.map(|(index, arrival)| (&events[index], arrival));
+            let Some(arrival) = event.arrival(before, &self.config) else { continue };
+            let group = group.unwrap_or_else(|| {
+                groups.push(Group { visitor: event.visitor(), arrivals: Vec::new(), indexes: Vec::new() });
+                group_of.insert((&event.project, &event.distinct_id), groups.len() - 1);
                 groups.len() - 1
             });
             groups[group].arrivals.push(arrival);
@@ -155,8 +158,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 return Resolved::failed(SessionError::Deadline);
             }
             let replaces = current.as_ref().map(|stored| stored.etag);
-            let base = current.as_ref().map(|stored| stored.timeline.clone());
-            let mut timeline = base.unwrap_or_else(|| Timeline::new(visitor.clone()));
+            let mut timeline = match current.take() {
+                Some(stored) => stored.timeline,
+                None => Timeline::new(visitor.clone()),
+            };
             let arrivals = &arrivals[..count];
             let recalled = match self.recall(&timeline, arrivals).await {
                 Ok(recalled) => recalled,
@@ -178,6 +183,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 Err(SessionError::Full) if count > 1 => {
                     count /= 2;
                     rest = Some(SessionError::Full);
+                    current = match self.storage.read(visitor).await {
+                        Ok(current) => current,
+                        Err(error) => return Resolved::failed(error),
+                    };
                 }
                 Err(error) => return Resolved::failed(error),
             }
@@ -211,6 +220,13 @@ struct Group {
     arrivals: Vec<Arrival>,
     /// The event of each arrival.
     indexes: Vec<usize>,
+}
+
+impl Group {
+    /// Its last event by now, and the arrival of that.
+    fn last(&self) -> Option<(usize, &Arrival)> {
+        Some((*self.indexes.last()?, self.arrivals.last()?))
+    }
 }
 
 /// What became of a visitor's events: the first so many are placed, the rest failed.

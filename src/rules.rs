@@ -2,6 +2,7 @@
 //! the plain definition of the product's sessions. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -64,8 +65,8 @@ pub struct Tally {
     pub referrer: Option<String>,
     pub utm: Option<UtmParams>,
     pub click: Option<u64>,
-    pub device: Option<DeviceInfo>,
-    pub geo: Option<GeoInfo>,
+    pub device: Option<Arc<DeviceInfo>>,
+    pub geo: Option<Arc<GeoInfo>>,
     pub properties: BTreeMap<String, String>,
     /// A call ended it.
     pub ended_by_call: bool,
@@ -114,8 +115,8 @@ pub struct Draft<'a> {
     pub landing_page: Option<&'a str>,
     pub exit_page: Option<&'a str>,
     pub source: Source<'a>,
-    pub device: Option<&'a DeviceInfo>,
-    pub geo: Option<&'a GeoInfo>,
+    pub device: Option<&'a Arc<DeviceInfo>>,
+    pub geo: Option<&'a Arc<GeoInfo>>,
     pub ended_by_call: bool,
     /// The settled part, where the session began before the journal.
     pub base: Option<&'a Tally>,

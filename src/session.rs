@@ -1,6 +1,7 @@
 //! A session and what identifies it: the visitor, the session id, and what an event says of where it came from.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -142,8 +143,10 @@ pub struct SessionContext {
     /// The referrer as it came, if it is an external one.
     pub referrer: Option<String>,
     pub utm: Option<UtmParams>,
-    pub device: Option<DeviceInfo>,
-    pub geo: Option<GeoInfo>,
+    /// Shared: nearly always the same for all events of a visit.
+    pub device: Option<Arc<DeviceInfo>>,
+    /// Likewise.
+    pub geo: Option<Arc<GeoInfo>>,
 }
 
 /// What an update of a session records.

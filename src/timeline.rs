@@ -12,11 +12,11 @@
 mod ids;
 mod late;
 mod settle;
+mod spots;
 mod view;
 
 pub use settle::{Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind, Late, Place, Previous, Tally, fold};
 use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint};
 use ids::lead_ids;
+use spots::{ByPrint, Spot};
 
 /// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
 /// and deliveries that took longer than `lateness` are still placed exactly.
@@ -138,16 +139,6 @@ pub struct Overflow {
     pub forgotten: usize,
 }
 
-/// Where a known event lies.
-#[derive(Clone, Copy)]
-enum Spot {
-    Journal,
-    /// Settled in this session.
-    Settled(Uuid),
-    /// Counted as late in this session.
-    Late(Uuid),
-}
-
 impl Timeline {
     /// A visitor never seen before.
     pub fn new(visitor: Visitor) -> Self {
@@ -170,7 +161,7 @@ impl Timeline {
     /// join the timeline again.
     pub fn apply(&mut self, arrivals: &[Arrival], mut recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
         let noticed = self.notices.len();
-        let realigned = self.realign(config);
+        let (before, realigned) = self.aligned(config);
         // A session that is still here was archived by a close function that had no time to take it out.
         recalled.retain(|session| !self.holds(session.id));
         let mut spots = self.spots(&recalled);
@@ -192,7 +183,7 @@ impl Timeline {
             self.seq = recalled.iter().map(|tally| tally.version).fold(self.seq, u64::max) + 1;
         }
         if !fresh.is_empty() {
-            self.insert(fresh, config);
+            self.insert(fresh, &before, config);
         }
         if !late.is_empty() {
             self.place_late(late, &mut recalled, &mut spots, config);
@@ -245,20 +236,6 @@ impl Timeline {
             || self.ended.iter().any(|tally| (tally.started_at..=tally.last_activity).contains(&at))
     }
 
-    /// Where each known event lies, by its fingerprint.
-    fn spots(&self, recalled: &[Tally]) -> HashMap<u64, Spot> {
-        let mut spots = HashMap::new();
-        for tally in recalled.iter().chain(&self.ended).chain(&self.open) {
-            spots.extend(tally.seen.iter().map(|&print| (print, Spot::Settled(tally.id))));
-            spots.extend(tally.late.seen.iter().map(|&print| (print, Spot::Late(tally.id))));
-        }
-        for head in &self.heads {
-            spots.extend(head.late.seen.iter().map(|&print| (print, Spot::Late(head.id))));
-        }
-        spots.extend(self.journal.iter().map(|entry| (fingerprint(&entry.uuid), Spot::Journal)));
-        spots
-    }
-
     /// Merges sorted new entries into the journal; says of each entry which one it was before.
     fn merge(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
         fresh.sort_by(|a, b| (a.at, &a.uuid).cmp(&(b.at, &b.uuid)));
@@ -306,14 +283,14 @@ impl Timeline {
     fn assign(
         &self,
         arrivals: &[Arrival],
-        spots: &HashMap<u64, Spot>,
+        spots: &ByPrint<Spot>,
         recalled: &[Tally],
         config: &SessionConfig,
     ) -> Vec<Option<Assignment>> {
         let (drafts, places) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
-        let by_uuid: HashMap<&str, usize> =
-            self.journal.iter().enumerate().map(|(index, entry)| (entry.uuid.as_str(), index)).collect();
+        let by_print: ByPrint<usize> =
+            self.journal.iter().enumerate().map(|(index, entry)| (fingerprint(&entry.uuid), index)).collect();
         let of_draft = |number: usize, at: Millis, place: Option<&Place<'_>>| {
             let draft = &drafts[number];
             Assignment {
@@ -360,9 +337,10 @@ impl Timeline {
                         .map(|t| t.assignment(at, self.seq)),
                 };
             }
-            match spots.get(&fingerprint(&arrival.entry.uuid))? {
+            let print = fingerprint(&arrival.entry.uuid);
+            match spots.get(&print)? {
                 Spot::Journal => {
-                    let index = *by_uuid.get(arrival.entry.uuid.as_str())?;
+                    let index = *by_print.get(&print)?;
                     Some(of_draft(places[index].draft, self.journal[index].at, Some(&places[index])))
                 }
                 Spot::Settled(id) => of_id(*id, at),

@@ -88,7 +88,7 @@ pub fn prepare(batches: usize, each: usize) -> Vec<Prepared> {
         let delivery = Delivery { received_at, trusts_received_at: false };
         for text in &events {
             let Ok(event) = Event::parse(text.as_bytes(), delivery, &config) else { continue };
-            arrivals.entry(event.visitor()).or_default().extend(event.arrival(&config));
+            arrivals.entry(event.visitor()).or_default().extend(event.arrival(None, &config));
         }
         for (visitor, arrivals) in arrivals {
             let known = known.entry(visitor.clone()).or_insert_with_key(|visitor| {
@@ -109,13 +109,14 @@ pub fn prepare(batches: usize, each: usize) -> Vec<Prepared> {
 }
 
 /// Decodes, groups, applies and annotates a batch; the annotated bytes.
+#[inline(never)]
 pub fn ours(batch: &Prepared) -> usize {
     let clock = Still(batch.received_at);
     let manager = SessionManager::new(SessionConfig::default(), batch, &clock);
     let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
-    let slices = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events).unwrap_or_default();
+    let slices = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config()).unwrap_or_default();
     let events: Vec<Event<'_>> =
-        slices.iter().filter_map(|slice| Event::parse(slice, delivery, manager.config()).ok()).collect();
+        slices.into_iter().filter_map(|slice| slice.parse(delivery, manager.config()).ok()).collect();
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().unwrap_or_default();
     let mut bytes = 0;
     for (event, outcome) in events.iter().zip(&outcomes) {
@@ -142,6 +143,7 @@ struct Envelope<'a> {
 }
 
 /// serde_json's own parse of the same bytes.
+#[inline(never)]
 pub fn parse(batch: &Prepared) -> usize {
     #[derive(Deserialize)]
     struct Body<'a> {

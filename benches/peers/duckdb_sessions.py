@@ -9,8 +9,8 @@ import sys
 
 import duckdb
 
-# What the sessions need, and nothing else, is taken out of the events. With `properties` as JSON and the address extracted
-# from it, the whole takes half as long again; with a schema found by itself, as long.
+# What the sessions need, and nothing else, is taken out of the events. With `properties` as JSON and the address
+# extracted from it, the whole takes half as long again; with a schema that DuckDB finds by itself, as long.
 FIELDS = """
   SELECT distinct_id, epoch_ms("timestamp") AS ms, event = '$pageview' AS is_view, properties."$current_url" AS url
   FROM read_ndjson('{file}', columns = {{

@@ -45,7 +45,7 @@ RESULT = """
   )
 """
 
-# Once a session, unlike the rest.
+# Milliseconds of a time: once a session, unlike the rest.
 MILLIS = "1000 * UNIX_TIMESTAMP(CAST({0} AS STRING)) + EXTRACT(MILLISECOND FROM {0})"
 
 # FIRST_VALUE cannot be used with session windows, which merge; the least of time and address is the first address.

@@ -1,8 +1,9 @@
 """Measures what an event costs in CPU: this project's code, DuckDB and Flink SQL on the same events.
 
 Each program reads a file of events and prints its sessions, `distinct_id,start_ms,end_ms,events,page_views,entry_url`.
-The cost of an event is the CPU (user and system, of all threads and children) at 200,000 events less that at 20,000, by
-180,000: what starting costs falls out. Of several runs the least counts. Exits with 1 if the sessions differ.
+The cost of an event is the CPU (user and system, of all threads and children) at 200,000 events less that at their
+first 20,000, by 180,000: what starting costs falls out. Of several runs the least counts. Exits with 1 if the sessions
+differ.
 """
 
 import argparse
@@ -18,13 +19,11 @@ import traffic
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent.parent / "target" / "peers"
-SMALL, LARGE = 20_000, 200_000
-# What prints sessions, and so must agree.
 NAMES = {"ours": "this project", "duckdb": "DuckDB", "flink": "Flink SQL", "duckdb_annotated": "DuckDB, annotating"}
 
 
 class Program:
-    """A program under measurement: how it is started, and what it used, by the number of events."""
+    """A program under measurement: how it is started, and the seconds of CPU of its runs, by the number of events."""
 
     def __init__(self, name, command, runs, environment=None, prints_sessions=True):
         self.name = name
@@ -43,12 +42,14 @@ class Program:
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
             sys.exit(f"measure.py: {shlex.join(self.command)} failed with {child.returncode}")
-        used = usage.ru_utime + usage.ru_stime
-        self.seconds[count] = min(used, self.seconds.get(count, used))
+        self.seconds.setdefault(count, []).append(round(usage.ru_utime + usage.ru_stime, 3))
 
-    def micros(self):
+    def least(self, count):
+        return min(self.seconds[count])
+
+    def micros(self, small, large):
         """What an event costs, in microseconds."""
-        return (self.seconds[LARGE] - self.seconds[SMALL]) / (LARGE - SMALL) * 1e6
+        return (self.least(large) - self.least(small)) / (large - small) * 1e6
 
 
 def events(count):
@@ -59,15 +60,15 @@ def answer(name, count):
     return WORK / f"sessions-{name}-{count}.csv"
 
 
-def make_events():
-    """Makes the files of events, the small one the beginning of the large, unless the generator has made them already."""
-    stamp, wanted = WORK / "traffic.py", HERE / "traffic.py"
-    if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+def make_events(count):
+    """Makes a file of so many events, unless this generator has made it already."""
+    stamp = WORK / f"events-{count}.made-by"
+    generator = (HERE / "traffic.py").read_bytes()
+    if stamp.exists() and stamp.read_bytes() == generator:
         return
-    for count in (SMALL, LARGE):
-        with events(count).open("w", encoding="utf-8", newline="\n") as out:
-            traffic.write(count, out)
-    shutil.copyfile(wanted, stamp)
+    with events(count).open("w", encoding="utf-8", newline="\n") as out:
+        traffic.write(count, out)
+    stamp.write_bytes(generator)
 
 
 def our_command():
@@ -107,59 +108,64 @@ def programs(arguments):
     return found
 
 
-def measure(found):
+def measure(found, sizes):
     """All programs in turn, so that a slow minute of the machine meets each of them."""
     for turn in range(max(program.runs for program in found)):
         for program in found:
             if turn < program.runs:
                 print(f"measure.py: turn {turn + 1}, {NAMES[program.name]}", file=sys.stderr)
-                program.run(SMALL)
-                program.run(LARGE)
+                for count in sizes:
+                    program.run(count)
 
 
-def disagreements(found):
+def disagreements(found, sizes):
     """What of the answers is not as this project's, in words."""
-    for count in (SMALL, LARGE):
+    for count in sizes:
         ours = sorted(answer("ours", count).read_text().splitlines())
         for program in found:
             if program.prints_sessions and program.name != "ours":
                 theirs = sorted(answer(program.name, count).read_text().splitlines())
                 if theirs != ours:
                     only = sorted(set(theirs) ^ set(ours))[:3]
-                    yield f"{NAMES[program.name]}, {count} events: {len(theirs)} sessions, ours {len(ours)}; first: {only}"
+                    counts = f"{len(theirs)} sessions, ours {len(ours)}"
+                    yield f"{NAMES[program.name]}, {count} events: {counts}; the first that differ: {only}"
 
 
-def report(found, as_json):
-    micros = {program.name: round(program.micros(), 3) for program in found}
+def report(found, sizes, as_json):
+    small, large = sizes
+    micros = {program.name: round(program.micros(small, large), 3) for program in found}
     ratios = {name: round(micros[name] / micros["ours"], 2) for name in micros if name != "ours"}
-    sessions = len(answer("ours", LARGE).read_text().splitlines())
+    sessions = len(answer("ours", large).read_text().splitlines())
     if as_json:
-        print(json.dumps({"events": LARGE, "sessions": sessions, "micros_an_event": micros, "ratios": ratios}))
+        seconds = {program.name: program.seconds for program in found}
+        print(json.dumps({"sessions": sessions, "micros_an_event": micros, "ratios": ratios, "seconds": seconds}))
         return
-    print(f"{LARGE} events of {events(LARGE).stat().st_size // LARGE} bytes, {sessions} sessions, the same by all")
-    print(f"{'CPU':20} {SMALL:>9} {LARGE:>9} {'an event':>11} {'÷ ours':>8}")
+    print(f"{large} events of {events(large).stat().st_size // large} bytes, {sessions} sessions, the same by all")
+    print(f"{'CPU':20} {small:>9} {large:>9} {'an event':>11} {'÷ ours':>8}")
     for program in found:
-        name = program.name
-        small, large = program.seconds[SMALL], program.seconds[LARGE]
-        print(f"{NAMES[name]:20} {small:7.2f} s {large:7.2f} s {micros[name]:8.2f} µs {ratios.get(name, 1):8.2f}")
+        name, few, many = program.name, program.least(small), program.least(large)
+        print(f"{NAMES[name]:20} {few:7.2f} s {many:7.2f} s {micros[name]:8.2f} µs {ratios.get(name, 1):8.2f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", metavar="COMMAND", help="what prints our sessions of the file put after it")
+    parser.add_argument("--events", type=int, default=200_000, help="in the large file; the small has a tenth")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--flink-runs", type=int, default=2, help="0 leaves Flink out")
+    parser.add_argument("--flink-runs", type=int, default=3, help="0 leaves Flink out")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
     arguments = parser.parse_args()
-    make_events()
+    sizes = (arguments.events // 10, arguments.events)
+    for count in sizes:
+        make_events(count)
     found = programs(arguments)
-    measure(found)
-    wrong = list(disagreements(found))
+    measure(found, sizes)
+    wrong = list(disagreements(found, sizes))
     for line in wrong:
         print(f"measure.py: {line}", file=sys.stderr)
     if wrong:
         sys.exit(1)
-    report(found, arguments.json)
+    report(found, sizes, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Makes the events: the same bytes for the same arguments, on every machine.
 
-Visits of a shop's visitors, a few frequent and many rare, in the order of time. A session ends by half an hour of silence
-and by nothing else, so that one rule in SQL gives the sessions that all our rules give: silences within a visit are far
-below the half hour and those between visits far above it, no visit is long, and only the first page of a visit has an
-external referrer or a campaign.
+Visits of a shop's visitors, a few frequent and many rare, in the order of time. A session ends by half an hour of
+silence and by nothing else, so that one rule in SQL gives the sessions that all our rules give: silences within a visit
+are far below the half hour and those between visits far above it, no visit is long, and only the first page of a visit
+has an external referrer or a campaign.
 
     python3 traffic.py COUNT > FILE
 """

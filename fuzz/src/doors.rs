@@ -35,7 +35,14 @@ pub fn body(bytes: &[u8]) {
         let Ok(body) = decode(bytes, is_base64, encoding, MOST) else { continue };
         assert!(body.len() <= MOST, "unpacked to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
-            split(&body, form, MAX_EVENTS).iter().flatten().for_each(|slice| event(slice));
+            for slice in split(&body, form, MAX_EVENTS, &config()).into_iter().flatten() {
+                let bytes = slice.bytes();
+                event(bytes);
+                // What was read on the way is what is read of its bytes alone.
+                let delivery = Delivery { received_at: NOON, trusts_received_at: true };
+                let (on_the_way, alone) = (slice.parse(delivery, &config()), Event::parse(bytes, delivery, &config()));
+                assert_eq!(format!("{on_the_way:?}"), format!("{alone:?}"));
+            }
         }
     }
 }
@@ -50,7 +57,7 @@ pub fn event(bytes: &[u8]) {
         Err(why) => return assert!(!why.message.is_empty() && !why.message.contains('\n'), "{why:?}"),
     };
     let mut assignments = vec![None, Some(assignment())];
-    if let Some(arrival) = event.arrival(&config) {
+    if let Some(arrival) = event.arrival(None, &config) {
         let mut timeline = Timeline::new(event.visitor());
         assignments.extend(timeline.apply(&[arrival], Vec::new(), &config).assignments);
         let again = decode_timeline(FORMAT, &encode_timeline(&timeline), event.visitor());

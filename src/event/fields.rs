@@ -9,7 +9,7 @@ use super::text::checked_text;
 use super::{RejectCode, Rejection};
 
 /// An event's fields, each as its JSON text. A null is told apart from an absent field.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     pub uuid: Option<&'a str>,
     /// Where the value of `uuid` begins.
@@ -27,9 +27,15 @@ impl<'a> Fields<'a> {
     /// Reads an event's text in one pass; none where it is not one object of valid JSON, within the bounds of what an event
     /// may hold, with each field at most once.
     pub fn scan(text: &'a str, with_clicks: bool) -> Option<Self> {
+        let (fields, end) = Self::scan_first(text, with_clicks)?;
+        (end == text.len()).then_some(fields)
+    }
+
+    /// Reads the event that a text begins with; also says where it ends.
+    pub fn scan_first(text: &'a str, with_clicks: bool) -> Option<(Self, usize)> {
         let (mut fields, mut scanner) = (Self::default(), Scanner::new(text));
         scanner.object(|scanner, key| fields.member(scanner, &key, text, with_clicks))?;
-        scanner.is_done().then_some(fields)
+        Some((fields, scanner.place()))
     }
 
     fn member(&mut self, scanner: &mut Scanner<'a>, key: &Key<'a>, text: &'a str, with_clicks: bool) -> Option<()> {

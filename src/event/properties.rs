@@ -1,6 +1,7 @@
 //! An event's properties: those that we read, and where those that we write stand in the text.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -163,7 +164,8 @@ impl<'a> Properties<'a> {
     }
 
     /// What the event says of where it came from, within the bounds of what a session keeps.
-    pub(super) fn context(&self, config: &SessionConfig) -> SessionContext {
+    /// `before` is what another event says.
+    pub(super) fn context(&self, before: Option<(&Self, &SessionContext)>, config: &SessionConfig) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
         let referrer = self.referrer.and_then(text_of).filter(|referrer| is_external(referrer, url, config));
@@ -171,8 +173,14 @@ impl<'a> Properties<'a> {
             url: url.map(|url| bounded(url, MAX_URL_BYTES)),
             referrer: referrer.map(|referrer| bounded(&referrer, MAX_URL_BYTES)),
             utm: self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm),
-            device: self.device(),
-            geo: self.geo(),
+            device: match before {
+                Some((it, context)) if (it.device, it.screen) == (self.device, self.screen) => context.device.clone(),
+                _ => self.device().map(Arc::new),
+            },
+            geo: match before {
+                Some((it, context)) if it.geo == self.geo => context.geo.clone(),
+                _ => self.geo().map(Arc::new),
+            },
         }
     }
 

@@ -44,11 +44,6 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    /// Whether nothing but white space is left.
-    pub fn is_done(&mut self) -> bool {
-        self.peek().is_none()
-    }
-
     /// Passes over the value that comes next; the bytes that it takes.
     pub fn value(&mut self) -> Option<Span> {
         let first = self.peek()?;
@@ -255,7 +250,7 @@ mod tests {
 
     fn is_scanned(text: &str) -> bool {
         let mut scanner = Scanner::new(text);
-        scanner.value().is_some() && scanner.is_done()
+        scanner.value().is_some() && scanner.peek().is_none()
     }
 
     #[test]

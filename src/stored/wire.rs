@@ -59,7 +59,7 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
     for entry in &timeline.journal {
         let context = &entry.context;
         [&context.url, &context.referrer].into_iter().flatten().for_each(|text| add(text));
-        each_origin_text(context.utm.as_ref(), context.device.as_ref(), context.geo.as_ref(), add);
+        each_origin_text(context.utm.as_ref(), context.device.as_deref(), context.geo.as_deref(), add);
         entry.properties.iter().for_each(|(key, value)| {
             add(key);
             add(value);
@@ -110,10 +110,11 @@ impl<'a> WireTimeline<'a> {
     pub(super) fn read(&self, visitor: Visitor) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
         let texts = Reader::new(&self.texts)?;
+        let contexts = self.contexts.iter().map(|wire| wire.read(&texts)).collect::<Result<Vec<_>, _>>()?;
         let mut journal = Vec::with_capacity(self.journal.len());
         let mut before = 0;
         for wire in &self.journal {
-            let entry = wire.read(before, &self.contexts, &texts)?;
+            let entry = wire.read(before, &contexts, &texts)?;
             before = entry.at;
             journal.push(entry);
         }

@@ -11,7 +11,7 @@ use crate::rules::{Draft, Entry, Late, Tally, fold};
 use crate::session::{Millis, Reason, session_id};
 
 /// A session that follows from the journal, before new events came.
-struct Before {
+pub(super) struct Before {
     id: Uuid,
     reason: Reason,
     number: u32,
@@ -21,18 +21,27 @@ struct Before {
 
 impl Timeline {
     /// Inserts new entries, folds again, matches the sessions to the ids already given out.
-    pub(super) fn insert(&mut self, fresh: Vec<Entry>, config: &SessionConfig) {
-        let (before, old_ids) = (self.before(config), self.handed_out());
+    pub(super) fn insert(&mut self, fresh: Vec<Entry>, before: &[Before], config: &SessionConfig) {
+        let old_ids = self.handed_out();
         let origin = self.merge(fresh);
-        self.match_ids(&before, &old_ids, &origin, config);
+        self.match_ids(before, &old_ids, &origin, config);
+    }
+
+    /// The sessions of the journal, after [`Timeline::realign`]; and whether that changed anything.
+    pub(super) fn aligned(&mut self, config: &SessionConfig) -> (Vec<Before>, bool) {
+        match self.before(config) {
+            Some(before) => (before, false),
+            None => {
+                self.realign(config);
+                (self.before(config).unwrap_or_default(), true)
+            }
+        }
     }
 
     /// Matches the sessions to the ids already given out where the rules are others than those that gave them: a timeline
     /// outlives a deployment. Says whether anything changed.
     pub(super) fn realign(&mut self, config: &SessionConfig) -> bool {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let begins = drafts.iter().filter(|draft| draft.base.is_none()).map(|draft| draft.first);
-        if begins.eq(self.heads.iter().filter(|head| head.leads).map(|head| head.entry)) {
+        if self.before(config).is_some() {
             return false;
         }
         self.seq += 1;
@@ -56,9 +65,13 @@ impl Timeline {
         ids
     }
 
-    /// The sessions of the journal as they are.
-    fn before(&self, config: &SessionConfig) -> Vec<Before> {
+    /// The sessions of the journal as they are; none if the rules are not those that gave them their ids.
+    fn before(&self, config: &SessionConfig) -> Option<Vec<Before>> {
         let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let begins = drafts.iter().filter(|draft| draft.base.is_none()).map(|draft| draft.first);
+        if begins.ne(self.heads.iter().filter(|head| head.leads).map(|head| head.entry)) {
+            return None;
+        }
         let ids = lead_ids(&self.heads, &drafts);
         let before = |(number, draft): (usize, &Draft<'_>)| Before {
             id: ids[number],
@@ -67,7 +80,7 @@ impl Timeline {
             previous: self.previous_of(number, &ids),
             entries: draft.end - draft.first,
         };
-        drafts.iter().enumerate().map(before).collect()
+        Some(drafts.iter().enumerate().map(before).collect())
     }
 
     /// Gives the sessions of the journal their ids, those that changed their version, and takes note of what changes for

@@ -1,12 +1,11 @@
 //! The rule for late events: they join the session that they lie in or next to, or make one of their own; they never move a
 //! session that may still grow.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use super::ids::{lead_ids, unused_id};
-use super::{Arrival, MAX_SEEN, Spot, Timeline};
+use super::spots::{ByPrint, Spot};
+use super::{Arrival, MAX_SEEN, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
 use crate::session::{Millis, Reason, fingerprint};
@@ -47,7 +46,7 @@ impl Timeline {
         &mut self,
         mut late: Vec<&Entry>,
         recalled: &mut [Tally],
-        spots: &mut HashMap<u64, Spot>,
+        spots: &mut ByPrint<Spot>,
         config: &SessionConfig,
     ) {
         late.sort_by_key(|entry| (entry.at, &entry.uuid));

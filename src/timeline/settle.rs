@@ -136,12 +136,19 @@ impl Timeline {
     /// Says when to look at the timeline again. What stands is kept where it does no harm: another time is another entry in
     /// the index, at twice the price of the write.
     fn schedule(&mut self, now: Millis, has_news: bool, config: &SessionConfig) {
+        let reach = config.timeout_ms() + config.lateness_ms();
+        // Nothing is over before its first event, and the lateness: most times that says enough.
+        let first = self.open.as_ref().map(|open| open.last_activity).or_else(|| Some(self.journal.first()?.at));
+        let is_near = self.due_at.zip(first).is_some_and(|(due, first)| due - first <= reach + config.lateness_ms());
+        if is_near && !has_news && self.ended.is_empty() {
+            return;
+        }
         let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now) };
         self.due_at = match (self.due_at, next) {
             (Some(due), _) if has_news => Some(due.min(now)),
             (None, _) if has_news => Some(now),
             // Only an event far ahead puts it off so long.
-            (Some(due), Some(next)) if due - next > config.timeout_ms() + config.lateness_ms() => Some(next),
+            (Some(due), Some(next)) if due - next > reach => Some(next),
             (due, next) => due.or(next),
         };
     }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::split::Slice;
 use crate::clock::Clock;
-use crate::event::{Delivery, Event, Rejection};
+use crate::event::{Delivery, Rejection};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
 use crate::storage::{SessionError, SessionStorage};
 
-/// An event's text, not read yet, and how it came.
-#[derive(Debug, Clone, Copy)]
+/// An event's text, and how it came.
+#[derive(Debug)]
 pub(super) struct Item<'a> {
-    pub bytes: &'a [u8],
+    pub slice: Slice<'a>,
     pub delivery: Delivery,
 }
 
@@ -29,13 +30,13 @@ pub(super) enum Fate {
 /// Reads events, has their sessions resolved and puts those on them. One fate an item, in order.
 pub(super) async fn settle<S: SessionStorage, C: Clock>(
     manager: &SessionManager<S, C>,
-    items: &[Item<'_>],
+    items: Vec<Item<'_>>,
     deadline: Millis,
 ) -> Vec<Fate> {
     let mut events = Vec::with_capacity(items.len());
     let mut rejections = Vec::with_capacity(items.len());
     for item in items {
-        match Event::parse(item.bytes, item.delivery, manager.config()) {
+        match item.slice.parse(item.delivery, manager.config()) {
             Ok(event) => {
                 events.push(event);
                 rejections.push(None);

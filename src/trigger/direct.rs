@@ -8,8 +8,9 @@ use super::answer::{error, json, report, unreadable};
 use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
-use super::split::split;
+use super::split::{Slice, split};
 use crate::clock::Clock;
+use crate::config::SessionConfig;
 use crate::event::Delivery;
 use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
@@ -22,23 +23,23 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let slices = match split_payload(payload) {
+    let slices = match split_payload(payload, manager.config()) {
         Ok(slices) => slices,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
     // Whoever may invoke the function is part of the pipeline.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
-    let items: Vec<Item<'_>> = slices.into_iter().map(|bytes| Item { bytes, delivery }).collect();
-    let fates = settle(manager, &items, deadline).await;
+    let items = slices.into_iter().map(|slice| Item { slice, delivery }).collect();
+    let fates = settle(manager, items, deadline).await;
     let (_, body) = report(&fates, false);
     reply(body, Counts::of(&fates))
 }
 
-fn split_payload(payload: &str) -> Result<Vec<&[u8]>, BodyError> {
+fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Vec<Slice<'a>>, BodyError> {
     if payload.len() > Limits::DIRECT.bytes {
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }
-    split(payload.as_bytes(), Form::Any, Limits::DIRECT.events)
+    split(payload.as_bytes(), Form::Any, Limits::DIRECT.events, config)
 }
 
 /// Answers with a session.

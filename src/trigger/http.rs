@@ -159,16 +159,18 @@ async fn ingest<S: SessionStorage, C: Clock>(
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
-    let slices =
-        body.as_ref().map_err(|&error| error).and_then(|(form, body)| split(body, *form, Limits::REQUEST.events));
+    let slices = match &body {
+        Ok((form, body)) => split(body, *form, Limits::REQUEST.events, manager.config()),
+        Err(error) => Err(*error),
+    };
     let slices = match slices {
         Ok(slices) => slices,
         Err(error) => return (Answer::new(error.status(), unreadable(error)), Counts::only(error.code())),
     };
     // Whoever can reach the API can write `received_at` into an event: it does not count.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
-    let items: Vec<Item<'_>> = slices.into_iter().map(|bytes| Item { bytes, delivery }).collect();
-    let fates = settle(manager, &items, deadline).await;
+    let items = slices.into_iter().map(|slice| Item { slice, delivery }).collect();
+    let fates = settle(manager, items, deadline).await;
     let (verdict, body) = report(&fates, true);
     (Answer::new(status(verdict), body), Counts::of(&fates))
 }

@@ -9,15 +9,48 @@ mod brackets;
 use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
+use crate::config::SessionConfig;
+use crate::event::{Delivery, Event, Rejection, Scanned};
 use brackets::Brackets;
 
-/// Splits a body into at most `most` events, in the order of the text. Slices are not checked and may be empty.
+/// A slice of a body: an event, or what stands in the place of one.
+#[derive(Debug)]
+pub enum Slice<'a> {
+    /// It was read on the way.
+    Event(Scanned<'a>),
+    /// It is not checked, and may be empty.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Slice<'a> {
+    pub fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Event(scanned) => scanned.text().as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// What makes it unusable.
+    pub fn parse(self, delivery: Delivery, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
+        match self {
+            Self::Event(scanned) => Event::read(scanned, delivery, config),
+            Self::Bytes(bytes) => Event::parse(bytes, delivery, config),
+        }
+    }
+}
+
+/// Splits a body into at most `most` events, in the order of the text. Events of an array are read on the way, up to the first
+/// that is not one: the rest is split without trust.
 ///
 /// # Errors
 /// A body without events, with too many, or with `events` that are no array.
-pub fn split(body: &[u8], form: Form, most: usize) -> Result<Vec<&[u8]>, BodyError> {
+pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Vec<Slice<'a>>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
-    let mut slices = Slices { found: Vec::new(), most, too_many: false };
+    let valid = std::str::from_utf8(body).ok();
+    let mut slices = Slices { found: Vec::new(), most, too_many: false, valid, config };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
@@ -36,19 +69,42 @@ pub fn split(body: &[u8], form: Form, most: usize) -> Result<Vec<&[u8]>, BodyErr
 }
 
 /// The slices found so far.
-struct Slices<'a> {
-    found: Vec<&'a [u8]>,
+struct Slices<'a, 'c> {
+    found: Vec<Slice<'a>>,
     most: usize,
     too_many: bool,
+    /// The body, as long as nothing in it was found to be broken.
+    valid: Option<&'a str>,
+    config: &'c SessionConfig,
 }
 
-impl<'a> Slices<'a> {
+impl<'a> Slices<'a, '_> {
     fn push(&mut self, slice: &'a [u8]) {
+        self.add(Slice::Bytes(trim(slice)));
+    }
+
+    fn add(&mut self, slice: Slice<'a>) {
         if self.found.len() < self.most {
-            self.found.push(trim(slice));
+            self.found.push(slice);
         } else {
             self.too_many = true;
         }
+    }
+
+    /// Reads the event that begins at `at`, and passes over it; not if there is none, or something else follows than what ends
+    /// an element. Then nothing is read on the way any more: however a body is broken, it is passed over but once more.
+    fn read(&mut self, at: usize) -> Option<usize> {
+        let text = self.valid.take()?;
+        let start = at + text.as_bytes().get(at..)?.iter().position(|&byte| !is_space(byte))?;
+        let event = Scanned::first(text.get(start..)?, self.config)?;
+        let end = start + event.text().len();
+        let next = end + text.as_bytes().get(end..)?.iter().position(|&byte| !is_space(byte))?;
+        if !matches!(text.as_bytes()[next], b',' | b']') {
+            return None;
+        }
+        self.valid = Some(text);
+        self.add(Slice::Event(event));
+        Some(next)
     }
 
     /// What follows where nothing should: nothing, or one bad event, so that it is not lost in silence.
@@ -60,12 +116,12 @@ impl<'a> Slices<'a> {
 }
 
 /// A line an event.
-fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a>) {
+fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) {
     body.split(|&byte| byte == b'\n').for_each(|line| slices.push_rest(line));
 }
 
 /// A body that begins with an object: `{"events":[…]}`, one event, or the first of several lines.
-fn object<'a>(body: &'a [u8], slices: &mut Slices<'a>) -> Result<(), BodyError> {
+fn object<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Result<(), BodyError> {
     let outline = outline(body, slices);
     let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
     match outline.events {
@@ -120,7 +176,7 @@ enum Events {
 }
 
 /// Walks the object that a body begins with; the elements of `events` become slices on the way.
-fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a>) -> Outline {
+fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Outline {
     let mut outline = Outline::default();
     let mut open = Brackets::default();
     let (mut at, mut last) = (0, b',');
@@ -172,12 +228,18 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
 }
 
 /// Splits an array from behind its bracket on; returns where it ends. If it never does, its rest is the last slice.
-fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a>) -> Option<usize> {
+fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option<usize> {
     let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
     if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
         return Some(from + closed + 1);
     }
     let (mut at, mut resync) = (from, false);
+    while let Some(end) = slices.read(at) {
+        at = end + 1;
+        if body[end] == b']' {
+            return Some(at);
+        }
+    }
     loop {
         let element = element(body, at, resync);
         let slice = body.get(at..element.end).unwrap_or_default();

@@ -17,9 +17,10 @@ use super::answer::json;
 use super::batch::{Counts, Fate, Item, settle};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Headers, bytes, received_at, text};
-use super::split::split;
+use super::split::{Slice, split};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
+use crate::config::SessionConfig;
 use crate::event::Delivery;
 use crate::output::Output;
 use crate::session::Millis;
@@ -84,9 +85,13 @@ impl<'a> Message<'a> {
     }
 
     /// The events' slices of its decoded body.
-    fn slices<'b>(&self, decoded: &'b Result<Cow<'_, [u8]>, BodyError>) -> Result<Vec<&'b [u8]>, BodyError> {
+    fn slices<'b>(
+        &self,
+        decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
+        config: &SessionConfig,
+    ) -> Result<Vec<Slice<'b>>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
-        split(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events)
+        split(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, config)
     }
 }
 
@@ -112,11 +117,15 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         .map_err(|_| HandlerError("`Records` is not an array of SQS records".to_owned()))?;
     let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::read(record, now)).collect();
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
-    let split: Vec<_> = messages.iter().zip(&decoded).map(|(message, body)| message.slices(body)).collect();
-    let items: Vec<Item<'_>> =
-        messages.iter().zip(&split).flat_map(|(message, slices)| items(message, slices)).collect();
+    let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
+    for (message, body) in messages.iter().zip(&decoded) {
+        let slices = message.slices(body, ingest.manager.config());
+        split.push(slices.as_ref().map(|slices| slices.iter().map(Slice::bytes).collect()).map_err(|&error| error));
+        let delivery = message.delivery;
+        items.extend(slices.into_iter().flatten().map(|slice| Item { slice, delivery }));
+    }
 
-    let mut fates = settle(&ingest.manager, &items, deadline).await;
+    let mut fates = settle(&ingest.manager, items, deadline).await;
     let mut counts = Counts::of(&fates);
     split.iter().filter_map(|slices| slices.as_ref().err()).for_each(|error| counts.code(error.code()));
 
@@ -133,12 +142,8 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     Ok(Reply { door: "sqs", status: None, counts, text: answer(&messages, &failed) })
 }
 
+/// The bytes of a message's events.
 type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
-
-fn items<'a>(message: &Message<'_>, slices: &Slices<'a>) -> Vec<Item<'a>> {
-    let delivery = message.delivery;
-    slices.iter().flatten().map(|&bytes| Item { bytes, delivery }).collect()
-}
 
 /// The messages of which an event failed, and in a FIFO queue those behind them.
 fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate]) -> Vec<bool> {

@@ -28,7 +28,7 @@ fn timeline(distinct_id: &str, at: Millis) -> Timeline {
     let texts = [0, 60_000].map(|later| event(distinct_id, &format!("{distinct_id}-{later}"), at + later));
     let arrivals = texts.each_ref().map(|text| {
         let delivery = Delivery { received_at: at + 60_000, trusts_received_at: false };
-        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config).unwrap()
+        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(None, &config).unwrap()
     });
     timeline.apply(&arrivals, Vec::new(), &config);
     timeline

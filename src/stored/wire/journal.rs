@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::origin::{WireOrigin, pairs, read_pairs};
+use super::origin::{Origin, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
 use crate::rules::{Entry, Kind};
@@ -66,7 +66,7 @@ pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
 impl WireEntry {
     pub(super) fn write(entry: &Entry, before: Millis, origins: &mut Vec<WireOrigin>, texts: &Texts<'_>) -> Self {
         let context = &entry.context;
-        let origin = WireOrigin::write(context.utm.as_ref(), context.device.as_ref(), context.geo.as_ref(), texts);
+        let origin = WireOrigin::write(context.utm.as_ref(), context.device.as_deref(), context.geo.as_deref(), texts);
         let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
             origins.push(origin);
             origins.len() - 1
@@ -86,9 +86,9 @@ impl WireEntry {
         }
     }
 
-    pub(super) fn read(&self, before: Millis, origins: &[WireOrigin], texts: &Reader) -> Result<Entry, FormatError> {
+    pub(super) fn read(&self, before: Millis, origins: &[Origin], texts: &Reader) -> Result<Entry, FormatError> {
         let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
-        let (utm, device, geo) = origin.read(texts)?;
+        let (utm, device, geo) = origin.clone();
         Ok(Entry {
             at: after(before, self.gap)?,
             uuid: match &self.uuid {

@@ -1,5 +1,7 @@
 //! Campaigns, devices, places and custom properties, by reference to the item's texts.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::session::{DeviceInfo, GeoInfo, UtmParams};
@@ -7,7 +9,7 @@ use crate::stored::FormatError;
 use crate::stored::texts::{Reader, TextRef, Texts};
 
 /// What a [`WireOrigin`] stands for.
-pub(super) type Origin = (Option<UtmParams>, Option<DeviceInfo>, Option<GeoInfo>);
+pub(super) type Origin = (Option<UtmParams>, Option<Arc<DeviceInfo>>, Option<Arc<GeoInfo>>);
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(super) struct WireOrigin {
@@ -70,23 +72,23 @@ impl WireOrigin {
             None => None,
         };
         let device = match self.device {
-            Some([kind, os, os_version, browser, browser_version, screen]) => Some(DeviceInfo {
+            Some([kind, os, os_version, browser, browser_version, screen]) => Some(Arc::new(DeviceInfo {
                 device_type: texts.require(kind)?,
                 os: get(os)?,
                 os_version: get(os_version)?,
                 browser: get(browser)?,
                 browser_version: get(browser_version)?,
                 screen_resolution: get(screen)?,
-            }),
+            })),
             None => None,
         };
         let geo = match self.geo {
-            Some([country, region, city, timezone]) => Some(GeoInfo {
+            Some([country, region, city, timezone]) => Some(Arc::new(GeoInfo {
                 country: get(country)?,
                 region: get(region)?,
                 city: get(city)?,
                 timezone: get(timezone)?,
-            }),
+            })),
             None => None,
         };
         Ok((utm, device, geo))

@@ -7,8 +7,8 @@ const MOST: usize = 100;
 
 /// The slices as text; bytes that are not UTF-8 show as `\u{fffd}`.
 fn texts(body: &[u8]) -> Result<Vec<String>, BodyError> {
-    let slices = split(body, Form::Any, MOST)?;
-    Ok(slices.into_iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect())
+    let slices = split(body, Form::Any, MOST, &SessionConfig::default())?;
+    Ok(slices.into_iter().map(|slice| String::from_utf8_lossy(slice.bytes()).into_owned()).collect())
 }
 
 #[track_caller]
@@ -28,9 +28,10 @@ fn the_four_forms() {
 
 #[test]
 fn lines_where_the_sender_says_so() {
-    let split = |body| split(body, Form::Lines, MOST).unwrap();
-    assert_eq!(split(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
-    assert_eq!(split(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
+    let split = |body| split(body, Form::Lines, MOST, &SessionConfig::default()).unwrap();
+    let lines = |body| split(body).iter().map(Slice::bytes).collect::<Vec<_>>();
+    assert_eq!(lines(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
+    assert_eq!(lines(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn hostile_brackets_take_no_time() {
     for unit in ["[", "{", "{]", "[}", "{\"a\":[", "]", "},{", "\"\\", "[{", "{{"] {
         for before in ["", "[", "{\"events\":["] {
             let body = format!("{before}{}", unit.repeat(300_000 / unit.len()));
-            let _ = split(body.as_bytes(), Form::Any, MOST);
+            let _ = split(body.as_bytes(), Form::Any, MOST, &SessionConfig::default());
         }
     }
 }
@@ -187,10 +188,10 @@ proptest! {
     #[test]
     fn any_bytes_are_taken(body in prop_oneof![jsonish(), prop::collection::vec(any::<u8>(), 0..60)]) {
         for form in [Form::Any, Form::Lines] {
-            let Ok(slices) = split(&body, form, MOST) else { continue };
+            let Ok(slices) = split(&body, form, MOST, &SessionConfig::default()) else { continue };
             // In order, without overlap, and nothing but separators between them.
             let mut from = body.as_ptr() as usize;
-            for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            for slice in slices.iter().map(Slice::bytes).filter(|slice| !slice.is_empty()) {
                 prop_assert!(slice.as_ptr() as usize >= from);
                 from = slice.as_ptr() as usize + slice.len();
             }

@@ -27,7 +27,8 @@ fn bodies_are_decoded_by_their_attributes() {
     let body = |attributes: &str, body: &str| {
         let message = message(&format!(r#"{{"messageId":"m","body":"{body}","messageAttributes":{{{attributes}}}}}"#));
         let decoded = message.decoded();
-        message.slices(&decoded).map(|slices| slices.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+        let slices = message.slices(&decoded, &SessionConfig::default());
+        slices.map(|slices| slices.iter().map(|slice| slice.bytes().to_vec()).collect::<Vec<_>>())
     };
     let attribute = |name: &str, value: &str| format!(r#""{name}":{{"stringValue":"{value}","dataType":"String"}}"#);
     let packed = "H4sIAAAAAAACA4s21DGKBQC/UIsIBQAAAA==";
@@ -44,7 +45,11 @@ fn bodies_are_decoded_by_their_attributes() {
 fn a_record_that_makes_no_sense_costs_itself() {
     for json in ["7", "{}", r#"{"messageId":7,"body":{}}"#, r#"{"attributes":7,"body":"[1]"}"#] {
         let message = message(json);
-        assert_eq!(message.slices(&message.decoded()), Err(BodyError::Empty), "{json}");
+        assert_eq!(
+            message.slices(&message.decoded(), &SessionConfig::default()).err(),
+            Some(BodyError::Empty),
+            "{json}"
+        );
     }
 }
 

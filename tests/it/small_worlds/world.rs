@@ -197,7 +197,7 @@ fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival
         url: url.map(str::to_owned),
         referrer: referrer(source).map(str::to_owned),
         utm,
-        device,
+        device: device.map(Into::into),
         geo: None,
     };
     let kind = if is_page_view { Kind::Pageview } else { Kind::Event };
