@@ -58,15 +58,20 @@ pub fn is_external(referrer: &str, page: Option<&str>, config: &SessionConfig) -
 
 /// The parameters of an address's query, decoded. Works on relative addresses too.
 pub fn query(address: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let without_fragment = address.split('#').next().unwrap_or_default();
-    let query = without_fragment.split_once('?').map_or("", |(_, query)| query);
-    form_urlencoded::parse(query.as_bytes())
+    form_urlencoded::parse(raw_query(address).as_bytes())
+}
+
+/// What stands between `?` and `#`.
+fn raw_query(address: &str) -> &str {
+    let Some(mark) = memchr::memchr2(b'?', b'#', address.as_bytes()) else { return "" };
+    let rest = &address[mark..];
+    rest.strip_prefix('?').map_or("", |query| query.split('#').next().unwrap_or_default())
 }
 
 /// The campaign that an address's query names; of a repeated parameter the first.
 pub fn utm_of(address: &str) -> Option<UtmParams> {
     // Most addresses have none: one search spares them the decoding.
-    if !address.contains("utm_") {
+    if !raw_query(address).contains("utm_") {
         return None;
     }
     UtmParams::from_lookup(|name| query(address).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()))

@@ -19,7 +19,6 @@ use crate::rules::{Entry, Kind};
 use crate::session::{Millis, Visitor};
 use crate::timeline::Arrival;
 use fields::{Fields, diagnosis};
-use properties::Properties;
 use text::{string, text_of};
 pub use time::TimeFlag;
 
@@ -134,7 +133,7 @@ pub struct Event<'a> {
     /// Whether `at` is the event's own `timestamp`.
     is_own_time: bool,
     uuid_place: UuidPlace,
-    properties: Properties<'a>,
+    fields: Box<Fields<'a>>,
 }
 
 /// Where an event's text has its `uuid`.
@@ -150,14 +149,15 @@ enum UuidPlace {
 #[derive(Debug)]
 pub struct Scanned<'a> {
     text: &'a str,
-    fields: Fields<'a>,
+    /// Apart: it is large, and moves around in lists.
+    fields: Box<Fields<'a>>,
 }
 
 impl<'a> Scanned<'a> {
     /// The event that a text begins with, if it begins with one.
     pub fn first(text: &'a str, config: &SessionConfig) -> Option<Self> {
         let (fields, end) = Fields::scan_first(text, config.new_session_on_click_id_change)?;
-        (end <= MAX_EVENT_BYTES).then(|| Self { text: &text[..end], fields })
+        (end <= MAX_EVENT_BYTES).then(|| Self { text: &text[..end], fields: Box::new(fields) })
     }
 
     pub fn text(&self) -> &'a str {
@@ -175,7 +175,7 @@ impl<'a> Event<'a> {
         let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_EVENT_BYTES);
         let fields = text.and_then(|text| Fields::scan(text, config.new_session_on_click_id_change));
         let (Some(text), Some(fields)) = (text, fields) else { return Err(diagnosis(bytes)) };
-        Self::read(Scanned { text, fields }, delivery, config)
+        Self::read(Scanned { text, fields: Box::new(fields) }, delivery, config)
     }
 
     /// Reads an event from its fields.
@@ -200,7 +200,7 @@ impl<'a> Event<'a> {
         let (uuid, uuid_place) = uuid(fields.uuid, fields.uuid_at)?;
         let received_at = time::received_at(given(fields.received_at), delivery);
         let (at, time_flag) = time::event_time(given(fields.timestamp), given(fields.sent_at), received_at)?;
-        let properties = fields.properties.unwrap_or_default().checked()?;
+        fields.properties.check()?;
         let is_own_time = time_flag.is_none() && given(fields.timestamp).is_some() && given(fields.sent_at).is_none();
         Ok(Self {
             text,
@@ -213,7 +213,7 @@ impl<'a> Event<'a> {
             received_at,
             time_flag,
             is_own_time,
-            properties,
+            fields,
         })
     }
 
@@ -230,13 +230,15 @@ impl<'a> Event<'a> {
             Role::Passive => (Kind::Event, true),
             Role::Lifecycle => return None,
         };
+        let properties = &self.fields.properties;
         let entry = Entry {
             at: self.at,
             uuid: self.uuid.clone().into_owned(),
             kind,
-            context: self.properties.context(before.map(|(event, it)| (&event.properties, &it.entry.context)), config),
-            click: if config.new_session_on_click_id_change { self.properties.click() } else { None },
-            properties: self.properties.session_properties(),
+            context: properties
+                .context(before.map(|(event, it)| (&event.fields.properties, &it.entry.context)), config),
+            click: if config.new_session_on_click_id_change { properties.click() } else { None },
+            properties: properties.session_properties(),
         };
         Some(Arrival { entry, received_at: self.received_at, passive })
     }

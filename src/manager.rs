@@ -4,6 +4,7 @@
 //! none. A lost race is applied again to the item that came back with it.
 
 mod close;
+mod recent;
 mod single;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::session::{Millis, Visitor};
 use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::{CLOSE_GRACE_MS, CloseReport};
+use recent::Recent;
 
 /// Conditional writes under way at once, over all visitors of a batch.
 const PARALLEL_WRITES: usize = 32;
@@ -52,12 +54,13 @@ pub struct SessionManager<S, C> {
     storage: S,
     clock: C,
     retention: Millis,
+    recent: Recent,
 }
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// A manager that keeps archived sessions for 30 days.
     pub fn new(config: SessionConfig, storage: S, clock: C) -> Self {
-        Self { config, storage, clock, retention: 30 * 86_400_000 }
+        Self { config, storage, clock, retention: 30 * 86_400_000, recent: Recent::default() }
     }
 
     /// Keeps archived sessions for this long.
@@ -97,11 +100,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             groups[group].arrivals.push(arrival);
             groups[group].indexes.push(index);
         }
+        let bases = self.bases(&groups, deadline).await;
         // Futures are collected before they run: a lazy map of references would not be `Send`.
-        let loads: Vec<_> = groups.chunks(MAX_LOAD).map(|groups| self.load(groups, deadline)).collect();
-        let loaded: Vec<_> = stream::iter(loads).buffered(PARALLEL_LOADS).collect().await;
-        let work = groups.iter().zip(loaded.into_iter().flatten());
-        let writes: Vec<_> = work.map(|(group, stored)| self.settle(group, stored, deadline)).collect();
+        let writes: Vec<_> = groups.iter().zip(bases).map(|(group, base)| self.settle(group, base, deadline)).collect();
         let mut done = stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
         while let Some((group, resolved)) = done.next().await {
             let mut assignments = resolved.assignments.into_iter();
@@ -116,26 +117,41 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         outcomes
     }
 
-    /// Applies a group's events to what was loaded.
+    /// What each group's events are applied to: what this process wrote last, else what is read.
+    async fn bases(&self, groups: &[Group], deadline: Millis) -> Vec<Result<Base, SessionError>> {
+        let mut bases: Vec<_> =
+            groups.iter().map(|group| Ok(Base { stored: self.recent.take(&group.visitor), is_guess: true })).collect();
+        let is_unknown = |base: &Result<Base, _>| base.as_ref().is_ok_and(|base| base.stored.is_none());
+        let unknown: Vec<usize> = (0..groups.len()).filter(|&group| is_unknown(&bases[group])).collect();
+        let visitors: Vec<Visitor> = unknown.iter().map(|&group| groups[group].visitor.clone()).collect();
+        let loads: Vec<_> = visitors.chunks(MAX_LOAD).map(|visitors| self.load(visitors, deadline)).collect();
+        let loaded: Vec<_> = stream::iter(loads).buffered(PARALLEL_LOADS).collect().await;
+        for ((group, visitor), stored) in unknown.into_iter().zip(&visitors).zip(loaded.into_iter().flatten()) {
+            self.recent.learn(visitor, &stored);
+            bases[group] = stored.map(|stored| Base { stored, is_guess: false });
+        }
+        bases
+    }
+
+    /// Applies a group's events to their base.
     async fn settle<'g>(
         &self,
         group: &'g Group,
-        stored: Result<Option<Stored>, SessionError>,
+        base: Result<Base, SessionError>,
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
-        let resolved = match stored {
-            Ok(stored) => self.apply(&group.visitor, &group.arrivals, stored, deadline).await,
+        let resolved = match base {
+            Ok(base) => self.apply(&group.visitor, &group.arrivals, base, deadline).await,
             Err(error) => Resolved::failed(error),
         };
         (group, resolved)
     }
 
-    async fn load(&self, groups: &[Group], deadline: Millis) -> Vec<Result<Option<Stored>, SessionError>> {
+    async fn load(&self, visitors: &[Visitor], deadline: Millis) -> Vec<Result<Option<Stored>, SessionError>> {
         if self.is_late(deadline) {
-            return groups.iter().map(|_| Err(SessionError::Deadline)).collect();
+            return visitors.iter().map(|_| Err(SessionError::Deadline)).collect();
         }
-        let visitors: Vec<Visitor> = groups.iter().map(|group| group.visitor.clone()).collect();
-        self.storage.load(&visitors, Reading::Eventual).await
+        self.storage.load(visitors, Reading::Eventual).await
     }
 
     fn is_late(&self, deadline: Millis) -> bool {
@@ -143,13 +159,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 
     /// Applies a visitor's events with one conditional write, again after each lost race.
-    async fn apply(
-        &self,
-        visitor: &Visitor,
-        arrivals: &[Arrival],
-        mut current: Option<Stored>,
-        deadline: Millis,
-    ) -> Resolved {
+    async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: Base, deadline: Millis) -> Resolved {
+        let Base { stored: mut current, mut is_guess } = base;
         // All, unless the item cannot hold what they make; then as many as it can.
         let mut count = arrivals.len();
         let mut rest = None;
@@ -168,21 +179,28 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 Err(error) => return Resolved::failed(error),
             };
             let applied = timeline.apply(arrivals, recalled, &self.config);
-            if !applied.changed {
+            if !applied.changed && !is_guess {
                 return Resolved { assignments: applied.assignments, rest };
             }
-            match self.commit(&timeline, replaces).await {
+            let committed = match applied.changed {
+                true => self.commit(timeline, replaces, is_guess).await,
+                // Nothing is written that would prove the guess: what is stored is read instead.
+                false => self.storage.read(visitor).await.map(|stored| Committed::Lost(stored.map(Box::new))),
+            };
+            match committed {
                 Ok(Committed::Done) => {
                     log_overflow(&applied.overflow);
                     return Resolved { assignments: applied.assignments, rest };
                 }
                 Ok(Committed::Lost(stored)) => {
                     current = stored.map(|stored| *stored);
-                    self.pause(attempt).await;
+                    // A guess that failed is no race with others at work.
+                    if !is_guess {
+                        self.pause(attempt).await;
+                    }
                 }
                 Err(SessionError::Full) if count > 1 => {
-                    count /= 2;
-                    rest = Some(SessionError::Full);
+                    (count, rest) = (count / 2, Some(SessionError::Full));
                     current = match self.storage.read(visitor).await {
                         Ok(current) => current,
                         Err(error) => return Resolved::failed(error),
@@ -190,6 +208,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 }
                 Err(error) => return Resolved::failed(error),
             }
+            is_guess = false;
         }
         Resolved::failed(SessionError::Contention)
     }
@@ -202,9 +221,28 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
-    async fn commit(&self, timeline: &Timeline, replaces: Option<u64>) -> Result<Committed, SessionError> {
+    /// Writes a timeline, and keeps it for the next batch.
+    async fn commit(
+        &self,
+        timeline: Timeline,
+        replaces: Option<u64>,
+        is_guess: bool,
+    ) -> Result<Committed, SessionError> {
+        let etag = self.clock.random();
+        let committed = self.write(&timeline, replaces, etag).await?;
+        let is_done = committed == Committed::Done;
+        if is_guess {
+            self.recent.judge(is_done);
+        }
+        if is_done {
+            self.recent.put(Stored { timeline, etag });
+        }
+        Ok(committed)
+    }
+
+    async fn write(&self, timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Result<Committed, SessionError> {
         let expires_at = self.clock.now() + self.retention + TIMELINE_MARGIN_MS;
-        self.storage.commit(Commit { timeline, replaces, etag: self.clock.random(), expires_at }).await
+        self.storage.commit(Commit { timeline, replaces, etag, expires_at }).await
     }
 
     /// Waits before the attempt after `attempt`: a random part of a pause that doubles.
@@ -227,6 +265,13 @@ impl Group {
     fn last(&self) -> Option<(usize, &Arrival)> {
         Some((*self.indexes.last()?, self.arrivals.last()?))
     }
+}
+
+/// What events are applied to.
+struct Base {
+    stored: Option<Stored>,
+    /// Whether it is what this process wrote last, and may be overtaken; see [`Recent`].
+    is_guess: bool,
 }
 
 /// What became of a visitor's events: the first so many are placed, the rest failed.

@@ -272,16 +272,45 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The sessions of a timeline: its settled, still open one continued by the journal, in time order, and each entry's place.
+/// The sessions of a timeline: its settled, still open one continued by the journal, in time order.
 /// An end mark always follows a session: one is set only there, and nothing before it ever goes.
 pub fn fold<'a>(
     previous: Option<&Previous>,
     open: Option<&'a Tally>,
     journal: &'a [Entry],
     config: &SessionConfig,
+) -> Vec<Draft<'a>> {
+    fold_each(previous, open, journal, config, |_, _, _| ())
+}
+
+/// The same, and each entry's place.
+pub fn fold_places<'a>(
+    previous: Option<&Previous>,
+    open: Option<&'a Tally>,
+    journal: &'a [Entry],
+    config: &SessionConfig,
 ) -> (Vec<Draft<'a>>, Vec<Place<'a>>) {
-    let mut drafts: Vec<Draft<'a>> = open.map(Draft::resume).into_iter().collect();
     let mut places = Vec::with_capacity(journal.len());
+    let drafts = fold_each(previous, open, journal, config, |index, number, draft| {
+        places.push(Place {
+            draft: number,
+            page_views: draft.page_views,
+            exit_page: draft.exit_page,
+            is_start: draft.base.is_none() && draft.first == index,
+        });
+    });
+    (drafts, places)
+}
+
+/// Folds, and shows after each entry which draft it is in, and what that amounts to by then.
+fn fold_each<'a>(
+    previous: Option<&Previous>,
+    open: Option<&'a Tally>,
+    journal: &'a [Entry],
+    config: &SessionConfig,
+    mut each: impl FnMut(usize, usize, &Draft<'a>),
+) -> Vec<Draft<'a>> {
+    let mut drafts: Vec<Draft<'a>> = open.map(Draft::resume).into_iter().collect();
     for (index, entry) in journal.iter().enumerate() {
         let reason = match drafts.last() {
             Some(draft) => draft.reason_to_end(entry, config),
@@ -292,14 +321,7 @@ pub fn fold<'a>(
             (None, Some(draft)) => draft.absorb(entry, config),
             (reason, _) => drafts.push(Draft::begin(reason.unwrap_or(Reason::First), entry, index, config)),
         }
-        let number = drafts.len() - 1;
-        let draft = &drafts[number];
-        places.push(Place {
-            draft: number,
-            page_views: draft.page_views,
-            exit_page: draft.exit_page,
-            is_start: draft.base.is_none() && draft.first == index,
-        });
+        each(index, drafts.len() - 1, &drafts[drafts.len() - 1]);
     }
-    (drafts, places)
+    drafts
 }

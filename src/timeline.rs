@@ -22,7 +22,7 @@ use std::collections::hash_map::Entry as MapEntry;
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Kind, Late, Place, Previous, Tally, fold};
+use crate::rules::{Entry, Kind, Late, Place, Previous, Tally, fold, fold_places};
 use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint};
 use ids::lead_ids;
 use spots::{ByPrint, Spot};
@@ -198,7 +198,7 @@ impl Timeline {
     /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
     pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
         self.realign(config);
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let Some(last) = drafts.last() else { return false };
         let at = now.max(last.last_activity).max(self.frontier);
         let lead = lead_ids(&self.heads, &drafts)[drafts.len() - 1];
@@ -218,7 +218,7 @@ impl Timeline {
 
     /// Whether an entry, if it came now, would begin a session.
     pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         drafts.last().is_none_or(|draft| draft.reason_to_end(entry, config).is_some())
     }
 
@@ -239,6 +239,14 @@ impl Timeline {
     /// Merges sorted new entries into the journal; says of each entry which one it was before.
     fn merge(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
         fresh.sort_by(|a, b| (a.at, &a.uuid).cmp(&(b.at, &b.uuid)));
+        let is_behind =
+            |last: &Entry| fresh.first().is_none_or(|first| (last.at, &last.uuid) < (first.at, &first.uuid));
+        if self.journal.last().is_none_or(is_behind) {
+            let mut origin: Vec<Option<usize>> = (0..self.journal.len()).map(Some).collect();
+            origin.extend(std::iter::repeat_n(None, fresh.len()));
+            self.journal.extend(fresh);
+            return origin;
+        }
         let mut merged: Vec<Entry> = Vec::with_capacity(self.journal.len() + fresh.len());
         let mut origin = Vec::with_capacity(merged.capacity());
         let mut index_now = Vec::with_capacity(self.journal.len());
@@ -287,7 +295,7 @@ impl Timeline {
         recalled: &[Tally],
         config: &SessionConfig,
     ) -> Vec<Option<Assignment>> {
-        let (drafts, places) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let (drafts, places) = fold_places(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
         let by_print: ByPrint<usize> =
             self.journal.iter().enumerate().map(|(index, entry)| (fingerprint(&entry.uuid), index)).collect();

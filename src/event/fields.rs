@@ -9,7 +9,7 @@ use super::text::checked_text;
 use super::{RejectCode, Rejection};
 
 /// An event's fields, each as its JSON text. A null is told apart from an absent field.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Fields<'a> {
     pub uuid: Option<&'a str>,
     /// Where the value of `uuid` begins.
@@ -20,7 +20,7 @@ pub(super) struct Fields<'a> {
     pub timestamp: Option<&'a str>,
     pub sent_at: Option<&'a str>,
     pub received_at: Option<&'a str>,
-    pub properties: Option<Properties<'a>>,
+    pub properties: Properties<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -40,8 +40,7 @@ impl<'a> Fields<'a> {
 
     fn member(&mut self, scanner: &mut Scanner<'a>, key: &Key<'a>, text: &'a str, with_clicks: bool) -> Option<()> {
         if key.text == "properties" {
-            let properties = Properties::scan(scanner, text, with_clicks)?;
-            return self.properties.replace(properties).is_none().then_some(());
+            return self.properties.scan(scanner, text, with_clicks);
         }
         let span = scanner.value()?;
         let field = match &*key.text {

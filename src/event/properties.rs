@@ -102,23 +102,26 @@ fn names(length: usize) -> &'static [(&'static str, Name)] {
 }
 
 impl<'a> Properties<'a> {
-    /// Reads the value that comes next, a part of `text`.
-    pub(super) fn scan(scanner: &mut Scanner<'a>, text: &'a str, with_clicks: bool) -> Option<Self> {
-        let mut properties = Self::default();
+    /// Reads the value that comes next, a part of `text`; none if there was one before.
+    pub(super) fn scan(&mut self, scanner: &mut Scanner<'a>, text: &'a str, with_clicks: bool) -> Option<()> {
+        if self.object.is_some() {
+            return None;
+        }
         if scanner.peek()? != b'{' {
             let span = scanner.value()?;
-            let kind = if &text[span.start..span.end] == "null" { Value::Null } else { Value::Other };
-            return Some(Self { object: Some(span), kind, ..properties });
+            self.kind = if &text[span.start..span.end] == "null" { Value::Null } else { Value::Other };
+            self.object = Some(span);
+            return Some(());
         }
         let start = scanner.place();
         scanner.object(|scanner, key| {
             let value = scanner.value()?;
-            properties.last = Some(value.end);
-            properties.member(&key, value, text, with_clicks);
+            self.last = Some(value.end);
+            self.member(&key, value, text, with_clicks);
             Some(())
         })?;
-        properties.object = Some(Span { start, end: scanner.place() });
-        Some(properties)
+        self.object = Some(Span { start, end: scanner.place() });
+        Some(())
     }
 
     /// Takes note of one member.
@@ -154,13 +157,13 @@ impl<'a> Properties<'a> {
         self.kind == Value::Null
     }
 
-    /// The properties, unless something else stands in their place.
-    pub(super) fn checked(self) -> Result<Self, Rejection> {
+    /// Whether it is properties, or nothing, that stands in their place.
+    pub(super) fn check(&self) -> Result<(), Rejection> {
         if self.kind == Value::Other {
             let message = "`properties` is not an object; send `{…}` or leave it out";
             return Err(Rejection::new(RejectCode::InvalidProperties, message));
         }
-        Ok(self)
+        Ok(())
     }
 
     /// What the event says of where it came from, within the bounds of what a session keeps.
@@ -285,7 +288,9 @@ mod tests {
             "k".repeat(MAX_KEY_BYTES),
             "l".repeat(MAX_KEY_BYTES + 1)
         );
-        let properties = Properties::scan(&mut Scanner::new(&text), &text, false).unwrap().session_properties();
+        let mut properties = Properties::default();
+        properties.scan(&mut Scanner::new(&text), &text, false).unwrap();
+        let properties = properties.session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");

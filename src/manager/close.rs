@@ -171,7 +171,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         for session in &work.closing.ended {
             self.storage.archive(&work.visitor, session, expires_at).await?;
         }
-        match self.commit(&work.remaining, Some(work.etag)).await? {
+        match self.write(&work.remaining, Some(work.etag), self.clock.random()).await? {
             Committed::Done => Ok(Fate::Closed),
             Committed::Lost(_) => Ok(Fate::Lost),
         }

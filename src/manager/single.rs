@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Arrival, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
+use super::{Arrival, Base, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::rules::{Entry, Kind};
 use crate::session::{EventType, Session, SessionContext, Visitor};
@@ -84,7 +84,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             if !timeline.end(id, now, &self.config) {
                 return Ok(found);
             }
-            if self.commit(&timeline, Some(stored.etag)).await? == Committed::Done {
+            if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == Committed::Done {
                 return timeline.session(id, now, &self.config).ok_or(SessionError::NotFound);
             }
             self.pause(attempt).await;
@@ -103,7 +103,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let arrivals = [Arrival { entry, received_at: now, passive: false }];
         // No invocation to end: as long as all attempts may take.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
-        let resolved = self.apply(visitor, &arrivals, stored, deadline).await;
+        let resolved = self.apply(visitor, &arrivals, Base { stored, is_guess: false }, deadline).await;
         if let Some(error) = resolved.rest {
             return Err(error);
         }

@@ -67,7 +67,7 @@ impl Timeline {
 
     /// The sessions of the journal as they are; none if the rules are not those that gave them their ids.
     fn before(&self, config: &SessionConfig) -> Option<Vec<Before>> {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let begins = drafts.iter().filter(|draft| draft.base.is_none()).map(|draft| draft.first);
         if begins.ne(self.heads.iter().filter(|head| head.leads).map(|head| head.entry)) {
             return None;
@@ -86,7 +86,7 @@ impl Timeline {
     /// Gives the sessions of the journal their ids, those that changed their version, and takes note of what changes for
     /// events already handed out. `origin` says of each entry which one it was before.
     fn match_ids(&mut self, before: &[Before], old_ids: &[Uuid], origin: &[Option<usize>], config: &SessionConfig) {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let bits = self.visitor.bits();
         let taken: Vec<Uuid> = self.ended.iter().chain(&self.open).flat_map(Tally::ids).collect();
         self.heads.iter_mut().for_each(|head| head.leads = false);

@@ -73,7 +73,7 @@ impl Timeline {
 
     /// All known sessions, by start.
     fn spans(&self, recalled: &[Tally], config: &SessionConfig) -> Vec<Span> {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
         let over = self.ended.iter().chain(recalled).map(|tally| Span {
             id: tally.id,

@@ -42,7 +42,7 @@ impl Timeline {
         }
         self.frontier = horizon;
         let cut = self.journal.partition_point(|entry| entry.at < horizon);
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
         let Some(last) = drafts.last() else { return 0 };
         let last_is_over = last.reason_for(horizon, config).is_some();
         let ids = lead_ids(&self.heads, &drafts);
@@ -155,7 +155,7 @@ impl Timeline {
 
     /// The first time at which something of the journal is over, if nothing more comes.
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let over_at = |number: usize, draft: &Draft<'_>| {
             let alone = if draft.ended_by_call {
                 // The mark is its last entry, or settled.

@@ -31,7 +31,7 @@ impl Timeline {
     }
 
     fn aligned_tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
-        let (drafts, _) = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
         let over = self.ended.iter().map(|tally| (tally.clone(), false));
         let last = drafts.len().saturating_sub(1);

@@ -1,0 +1,112 @@
+//! The sessions of a file of events, cut by the pure path in batches of 100, with every event annotated: what the peers'
+//! programs in `benches/peers` do in SQL.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::sync::Mutex;
+
+use futures_util::FutureExt;
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{
+    Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+};
+use session_tracking::timeline::Timeline;
+
+use crate::AnyError;
+use crate::cpu::Still;
+
+/// Events of a batch.
+const BATCH: usize = 100;
+
+/// Timelines as they are, not as bytes: storing is no part of what is compared.
+#[derive(Default)]
+struct Kept {
+    timelines: Mutex<HashMap<Visitor, Timeline>>,
+    nothing: InMemorySessionStorage,
+}
+
+impl SessionStorage for &Kept {
+    async fn load(&self, visitors: &[Visitor], _reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        let Ok(mut timelines) = self.timelines.lock() else { return Vec::new() };
+        let stored = |visitor| Ok(timelines.remove(visitor).map(|timeline| Stored { timeline, etag: 1 }));
+        visitors.iter().map(stored).collect()
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        if let Ok(mut timelines) = self.timelines.lock() {
+            timelines.insert(commit.timeline.visitor.clone(), commit.timeline.clone());
+        }
+        Ok(Committed::Done)
+    }
+
+    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.nothing.due(shard, now, limit).await
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        self.nothing.archive(visitor, session, expires_at).await
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        self.nothing.archived(visitor, from, to).await
+    }
+
+    async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
+        self.nothing.find(session_id).await
+    }
+}
+
+/// Prints the sessions of a file as CSV: visitor, start and end in milliseconds, events, page views, entry address.
+pub fn print(file: &str) -> Result<(), AnyError> {
+    let kept = Kept::default();
+    let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
+    let mut batch = String::new();
+    loop {
+        batch.clear();
+        for _ in 0..BATCH {
+            input.read_line(&mut batch)?;
+        }
+        if batch.is_empty() {
+            break;
+        }
+        apply(&batch, &kept)?;
+    }
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let timelines = kept.timelines.lock().map_err(|_| "poisoned")?;
+    for timeline in timelines.values() {
+        for session in timeline.sessions(Millis::MAX / 2, &SessionConfig::default()) {
+            let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
+            let (events, views) = (session.event_count, session.page_views);
+            let url = session.entry_url.unwrap_or_default();
+            writeln!(out, "{},{start},{end},{events},{views},{url}", session.distinct_id)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Decodes, groups, applies and annotates a batch; what is over is settled at the next event, and none is closed.
+fn apply(batch: &str, kept: &Kept) -> Result<(), AnyError> {
+    // An event's own time is when it came: the file is in order.
+    let delivery = Delivery { received_at: Millis::MAX / 2, trusts_received_at: true };
+    let config = SessionConfig::default();
+    let mut events: Vec<Event<'_>> = Vec::with_capacity(BATCH);
+    for line in batch.lines() {
+        events.push(Event::parse(line.as_bytes(), delivery, &config)?);
+    }
+    let newest = events.iter().map(|event| event.at).max().unwrap_or_default();
+    events.iter_mut().for_each(|event| event.received_at = newest);
+    let clock = Still(newest);
+    let manager = SessionManager::new(config, kept, &clock);
+    let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().ok_or("the store waits")?;
+    for (event, outcome) in events.iter().zip(&outcomes) {
+        let Outcome::Placed(Some(assignment)) = outcome else { return Err("an event failed".into()) };
+        black_box(event.annotate(Some(assignment)));
+    }
+    Ok(())
+}
