@@ -129,8 +129,14 @@ pub trait SessionStorage: Send + Sync {
     }
     /// Writes a timeline if it is still the one that was read.
     fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send;
-    /// Timelines of a shard due by `now`, the longest due first, at most `limit`.
-    fn due(&self, shard: u8, now: Millis, limit: usize) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
+    /// Timelines of a shard due from `from` to `now`, the longest due first, at most `limit`.
+    fn due(
+        &self,
+        shard: u8,
+        from: Millis,
+        now: Millis,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
     /// Archives a session, and under the ids that were merged into it where to find it. One with a higher version stays.
     fn archive(
         &self,
@@ -165,8 +171,14 @@ impl<S: SessionStorage> SessionStorage for &S {
         (**self).commit(commit)
     }
 
-    fn due(&self, shard: u8, now: Millis, limit: usize) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
-        (**self).due(shard, now, limit)
+    fn due(
+        &self,
+        shard: u8,
+        from: Millis,
+        now: Millis,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
+        (**self).due(shard, from, now, limit)
     }
 
     fn archive(

@@ -7,21 +7,36 @@
 //! … -- sessions FILE                                 the sessions of a file of events, as CSV
 //! ```
 
+mod cost;
 mod cpu;
+#[path = "../../dev/dynamodb.rs"]
+mod dynamodb;
+mod latency;
+mod plain;
 mod sessions;
+mod sizes;
 mod trace;
 
 use std::error::Error;
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-fn main() -> Result<(), AnyError> {
+#[tokio::main]
+async fn main() -> Result<(), AnyError> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["count", what, batches] => println!("{}", cpu::count(what, batches.parse()?)),
         ["sessions", file] => sessions::print(file)?,
         ["cpu"] => cpu::print(),
+        ["latency"] => tokio::task::block_in_place(latency::print)?,
+        [] => {
+            cost::print().await?;
+            tokio::task::block_in_place(latency::print)?;
+            cpu::print();
+        }
+        ["cost"] => cost::print().await?,
+        ["gates"] => cost::gates().await?.iter().for_each(|(name, figure)| println!("{name} {figure:.3}")),
         _ => return Err("figures: cpu, cost, latency, count ours|parse|nothing BATCHES or sessions FILE".into()),
     }
     Ok(())

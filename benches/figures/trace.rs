@@ -57,9 +57,14 @@ pub struct Shop {
 
 impl Shop {
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, AT_ONCE)
+    }
+
+    /// A shop with so many visits at the same time.
+    pub fn with(seed: u64, at_once: usize) -> Self {
         let (visits, away) = (VecDeque::new(), VecDeque::new());
         let mut shop = Self { random: Seeded(seed), now: BEGIN, events: 0, visitors: 0, visits, away };
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             let mut visit = shop.arrive();
             // Not everybody came at once.
             visit.done = shop.random.below(VISIT);
@@ -84,6 +89,27 @@ impl Shop {
                 visit = self.arrive();
             }
             self.visits.push_back(visit);
+        }
+        Batch { received_at: self.now + 200, events }
+    }
+
+    /// The next batch of `size` events of skewed visitors: a hundredth of those who are there have a tenth of the events.
+    pub fn skewed_batch(&mut self, size: usize) -> Batch {
+        let mut events = Vec::with_capacity(size);
+        while events.len() < size {
+            // The square of an even draw.
+            let draw = self.random.below(1 << 16) as f64 / f64::from(1 << 16);
+            let place = (draw.powi(2) * self.visits.len() as f64) as usize;
+            let Some(mut visit) = self.visits.remove(place) else { break };
+            events.push(self.event(&visit));
+            self.now = self.now.max(visit.next);
+            visit.next = self.now + self.random.below(STEP_MS as usize) as Millis;
+            visit.done += 1;
+            if visit.done == VISIT {
+                self.away.push_back((visit.visitor, visit.next));
+                visit = self.arrive();
+            }
+            self.visits.insert(place, visit);
         }
         Batch { received_at: self.now + 200, events }
     }

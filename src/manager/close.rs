@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::ends::{end_line, notice_line};
 use crate::output::Output;
 use crate::session::{Millis, Visitor};
-use crate::storage::{Committed, DUE_SHARDS, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
+use crate::storage::{Committed, DUE_SHARDS, Due, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Closing, Timeline};
 
 /// Timelines of one shard that are worked on together.
@@ -20,6 +20,11 @@ const SLICE: usize = 32;
 /// How long after it is due a timeline is closed, in milliseconds: a minute for clocks that differ and for invocations
 /// that are still at work on events they received in time.
 pub const CLOSE_GRACE_MS: Millis = 60_000;
+
+/// How long a timeline in which nothing is over stays due, in milliseconds. To look at it costs a read, a fifth of a write
+/// unit; to move its time in the index costs three. Most visits are over after less than 15 looks, one a minute; for longer
+/// ones it never costs more than twice of what knowing their length would.
+const PATIENCE_MS: Millis = 15 * 60_000;
 
 /// What a run of the close function did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -30,7 +35,9 @@ pub struct CloseReport {
     pub closed: usize,
     /// Merges and splits said.
     pub notices: usize,
-    /// Timelines in which nothing was over: looked at again later.
+    /// Timelines in which nothing is over yet: looked at again in the next run.
+    pub waiting: usize,
+    /// Timelines in which nothing was over for long: looked at again when it may be.
     pub rescheduled: usize,
     /// Timelines that changed meanwhile: looked at again in the next run.
     pub lost: usize,
@@ -38,6 +45,30 @@ pub struct CloseReport {
     pub failed: usize,
     /// Whether the time ran out before everything due was looked at.
     pub is_incomplete: bool,
+}
+
+/// How far a run has come in a shard: each timeline is looked at once.
+#[derive(Debug, Clone, Default)]
+struct Cursor {
+    from: Millis,
+    /// Those due at that very time that were looked at.
+    seen: HashSet<Visitor>,
+}
+
+impl Cursor {
+    /// Moves behind what is due; returns what was not looked at before.
+    fn advance(&mut self, due: Vec<Due>) -> Vec<Visitor> {
+        let Some(last) = due.last().map(|due| due.due_at) else { return Vec::new() };
+        let before = std::mem::take(&mut self.seen);
+        let is_same = last == self.from;
+        self.seen = due.iter().filter(|due| due.due_at == last).map(|due| due.visitor.clone()).collect();
+        self.from = last;
+        let fresh = due.into_iter().map(|due| due.visitor).filter(|visitor| !before.contains(visitor)).collect();
+        if is_same {
+            self.seen.extend(before);
+        }
+        fresh
+    }
 }
 
 /// A timeline with what there is to say of it.
@@ -62,8 +93,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub async fn cleanup<O: Output>(&self, output: &O, deadline: Millis) -> CloseReport {
         let mut report = CloseReport::default();
         let now = self.clock.now() - CLOSE_GRACE_MS;
-        // Whom this run could not close: passed over from then on, so that they hold up nobody else.
-        let mut stuck: Vec<HashSet<Visitor>> = vec![HashSet::new(); usize::from(DUE_SHARDS)];
+        let mut cursors: Vec<Cursor> = vec![Cursor::default(); usize::from(DUE_SHARDS)];
         let mut open: Vec<u8> = (0..DUE_SHARDS).collect();
         while !open.is_empty() {
             for shard in std::mem::take(&mut open) {
@@ -71,8 +101,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                     report.is_incomplete = true;
                     return report;
                 }
-                let stuck = &mut stuck[usize::from(shard)];
-                match self.close_slice(shard, now, stuck, output, &mut report).await {
+                let cursor = &mut cursors[usize::from(shard)];
+                match self.close_slice(shard, now, cursor, output, &mut report).await {
                     Ok(more) if more => open.push(shard),
                     Ok(_) => {}
                     Err(error) => {
@@ -90,15 +120,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         &self,
         shard: u8,
         now: Millis,
-        stuck: &mut HashSet<Visitor>,
+        cursor: &mut Cursor,
         output: &O,
         report: &mut CloseReport,
     ) -> Result<bool, SessionError> {
-        let limit = SLICE + stuck.len();
-        let due = self.storage.due(shard, now, limit).await?;
-        let may_be_more = due.len() == limit;
-        let visitors: Vec<Visitor> =
-            due.into_iter().map(|due| due.visitor).filter(|visitor| !stuck.contains(visitor)).collect();
+        let limit = SLICE + cursor.seen.len();
+        let due = self.storage.due(shard, cursor.from, now, limit).await?;
+        let visitors = cursor.advance(due);
         if visitors.is_empty() {
             return Ok(false);
         }
@@ -107,15 +135,15 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         for visitors in visitors.chunks(MAX_LOAD) {
             read.extend(self.storage.load(visitors, Reading::Strong).await);
         }
-        // What this slice does not close is passed over from then on; that the index lists a closed one a little longer is
-        // found out by reading it.
-        stuck.extend(visitors.iter().cloned());
         let mut lines = Vec::new();
         let mut work = Vec::new();
         for (visitor, stored) in visitors.iter().zip(read) {
             match stored {
                 Ok(Some(stored)) if stored.timeline.due_at.is_some_and(|due_at| due_at <= now) => {
-                    work.push(self.plan(visitor.clone(), stored, now, &mut lines));
+                    match self.plan(visitor.clone(), stored, now, &mut lines) {
+                        Some(planned) => work.push(planned),
+                        None => report.waiting += 1,
+                    }
                 }
                 // Closed or rescheduled meanwhile; or gone, and the index does not know yet.
                 Ok(_) => {}
@@ -132,7 +160,6 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         while let Some((work, fate)) = done.next().await {
             match fate {
                 Fate::Closed => {
-                    stuck.remove(&work.visitor);
                     report.closed += work.closing.ended.len();
                     report.notices += work.closing.notices.len();
                     report.rescheduled += usize::from(work.lines.is_empty());
@@ -141,17 +168,22 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 Fate::Failed => report.failed += 1,
             }
         }
-        Ok(may_be_more)
+        // Rows that cannot be read are not among them, so that fewer than asked for say nothing.
+        Ok(true)
     }
 
-    /// What there is to say of a timeline, and what remains of it.
-    fn plan(&self, visitor: Visitor, stored: Stored, now: Millis, lines: &mut Vec<String>) -> Work {
+    /// What there is to say of a timeline, and what remains of it; none where it had better wait.
+    fn plan(&self, visitor: Visitor, stored: Stored, now: Millis, lines: &mut Vec<String>) -> Option<Work> {
         let mut remaining = stored.timeline;
+        let waits = remaining.due_at.is_some_and(|due_at| now - due_at < PATIENCE_MS);
         let closing = remaining.close(now, &self.config);
+        if closing.ended.is_empty() && closing.notices.is_empty() && remaining.due_at.is_some() && waits {
+            return None;
+        }
         let first = lines.len();
         lines.extend(closing.notices.iter().map(|notice| notice_line(&visitor, notice)));
         lines.extend(closing.ended.iter().map(|tally| end_line(&tally.session(&visitor, false))));
-        Work { visitor, remaining, etag: stored.etag, closing, lines: first..lines.len() }
+        Some(Work { visitor, remaining, etag: stored.etag, closing, lines: first..lines.len() })
     }
 
     /// Archives what was said and takes it out of the timeline; touches nothing where it was not said.

@@ -181,14 +181,15 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
     }
 
-    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         let query = self
             .client
             .query()
             .table_name(&self.table)
             .index_name(DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .key_condition_expression("due_shard = :shard AND due_at BETWEEN :from AND :now")
             .expression_attribute_values(":shard", text(shard.to_string()))
+            .expression_attribute_values(":from", number(from))
             .expression_attribute_values(":now", number(now))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_return_consumed_capacity(self.reported());

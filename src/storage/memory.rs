@@ -84,10 +84,10 @@ impl SessionStorage for InMemorySessionStorage {
         Ok(Committed::Done)
     }
 
-    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         let items = self.items();
         let due = items.timelines.iter().filter_map(|(visitor, item)| {
-            let due_at = item.due_at.filter(|&due_at| due_at <= now && due_shard(visitor) == shard)?;
+            let due_at = item.due_at.filter(|due_at| (from..=now).contains(due_at) && due_shard(visitor) == shard)?;
             Some(Due { visitor: visitor.clone(), due_at })
         });
         let mut due: Vec<Due> = due.collect();

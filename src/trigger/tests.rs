@@ -52,8 +52,8 @@ impl SessionStorage for Faulty {
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         self.0.commit(commit).await
     }
-    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.0.due(shard, now, limit).await
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.0.due(shard, from, now, limit).await
     }
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
         self.0.archive(visitor, session, expires_at).await

@@ -175,8 +175,12 @@ async fn i02_an_event_between_selection_and_close_keeps_the_session_open() {
     service.apply(&[("b", VIEW, NOON + 29 * MINUTE)]).await;
     // The index still has the first event's time: it is selected, read, and found to go on.
     let (report, ends) = service.close(NOON + 40 * MINUTE).await;
-    assert_eq!((report.examined, report.rescheduled, ends.len()), (1, 1, 0));
+    assert_eq!((report.examined, report.waiting, ends.len()), (1, 1, 0));
     assert!(service.latest().await.is_active);
+    // Once it has been so for long, the index is told.
+    let (report, ends) = service.close(NOON + 54 * MINUTE).await;
+    assert_eq!((report.examined, report.rescheduled, ends.len()), (1, 1, 0));
+    assert_eq!(service.close(NOON + 55 * MINUTE).await.0.examined, 0);
     assert_eq!(service.close(NOON + 66 * MINUTE).await.1.len(), 1);
 }
 
@@ -200,7 +204,7 @@ async fn i05_a_closed_timeline_is_in_no_index() {
     service.apply(&[("a", VIEW, NOON)]).await;
     service.close(NOON + 60 * MINUTE).await;
     for shard in 0..session_tracking::storage::DUE_SHARDS {
-        assert!(storage.due(shard, Millis::MAX, 10).await.unwrap().is_empty());
+        assert!(storage.due(shard, 0, Millis::MAX, 10).await.unwrap().is_empty());
     }
 }
 

@@ -75,14 +75,17 @@ pub async fn contract<S: SessionStorage>(store: S) {
     // The index lists what is due, the longest due first, and forgets what is not.
     let shard = due_shard(&visitor);
     let due_at = second.due_at.unwrap();
-    assert_eq!(store.due(shard, due_at - 1, 10).await.unwrap().iter().filter(|due| due.visitor == visitor).count(), 0);
-    let due = store.due(shard, due_at, 10).await.unwrap();
+    assert_eq!(
+        store.due(shard, 0, due_at - 1, 10).await.unwrap().iter().filter(|due| due.visitor == visitor).count(),
+        0
+    );
+    let due = store.due(shard, 0, due_at, 10).await.unwrap();
     assert!(due.iter().any(|due| due.visitor == visitor && due.due_at == due_at), "{due:?}");
     let mut closed = second.clone();
     let closing = closed.close(due_at + 1, &config);
     assert_eq!((closing.ended.len(), closed.due_at), (1, None));
     assert_eq!(store.commit(commit(&closed, Some(3), 5)).await, Ok(Committed::Done));
-    assert!(store.due(shard, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
+    assert!(store.due(shard, 0, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
 
     // An archived session is found by its id, by an id that was merged into it, and by its visitor and time.
     let mut session = closing.ended[0].clone();

@@ -132,11 +132,11 @@ fn no_changed_byte_of_a_session_goes_wrong() {
 /// What no change of one byte leads to, and would cost more memory, or a wrong time.
 #[test]
 fn numbers_beyond_reason_are_refused() {
-    // An empty timeline's first byte says that there are no texts.
+    // An empty timeline's first byte says that it is not packed, its second that there are no texts.
     let empty = encode_timeline(&Timeline::new(Visitor::new("u")));
     let long = "x".repeat(1_000_000);
     let texts: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
-    let bytes = [&postcard::to_stdvec(&texts).unwrap(), &empty[1..]].concat();
+    let bytes = [&empty[..1], &postcard::to_stdvec(&texts).unwrap(), &empty[2..]].concat();
     let read = decode_timeline(FORMAT, &bytes, Visitor::new("u"));
     assert_eq!(read, Err(FormatError::Rule("the texts are too long")));
 

@@ -96,8 +96,8 @@ impl SessionStorage for FaultyStorage<'_> {
         result
     }
 
-    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.faulty(async || self.inner.due(shard, now, limit).await).await
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.faulty(async || self.inner.due(shard, from, now, limit).await).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {

@@ -324,7 +324,7 @@ impl<'w> World<'w> {
             self.engine.state().brown_out = 0..0;
             match self.checker.next_due(self.storage) {
                 None => return ControlFlow::Break(()),
-                Some(due_at) => self.next_close = (due_at + 61_000 + self.plan.skew as Millis).max(now + 1),
+                Some(due_at) => self.next_close = (due_at + 61_000 + self.plan.skew as Millis).max(now + 60_000),
             }
         }
         let step = self.engine.next_ready();

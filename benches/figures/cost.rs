@@ -1,0 +1,221 @@
+//! What events cost at DynamoDB, in the units that the embedded one reports, beside a plain store on the same engine.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::output::MemoryOutput;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
+
+use crate::AnyError;
+use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::plain::Plain;
+use crate::sizes::Sizing;
+use crate::trace::{Batch, Shop};
+
+/// Dollars for a million units of on-demand tables; see `docs/cost.md` for their date.
+pub const WRITE_PRICE: f64 = 0.625;
+pub const READ_PRICE: f64 = 0.125;
+/// Workers at the same time.
+const WORKERS: usize = 8;
+const CLOSE_EVERY_MS: Millis = 60_000;
+
+/// A clock that is set to the input's time.
+#[derive(Default)]
+struct InputClock(AtomicI64);
+
+impl Clock for &InputClock {
+    fn now(&self) -> Millis {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    async fn sleep(&self, time: std::time::Duration) {
+        SystemClock.sleep(time).await;
+    }
+
+    fn random(&self) -> u64 {
+        SystemClock.random()
+    }
+}
+
+/// What a run came to.
+pub struct Totals {
+    pub events: usize,
+    pub sessions: usize,
+    /// Visitors with events, summed over all batches.
+    visitor_batches: usize,
+    consumed: Arc<Consumed>,
+    /// Bytes of each timeline written, sorted.
+    sizes: Vec<usize>,
+}
+
+impl Totals {
+    /// Units of a session's life beyond its batches' own writes, as write units.
+    fn life(&self) -> f64 {
+        let writes =
+            self.consumed.table_write_units() + self.consumed.index_write_units() - self.visitor_batches as f64;
+        (writes + self.consumed.read_units() * READ_PRICE / WRITE_PRICE) / self.sessions as f64
+    }
+
+    /// Dollars for a million events.
+    fn money(&self) -> f64 {
+        let writes = self.consumed.table_write_units() + self.consumed.index_write_units();
+        (writes * WRITE_PRICE + self.consumed.read_units() * READ_PRICE) / self.events as f64
+    }
+
+    fn size(&self, share: f64) -> usize {
+        self.sizes[((self.sizes.len() - 1) as f64 * share) as usize]
+    }
+}
+
+/// Applies batches one after the other and closes in between. `is_cold`: every batch meets a process that knows nothing.
+pub async fn run(batches: &[Batch], is_cold: bool) -> Result<Totals, AnyError> {
+    let database = EmbeddedDynamoDb::start(0)?;
+    let consumed = Arc::new(Consumed::default());
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let clock = InputClock::default();
+    let client = database.client();
+    let manager = || {
+        let storage = DynamoDbSessionStorage::new(client.clone(), TABLE).counting(Arc::clone(&consumed));
+        SessionManager::new(SessionConfig::default(), Sizing { storage, sizes: Arc::clone(&sizes) }, &clock)
+    };
+    let (mut warm, output) = (manager(), MemoryOutput::default());
+    let (mut events, mut visitor_batches, mut closed_at) = (0, 0, 0);
+    for batch in batches {
+        if batch.received_at - closed_at >= CLOSE_EVERY_MS {
+            closed_at = batch.received_at;
+            clock.0.store(closed_at, Ordering::Relaxed);
+            warm.cleanup(&output, Millis::MAX).await;
+        }
+        if is_cold {
+            warm = manager();
+        }
+        clock.0.store(batch.received_at, Ordering::Relaxed);
+        visitor_batches += apply(&warm, batch).await?;
+        events += batch.events.len();
+    }
+    for _ in 0..2 {
+        clock.0.fetch_add(2 * 86_400_000, Ordering::Relaxed);
+        warm.cleanup(&output, Millis::MAX).await;
+    }
+    let ends = output.take().iter().filter(|line| line.contains("\"event\":\"$session_end\"")).count();
+    let mut sizes = std::mem::take(&mut *sizes.lock().map_err(|_| "poisoned")?);
+    sizes.sort_unstable();
+    Ok(Totals { events, sessions: ends, visitor_batches, consumed, sizes })
+}
+
+/// Applies a batch; how many visitors it holds.
+async fn apply<S, C>(manager: &SessionManager<S, C>, batch: &Batch) -> Result<usize, AnyError>
+where
+    S: session_tracking::storage::SessionStorage,
+    C: Clock,
+{
+    let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
+    let parse = |text: &'_ String| Event::parse(text.as_bytes(), delivery, manager.config()).map(|_| ());
+    batch.events.iter().try_for_each(parse)?;
+    let events: Vec<Event<'_>> =
+        batch.events.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).ok()).collect();
+    let outcomes = manager.resolve(&events, Millis::MAX).await;
+    if let Some(failed) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Failed(_))) {
+        return Err(format!("an event failed: {failed:?}").into());
+    }
+    let visitors: std::collections::HashSet<Visitor> = events.iter().map(Event::visitor).collect();
+    Ok(visitors.len())
+}
+
+/// Write units of the table for each visitor of each batch, with eight workers that race for skewed visitors.
+/// The workers take batches as fast as they can, some thousand events a second: of as many visitors as send those.
+async fn racing() -> Result<(f64, u64, usize), AnyError> {
+    let mut shop = Shop::with(3, 20_000);
+    let batches: Arc<Vec<Batch>> = Arc::new((0..400).map(|_| shop.skewed_batch(100)).collect());
+    let database = EmbeddedDynamoDb::start(0)?;
+    let (consumed, next) = (Arc::new(Consumed::default()), Arc::new(AtomicUsize::new(0)));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let storage = DynamoDbSessionStorage::new(database.client(), TABLE).counting(Arc::clone(&consumed));
+            let (batches, next) = (Arc::clone(&batches), Arc::clone(&next));
+            tokio::spawn(async move {
+                let clock = InputClock::default();
+                let manager = SessionManager::new(SessionConfig::default(), storage, &clock);
+                let mut visitor_batches = 0;
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    clock.0.store(batch.received_at, Ordering::Relaxed);
+                    visitor_batches += apply(&manager, batch).await?;
+                }
+                Ok::<_, AnyError>(visitor_batches)
+            })
+        })
+        .collect();
+    let mut visitor_batches = 0;
+    for worker in workers {
+        visitor_batches += worker.await??;
+    }
+    Ok((consumed.table_write_units() / visitor_batches as f64, consumed.lost_races(), visitor_batches))
+}
+
+/// The real traffic that the repository carries.
+pub fn real_traffic() -> Vec<Batch> {
+    let text = include_str!("../../tests/data/weblog-events.ndjson");
+    let lines: Vec<&str> = text.lines().collect();
+    let received = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        let time = value.get("received_at").unwrap_or(&value["timestamp"]).as_str().unwrap_or_default();
+        chrono::DateTime::parse_from_rfc3339(time).map_or(0, |time| time.timestamp_millis())
+    };
+    let mut newest = 0;
+    let mut batch = |lines: &[&str]| {
+        newest = lines.iter().map(|line| received(line)).max().unwrap_or(0).max(newest);
+        Batch { received_at: newest, events: lines.iter().map(|&line| line.to_owned()).collect() }
+    };
+    lines.chunks(100).map(&mut batch).collect()
+}
+
+/// The shop: so many batches of 100 with `each` events of a visitor.
+fn shop(batches: usize, each: usize) -> Vec<Batch> {
+    let mut shop = Shop::new(2);
+    (0..batches).map(|_| shop.batch(100, each)).collect()
+}
+
+/// What the gates of CI compare: units and sizes that are the same on every machine.
+pub async fn gates() -> Result<Vec<(&'static str, f64)>, AnyError> {
+    let real = run(&real_traffic(), true).await?;
+    let shop = run(&shop(100, 3), true).await?;
+    Ok(vec![
+        ("real_item_p50", real.size(0.5) as f64),
+        ("real_item_p99", real.size(0.99) as f64),
+        ("real_life_units", real.life()),
+        ("shop_item_p50", shop.size(0.5) as f64),
+        ("shop_item_p99", shop.size(0.99) as f64),
+        ("shop_life_units", shop.life()),
+        ("shop_money", shop.money()),
+    ])
+}
+
+/// Prints the rows of cost.
+pub async fn print() -> Result<(), AnyError> {
+    let (units, lost, visitor_batches) = racing().await?;
+    println!("write units a visitor-batch, 8 workers ({lost} lost races in {visitor_batches}) | {units:.3} | <= 1.03");
+    for (name, batches, most) in [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6)] {
+        let totals = run(&batches, true).await?;
+        let (half, most_of) = (totals.size(0.5), totals.size(0.99));
+        println!("timeline item, {name}, p50 and p99 | {half} and {most_of} bytes | <= 1,024 and 2,048");
+        println!("units of a session's life beyond its batches, {name} | {:.2} | <= {most}", totals.life());
+    }
+    for (each, target) in [(1, 2.3), (3, 4.8), (10, 7.8)] {
+        let batches = shop(200, each);
+        let (ours, warm) = (run(&batches, true).await?, run(&batches, false).await?);
+        let plain = Plain::run(&batches).await?;
+        println!(
+            "money, plain store over ours, {each} events a visitor (${:.2} over ${:.2}; warm ${:.2}) | {:.2} | {target}",
+            plain,
+            ours.money(),
+            warm.money(),
+            plain / ours.money()
+        );
+    }
+    Ok(())
+}

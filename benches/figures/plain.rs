@@ -1,0 +1,104 @@
+//! What one would write first: for each event a read of the visitor's session and a write, which moves the session in the
+//! index of last activities. Not safe under races, and blind to late events; only its price counts here.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, ConsumedCapacity, GlobalSecondaryIndex, KeySchemaElement,
+    KeyType, Projection, ProjectionType, ReturnConsumedCapacity, ScalarAttributeType,
+};
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+
+use crate::AnyError;
+use crate::cost::{READ_PRICE, WRITE_PRICE};
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::trace::Batch;
+
+const TABLE: &str = "plain";
+const TIMEOUT_MS: i64 = 1_800_000;
+
+/// The plain store, and the units that it consumed.
+pub struct Plain {
+    client: Client,
+    read: f64,
+    written: f64,
+}
+
+impl Plain {
+    /// Applies batches; dollars for a million events.
+    pub async fn run(batches: &[Batch]) -> Result<f64, AnyError> {
+        let database = EmbeddedDynamoDb::start(0)?;
+        let mut plain = Self { client: database.client(), read: 0.0, written: 0.0 };
+        plain.create().await?;
+        let config = SessionConfig::default();
+        let mut events = 0;
+        for batch in batches {
+            let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
+            for text in &batch.events {
+                plain.apply(&Event::parse(text.as_bytes(), delivery, &config)?, &config).await?;
+                events += 1;
+            }
+        }
+        Ok((plain.written * WRITE_PRICE + plain.read * READ_PRICE) / f64::from(events))
+    }
+
+    async fn apply(&mut self, event: &Event<'_>, config: &SessionConfig) -> Result<(), AnyError> {
+        let key = AttributeValue::S(event.distinct_id.to_string());
+        let get = self.client.get_item().table_name(TABLE).key("pk", key.clone());
+        let answer = get.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
+        self.read += units(answer.consumed_capacity());
+        let known = answer.item.filter(|item| event.at - number(item, "last_activity") <= TIMEOUT_MS);
+        let context = event.arrival(None, config).map(|arrival| arrival.entry.context).unwrap_or_default();
+        let mut item = known.unwrap_or_else(|| {
+            let source = context.utm.and_then(|utm| utm.campaign).or(context.referrer).unwrap_or_default();
+            HashMap::from([
+                ("session_id".to_owned(), AttributeValue::S(format!("{}-{}", event.distinct_id, event.at))),
+                ("started_at".to_owned(), AttributeValue::N(event.at.to_string())),
+                ("entry_url".to_owned(), AttributeValue::S(context.url.clone().unwrap_or_default())),
+                ("source".to_owned(), AttributeValue::S(source)),
+            ])
+        });
+        let events = number(&item, "events") + 1;
+        item.insert("pk".to_owned(), key);
+        item.insert("shard".to_owned(), AttributeValue::S("0".to_owned()));
+        item.insert("last_activity".to_owned(), AttributeValue::N(event.at.to_string()));
+        item.insert("events".to_owned(), AttributeValue::N(events.to_string()));
+        item.insert("exit_url".to_owned(), AttributeValue::S(context.url.unwrap_or_default()));
+        let put = self.client.put_item().table_name(TABLE).set_item(Some(item));
+        let answer = put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
+        self.written += units(answer.consumed_capacity());
+        Ok(())
+    }
+
+    async fn create(&self) -> Result<(), AnyError> {
+        let attribute =
+            |name: &str, kind| AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build();
+        let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+        let index = GlobalSecondaryIndex::builder()
+            .index_name("last_activity")
+            .key_schema(key("shard", KeyType::Hash)?)
+            .key_schema(key("last_activity", KeyType::Range)?)
+            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+            .build()?;
+        let create = self.client.create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
+        create
+            .attribute_definitions(attribute("pk", ScalarAttributeType::S)?)
+            .attribute_definitions(attribute("shard", ScalarAttributeType::S)?)
+            .attribute_definitions(attribute("last_activity", ScalarAttributeType::N)?)
+            .key_schema(key("pk", KeyType::Hash)?)
+            .global_secondary_indexes(index)
+            .send()
+            .await?;
+        Ok(())
+    }
+}
+
+fn units(capacity: Option<&ConsumedCapacity>) -> f64 {
+    capacity.and_then(ConsumedCapacity::capacity_units).unwrap_or_default()
+}
+
+fn number(item: &HashMap<String, AttributeValue>, name: &str) -> i64 {
+    item.get(name).and_then(|value| value.as_n().ok()?.parse().ok()).unwrap_or_default()
+}

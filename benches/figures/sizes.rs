@@ -1,0 +1,48 @@
+//! A store that takes note of the size of each timeline it writes.
+
+use std::sync::{Arc, Mutex};
+
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::stored::encode_timeline;
+
+/// Bytes of a timeline's item besides its sort key and the stored form: the names of its attributes (40), the partition key
+/// (16), version (2), etag (8), times (8 and 8) and shard (1), as DynamoDB counts them.
+const FIXED_BYTES: usize = 83;
+
+pub struct Sizing<S> {
+    pub storage: S,
+    pub sizes: Arc<Mutex<Vec<usize>>>,
+}
+
+impl<S: SessionStorage> SessionStorage for Sizing<S> {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        self.storage.load(visitors, reading).await
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        let visitor = &commit.timeline.visitor;
+        let key = "t##".len() + visitor.project.len() + visitor.distinct_id.len();
+        if let Ok(mut sizes) = self.sizes.lock() {
+            sizes.push(FIXED_BYTES + key + encode_timeline(commit.timeline).len());
+        }
+        self.storage.commit(commit).await
+    }
+
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.storage.due(shard, from, now, limit).await
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        self.storage.archive(visitor, session, expires_at).await
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        self.storage.archived(visitor, from, to).await
+    }
+
+    async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
+        self.storage.find(session_id).await
+    }
+}
