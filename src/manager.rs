@@ -121,7 +121,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
         let resolved = match stored {
-            Ok(stored) => self.apply(&group.visitor, &group.arrivals, stored, deadline).await,
+            // In a box of its own: all groups wait in one list, and of most of them it is not made yet.
+            Ok(stored) => Box::pin(self.apply(&group.visitor, &group.arrivals, stored, deadline)).await,
             Err(error) => Resolved::failed(error),
         };
         (group, resolved)
