@@ -124,9 +124,14 @@ impl Function {
 
     /// Hands it an invocation that has this much time, and waits until it has it.
     pub async fn hand(&mut self, payload: String, time: Duration) {
+        self.offer(payload, time);
+        assert_eq!(self.said().await, Said::Taken);
+    }
+
+    /// Has an invocation ready for when it asks next, if it has not asked already.
+    pub fn offer(&self, payload: String, time: Duration) {
         let deadline = SystemClock.now() + time.as_millis() as Millis;
         self.invocations.send(Invocation { payload, deadline }).unwrap();
-        assert_eq!(self.said().await, Said::Taken);
     }
 
     /// What it says next.
