@@ -141,7 +141,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
         let resolved = match base {
-            Ok(base) => self.apply(&group.visitor, &group.arrivals, base, deadline).await,
+            // In a box of its own: all groups wait in one list, and of most of them it is not made yet.
+            Ok(base) => Box::pin(self.apply(&group.visitor, &group.arrivals, base, deadline)).await,
             Err(error) => Resolved::failed(error),
         };
         (group, resolved)

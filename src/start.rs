@@ -26,10 +26,18 @@ impl Service {
     /// # Errors
     /// A setting that is missing or wrong; the sentence says what to set.
     pub async fn start() -> Result<Self, Error> {
-        lambda_runtime::tracing::init_default_subscriber_with_writer(std::io::stderr);
+        Self::start_with(aws::sdk_config()).await
+    }
+
+    /// As [`Service::start`], with another configuration of the clients.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_with(aws: impl Future<Output = aws_config::SdkConfig>) -> Result<Self, Error> {
+        start_log();
         let settings = Settings::from_env()?;
-        let aws = aws::sdk_config().await;
-        let storage = DynamoDbSessionStorage::new(aws_sdk_dynamodb::Client::new(&aws), &settings.table);
+        let aws = aws.await;
+        let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table);
         let manager =
             SessionManager::new(settings.rules.clone(), storage, SystemClock).with_retention(settings.retention);
         Ok(Self { manager, settings, aws })
@@ -54,10 +62,24 @@ impl Service {
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {
         Ok(match destination {
             Destination::Stdout => AnyOutput::Stdout(crate::output::StdoutOutput),
-            Destination::Queue(url) => {
-                AnyOutput::Sqs(SqsOutput::new(aws_sdk_sqs::Client::new(&self.aws), url, SystemClock)?)
-            }
+            Destination::Queue(url) => AnyOutput::Sqs(SqsOutput::new(aws::sqs(&self.aws), url, SystemClock)?),
         })
+    }
+}
+
+/// The log goes to standard error, as Lambda's own settings of it say.
+#[allow(clippy::disallowed_methods, reason = "these are no settings of ours, and stand before all others")]
+fn start_log() {
+    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_target(false)
+        .without_time()
+        .with_writer(std::io::stderr);
+    if std::env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
+        log.json().init();
+    } else {
+        log.init();
     }
 }
 

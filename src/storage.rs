@@ -1,5 +1,6 @@
 //! Where timelines and archived sessions are kept.
 
+mod budget;
 mod consumed;
 mod dynamodb;
 mod memory;

@@ -32,7 +32,7 @@ pub struct SqsOutput<C> {
 struct Refused {
     /// It may take them next time.
     again: Vec<Message>,
-    /// The fault is ours: it never will.
+    /// It is of no use to send these again now: the fault is ours, or the client has tried again already.
     lost: Vec<Message>,
 }
 
@@ -84,7 +84,7 @@ impl<C: Clock> SqsOutput<C> {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(error = %DisplayErrorContext(&error), "the output queue did not answer");
-                return Refused { again: messages, lost: Vec::new() };
+                return Refused { again: Vec::new(), lost: messages };
             }
         };
         let mut refused = Refused::default();
@@ -216,7 +216,7 @@ mod tests {
         let refused = json!([{"Id": "0", "SenderFault": false, "Code": "InternalError"}]);
         let (output, requests) = queue(vec![
             (200, json!({"Successful": taken(&["2"]), "Failed": failed})),
-            (500, json!({"__type": "InternalFailure"})),
+            (200, json!({"Failed": refused})),
             (200, json!({"Failed": refused})),
         ]);
         assert_eq!(output.send(&lines(3)).await, [0, 1]);
@@ -227,8 +227,9 @@ mod tests {
     #[tokio::test]
     async fn a_queue_that_never_answers_takes_nothing() {
         let down = || (503, json!({"__type": "ServiceUnavailable"}));
-        let (output, _requests) = queue(vec![down(), down(), down()]);
+        let (output, requests) = queue(vec![down()]);
         assert_eq!(output.send(&["{}".to_owned(), "{}".to_owned()]).await, [0, 1]);
+        assert_eq!(requests.iter().count(), 1, "what the client tried again already is not repeated");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use aws_sdk_dynamodb::types::{
 };
 use uuid::Uuid;
 
+use super::budget::Budget;
 use super::{Commit, Committed, Consumed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
@@ -34,6 +35,8 @@ use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, enc
 pub const DUE_INDEX: &str = "due";
 /// Rounds in which keys that a `BatchGetItem` left unread are asked for again.
 const BATCH_ROUNDS: usize = 3;
+/// An answer ends at 16 MB. One with as many bytes of timelines as this left keys unread for its size, not for trouble.
+const LARGE_ANSWER_BYTES: usize = 8 << 20;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -43,12 +46,14 @@ pub struct DynamoDbSessionStorage {
     client: Client,
     table: String,
     consumed: Option<Arc<Consumed>>,
+    /// Of rounds that ask for unread keys again.
+    rounds: Arc<Budget>,
 }
 
 impl DynamoDbSessionStorage {
     /// A store in this table.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into(), consumed: None }
+        Self { client, table: table.into(), consumed: None, rounds: Arc::default() }
     }
 
     /// Has DynamoDB report the capacity of every call and adds it up.
@@ -79,10 +84,18 @@ impl DynamoDbSessionStorage {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
             let answer = request.set_return_consumed_capacity(self.reported()).send().await.map_err(|e| failed(&e))?;
             answer.consumed_capacity().iter().for_each(|capacity| self.count(Some(capacity), false));
-            items.extend(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default());
+            let read = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
+            let bytes: usize = read.iter().filter_map(|item| read_bytes(item, "state")).map(<[u8]>::len).sum();
+            items.extend(read);
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.table) {
                 Some(rest) if !rest.keys().is_empty() => pending = rest,
-                _ => return Ok(items),
+                _ => {
+                    self.rounds.earn();
+                    return Ok(items);
+                }
+            }
+            if bytes < LARGE_ANSWER_BYTES && !self.rounds.spend() {
+                break;
             }
         }
         Err(SessionError::Storage("the table left keys unread".to_owned()))

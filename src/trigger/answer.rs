@@ -12,6 +12,8 @@ const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 4096;
 const NO_ROOM: &str = "answer_too_large";
 const NO_ROOM_MESSAGE: &str =
     "the event is applied, but the answer has no room for it; send it again with fewer others";
+/// More bytes than the names and brackets of an answer take.
+const FRAME_BYTES: usize = 64;
 /// Bytes that one more entry of `failed` takes at the most when it says so.
 const NO_ROOM_BYTES: usize = 160;
 
@@ -111,12 +113,12 @@ fn report_within(most: usize, fates: &[Fate], is_quoted: bool) -> (Verdict, Stri
     failed.sort_by_key(|&(index, _)| index);
     let failed: Vec<String> = failed.into_iter().map(|(_, note)| note).collect();
     let events: Vec<&str> = events.into_iter().map(|(_, text)| text).collect();
-    (verdict, body(verdict.error(), &events.join(","), &rejected.join(","), &failed.join(",")))
+    (verdict, body(verdict.error(), &events, &rejected, &failed))
 }
 
 /// The answer to a body that could not be read.
 pub(super) fn unreadable(error: BodyError) -> String {
-    body(Some((error.code(), &error.to_string())), "", "", "")
+    body(Some((error.code(), &error.to_string())), &[], &[], &[])
 }
 
 /// The answer to a request that asked for anything else.
@@ -124,12 +126,31 @@ pub(super) fn error(code: &str, message: &str) -> String {
     format!("{{\"error\":{}}}", json(&Problem { code, message }))
 }
 
-/// Events' texts are JSON already: they are put together, not written again.
-fn body(error: Option<(&str, &str)>, events: &str, rejected: &str, failed: &str) -> String {
+/// Events' texts are JSON already: they are put together, not written again, and each is copied once: they are megabytes.
+fn body(error: Option<(&str, &str)>, events: &[&str], rejected: &[String], failed: &[String]) -> String {
     let error =
         error.map(|(code, message)| format!("\"error\":{},", json(&Problem { code, message }))).unwrap_or_default();
-    let failed = if failed.is_empty() { String::new() } else { format!(",\"failed\":[{failed}]") };
-    format!("{{{error}\"events\":[{events}],\"rejected\":[{rejected}]{failed}}}")
+    let texts = events.iter().copied().chain(rejected.iter().chain(failed).map(String::as_str));
+    let bytes: usize = texts.map(|text| text.len() + 1).sum();
+    let mut body = String::with_capacity(error.len() + bytes + FRAME_BYTES);
+    body.extend(["{", &error, "\"events\":["]);
+    join(&mut body, events);
+    body.push_str("],\"rejected\":[");
+    join(&mut body, rejected);
+    if !failed.is_empty() {
+        body.push_str("],\"failed\":[");
+        join(&mut body, failed);
+    }
+    body.push_str("]}");
+    body
+}
+
+/// Appends texts with commas between them.
+fn join(body: &mut String, texts: &[impl AsRef<str>]) {
+    for (at, text) in texts.iter().enumerate() {
+        body.push_str(if at > 0 { "," } else { "" });
+        body.push_str(text.as_ref());
+    }
 }
 
 /// A value as JSON.

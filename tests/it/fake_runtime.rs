@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -87,6 +87,11 @@ pub struct Ended {
 impl Function {
     /// Starts a binary with these variables, and no others but what Lambda sets.
     pub async fn start(binary: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_command(Command::new(binary), variables).await
+    }
+
+    /// As [`Function::start`], of a command that has been prepared.
+    pub async fn start_command(mut command: Command, variables: &[(&str, &str)]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, receiver) = unbounded_channel();
@@ -95,9 +100,10 @@ impl Function {
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{request}/{kind}", post(answer))
+            .layer(DefaultBodyLimit::disable())
             .with_state(api);
         let api = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-        let mut child = Command::new(binary)
+        let mut child = command
             .env_clear()
             .envs([("AWS_LAMBDA_RUNTIME_API", address.as_str()), ("AWS_LAMBDA_FUNCTION_NAME", "f")])
             .envs([("AWS_LAMBDA_FUNCTION_VERSION", "1"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")])
@@ -111,11 +117,21 @@ impl Function {
         Self { child, api, invocations, said, output, log }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Hands it an invocation that has this much time, and waits until it has it.
     pub async fn hand(&mut self, payload: String, time: Duration) {
+        self.offer(payload, time);
+        assert_eq!(self.said().await, Said::Taken);
+    }
+
+    /// Has an invocation ready for when it asks next, if it has not asked already.
+    pub fn offer(&self, payload: String, time: Duration) {
         let deadline = SystemClock.now() + time.as_millis() as Millis;
         self.invocations.send(Invocation { payload, deadline }).unwrap();
-        assert_eq!(self.said().await, Said::Taken);
     }
 
     /// What it says next.

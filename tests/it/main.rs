@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod binaries;
+mod brownout;
 mod cases;
 mod conformance;
 mod consumer;
@@ -11,6 +12,7 @@ mod crash;
 mod dynamodb;
 mod engine_http;
 mod fake_runtime;
+mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod oracle;

@@ -1,0 +1,63 @@
+//! One process from its start to its first durable write, and the memory that one takes for a batch.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::endpoint::Endpoint;
+use crate::fake_runtime::Function;
+use crate::share::Share;
+
+/// The time of an invocation: plenty.
+const TIME: Duration = Duration::from_secs(120);
+const EVENT: &str = r#"{"events":[{"uuid":"0b7e3c52-1a1d-4c43-9a6e-5f4f6d1f0001","event":"$pageview",
+    "distinct_id":"ada","properties":{"$current_url":"https://shop.test/?utm_source=news",
+    "$referrer":"https://www.google.com/"}}]}"#;
+
+/// A function in the environment that `template.yaml` gives it, whose DynamoDB is this endpoint.
+async fn function(binary: &str, share: Option<&Share>, endpoint: &Endpoint) -> Result<Function, Failure> {
+    let mut command = Command::new(binary);
+    if let Some(share) = share {
+        share.confine(&mut command)?;
+    }
+    let (queue, trusted) = (format!("{}/1/queue", endpoint.url), endpoint.trusted.display().to_string());
+    let variables = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.url.as_str()),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_SESSION_TOKEN", "token"),
+        ("AWS_REGION", "eu-central-1"),
+        ("SSL_CERT_FILE", &trusted),
+        ("TABLE", "sessions"),
+        ("OUTPUT", &queue),
+        ("REJECTS", &queue),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ];
+    Ok(Function::start_command(command, &variables).await)
+}
+
+/// How long a process takes from its start until its first write has arrived.
+pub async fn first_write(binary: &str, share: Option<&Share>, endpoint: &mut Endpoint) -> Result<Duration, Failure> {
+    endpoint.forget();
+    let began = Instant::now();
+    let mut function = function(binary, share, endpoint).await?;
+    function.hand(EVENT.to_owned(), TIME).await;
+    let written = tokio::time::timeout(TIME, endpoint.write()).await;
+    function.said().await;
+    function.kill();
+    Ok(written.map_err(|_| format!("{binary} writes nothing"))??.duration_since(began))
+}
+
+/// The most memory that a process had when it had answered this batch, in bytes.
+pub async fn peak_memory(binary: &str, payload: String, endpoint: &Endpoint) -> Result<usize, Failure> {
+    let mut function = function(binary, None, endpoint).await?;
+    let answer = function.invoke(payload, TIME).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", function.id()));
+    function.kill();
+    if !answer.starts_with(r#"{"events":[{"#) && !answer.contains("answer_too_large") {
+        return Err(format!("not an answer to a batch: {:.200}", answer).into());
+    }
+    let status = status?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    Ok(peak.ok_or("/proc says no peak")?.trim().parse::<usize>()? * 1024)
+}

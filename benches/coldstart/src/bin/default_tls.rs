@@ -1,0 +1,20 @@
+//! The ingest function with the SDK's own client of HTTP; everything else is as it ships.
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use serde_json::value::RawValue;
+use session_tracking::aws;
+use session_tracking::start::{Service, deadline};
+use session_tracking::trigger::Ingest;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let service = Service::start_with(aws::loader().load()).await?;
+    let (output, rejects) = (service.output()?, service.rejects()?);
+    let ingest = Ingest { manager: service.manager, output, rejects };
+    let ingest = &ingest;
+    run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
+        let answer = ingest.handle(event.payload.get(), deadline(&event.context)).await?;
+        Ok::<_, Error>(RawValue::from_string(answer)?)
+    }))
+    .await
+}
