@@ -147,20 +147,36 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
 
-/// A call ended a session that shorter rules say was over before: the mark has nothing to end, and goes.
+/// What is over for another reason than the call, by other rules or by an event that came after the call, is closed only when
+/// the call is settled, too: the next session begins for the call.
 #[tokio::test]
-async fn an_end_mark_behind_a_session_that_is_over_by_other_rules_goes() {
+async fn a_call_counts_behind_what_is_over_already() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let config = SessionConfig::from_rules(json!({ "timeout_seconds": 120, "max_events": 3 })).unwrap();
+    let service = Service::with(&storage, &clock, config);
+    service.apply(&[("a", VIEW, NOON)]).await;
+    let id = service.apply(&[("b", VIEW, NOON + 2 * MINUTE)]).await[0].session_id;
+    clock.set(NOON + 3 * MINUTE + 30_000);
+    service.manager.end_session(&id.to_string()).await.unwrap();
+    service.apply(&[("c", VIEW, NOON + 3 * MINUTE)]).await;
+    // Looked at when `a` alone would be over: behind `c`, with which the session is full, and before the call.
+    service.close(NOON + 9 * MINUTE + 10_000).await;
+    let next = service.apply(&[("d", VIEW, NOON + 10 * MINUTE)]).await;
+    assert_eq!((next[0].reason, next[0].number), (Reason::Explicit, 2));
+
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 600 })).unwrap();
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let old = Service::new(&storage, &clock);
     let id = old.apply(&[("a", VIEW, NOON)]).await[0].session_id;
     clock.set(NOON + 20 * MINUTE);
     old.manager.end_session(&id.to_string()).await.unwrap();
-    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 600 })).unwrap();
     let mut timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
-    assert_eq!(timeline.close(NOON + 20 * MINUTE, &shorter).ended.len(), 1);
+    assert_eq!(timeline.close(NOON + 20 * MINUTE, &shorter).ended.len(), 0);
     let bytes = session_tracking::stored::encode_timeline(&timeline);
     let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &bytes, Visitor::new("u1"));
     assert!(read.is_ok(), "{read:?}");
+    assert_eq!(timeline.due_at, Some(NOON + 25 * MINUTE + 1));
+    assert_eq!(timeline.close(NOON + 25 * MINUTE + 1, &shorter).ended.len(), 1);
 }
 
 /// A phone whose clock is hours ahead does not hold up the end of what happens now.
