@@ -23,4 +23,5 @@ mod storage;
 mod stored;
 mod support;
 mod template;
+mod timeline;
 mod traffic;

@@ -19,14 +19,15 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     let begun = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
     assert_eq!((begun.distinct_id.as_str(), begun.is_active, begun.page_views, begun.event_count), ("u1", true, 0, 0));
     clock.set(NOON + MINUTE);
-    assert_eq!(manager.get_or_create(&visitor, SessionContext::default()).await.unwrap().id, begun.id);
+    let again = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
+    assert_eq!((again.id, again.version), (begun.id.clone(), begun.version), "nothing is written");
     let page = EventType::Pageview("https://shop.test/home".to_owned());
     let updated = manager.update(&begun.id, page).await.unwrap();
     assert_eq!((updated.page_views, updated.landing_page.as_deref()), (1, Some("https://shop.test/home")));
     assert_eq!(manager.update(&begun.id, EventType::Event).await.unwrap().event_count, 2);
 
     let ended = manager.end_session(&begun.id).await.unwrap();
-    assert!(!ended.is_active);
+    assert!(!ended.is_active && ended.version > updated.version);
     assert_eq!(ended.ended_at, Some(ended.last_activity));
     // Ending it again changes nothing; the next event begins a session.
     assert_eq!(manager.end_session(&begun.id).await.unwrap().version, ended.version);
@@ -35,6 +36,9 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     // An event from before the call still belongs to the session that was ended.
     let late = service.apply(&[("b", VIEW, NOON + MINUTE - 1000)]).await;
     assert_eq!(late[0].session_id.to_string(), begun.id);
+    // Nor does ending it again touch the session that came after it.
+    assert_eq!(manager.end_session(&begun.id).await.unwrap().id, begun.id);
+    assert!(service.latest().await.is_active);
     assert!(matches!(manager.end_session("nothing").await, Err(SessionError::NotFound)));
 }
 
@@ -60,10 +64,18 @@ async fn an_ended_session_is_closed_as_soon_as_nothing_in_time_can_reach_it() {
     let id = service.apply(&[("a", VIEW, NOON)]).await[0].session_id;
     clock.set(NOON + MINUTE);
     service.manager.end_session(&id.to_string()).await.unwrap();
-    let (report, _) = service.close(NOON + 7 * MINUTE + 2).await;
+    assert_eq!(service.close(NOON + 7 * MINUTE).await.0.examined, 0);
+    let (report, _) = service.close(NOON + 7 * MINUTE + 1).await;
     assert_eq!(report.closed, 1);
     let next = service.apply(&[("b", VIEW, NOON + 8 * MINUTE)]).await;
     assert_eq!(next[0].reason, Reason::Explicit);
+    // One of which a part is settled, when the timeline is looked at too early.
+    service.apply(&[("c", VIEW, NOON + 37 * MINUTE)]).await;
+    assert_eq!(service.close(NOON + 44 * MINUTE + 1).await.0.rescheduled, 1);
+    let open = service.latest().await;
+    assert!(service.manager.end_session(&id.to_string()).await.unwrap().id == id.to_string());
+    assert!(service.latest().await.is_active, "another session was meant");
+    assert!(!service.manager.end_session(&open.id).await.unwrap().is_active);
 }
 
 #[tokio::test]
@@ -132,8 +144,11 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let old = Service::new(&storage, &clock);
     old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let before = old.latest().await;
     let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
     let new = Service::with(&storage, &clock, shorter.clone());
+    let first = new.manager.get(&before.id).await.unwrap();
+    assert!(first.event_count == 1 && first.version > before.version, "{first:?}");
     let assigned = new.apply(&[("c", VIEW, NOON + 150_000), ("a", VIEW, NOON)]).await;
     assert_ne!(assigned[0].session_id, assigned[1].session_id);
     assert_eq!(assigned[0].number, 2);

@@ -1,0 +1,287 @@
+//! What the small worlds do not have: the bounds of a timeline, passive events, and what a closer left that died.
+
+use serde_json::json;
+use session_tracking::config::SessionConfig;
+use session_tracking::rules::{Entry, Kind};
+use session_tracking::session::{Millis, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::timeline::{
+    Applied, Arrival, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Overflow, Timeline,
+};
+
+use crate::cases::{MINUTE, NOON};
+
+fn entry(uuid: &str, at: Millis) -> Entry {
+    let (uuid, context) = (uuid.to_owned(), SessionContext::default());
+    Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties: Vec::new() }
+}
+
+fn arrival(uuid: &str, at: Millis, received_at: Millis) -> Arrival {
+    Arrival { entry: entry(uuid, at), received_at, passive: false }
+}
+
+fn numbered(numbers: std::ops::Range<usize>, at: impl Fn(usize) -> Millis) -> Vec<Arrival> {
+    let now = NOON + 60 * MINUTE;
+    numbers.map(|number| arrival(&format!("e{number:04}"), at(number), now)).collect()
+}
+
+fn rules(rules: serde_json::Value) -> SessionConfig {
+    SessionConfig::from_rules(rules).unwrap()
+}
+
+fn apply(timeline: &mut Timeline, arrivals: &[Arrival], config: &SessionConfig) -> Applied {
+    timeline.apply(arrivals, Vec::new(), config)
+}
+
+fn empty() -> Timeline {
+    Timeline::new(Visitor::new("u1"))
+}
+
+#[test]
+fn a_few_events_are_kept_though_they_could_be_settled() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    for number in 0..9 {
+        let at = NOON + number * 10 * MINUTE;
+        apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
+        let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 5 * MINUTE) };
+        assert_eq!((timeline.journal.len(), timeline.frontier), kept);
+    }
+    assert_eq!(timeline.open.as_ref().map(|open| open.event_count), Some(8));
+}
+
+#[test]
+fn more_events_than_a_journal_holds_are_settled_early() {
+    let config = rules(json!({ "lateness_seconds": 7200 }));
+    // Each at its own time; two at each time, which settle together.
+    for (share, settled) in [(1, 1), (2, 2)] {
+        let mut timeline = empty();
+        let at = |number: usize| NOON + (number / share) as Millis;
+        let full = apply(&mut timeline, &numbered(0..MAX_JOURNAL, at), &config);
+        assert_eq!((full.overflow, timeline.journal.len()), (Overflow::default(), MAX_JOURNAL));
+        let over = apply(&mut timeline, &numbered(MAX_JOURNAL..MAX_JOURNAL + 1, at), &config);
+        assert_eq!((over.overflow.settled_early, over.overflow.forgotten), (settled, 0));
+        assert_eq!(timeline.journal.len(), MAX_JOURNAL + 1 - settled);
+        assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_JOURNAL + 1);
+    }
+}
+
+#[test]
+fn more_text_than_a_journal_holds_is_settled_early() {
+    type Fill = fn(&mut Entry, String);
+    fn utm(entry: &mut Entry) -> &mut UtmParams {
+        entry.context.utm.get_or_insert_default()
+    }
+    let fills: [Fill; 9] = [
+        |entry, text| entry.context.url = Some(text),
+        |entry, text| entry.context.referrer = Some(text),
+        |entry, text| utm(entry).source = Some(text),
+        |entry, text| utm(entry).medium = Some(text),
+        |entry, text| utm(entry).campaign = Some(text),
+        |entry, text| utm(entry).term = Some(text),
+        |entry, text| utm(entry).content = Some(text),
+        |entry, text| entry.properties.push((text, "1".to_owned())),
+        |entry, text| entry.properties.push(("k".to_owned(), text)),
+    ];
+    let config = rules(json!({
+        "lateness_seconds": 7200, "new_session_on_referrer_change": false, "new_session_on_utm_change": false,
+    }));
+    const EACH: usize = 1024;
+    for (number, fill) in fills.into_iter().enumerate() {
+        let mut arrivals = numbered(0..MAX_JOURNAL_BYTES / EACH + 1, |number| NOON + number as Millis);
+        for arrival in &mut arrivals {
+            // Its id, and for a property the other part of the pair, count too.
+            let rest = EACH - arrival.entry.uuid.len() - usize::from(number >= 7);
+            fill(&mut arrival.entry, "x".repeat(rest));
+        }
+        let last = arrivals.pop().unwrap();
+        let mut timeline = empty();
+        assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.settled_early, 0, "{number}");
+        assert_eq!(apply(&mut timeline, &[last], &config).overflow.settled_early, 1, "{number}");
+    }
+}
+
+#[test]
+fn a_session_of_many_events_forgets_the_oldest() {
+    let soon = SessionConfig::default();
+    let at = |number: usize| NOON + number as Millis;
+    // All of them settle for their age; or only what a journal cannot hold.
+    let (mut timeline, events) = (empty(), MAX_SEEN + 6);
+    let early: Vec<Arrival> =
+        numbered(0..events, at).into_iter().map(|arrival| Arrival { received_at: NOON + MINUTE, ..arrival }).collect();
+    apply(&mut timeline, &early[..500], &soon);
+    apply(&mut timeline, &early[500..1000], &soon);
+    let last = apply(&mut timeline, &early[1000..], &soon);
+    assert_eq!(last.overflow.forgotten, 0);
+    let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &soon);
+    assert_eq!(later.overflow, Overflow { settled_early: 0, forgotten: 6 });
+    assert_eq!(timeline.open.as_ref().map(|open| open.seen.len()), Some(MAX_SEEN));
+
+    let late = rules(json!({ "lateness_seconds": 7200 }));
+    let (mut timeline, mut forgotten) = (empty(), 0);
+    for part in numbered(0..MAX_JOURNAL + MAX_SEEN + 3, at).chunks(300) {
+        forgotten += apply(&mut timeline, part, &late).overflow.forgotten;
+    }
+    assert_eq!(forgotten, 3);
+    assert_eq!(timeline.sessions(NOON, &late)[0].event_count as usize, MAX_JOURNAL + MAX_SEEN + 3);
+}
+
+#[test]
+fn late_events_beyond_the_bound_forget_the_oldest() {
+    let config = SessionConfig::default();
+    let now = NOON + 20 * MINUTE;
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("live", now, now)], &config);
+    let late: Vec<Arrival> = (0..MAX_SEEN + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
+    apply(&mut timeline, &late, &config);
+    let kept = |timeline: &Timeline| timeline.heads[0].late.seen.len();
+    assert_eq!((kept(&timeline), timeline.heads[0].late.event_count as usize), (MAX_SEEN, MAX_SEEN + 1));
+    // The newest is known, the oldest is not.
+    assert!(!apply(&mut timeline, &late[1..], &config).changed);
+    assert!(apply(&mut timeline, &late[..1], &config).changed);
+    assert_eq!(kept(&timeline), MAX_SEEN);
+}
+
+#[test]
+fn properties_keep_within_their_bounds() {
+    let config = SessionConfig::default();
+    let kept = |batches: &[Vec<(String, String)>]| {
+        let mut timeline = empty();
+        for (number, properties) in batches.iter().enumerate() {
+            let at = NOON + number as Millis;
+            let entry = Entry { properties: properties.clone(), ..entry(&format!("e{number}"), at) };
+            apply(&mut timeline, &[Arrival { entry, received_at: at, passive: false }], &config);
+        }
+        let properties = timeline.sessions(NOON, &config)[0].properties.clone();
+        properties.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect::<Vec<_>>()
+    };
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let numbered: Vec<_> = (0..=MAX_PROPERTIES).map(|n| pair(&format!("k{n:02}"), "1")).collect();
+    assert_eq!(kept(std::slice::from_ref(&numbered)), numbered[..MAX_PROPERTIES]);
+    // A full session still takes another value of a key that it has.
+    assert_eq!(kept(&[numbered, vec![pair("k00", "2")]])[0], pair("k00", "2"));
+    let (most, too_much) = (pair("big", &text(MAX_PROPERTY_BYTES - 5)), pair("big", &text(MAX_PROPERTY_BYTES - 4)));
+    let small = pair("k", "1");
+    assert_eq!(kept(&[vec![small.clone()], vec![too_much]]), std::slice::from_ref(&small));
+    assert_eq!(kept(&[vec![small.clone()], vec![most.clone()]]), [most.clone(), small.clone()]);
+    // What it replaces makes room for it.
+    assert_eq!(kept(&[vec![most.clone()], vec![most.clone()], vec![small.clone()]]), [most, small]);
+}
+
+#[test]
+fn passive_events_get_the_session_of_their_time_and_change_nothing() {
+    let config = rules(json!({ "lateness_seconds": 7200 }));
+    let mut timeline = empty();
+    let events = [("a", 0), ("b", 10), ("c", 60), ("d", 95)];
+    let arrivals = events.map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + 95 * MINUTE));
+    let applied = apply(&mut timeline, &arrivals, &config);
+    let ids: Vec<_> = applied.assignments.iter().flatten().map(|assignment| assignment.session_id).collect();
+    let (first, second, third) = (Some(ids[0]), Some(ids[2]), Some(ids[3]));
+    // With all in the journal; with the first session over, and the second settled in part.
+    for horizon in [NOON, NOON + 61 * MINUTE] {
+        timeline.settle(horizon, &config);
+        let times = [
+            (-1, None),
+            (0, first),
+            (5 * MINUTE, first),
+            (40 * MINUTE, first),
+            (40 * MINUTE + 1, None),
+            (60 * MINUTE - 1, None),
+            (60 * MINUTE, second),
+            (90 * MINUTE, second),
+            (90 * MINUTE + 1, None),
+            (95 * MINUTE, third),
+            (126 * MINUTE, None),
+        ];
+        for (after, expected) in times {
+            let passive = Arrival { passive: true, ..arrival("p", NOON + after, NOON + 130 * MINUTE) };
+            let before = timeline.clone();
+            let applied = apply(&mut timeline, &[passive], &config);
+            assert_eq!((applied.changed, &timeline), (false, &before));
+            let found = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
+            assert_eq!(found, expected, "{after} ms after the first event, settled up to {horizon}");
+        }
+    }
+}
+
+/// A closer said and archived sessions and died before it took them out of the timeline: they count once.
+#[test]
+fn what_a_dead_closer_archived_is_there_once() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    for (uuid, minutes) in [("a", 0), ("b", 60)] {
+        apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, NOON + minutes * MINUTE)], &config);
+    }
+    let mut closed = timeline.clone();
+    let archived = closed.close(NOON + 100 * MINUTE, &config).ended;
+    assert_eq!((archived.len(), closed.archived), (2, 2));
+    // Both sessions in the journal; the first over; and the second settled, too.
+    for horizon in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
+        timeline.settle(horizon, &config);
+        for (minutes, session) in [(5, 0), (65, 1)] {
+            let mut timeline = timeline.clone();
+            let late = arrival("late", NOON + minutes * MINUTE, NOON + 120 * MINUTE);
+            let applied = timeline.apply(&[late], archived.clone(), &config);
+            let assignment = applied.assignments[0].clone().unwrap();
+            assert_eq!((assignment.session_id, assignment.is_late), (archived[session].id, true));
+            let mut counts = [1, 1];
+            counts[session] = 2;
+            let sessions = timeline.sessions(NOON + 120 * MINUTE, &config);
+            assert_eq!(sessions.iter().map(|session| session.event_count).collect::<Vec<_>>(), counts);
+            assert_eq!(timeline.archived, 0);
+        }
+    }
+    // One that was taken out joins again.
+    let late = arrival("late", NOON + 5 * MINUTE, NOON + 120 * MINUTE);
+    let applied = closed.apply(&[late], archived.clone(), &config);
+    assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
+    assert_eq!((closed.archived, closed.ended.len(), closed.ended[0].event_count), (1, 1, 1));
+    assert!(closed.ended[0].version > archived[0].version);
+}
+
+#[test]
+fn only_late_events_that_are_not_known_recall_archived_sessions() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
+    let now = NOON + 300 * MINUTE;
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    let late = |uuid: &str, minutes: i64| arrival(uuid, NOON + minutes * MINUTE, now);
+    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), None, "nothing is archived");
+    timeline.close(NOON + 100 * MINUTE, &config);
+    let live = apply(&mut timeline, &[arrival("b", now, now)], &config);
+    assert!(live.changed);
+    apply(&mut timeline, &[late("known", 290)], &config);
+    let passive = Arrival { passive: true, ..late("p", 10) };
+    let in_time = arrival("new", now + 1, now + 1);
+    assert_eq!(timeline.recall_range(&[late("known", 290), passive.clone(), in_time.clone()], &config), None);
+    let reach = 40;
+    let range = |from: i64, to: i64| Some((NOON + (from - reach) * MINUTE, NOON + (to + reach) * MINUTE));
+    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), range(60, 60));
+    let arrivals = [late("l", 60), passive, late("m", 50), in_time, late("n", 70)];
+    assert_eq!(timeline.recall_range(&arrivals, &config), range(50, 70));
+}
+
+/// A session of late events has its reason from the one before it, as far as that is known to be over.
+#[test]
+fn a_session_of_late_events_says_why_it_began() {
+    let config = rules(json!({ "lateness_seconds": 0, "max_duration_seconds": 3600 }));
+    let mut timeline = empty();
+    for minutes in [0, 25, 50] {
+        apply(
+            &mut timeline,
+            &[arrival(&format!("{minutes}"), NOON + minutes * MINUTE, NOON + minutes * MINUTE)],
+            &config,
+        );
+    }
+    let now = NOON + 300 * MINUTE;
+    apply(&mut timeline, &[arrival("live", now, now)], &config);
+    timeline.settle(now, &config);
+    let mut reason = |uuid: &str, minutes: i64| {
+        let applied = apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, now)], &config);
+        let assignment = applied.assignments[0].clone().unwrap();
+        (assignment.reason, assignment.number)
+    };
+    assert_eq!(reason("x", 70), (Reason::MaxDuration, 2));
+    assert_eq!(reason("y", 150), (Reason::Timeout, 3));
+    assert_eq!(reason("z", -100), (Reason::First, 1));
+}
