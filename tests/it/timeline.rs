@@ -3,7 +3,7 @@
 use serde_json::json;
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind};
-use session_tracking::session::{Millis, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
 use session_tracking::timeline::{
     Applied, Arrival, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Overflow, Timeline,
 };
@@ -284,4 +284,91 @@ fn a_session_of_late_events_says_why_it_began() {
     assert_eq!(reason("x", 70), (Reason::MaxDuration, 2));
     assert_eq!(reason("y", 150), (Reason::Timeout, 3));
     assert_eq!(reason("z", -100), (Reason::First, 1));
+    // And all that its first event says.
+    let source = UtmParams { source: Some("ads".to_owned()), ..UtmParams::default() };
+    let mut late = arrival("s", NOON + 220 * MINUTE, now);
+    late.entry.context.utm = Some(source.clone());
+    late.entry.context.referrer = Some("https://a.test/".to_owned());
+    late.entry.click = Some(7);
+    assert!(apply(&mut timeline, &[late], &config).changed);
+    let session = timeline.ended.iter().find(|session| session.started_at == NOON + 220 * MINUTE).unwrap();
+    assert_eq!((session.version, session.last_activity, session.click), (timeline.seq, session.started_at, Some(7)));
+    assert_eq!((session.utm.as_ref(), session.referrer.as_deref()), (Some(&source), Some("https://a.test/")));
+}
+
+/// Late events of a session that was merged stay where they are when it is split off again: no consumer could tell which.
+#[test]
+fn late_events_stay_behind_when_what_was_merged_is_split_off() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 10 }));
+    let mut timeline = empty();
+    let mut deliver = |events: &[(&str, Millis, Option<&str>)]| {
+        let newest = events.iter().map(|(_, at, _)| NOON + at).max().unwrap();
+        let arrivals = events.iter().map(|&(uuid, at, source)| {
+            let mut arrival = arrival(uuid, NOON + at, newest);
+            let utm = |source: &str| UtmParams { source: Some(source.to_owned()), ..UtmParams::default() };
+            arrival.entry.context.utm = source.map(utm);
+            arrival
+        });
+        apply(&mut timeline, &arrivals.collect::<Vec<_>>(), &config);
+        timeline.sessions(newest, &config).iter().map(|session| session.event_count).collect::<Vec<_>>()
+    };
+    deliver(&[("a", 0, Some("one"))]);
+    assert_eq!(deliver(&[("late", 16_000, None), ("e", 18_000, Some("one"))]), [1, 2]);
+    assert_eq!(deliver(&[("bridge", 8_000, None)]), [4]);
+    assert_eq!(deliver(&[("c", 10_000, Some("two"))]), [3, 1, 1]);
+}
+
+/// A late event at or beyond an edge of a session that is over moves what is said of that edge; within it, it says only what
+/// nobody said.
+#[test]
+fn a_session_that_is_over_grows_to_late_events() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600 }));
+    let text = |text: &str| Some(text.to_owned());
+    let with = |uuid: &str, seconds: i64, is_view: bool, has_more: bool| {
+        let mut arrival = arrival(uuid, NOON + seconds * 1000, NOON + seconds * 1000);
+        let entry = &mut arrival.entry;
+        entry.kind = if is_view { Kind::Pageview } else { Kind::Event };
+        entry.context.url = text(uuid);
+        if has_more {
+            entry.context.device = Some(DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() }.into());
+            entry.context.geo = Some(GeoInfo { city: text(uuid), ..GeoInfo::default() }.into());
+            entry.properties = vec![("p".to_owned(), format!("\"{uuid}\"")), (uuid.to_owned(), "1".to_owned())];
+        }
+        arrival
+    };
+    let late = |seconds: i64, is_view: bool, has_more: bool| Arrival {
+        received_at: NOON + 3600 * 1000,
+        ..with("late", seconds, is_view, has_more)
+    };
+    let full = [with("a", 100, true, true), with("b", 200, true, true)];
+    let bare = [with("a", 100, false, false), with("b", 200, false, false)];
+    // Entry and exit of the session and its landing page, the property `p`, the device.
+    let cases: [(&[Arrival; 2], Arrival, [&str; 5]); 10] = [
+        (&full, late(99, true, true), ["late", "late", "b", "b", "a"]),
+        (&full, late(99, false, true), ["late", "a", "b", "b", "a"]),
+        (&full, late(100, true, true), ["a", "a", "b", "b", "a"]),
+        (&full, late(150, true, true), ["a", "a", "b", "b", "a"]),
+        (&full, late(200, true, true), ["a", "a", "late", "late", "a"]),
+        (&full, late(201, true, true), ["a", "a", "late", "late", "a"]),
+        (&full, late(201, false, true), ["a", "a", "b", "late", "a"]),
+        (&bare, late(99, true, true), ["late", "late", "late", "late", "late"]),
+        (&bare, late(150, true, true), ["a", "late", "late", "late", "late"]),
+        (&bare, late(201, false, false), ["a", "", "", "", ""]),
+    ];
+    for (events, late, expected) in cases {
+        let mut timeline = empty();
+        apply(&mut timeline, events, &config);
+        timeline.settle(NOON + 3000 * 1000, &config);
+        let at = late.entry.at;
+        apply(&mut timeline, std::slice::from_ref(&late), &config);
+        let session = timeline.sessions(at, &config).remove(0);
+        let p = session.properties.get("p").map(|value| value.get().trim_matches('"').to_owned());
+        let device = session.device.map(|device| device.device_type);
+        assert_eq!(session.geo.and_then(|geo| geo.city), device);
+        let said = [session.entry_url, session.landing_page, session.exit_page, p, device];
+        assert_eq!(said.map(Option::unwrap_or_default), expected, "{late:?}");
+        let edges = [session.started_at, session.last_activity].map(|time| time.timestamp_millis());
+        assert_eq!(edges, [at.min(NOON + 100_000), at.max(NOON + 200_000)]);
+        assert_eq!(session.properties.contains_key("late"), !late.entry.properties.is_empty());
+    }
 }
