@@ -117,9 +117,9 @@ impl Timeline {
         if self.journal.len() > FREE_JOURNAL {
             overflow.forgotten += self.settle(newest - config.lateness_ms(), config);
         }
-        let mut bytes: usize = self.journal.iter().map(Entry::weight).sum();
         let mut excess = self.journal.len().saturating_sub(MAX_JOURNAL);
-        while excess < self.journal.len() && bytes > MAX_JOURNAL_BYTES {
+        let mut bytes: usize = self.journal[excess..].iter().map(Entry::weight).sum();
+        while bytes > MAX_JOURNAL_BYTES {
             bytes -= self.journal[excess].weight();
             excess += 1;
         }

@@ -13,6 +13,7 @@ mod engine_http;
 mod fake_runtime;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod manager;
 mod oracle;
 mod pipeline;
 mod proxy;

@@ -125,7 +125,8 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_said_once() {
         assert_eq!(service.manager.get(&id.to_string()).await.unwrap().id, first.to_string());
     }
     clock.set(NOON + 5 * MINUTE);
-    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.notices, 1);
+    let report = service.manager.cleanup(&service.output, i64::MAX).await;
+    assert_eq!((report.examined, report.notices, report.closed, report.rescheduled), (1, 1, 0, 0));
     let said: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
     assert_eq!(said["event"], "$session_merged");
     assert_eq!((&said["properties"]["from"], &said["properties"]["into"]), (&json!(second), &json!(first)));

@@ -97,7 +97,15 @@ fn more_text_than_a_journal_holds_is_settled_early() {
         let mut timeline = empty();
         assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.settled_early, 0, "{number}");
         assert_eq!(apply(&mut timeline, &[last], &config).overflow.settled_early, 1, "{number}");
+        // As many as make room.
+        let mut large = arrival("z", NOON + MINUTE, NOON + 60 * MINUTE);
+        large.entry.context.url = Some("x".repeat(3 * EACH - 1));
+        assert_eq!(apply(&mut timeline, &[large], &config).overflow.settled_early, 3, "{number}");
     }
+    // What goes for the number of events takes its text along.
+    let mut arrivals = numbered(0..MAX_JOURNAL + 1, |number| NOON + number as Millis);
+    arrivals[0].entry.context.url = Some("x".repeat(MAX_JOURNAL_BYTES));
+    assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.settled_early, 1);
 }
 
 #[test]
