@@ -145,8 +145,7 @@ impl Timeline {
         }
         let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now) };
         self.due_at = match (self.due_at, next) {
-            (Some(due), _) if has_news => Some(due.min(now)),
-            (None, _) if has_news => Some(now),
+            (due, _) if has_news => due.into_iter().chain([now]).min(),
             // Only an event far ahead puts it off so long.
             (Some(due), Some(next)) if due - next > reach => Some(next),
             (due, next) => due.or(next),

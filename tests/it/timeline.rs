@@ -71,7 +71,7 @@ fn more_text_than_a_journal_holds_is_settled_early() {
     fn utm(entry: &mut Entry) -> &mut UtmParams {
         entry.context.utm.get_or_insert_default()
     }
-    let fills: [Fill; 9] = [
+    let fills: [Fill; 8] = [
         |entry, text| entry.context.url = Some(text),
         |entry, text| entry.context.referrer = Some(text),
         |entry, text| utm(entry).source = Some(text),
@@ -79,8 +79,10 @@ fn more_text_than_a_journal_holds_is_settled_early() {
         |entry, text| utm(entry).campaign = Some(text),
         |entry, text| utm(entry).term = Some(text),
         |entry, text| utm(entry).content = Some(text),
-        |entry, text| entry.properties.push((text, "1".to_owned())),
-        |entry, text| entry.properties.push(("k".to_owned(), text)),
+        |entry, text| {
+            let (key, value) = text.split_at(100);
+            entry.properties.push((key.to_owned(), value.to_owned()));
+        },
     ];
     let config = rules(json!({
         "lateness_seconds": 7200, "new_session_on_referrer_change": false, "new_session_on_utm_change": false,
@@ -89,8 +91,8 @@ fn more_text_than_a_journal_holds_is_settled_early() {
     for (number, fill) in fills.into_iter().enumerate() {
         let mut arrivals = numbered(0..MAX_JOURNAL_BYTES / EACH + 1, |number| NOON + number as Millis);
         for arrival in &mut arrivals {
-            // Its id, and for a property the other part of the pair, count too.
-            let rest = EACH - arrival.entry.uuid.len() - usize::from(number >= 7);
+            // Its id counts, too.
+            let rest = EACH - arrival.entry.uuid.len();
             fill(&mut arrival.entry, "x".repeat(rest));
         }
         let last = arrivals.pop().unwrap();
@@ -174,6 +176,31 @@ fn properties_keep_within_their_bounds() {
     assert_eq!(kept(&[vec![small.clone()], vec![most.clone()]]), [most.clone(), small.clone()]);
     // What it replaces makes room for it.
     assert_eq!(kept(&[vec![most.clone()], vec![most.clone()], vec![small.clone()]]), [most, small]);
+}
+
+/// Another time to look at a timeline is another entry in the index: what stands is kept, unless it is much too late.
+#[test]
+fn the_time_to_look_again_is_kept_where_it_does_no_harm() {
+    let config = SessionConfig::default();
+    let reach = 35 * MINUTE;
+    let cases = [(MINUTE, false, false), (reach, false, true), (reach + 1, true, false), (20 * reach, true, false)];
+    for (ahead, is_brought_forward, is_too_late) in cases {
+        let mut timeline = empty();
+        apply(&mut timeline, &[arrival("ahead", NOON + ahead, NOON)], &config);
+        assert_eq!(timeline.due_at, Some(NOON + ahead + reach + 1));
+        apply(&mut timeline, &[arrival("now", NOON, NOON)], &config);
+        let due_at = if is_brought_forward { NOON + reach + 1 } else { NOON + ahead + reach + 1 };
+        assert_eq!(timeline.due_at, Some(due_at), "{ahead}");
+        // So too for a session of late events, which is over.
+        let now = NOON + 2 * MINUTE;
+        apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, now)], &config);
+        let due_at = if is_too_late { now } else { due_at };
+        assert_eq!((timeline.due_at, timeline.ended.len()), (Some(due_at), 1), "{ahead}");
+    }
+    // Where there is nothing else, it is looked at for that.
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, NOON)], &config);
+    assert_eq!((timeline.due_at, timeline.ended.len()), (Some(NOON), 1));
 }
 
 #[test]
