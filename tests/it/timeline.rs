@@ -5,7 +5,8 @@ use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind};
 use session_tracking::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
 use session_tracking::timeline::{
-    Applied, Arrival, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Overflow, Timeline,
+    Applied, Arrival, Assignment, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN,
+    Overflow, Timeline,
 };
 
 use crate::cases::{MINUTE, NOON};
@@ -236,6 +237,26 @@ fn passive_events_get_the_session_of_their_time_and_change_nothing() {
             let found = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
             assert_eq!(found, expected, "{after} ms after the first event, settled up to {horizon}");
         }
+    }
+}
+
+#[test]
+fn a_repeat_of_a_settled_event_is_answered_with_its_session() {
+    let config = SessionConfig::default();
+    for horizon in [NOON + 2 * MINUTE, NOON + 40 * MINUTE] {
+        let mut timeline = empty();
+        let events = [("a", 0), ("b", 1)].map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + MINUTE));
+        let first = apply(&mut timeline, &events, &config);
+        timeline.settle(horizon, &config);
+        let again = apply(&mut timeline, &events, &config);
+        assert!(!again.changed);
+        for (first, again) in first.assignments.iter().flatten().zip(again.assignments.iter().flatten()) {
+            let answer = |assignment: &Assignment| (assignment.session_id, assignment.is_start, assignment.at);
+            // Of one that is over all is said; of one that is settled in part no event is known to be the first.
+            let is_start = first.is_start && timeline.open.is_none();
+            assert_eq!(answer(again), (first.session_id, is_start, first.at));
+        }
+        assert_eq!(again.assignments.iter().flatten().count(), 2);
     }
 }
 
