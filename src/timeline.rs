@@ -212,7 +212,7 @@ impl Timeline {
         let uuid = format!("{MARK}{}", self.seq);
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
         self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
-        self.due_at = self.due_at.min(self.next_due(config)).or_else(|| self.next_due(config));
+        self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();
         true
     }
 

@@ -82,7 +82,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             let mut timeline: Timeline = stored.timeline;
             let now = self.clock.now();
             if !timeline.end(id, now, &self.config) {
-                return Ok(found);
+                // It is over by this item; the one that led here may be older. Or it was archived in between.
+                return match timeline.session(id, now, &self.config) {
+                    Some(session) => Ok(session),
+                    None => self.get(session_id).await,
+                };
             }
             if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == Committed::Done {
                 return timeline.session(id, now, &self.config).ok_or(SessionError::NotFound);

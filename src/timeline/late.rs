@@ -126,7 +126,6 @@ impl Timeline {
             number: before.map_or(1, |span| span.number + 1),
             previous: before.map(|span| span.id),
             started_at: entry.at,
-            last_activity: entry.at,
             referrer: entry.context.referrer.clone(),
             utm: entry.context.utm.clone(),
             click: entry.click,

@@ -44,7 +44,10 @@ impl Timeline {
         let cut = self.journal.partition_point(|entry| entry.at < horizon);
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
         let Some(last) = drafts.last() else { return 0 };
-        let last_is_over = last.reason_for(horizon, config).is_some();
+        // One that a call ends behind the horizon stays open till then, also where it is over for another reason: only so
+        // does what follows begin for the call.
+        let has_mark = self.journal.get(cut).is_some_and(|next| next.kind == Kind::End);
+        let last_is_over = !has_mark && last.reason_for(horizon, config).is_some();
         let ids = lead_ids(&self.heads, &drafts);
         let mut tallies = Vec::with_capacity(drafts.len());
         let mut forgotten = 0;
@@ -60,9 +63,6 @@ impl Timeline {
         self.ended.extend(tallies);
         self.ended.sort_by_key(|tally| tally.started_at);
         self.open = open;
-        // Under other rules than those at the time of the call, the session that it ended is over already: it ends nothing.
-        let is_stray = |entry: &&Entry| self.open.is_none() && entry.kind == Kind::End;
-        let cut = cut + self.journal[cut..].iter().take_while(is_stray).count();
         self.journal.drain(..cut);
         self.heads.retain_mut(|head| match head.entry.checked_sub(cut) {
             Some(entry) => {
@@ -117,9 +117,9 @@ impl Timeline {
         if self.journal.len() > FREE_JOURNAL {
             overflow.forgotten += self.settle(newest - config.lateness_ms(), config);
         }
-        let mut bytes: usize = self.journal.iter().map(Entry::weight).sum();
         let mut excess = self.journal.len().saturating_sub(MAX_JOURNAL);
-        while excess < self.journal.len() && bytes > MAX_JOURNAL_BYTES {
+        let mut bytes: usize = self.journal[excess..].iter().map(Entry::weight).sum();
+        while bytes > MAX_JOURNAL_BYTES {
             bytes -= self.journal[excess].weight();
             excess += 1;
         }
@@ -145,8 +145,7 @@ impl Timeline {
         }
         let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now) };
         self.due_at = match (self.due_at, next) {
-            (Some(due), _) if has_news => Some(due.min(now)),
-            (None, _) if has_news => Some(now),
+            (due, _) if has_news => due.into_iter().chain([now]).min(),
             // Only an event far ahead puts it off so long.
             (Some(due), Some(next)) if due - next > reach => Some(next),
             (due, next) => due.or(next),

@@ -256,6 +256,10 @@ fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option
             Stop::End if !resync => resync = true,
             Stop::End => {
                 slices.push(slice);
+                // Cut off behind an event: what was to follow is unknown, which counts as one bad event.
+                if is_object(trim(slice)) {
+                    slices.push(&[]);
+                }
                 return None;
             }
             Stop::NextObject => {
@@ -265,6 +269,10 @@ fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option
             }
         }
     }
+}
+
+fn is_object(slice: &[u8]) -> bool {
+    slice.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(slice).is_ok()
 }
 
 /// An array's element.

@@ -15,6 +15,7 @@ mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod manager;
 mod oracle;
 mod pipeline;
 mod proxy;
@@ -25,4 +26,5 @@ mod storage;
 mod stored;
 mod support;
 mod template;
+mod timeline;
 mod traffic;

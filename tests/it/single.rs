@@ -19,14 +19,15 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     let begun = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
     assert_eq!((begun.distinct_id.as_str(), begun.is_active, begun.page_views, begun.event_count), ("u1", true, 0, 0));
     clock.set(NOON + MINUTE);
-    assert_eq!(manager.get_or_create(&visitor, SessionContext::default()).await.unwrap().id, begun.id);
+    let again = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
+    assert_eq!((again.id, again.version), (begun.id.clone(), begun.version), "nothing is written");
     let page = EventType::Pageview("https://shop.test/home".to_owned());
     let updated = manager.update(&begun.id, page).await.unwrap();
     assert_eq!((updated.page_views, updated.landing_page.as_deref()), (1, Some("https://shop.test/home")));
     assert_eq!(manager.update(&begun.id, EventType::Event).await.unwrap().event_count, 2);
 
     let ended = manager.end_session(&begun.id).await.unwrap();
-    assert!(!ended.is_active);
+    assert!(!ended.is_active && ended.version > updated.version);
     assert_eq!(ended.ended_at, Some(ended.last_activity));
     // Ending it again changes nothing; the next event begins a session.
     assert_eq!(manager.end_session(&begun.id).await.unwrap().version, ended.version);
@@ -35,6 +36,9 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     // An event from before the call still belongs to the session that was ended.
     let late = service.apply(&[("b", VIEW, NOON + MINUTE - 1000)]).await;
     assert_eq!(late[0].session_id.to_string(), begun.id);
+    // Nor does ending it again touch the session that came after it.
+    assert_eq!(manager.end_session(&begun.id).await.unwrap().id, begun.id);
+    assert!(service.latest().await.is_active);
     assert!(matches!(manager.end_session("nothing").await, Err(SessionError::NotFound)));
 }
 
@@ -60,10 +64,18 @@ async fn an_ended_session_is_closed_as_soon_as_nothing_in_time_can_reach_it() {
     let id = service.apply(&[("a", VIEW, NOON)]).await[0].session_id;
     clock.set(NOON + MINUTE);
     service.manager.end_session(&id.to_string()).await.unwrap();
-    let (report, _) = service.close(NOON + 7 * MINUTE + 2).await;
+    assert_eq!(service.close(NOON + 7 * MINUTE).await.0.examined, 0);
+    let (report, _) = service.close(NOON + 7 * MINUTE + 1).await;
     assert_eq!(report.closed, 1);
     let next = service.apply(&[("b", VIEW, NOON + 8 * MINUTE)]).await;
     assert_eq!(next[0].reason, Reason::Explicit);
+    // One of which a part is settled, when the timeline is looked at too early.
+    service.apply(&[("c", VIEW, NOON + 37 * MINUTE)]).await;
+    assert_eq!(service.close(NOON + 44 * MINUTE + 1).await.0.rescheduled, 1);
+    let open = service.latest().await;
+    assert!(service.manager.end_session(&id.to_string()).await.unwrap().id == id.to_string());
+    assert!(service.latest().await.is_active, "another session was meant");
+    assert!(!service.manager.end_session(&open.id).await.unwrap().is_active);
 }
 
 #[tokio::test]
@@ -113,7 +125,8 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_said_once() {
         assert_eq!(service.manager.get(&id.to_string()).await.unwrap().id, first.to_string());
     }
     clock.set(NOON + 5 * MINUTE);
-    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.notices, 1);
+    let report = service.manager.cleanup(&service.output, i64::MAX).await;
+    assert_eq!((report.examined, report.notices, report.closed, report.rescheduled), (1, 1, 0, 0));
     let said: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
     assert_eq!(said["event"], "$session_merged");
     assert_eq!((&said["properties"]["from"], &said["properties"]["into"]), (&json!(second), &json!(first)));
@@ -132,8 +145,11 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let old = Service::new(&storage, &clock);
     old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let before = old.latest().await;
     let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
     let new = Service::with(&storage, &clock, shorter.clone());
+    let first = new.manager.get(&before.id).await.unwrap();
+    assert!(first.event_count == 1 && first.version > before.version, "{first:?}");
     let assigned = new.apply(&[("c", VIEW, NOON + 150_000), ("a", VIEW, NOON)]).await;
     assert_ne!(assigned[0].session_id, assigned[1].session_id);
     assert_eq!(assigned[0].number, 2);
@@ -147,20 +163,36 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
 
-/// A call ended a session that shorter rules say was over before: the mark has nothing to end, and goes.
+/// What is over for another reason than the call, by other rules or by an event that came after the call, is closed only when
+/// the call is settled, too: the next session begins for the call.
 #[tokio::test]
-async fn an_end_mark_behind_a_session_that_is_over_by_other_rules_goes() {
+async fn a_call_counts_behind_what_is_over_already() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let config = SessionConfig::from_rules(json!({ "timeout_seconds": 120, "max_events": 3 })).unwrap();
+    let service = Service::with(&storage, &clock, config);
+    service.apply(&[("a", VIEW, NOON)]).await;
+    let id = service.apply(&[("b", VIEW, NOON + 2 * MINUTE)]).await[0].session_id;
+    clock.set(NOON + 3 * MINUTE + 30_000);
+    service.manager.end_session(&id.to_string()).await.unwrap();
+    service.apply(&[("c", VIEW, NOON + 3 * MINUTE)]).await;
+    // Looked at when `a` alone would be over: behind `c`, with which the session is full, and before the call.
+    service.close(NOON + 9 * MINUTE + 10_000).await;
+    let next = service.apply(&[("d", VIEW, NOON + 10 * MINUTE)]).await;
+    assert_eq!((next[0].reason, next[0].number), (Reason::Explicit, 2));
+
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 600 })).unwrap();
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let old = Service::new(&storage, &clock);
     let id = old.apply(&[("a", VIEW, NOON)]).await[0].session_id;
     clock.set(NOON + 20 * MINUTE);
     old.manager.end_session(&id.to_string()).await.unwrap();
-    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 600 })).unwrap();
     let mut timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
-    assert_eq!(timeline.close(NOON + 20 * MINUTE, &shorter).ended.len(), 1);
+    assert_eq!(timeline.close(NOON + 20 * MINUTE, &shorter).ended.len(), 0);
     let bytes = session_tracking::stored::encode_timeline(&timeline);
     let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &bytes, Visitor::new("u1"));
     assert!(read.is_ok(), "{read:?}");
+    assert_eq!(timeline.due_at, Some(NOON + 25 * MINUTE + 1));
+    assert_eq!(timeline.close(NOON + 25 * MINUTE + 1, &shorter).ended.len(), 1);
 }
 
 /// A phone whose clock is hours ahead does not hold up the end of what happens now.

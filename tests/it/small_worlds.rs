@@ -87,6 +87,9 @@ const EXACT_WAYS: &[&str] = &[
     // A campaign between two visits without one splits nothing; one between two others splits twice.
     "default 60000 | 0 0 | 1-1 | a c b",
     "default 60000 | 0 0 | 121 | a c b",
+    // An id that its first event no longer leads is not given out again: while it is in the journal, and settled.
+    "default 60000 | 0 0 | 121 | c a b",
+    "default 0 | 1 1 | 121 | c a ~1 b",
     // A split, then a merge again, with closes in between.
     "default 60000 | 1 1 9999 10000 | 1-2-- | ae !60001 c b d",
     // The start moves back, and with it the reason of the next session.
@@ -104,6 +107,10 @@ const LATE_WAYS: &[&str] = &[
     // A session that is over grows, but not beyond its maximum.
     "default 0 | 10000 10000 10000 | ---- | a !10001 b !20001 c !30001 d",
     "default 0 | 10000 10000 10000 | ---- | b c !30001 ad",
+    // A late event on its own, between two that are settled after it.
+    "default 0 | 30000 30000 | --- | a c b ~60001",
+    // Two late events in a row reach a session that is over, from behind.
+    "default 0 | 10000 10000 40000 | ---- | a d !60000 bc",
     // One late event within a session, one behind it, together.
     "default 0 | 5000 5000 10000 | ---- | a c !20001 bd",
 ];
@@ -113,6 +120,9 @@ const OVERTAKEN_WAYS: &[&str] = &[
     "default 0 | 5000 5000 20000 | ---- | bd c a ~60000",
     // A late event is counted in a session that a bridge then makes part of a settled one.
     "default 0 | 5000 10000 5000 22000 | ----- | a !1 c de b",
+    // The same, of one not settled; and without a bridge, so that it stays where it is.
+    "default 0 | 8000 8000 2000 2000 | ----- | a d ce b",
+    "default 0 | 5000 11000 2000 2000 | ----- | a d ce b",
 ];
 
 #[test]

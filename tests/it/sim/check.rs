@@ -1,17 +1,18 @@
 //! What must hold in a simulated world: after every step, at every acknowledgement, and at rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::FutureExt;
 use serde_json::Value;
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::Tally;
+use session_tracking::rules::{Kind, Tally};
 use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
 
 use super::faulty::FaultyStorage;
 use super::source::SimEvent;
+use super::world::INVOCATION_MS;
 use crate::consumer::Consumer;
 use crate::oracle::{self, OracleEvent};
 use crate::support::FinalSession;
@@ -28,6 +29,12 @@ pub struct Checker<'w> {
     answered: Vec<String>,
     /// Events that HTTP callers were told are rejected.
     refused: HashSet<String>,
+    /// How many calls to end a session were made for each visitor, retries included.
+    calls: HashMap<Visitor, usize>,
+    /// When calls ended sessions, by the marks that they set.
+    marks: BTreeSet<(Visitor, Millis)>,
+    /// How far a worker's clock is off at the most.
+    skew: Millis,
 }
 
 /// The state of a visitor in the store.
@@ -38,7 +45,7 @@ struct Known {
 }
 
 impl<'w> Checker<'w> {
-    pub fn new(events: &'w [SimEvent], config: &'w SessionConfig, is_exact: bool, is_loud: bool) -> Self {
+    pub fn new(events: &'w [SimEvent], config: &'w SessionConfig, skew: Millis, is_exact: bool, is_loud: bool) -> Self {
         if is_loud {
             for event in events {
                 println!("{event:?}");
@@ -53,6 +60,9 @@ impl<'w> Checker<'w> {
             stored: HashMap::new(),
             answered: Vec::new(),
             refused: HashSet::new(),
+            calls: HashMap::new(),
+            marks: BTreeSet::new(),
+            skew,
         }
     }
 
@@ -73,8 +83,9 @@ impl<'w> Checker<'w> {
         let committed = std::mem::take(&mut *storage.committed.lock().unwrap());
         for visitor in committed {
             let known = known(storage, &visitor);
-            self.check_sessions(&visitor, &known, now);
             let timeline = known.timeline.as_ref().unwrap();
+            self.note_marks(timeline, now);
+            self.check_sessions(&visitor, &known, now);
             if self.is_loud {
                 println!("at {now}: {timeline:?}");
             }
@@ -86,6 +97,43 @@ impl<'w> Checker<'w> {
             let before = self.stored.insert(visitor, count).unwrap_or(0);
             assert!(before <= count, "{count} events are left of {before}: {timeline:#?}");
         }
+    }
+
+    /// A call to end a session of this visitor is on its way.
+    pub fn called(&mut self, visitor: &Visitor) {
+        *self.calls.entry(visitor.clone()).or_default() += 1;
+    }
+
+    /// Takes note of the marks that calls set: the oracle has to know when. Each call sets one at the most, when it is made.
+    fn note_marks(&mut self, timeline: &Timeline, now: Millis) {
+        let visitor = &timeline.visitor;
+        for mark in timeline.journal.iter().filter(|entry| entry.kind == Kind::End) {
+            if self.marks.insert((visitor.clone(), mark.at)) && self.is_exact {
+                let is_now = mark.at <= now + self.skew && mark.at >= now - self.skew - INVOCATION_MS;
+                assert!(is_now, "at {now} a call ended a session as of {}: {timeline:#?}", mark.at);
+            }
+        }
+        let (marks, calls) = (self.marks.iter().filter(|(of, _)| of == visitor).count(), self.calls.get(visitor));
+        assert!(marks <= calls.copied().unwrap_or(0), "{marks} marks of {calls:?} calls: {timeline:#?}");
+    }
+
+    /// The ids that a caller can mean: of the visitor's sessions in the timeline, and of the last one that was archived.
+    pub fn ids(&self, storage: &FaultyStorage<'_>, visitor: &Visitor) -> Vec<String> {
+        let Some(timeline) = known(storage, visitor).timeline else { return Vec::new() };
+        let last = timeline.previous.iter().map(|previous| previous.id.to_string());
+        last.chain(timeline.sessions(timeline.frontier, self.config).into_iter().map(|session| session.id)).collect()
+    }
+
+    /// A call to end a session was answered, by a worker whose clock says `now`: if it went well, the session is over.
+    pub fn ended(&self, storage: &FaultyStorage<'_>, visitor: &Visitor, id: &str, answer: &Value, now: Millis) {
+        if let Some(error) = answer.get("error") {
+            assert_ne!(error["code"], "not_found", "{id} was given out and leads nowhere");
+            return;
+        }
+        let timeline = known(storage, visitor).timeline.unwrap();
+        let session = timeline.session(id.parse().unwrap(), now, self.config);
+        let is_over = answer["is_active"] == false && session.is_none_or(|session| !session.is_active);
+        assert!(is_over, "a call at {now} ended {id} and was answered {answer}: {timeline:#?}");
     }
 
     /// Sessions do not overlap, and at most the last is live.
@@ -100,8 +148,12 @@ impl<'w> Checker<'w> {
             assert!(!do_overlap, "sessions overlap: {pair:#?}");
             assert!(!(self.is_exact && pair[0].is_active), "an earlier session is live: {pair:#?}");
         }
-        let live = sessions.iter().filter(|session| session.is_active).count();
-        assert!(live <= 1, "{live} sessions are live: {sessions:#?}");
+        let live: Vec<_> = sessions.iter().filter(|session| session.is_active).collect();
+        assert!(live.len() <= 1, "several sessions are live: {live:#?}");
+        // A call ends what began before it, whatever comes later.
+        let last_mark = self.marks.iter().filter(|(of, _)| of == visitor).map(|(_, at)| *at).max();
+        let is_ended = live.iter().any(|session| Some(session.started_at.timestamp_millis()) <= last_mark);
+        assert!(!is_ended, "a call at {last_mark:?} ended what is live: {live:#?}");
         let ids: HashSet<&str> = sessions.iter().map(|session| session.id.as_str()).collect();
         assert_eq!(ids.len(), sessions.len(), "two sessions have one id: {sessions:#?}");
     }
@@ -159,7 +211,9 @@ impl<'w> Checker<'w> {
     fn expected(&self) -> Vec<FinalSession> {
         let events: Vec<OracleEvent<'_>> =
             self.events.iter().filter(|event| !event.is_poison).map(oracle_event).collect();
-        oracle::sessions(&events, self.config).into_iter().map(FinalSession::from).collect()
+        let marks: Vec<(&str, Millis)> =
+            self.marks.iter().map(|(visitor, at)| (visitor.distinct_id.as_str(), *at)).collect();
+        oracle::sessions_with_ends(&events, &marks, self.config).into_iter().map(FinalSession::from).collect()
     }
 }
 

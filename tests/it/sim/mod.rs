@@ -1,6 +1,7 @@
 //! A deterministic simulation of the whole service: workers, closers, sources that deliver again in other compositions, clocks
 //! that differ, and faults at every step. See `docs/testing.md`.
 
+mod calls;
 mod check;
 mod engine;
 mod faulty;

@@ -12,6 +12,7 @@ use session_tracking::manager::SessionManager;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::trigger::Ingest;
 
+use super::calls::{Call, Calls};
 use super::check::Checker;
 use super::engine::Engine;
 use super::faulty::{FaultyOutput, FaultyStorage, SkewedClock};
@@ -22,7 +23,7 @@ const START: Millis = 1_773_144_000_000;
 /// Longer than any delivery is delayed by faults: within it everything is exact.
 const LATENESS_S: i64 = 3_600;
 /// How long an invocation may take.
-const INVOCATION_MS: Millis = 30_000;
+pub const INVOCATION_MS: Millis = 30_000;
 /// Steps that no world needs.
 const MAX_STEPS: usize = 200_000;
 
@@ -33,6 +34,11 @@ type Running<'w> = Pin<Box<dyn Future<Output = String> + 'w>>;
 enum Job {
     Close,
     Ingest(Road, Vec<usize>),
+    /// A call that ends a session, and the worker that has it.
+    End {
+        call: usize,
+        worker: usize,
+    },
 }
 
 struct Task<'w> {
@@ -140,7 +146,8 @@ pub fn run(seed: u64, is_loud: bool) {
         .collect();
     let mut world = World {
         sources: Sources::pack(&plan.events, &mut random),
-        checker: Checker::new(&plan.events, &plan.config, plan.is_exact, is_loud),
+        calls: Calls::plan(&plan.events, plan.config.timeout.num_milliseconds(), &mut random),
+        checker: Checker::new(&plan.events, &plan.config, plan.skew as Millis, plan.is_exact, is_loud),
         tasks: Vec::new(),
         next_close: START + plan.close_every,
         plan: &plan,
@@ -152,7 +159,7 @@ pub fn run(seed: u64, is_loud: bool) {
         random,
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
-    assert!(ended, "the world does not come to rest: {:#?}", world.sources.messages);
+    assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.calls);
     world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap());
 }
 
@@ -168,6 +175,7 @@ struct World<'w> {
     workers: &'w [Worker<'w>],
     clocks: &'w [SkewedClock<'w>],
     sources: Sources,
+    calls: Calls,
     checker: Checker<'w>,
     tasks: Vec<Option<Task<'w>>>,
     next_close: Millis,
@@ -194,7 +202,8 @@ impl<'w> World<'w> {
 
     /// Faults stop where a message has suffered enough: within the lateness it has to be done.
     fn calm(&mut self) {
-        if self.sources.messages.iter().any(|message| message.deliveries > 8) {
+        let is_tried = self.calls.0.iter().any(|call| call.tries > 8);
+        if is_tried || self.sources.messages.iter().any(|message| message.deliveries > 8) {
             self.engine.state().faults = 0;
             self.engine.state().brown_out = 0..0;
         }
@@ -222,11 +231,38 @@ impl<'w> World<'w> {
         if running(&self.tasks, false) >= self.plan.workers {
             return false;
         }
+        if self.random.below(2) == 0
+            && let Some(call) = self.calls.take(now)
+        {
+            self.call(call, now);
+            return true;
+        }
         let Some((road, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else {
             return false;
         };
         let payload = self.payload(road, &messages, now);
         let at = self.random.below(self.plan.workers);
+        self.invoke(at, payload, Job::Ingest(road, messages), now);
+        true
+    }
+
+    /// Makes a call, if its visitor has a session that can be meant: mostly the last one.
+    fn call(&mut self, at: usize, now: Millis) {
+        let call = &mut self.calls.0[at];
+        let ids = self.checker.ids(self.storage, &call.visitor);
+        let place =
+            if self.random.below(4) > 0 { ids.len().saturating_sub(1) } else { self.random.below(ids.len() + 1) };
+        call.id = call.id.take().or_else(|| ids.get(place).cloned());
+        let Some(id) = &call.id else {
+            return self.calls.settle(at, false, now + 1_000, &mut self.random);
+        };
+        let payload = json!({ "end_session": id }).to_string();
+        let worker = self.random.below(self.plan.workers);
+        self.checker.called(&call.visitor);
+        self.invoke(worker, payload, Job::End { call: at, worker }, now);
+    }
+
+    fn invoke(&mut self, at: usize, payload: String, job: Job, now: Millis) {
         if self.random.below(10) == 0 {
             // A clock is set right, or wrong.
             *self.clocks[at].skew.lock().unwrap() = skew(&mut self.random, self.plan.skew);
@@ -234,9 +270,8 @@ impl<'w> World<'w> {
         let worker = &self.workers[at];
         // What the function is told is in its own clock's time.
         let deadline = now + INVOCATION_MS + *self.clocks[at].skew.lock().unwrap();
-        let ingest = async move { worker.handle(&payload, deadline).await.unwrap() };
-        self.spawn(Box::pin(ingest), Job::Ingest(road, messages), now + INVOCATION_MS);
-        true
+        let handle = async move { worker.handle(&payload, deadline).await.unwrap() };
+        self.spawn(Box::pin(handle), job, now + INVOCATION_MS);
     }
 
     fn payload(&self, road: Road, messages: &[usize], now: Millis) -> String {
@@ -288,8 +323,25 @@ impl<'w> World<'w> {
         self.engine.state().task = at;
         let mut context = Context::from_waker(Waker::noop());
         let Poll::Ready(answer) = task.future.as_mut().poll(&mut context) else { return };
-        let Some(Task { job: Job::Ingest(road, messages), .. }) = self.tasks[at].take() else { return };
-        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let Some(task) = self.tasks[at].take() else { return };
+        match task.job {
+            Job::Close => {}
+            Job::Ingest(road, messages) => self.answered(road, messages, &answer, now),
+            Job::End { call, worker } => {
+                let answer: Value = serde_json::from_str(&answer).unwrap();
+                let again_at = now + 1 + self.random.below(10_000) as Millis;
+                let is_done = answer.get("error").is_none();
+                let clock = now + *self.clocks[worker].skew.lock().unwrap();
+                let Call { visitor, id, .. } = &self.calls.0[call];
+                self.checker.ended(self.storage, visitor, id.as_deref().unwrap(), &answer, clock);
+                self.calls.settle(call, is_done, again_at, &mut self.random);
+            }
+        }
+    }
+
+    /// What an invocation with events came to.
+    fn answered(&mut self, road: Road, messages: Vec<usize>, answer: &str, now: Millis) {
+        let answer: Value = serde_json::from_str(answer).unwrap();
         if road == Road::Http {
             self.checker.answered(&answer, &self.sources.messages[messages[0]].events);
         }
@@ -307,17 +359,21 @@ impl<'w> World<'w> {
     /// Ends a task between two of its steps.
     fn kill(&mut self, at: usize, now: Millis) {
         let Some(task) = self.tasks[at].take() else { return };
-        if let Job::Ingest(_, messages) = task.job {
-            for message in messages {
-                self.sources.settle(message, false, now + 30_000, &mut self.random);
+        match task.job {
+            Job::Close => {}
+            Job::Ingest(_, messages) => {
+                for message in messages {
+                    self.sources.settle(message, false, now + 30_000, &mut self.random);
+                }
             }
+            Job::End { call, .. } => self.calls.settle(call, false, now + 30_000, &mut self.random),
         }
     }
 
     /// Lets time run on to the next thing that happens.
     fn advance(&mut self, now: Millis) -> ControlFlow<()> {
         let work = self.sources.next(now, &self.plan.events);
-        let is_idle = self.sources.is_done() && self.tasks.iter().all(Option::is_none);
+        let is_idle = self.sources.is_done() && self.calls.is_done() && self.tasks.iter().all(Option::is_none);
         if is_idle {
             // At rest faults stop, and the closer goes on until nothing is left to close.
             self.engine.state().faults = 0;
@@ -330,7 +386,9 @@ impl<'w> World<'w> {
         let step = self.engine.next_ready();
         let ends = self.tasks.iter().flatten().map(|task| task.ends_at).min();
         let close = Some(self.next_close);
-        let next = [work, step, ends, close].into_iter().flatten().filter(|&time| time > now).min().unwrap_or(now + 1);
+        let call = self.calls.next(now);
+        let next =
+            [work, step, ends, close, call].into_iter().flatten().filter(|&time| time > now).min().unwrap_or(now + 1);
         self.engine.state().now = next;
         for at in 0..self.tasks.len() {
             if self.tasks[at].as_ref().is_some_and(|task| task.ends_at <= next) {

@@ -103,7 +103,7 @@ pub fn id_of(session: &Session) -> Uuid {
 }
 
 /// What a version of a session stands for: all of it but what depends on the time of asking.
-fn content(session: &Session) -> u64 {
+pub fn content(session: &Session) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     (session.reason, session.number, &session.previous_session_id).hash(&mut hasher);
     (session.started_at, session.last_activity, session.event_count, session.page_views).hash(&mut hasher);

@@ -6,7 +6,7 @@ use session_tracking::session::Session;
 use session_tracking::timeline::{Applied, Assignment, Closing};
 use uuid::Uuid;
 
-use super::consumer::{Consumer, Verdict, ensure, id_of};
+use super::consumer::{Consumer, Verdict, content, ensure, id_of};
 use super::run::{Clock, Run};
 use super::walk::Check;
 use super::world::{Known, MAX_DURATION, TIMEOUT, World, members, uuid_of};
@@ -22,7 +22,7 @@ impl Check for Exact {
 
     fn delivered(
         &self,
-        _before: &Run,
+        before: &Run,
         after: &Run,
         batch: &[usize],
         applied: &Applied,
@@ -33,6 +33,7 @@ impl Check for Exact {
         let is_due = notices.is_empty() || due_at.is_some_and(|due_at| due_at <= after.now);
         ensure!(is_due, "notices wait until {due_at:?}: {notices:?}");
         sessions_are_right(after, sessions)?;
+        what_stays_keeps_its_version(before, after, sessions)?;
         ids_lead_to_their_events(after, sessions)?;
         a_repeat_changes_nothing(after, batch, applied, sessions)
     }
@@ -78,6 +79,21 @@ fn sessions_are_right(run: &Run, sessions: &[Session]) -> Verdict {
         ensure!(session.ended_at == ended_at, "ended_at is wrong: {session:?}");
     }
     are_complete(&consumer, sessions, known)
+}
+
+/// Nobody has to hear again of a session that a batch did not change. (Where events say what they are, no two contents are
+/// alike; that a call ended a session is not part of its content.)
+fn what_stays_keeps_its_version(before: &Run, after: &Run, sessions: &[Session]) -> Verdict {
+    if !after.world.has_extras() || after.ends != 0 {
+        return Ok(());
+    }
+    for known in before.sessions() {
+        let is_same = |session: &&Session| session.id == known.id && content(session) == content(&known);
+        let same = sessions.iter().find(is_same);
+        let keeps = same.is_none_or(|session| session.version == known.version);
+        ensure!(keeps, "nothing changed but the version: {known:?}, {same:?}");
+    }
+    Ok(())
 }
 
 /// The events of each session are where the oracle has them.

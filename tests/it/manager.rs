@@ -1,0 +1,307 @@
+//! What the manager asks of its store and its clock: how often, how long it waits, until when, and what it says of a run.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use session_tracking::clock::Clock;
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{DEADLINE_MARGIN_MS, Outcome, SessionManager};
+use session_tracking::output::{MemoryOutput, Output};
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor, datetime, time_text};
+use session_tracking::storage::{
+    Commit, Committed, Due, InMemorySessionStorage, MAX_LOAD, Partition, Reading, SessionError, SessionStorage, Stored,
+    due_shard,
+};
+use uuid::Uuid;
+
+use crate::cases::{MINUTE, NOON};
+
+/// A store that keeps note of what it is asked, and can be told to let others win, to fail, or to be small.
+#[derive(Default)]
+struct Probe {
+    inner: InMemorySessionStorage,
+    /// Commits that lose their race from now on.
+    losses: AtomicUsize,
+    /// Events that a timeline holds at the most; 0: any number.
+    room: AtomicUsize,
+    /// Whether nothing can be archived.
+    is_read_only: bool,
+    commits: Mutex<Vec<Millis>>,
+    archived_until: Mutex<Vec<Millis>>,
+    loads: Mutex<Vec<usize>>,
+    dues: Mutex<Vec<usize>>,
+}
+
+impl SessionStorage for Probe {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        self.loads.lock().unwrap().push(visitors.len());
+        self.inner.load(visitors, reading).await
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        self.commits.lock().unwrap().push(commit.expires_at);
+        let room = self.room.load(Ordering::Relaxed);
+        if room > 0 && commit.timeline.journal.len() > room {
+            return Err(SessionError::Full);
+        }
+        let loses = |left: usize| left.checked_sub(1);
+        if self.losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, loses).is_ok() {
+            return Ok(Committed::Lost(self.inner.read(&commit.timeline.visitor).await?.map(Box::new)));
+        }
+        self.inner.commit(commit).await
+    }
+
+    async fn due(&self, shard: u8, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.dues.lock().unwrap().push(limit);
+        self.inner.due(shard, now, limit).await
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        if self.is_read_only {
+            return Err(SessionError::Storage("refused".to_owned()));
+        }
+        self.archived_until.lock().unwrap().push(expires_at);
+        self.inner.archive(visitor, session, expires_at).await
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        self.inner.archived(visitor, from, to).await
+    }
+
+    async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
+        self.inner.find(session_id).await
+    }
+}
+
+/// A clock that draws the same number always and notes how long it is waited.
+struct Waits {
+    now: AtomicI64,
+    /// What a look at the clock takes.
+    tick: Millis,
+    random: u64,
+    etag: AtomicI64,
+    slept: Mutex<Vec<u64>>,
+}
+
+impl Waits {
+    fn at(now: Millis) -> Self {
+        Self { now: now.into(), tick: 0, random: u64::MAX / 3, etag: 0.into(), slept: Mutex::default() }
+    }
+}
+
+impl Clock for &Waits {
+    fn now(&self) -> Millis {
+        self.now.fetch_add(self.tick, Ordering::Relaxed)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.slept.lock().unwrap().push(time.as_millis() as u64);
+    }
+
+    fn random(&self) -> u64 {
+        // Different etags, of which the pauses take the same part.
+        self.random + 5_000_000_000 * self.etag.fetch_add(1, Ordering::Relaxed) as u64
+    }
+}
+
+type Manager<'a> = SessionManager<&'a Probe, &'a Waits>;
+
+fn manager<'a>(store: &'a Probe, clock: &'a Waits) -> Manager<'a> {
+    SessionManager::new(SessionConfig::default(), store, clock)
+}
+
+/// Applies page views (visitor, event's number) of noon.
+async fn resolve(manager: &Manager<'_>, events: &[(String, usize)], deadline: Millis) -> Vec<Outcome> {
+    let timestamp = time_text(datetime(NOON));
+    let text = |(visitor, number): &(String, usize)| {
+        format!(r#"{{"uuid":"e{number}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{timestamp}"}}"#)
+    };
+    let texts: Vec<String> = events.iter().map(text).collect();
+    let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+    let parse = |text: &'static str| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+    let events: Vec<Event<'_>> = texts.into_iter().map(|text| parse(text.leak())).collect();
+    manager.resolve(&events, deadline).await
+}
+
+fn of_one(count: usize) -> Vec<(String, usize)> {
+    (0..count).map(|number| ("u1".to_owned(), number)).collect()
+}
+
+fn errors(outcomes: &[Outcome]) -> Vec<Option<&SessionError>> {
+    let error = |outcome| match outcome {
+        &Outcome::Placed(_) => None,
+        Outcome::Failed(error) => Some(error),
+    };
+    outcomes.iter().map(error).collect()
+}
+
+#[tokio::test]
+async fn items_are_kept_as_long_as_they_can_be_asked_for() {
+    for (days, manager_of) in [(30, None), (7, Some(TimeDelta::days(7)))] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let manager = manager(&store, &clock);
+        let manager = match manager_of {
+            None => manager,
+            Some(retention) => manager.with_retention(retention),
+        };
+        resolve(&manager, &of_one(1), Millis::MAX).await;
+        let later = NOON + 40 * MINUTE;
+        clock.now.store(later, Ordering::Relaxed);
+        manager.cleanup(&MemoryOutput::default(), Millis::MAX).await;
+        let day = 1440 * MINUTE;
+        assert_eq!(*store.commits.lock().unwrap(), [NOON, later].map(|now| now + (days + 1) * day));
+        assert_eq!(*store.archived_until.lock().unwrap(), [later + days * day]);
+    }
+}
+
+#[tokio::test]
+async fn lost_races_are_run_again_after_a_pause_and_not_for_ever() {
+    for (losses, is_placed) in [(15, true), (16, false)] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        store.losses.store(losses, Ordering::Relaxed);
+        let outcomes = resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
+        assert_eq!(errors(&outcomes), [(!is_placed).then_some(&SessionError::Contention)]);
+        assert_eq!(store.commits.lock().unwrap().len(), 16);
+        let most = [5, 10, 20, 40, 80, 160, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200];
+        let slept = clock.slept.lock().unwrap().clone();
+        assert_eq!(slept.len(), losses);
+        assert!(slept.iter().zip(most).all(|(slept, most)| *slept <= most), "{slept:?}");
+        // Now and then a pause as long as it may be, and none too.
+        let (store, clock) = (Probe::default(), Waits { random: 0, ..Waits::at(NOON) });
+        store.losses.store(1, Ordering::Relaxed);
+        resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
+        assert_eq!(clock.slept.lock().unwrap().len(), 1);
+    }
+    // Of all numbers that can be drawn, each pause up to the longest comes up.
+    for (losses, most) in [(1, 5), (2, 10), (6, 160), (7, 200), (10, 200)] {
+        let mut seen = std::collections::BTreeSet::new();
+        for random in 0..1_000 {
+            let (store, clock) = (Probe::default(), Waits { random, ..Waits::at(NOON) });
+            store.losses.store(losses, Ordering::Relaxed);
+            resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
+            seen.insert(clock.slept.lock().unwrap()[losses - 1]);
+        }
+        assert!(seen.iter().copied().eq(0..=most), "{losses}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_ends_a_session_runs_its_races_again_too() {
+    for (losses, is_ended) in [(15, true), (16, false)] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let manager = manager(&store, &clock);
+        resolve(&manager, &of_one(1), Millis::MAX).await;
+        let id = manager.get_by_user(&Visitor::new("u1")).await.unwrap().id;
+        store.losses.store(losses, Ordering::Relaxed);
+        let ended = manager.end_session(&id).await.map(|session| session.is_active);
+        assert_eq!(ended, if is_ended { Ok(false) } else { Err(SessionError::Contention) });
+        assert_eq!(clock.slept.lock().unwrap().len(), losses);
+    }
+}
+
+#[tokio::test]
+async fn nothing_begins_when_the_time_is_up() {
+    for (left, is_placed) in [(DEADLINE_MARGIN_MS, true), (DEADLINE_MARGIN_MS - 1, false)] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let outcomes = resolve(&manager(&store, &clock), &of_one(2), NOON + left).await;
+        assert_eq!(errors(&outcomes), [(!is_placed).then_some(&SessionError::Deadline); 2]);
+        assert_eq!(store.loads.lock().unwrap().len(), usize::from(is_placed));
+    }
+    // It is asked again before each write.
+    let (store, clock) = (Probe::default(), Waits { tick: 1, ..Waits::at(NOON) });
+    let outcomes = resolve(&manager(&store, &clock), &of_one(1), NOON + DEADLINE_MARGIN_MS).await;
+    assert_eq!(errors(&outcomes), [Some(&SessionError::Deadline)]);
+    assert_eq!((store.loads.lock().unwrap().len(), store.commits.lock().unwrap().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_full_timeline_takes_as_many_events_as_it_can() {
+    for (room, count, placed) in [(3, 8, 2), (3, 3, 3), (1, 3, 1), (8, 8, 8)] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        store.room.store(room, Ordering::Relaxed);
+        let outcomes = resolve(&manager(&store, &clock), &of_one(count), Millis::MAX).await;
+        let expected: Vec<_> = (0..count).map(|at| (at >= placed).then_some(&SessionError::Full)).collect();
+        assert_eq!(errors(&outcomes), expected, "{count} events, room for {room}");
+        let stored = store.inner.read(&Visitor::new("u1")).await.unwrap().unwrap();
+        assert_eq!(stored.timeline.journal.len(), placed);
+        assert_eq!(clock.slept.lock().unwrap().len(), 0);
+        // What is there already is placed; what is not has failed.
+        let again = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
+        assert_eq!(errors(&again), vec![None; placed]);
+    }
+}
+
+#[tokio::test]
+async fn visitors_are_loaded_together_and_answered_in_order() {
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let events: Vec<(String, usize)> = (0..2 * MAX_LOAD + 1).map(|n| (format!("u{}", n / 2), n)).collect();
+    let outcomes = resolve(&manager(&store, &clock), &events, Millis::MAX).await;
+    assert_eq!(*store.loads.lock().unwrap(), [MAX_LOAD, 1]);
+    assert_eq!(store.commits.lock().unwrap().len(), MAX_LOAD + 1);
+    for ((visitor, _), outcome) in events.iter().zip(&outcomes) {
+        let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(assignment.session_id.as_u64_pair().1, Visitor::new(visitor).bits());
+    }
+}
+
+/// So many visitors of one shard.
+fn neighbours(count: usize) -> Vec<String> {
+    let names = (0..).map(|number| format!("n{number}"));
+    names.filter(|name| due_shard(&Visitor::new(name)) == 3).take(count).collect()
+}
+
+/// An output that takes nothing.
+struct Deaf;
+
+impl Output for Deaf {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        (0..lines.len()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
+    let visitors = neighbours(65);
+    let events: Vec<(String, usize)> = visitors.into_iter().zip(0..).collect();
+    let later = NOON + 36 * MINUTE + 1;
+
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let service = manager(&store, &clock);
+    resolve(&service, &events, Millis::MAX).await;
+    clock.now.store(later, Ordering::Relaxed);
+    let output = MemoryOutput::default();
+    let report = service.cleanup(&output, Millis::MAX).await;
+    assert_eq!((report.examined, report.closed, report.rescheduled), (65, 65, 0));
+    assert_eq!((report.notices, report.lost, report.failed, report.is_incomplete), (0, 0, 0, false));
+    assert_eq!(output.take().len(), 65);
+    assert!(store.dues.lock().unwrap().iter().all(|limit| *limit == 32));
+
+    // Of what cannot be said or archived each is tried once a run, and holds up nobody.
+    for (output, is_read_only) in [(true, false), (false, true)] {
+        let (store, clock) = (Probe { is_read_only, ..Probe::default() }, Waits::at(NOON));
+        let service = manager(&store, &clock);
+        resolve(&service, &events, Millis::MAX).await;
+        clock.now.store(later, Ordering::Relaxed);
+        let report = match output {
+            true => service.cleanup(&Deaf, Millis::MAX).await,
+            false => service.cleanup(&MemoryOutput::default(), Millis::MAX).await,
+        };
+        assert_eq!((report.examined, report.failed, report.closed), (65, 65, 0), "{report:?}");
+        assert_eq!(*store.dues.lock().unwrap().iter().max().unwrap(), 32 + 64);
+    }
+
+    // Lost races are seen in the next run; a deadline ends this one.
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let service = manager(&store, &clock);
+    resolve(&service, &events, Millis::MAX).await;
+    clock.now.store(later, Ordering::Relaxed);
+    let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS - 1).await;
+    assert!(report.is_incomplete && report.examined == 0, "{report:?}");
+    store.losses.store(3, Ordering::Relaxed);
+    let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS).await;
+    assert_eq!((report.examined, report.lost, report.closed, report.is_incomplete), (65, 3, 62, false), "{report:?}");
+}

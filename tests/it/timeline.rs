@@ -1,0 +1,430 @@
+//! What the small worlds do not have: the bounds of a timeline, passive events, and what a closer left that died.
+
+use serde_json::json;
+use session_tracking::config::SessionConfig;
+use session_tracking::rules::{Entry, Kind};
+use session_tracking::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::timeline::{
+    Applied, Arrival, Assignment, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN,
+    Overflow, Timeline,
+};
+
+use crate::cases::{MINUTE, NOON};
+
+fn entry(uuid: &str, at: Millis) -> Entry {
+    let (uuid, context) = (uuid.to_owned(), SessionContext::default());
+    Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties: Vec::new() }
+}
+
+fn arrival(uuid: &str, at: Millis, received_at: Millis) -> Arrival {
+    Arrival { entry: entry(uuid, at), received_at, passive: false }
+}
+
+fn numbered(numbers: std::ops::Range<usize>, at: impl Fn(usize) -> Millis) -> Vec<Arrival> {
+    let now = NOON + 60 * MINUTE;
+    numbers.map(|number| arrival(&format!("e{number:04}"), at(number), now)).collect()
+}
+
+fn rules(rules: serde_json::Value) -> SessionConfig {
+    SessionConfig::from_rules(rules).unwrap()
+}
+
+fn apply(timeline: &mut Timeline, arrivals: &[Arrival], config: &SessionConfig) -> Applied {
+    timeline.apply(arrivals, Vec::new(), config)
+}
+
+fn empty() -> Timeline {
+    Timeline::new(Visitor::new("u1"))
+}
+
+#[test]
+fn a_few_events_are_kept_though_they_could_be_settled() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    for number in 0..9 {
+        let at = NOON + number * 10 * MINUTE;
+        apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
+        let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 5 * MINUTE) };
+        assert_eq!((timeline.journal.len(), timeline.frontier), kept);
+    }
+    assert_eq!(timeline.open.as_ref().map(|open| open.event_count), Some(8));
+}
+
+#[test]
+fn more_events_than_a_journal_holds_are_settled_early() {
+    let config = rules(json!({ "lateness_seconds": 7200 }));
+    // Each at its own time; two at each time, which settle together.
+    for (share, settled) in [(1, 1), (2, 2)] {
+        let mut timeline = empty();
+        let at = |number: usize| NOON + (number / share) as Millis;
+        let full = apply(&mut timeline, &numbered(0..MAX_JOURNAL, at), &config);
+        assert_eq!((full.overflow, timeline.journal.len()), (Overflow::default(), MAX_JOURNAL));
+        let over = apply(&mut timeline, &numbered(MAX_JOURNAL..MAX_JOURNAL + 1, at), &config);
+        assert_eq!((over.overflow.settled_early, over.overflow.forgotten), (settled, 0));
+        assert_eq!(timeline.journal.len(), MAX_JOURNAL + 1 - settled);
+        assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_JOURNAL + 1);
+    }
+}
+
+#[test]
+fn more_text_than_a_journal_holds_is_settled_early() {
+    type Fill = fn(&mut Entry, String);
+    fn utm(entry: &mut Entry) -> &mut UtmParams {
+        entry.context.utm.get_or_insert_default()
+    }
+    let fills: [Fill; 8] = [
+        |entry, text| entry.context.url = Some(text),
+        |entry, text| entry.context.referrer = Some(text),
+        |entry, text| utm(entry).source = Some(text),
+        |entry, text| utm(entry).medium = Some(text),
+        |entry, text| utm(entry).campaign = Some(text),
+        |entry, text| utm(entry).term = Some(text),
+        |entry, text| utm(entry).content = Some(text),
+        |entry, text| {
+            let (key, value) = text.split_at(100);
+            entry.properties.push((key.to_owned(), value.to_owned()));
+        },
+    ];
+    let config = rules(json!({
+        "lateness_seconds": 7200, "new_session_on_referrer_change": false, "new_session_on_utm_change": false,
+    }));
+    const EACH: usize = 1024;
+    for (number, fill) in fills.into_iter().enumerate() {
+        let mut arrivals = numbered(0..MAX_JOURNAL_BYTES / EACH + 1, |number| NOON + number as Millis);
+        for arrival in &mut arrivals {
+            // Its id counts, too.
+            let rest = EACH - arrival.entry.uuid.len();
+            fill(&mut arrival.entry, "x".repeat(rest));
+        }
+        let last = arrivals.pop().unwrap();
+        let mut timeline = empty();
+        assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.settled_early, 0, "{number}");
+        assert_eq!(apply(&mut timeline, &[last], &config).overflow.settled_early, 1, "{number}");
+        // As many as make room.
+        let mut large = arrival("z", NOON + MINUTE, NOON + 60 * MINUTE);
+        large.entry.context.url = Some("x".repeat(3 * EACH - 1));
+        assert_eq!(apply(&mut timeline, &[large], &config).overflow.settled_early, 3, "{number}");
+    }
+    // What goes for the number of events takes its text along.
+    let mut arrivals = numbered(0..MAX_JOURNAL + 1, |number| NOON + number as Millis);
+    arrivals[0].entry.context.url = Some("x".repeat(MAX_JOURNAL_BYTES));
+    assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.settled_early, 1);
+}
+
+#[test]
+fn a_session_of_many_events_forgets_the_oldest() {
+    let soon = SessionConfig::default();
+    let at = |number: usize| NOON + number as Millis;
+    // All of them settle for their age; or only what a journal cannot hold.
+    let (mut timeline, events) = (empty(), MAX_SEEN + 6);
+    let early: Vec<Arrival> =
+        numbered(0..events, at).into_iter().map(|arrival| Arrival { received_at: NOON + MINUTE, ..arrival }).collect();
+    apply(&mut timeline, &early[..500], &soon);
+    apply(&mut timeline, &early[500..1000], &soon);
+    let last = apply(&mut timeline, &early[1000..], &soon);
+    assert_eq!(last.overflow.forgotten, 0);
+    let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &soon);
+    assert_eq!(later.overflow, Overflow { settled_early: 0, forgotten: 6 });
+    assert_eq!(timeline.open.as_ref().map(|open| open.seen.len()), Some(MAX_SEEN));
+
+    let late = rules(json!({ "lateness_seconds": 7200 }));
+    let (mut timeline, mut forgotten) = (empty(), 0);
+    for part in numbered(0..MAX_JOURNAL + MAX_SEEN + 3, at).chunks(300) {
+        forgotten += apply(&mut timeline, part, &late).overflow.forgotten;
+    }
+    assert_eq!(forgotten, 3);
+    assert_eq!(timeline.sessions(NOON, &late)[0].event_count as usize, MAX_JOURNAL + MAX_SEEN + 3);
+}
+
+#[test]
+fn late_events_beyond_the_bound_forget_the_oldest() {
+    let config = SessionConfig::default();
+    let now = NOON + 20 * MINUTE;
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("live", now, now)], &config);
+    let late: Vec<Arrival> = (0..MAX_SEEN + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
+    apply(&mut timeline, &late, &config);
+    let kept = |timeline: &Timeline| timeline.heads[0].late.seen.len();
+    assert_eq!((kept(&timeline), timeline.heads[0].late.event_count as usize), (MAX_SEEN, MAX_SEEN + 1));
+    // The newest is known, the oldest is not.
+    assert!(!apply(&mut timeline, &late[1..], &config).changed);
+    assert!(apply(&mut timeline, &late[..1], &config).changed);
+    assert_eq!(kept(&timeline), MAX_SEEN);
+}
+
+#[test]
+fn properties_keep_within_their_bounds() {
+    let config = SessionConfig::default();
+    let kept = |batches: &[Vec<(String, String)>]| {
+        let mut timeline = empty();
+        for (number, properties) in batches.iter().enumerate() {
+            let at = NOON + number as Millis;
+            let entry = Entry { properties: properties.clone(), ..entry(&format!("e{number}"), at) };
+            apply(&mut timeline, &[Arrival { entry, received_at: at, passive: false }], &config);
+        }
+        let properties = timeline.sessions(NOON, &config)[0].properties.clone();
+        properties.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect::<Vec<_>>()
+    };
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let numbered: Vec<_> = (0..=MAX_PROPERTIES).map(|n| pair(&format!("k{n:02}"), "1")).collect();
+    assert_eq!(kept(std::slice::from_ref(&numbered)), numbered[..MAX_PROPERTIES]);
+    // A full session still takes another value of a key that it has.
+    assert_eq!(kept(&[numbered, vec![pair("k00", "2")]])[0], pair("k00", "2"));
+    let (most, too_much) = (pair("big", &text(MAX_PROPERTY_BYTES - 5)), pair("big", &text(MAX_PROPERTY_BYTES - 4)));
+    let small = pair("k", "1");
+    assert_eq!(kept(&[vec![small.clone()], vec![too_much]]), std::slice::from_ref(&small));
+    assert_eq!(kept(&[vec![small.clone()], vec![most.clone()]]), [most.clone(), small.clone()]);
+    // What it replaces makes room for it.
+    assert_eq!(kept(&[vec![most.clone()], vec![most.clone()], vec![small.clone()]]), [most, small]);
+}
+
+/// Another time to look at a timeline is another entry in the index: what stands is kept, unless it is much too late.
+#[test]
+fn the_time_to_look_again_is_kept_where_it_does_no_harm() {
+    let config = SessionConfig::default();
+    let reach = 35 * MINUTE;
+    let cases = [(MINUTE, false, false), (reach, false, true), (reach + 1, true, false), (20 * reach, true, false)];
+    for (ahead, is_brought_forward, is_too_late) in cases {
+        let mut timeline = empty();
+        apply(&mut timeline, &[arrival("ahead", NOON + ahead, NOON)], &config);
+        assert_eq!(timeline.due_at, Some(NOON + ahead + reach + 1));
+        apply(&mut timeline, &[arrival("now", NOON, NOON)], &config);
+        let due_at = if is_brought_forward { NOON + reach + 1 } else { NOON + ahead + reach + 1 };
+        assert_eq!(timeline.due_at, Some(due_at), "{ahead}");
+        // So too for a session of late events, which is over.
+        let now = NOON + 2 * MINUTE;
+        apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, now)], &config);
+        let due_at = if is_too_late { now } else { due_at };
+        assert_eq!((timeline.due_at, timeline.ended.len()), (Some(due_at), 1), "{ahead}");
+    }
+    // Where there is nothing else, it is looked at for that.
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, NOON)], &config);
+    assert_eq!((timeline.due_at, timeline.ended.len()), (Some(NOON), 1));
+}
+
+#[test]
+fn passive_events_get_the_session_of_their_time_and_change_nothing() {
+    let config = rules(json!({ "lateness_seconds": 7200 }));
+    let mut timeline = empty();
+    let events = [("a", 0), ("b", 10), ("c", 60), ("d", 95)];
+    let arrivals = events.map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + 95 * MINUTE));
+    let applied = apply(&mut timeline, &arrivals, &config);
+    let ids: Vec<_> = applied.assignments.iter().flatten().map(|assignment| assignment.session_id).collect();
+    let (first, second, third) = (Some(ids[0]), Some(ids[2]), Some(ids[3]));
+    // With all in the journal; with the first session over, and the second settled in part.
+    for horizon in [NOON, NOON + 61 * MINUTE] {
+        timeline.settle(horizon, &config);
+        let times = [
+            (-1, None),
+            (0, first),
+            (5 * MINUTE, first),
+            (40 * MINUTE, first),
+            (40 * MINUTE + 1, None),
+            (60 * MINUTE - 1, None),
+            (60 * MINUTE, second),
+            (90 * MINUTE, second),
+            (90 * MINUTE + 1, None),
+            (95 * MINUTE, third),
+            (126 * MINUTE, None),
+        ];
+        for (after, expected) in times {
+            let passive = Arrival { passive: true, ..arrival("p", NOON + after, NOON + 130 * MINUTE) };
+            let before = timeline.clone();
+            let applied = apply(&mut timeline, &[passive], &config);
+            assert_eq!((applied.changed, &timeline), (false, &before));
+            let found = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
+            assert_eq!(found, expected, "{after} ms after the first event, settled up to {horizon}");
+        }
+    }
+}
+
+#[test]
+fn a_repeat_of_a_settled_event_is_answered_with_its_session() {
+    let config = SessionConfig::default();
+    for horizon in [NOON + 2 * MINUTE, NOON + 40 * MINUTE] {
+        let mut timeline = empty();
+        let events = [("a", 0), ("b", 1)].map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + MINUTE));
+        let first = apply(&mut timeline, &events, &config);
+        timeline.settle(horizon, &config);
+        let again = apply(&mut timeline, &events, &config);
+        assert!(!again.changed);
+        for (first, again) in first.assignments.iter().flatten().zip(again.assignments.iter().flatten()) {
+            let answer = |assignment: &Assignment| (assignment.session_id, assignment.is_start, assignment.at);
+            // Of one that is over all is said; of one that is settled in part no event is known to be the first.
+            let is_start = first.is_start && timeline.open.is_none();
+            assert_eq!(answer(again), (first.session_id, is_start, first.at));
+        }
+        assert_eq!(again.assignments.iter().flatten().count(), 2);
+    }
+}
+
+/// A closer said and archived sessions and died before it took them out of the timeline: they count once.
+#[test]
+fn what_a_dead_closer_archived_is_there_once() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    for (uuid, minutes) in [("a", 0), ("b", 60)] {
+        apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, NOON + minutes * MINUTE)], &config);
+    }
+    let mut closed = timeline.clone();
+    let archived = closed.close(NOON + 100 * MINUTE, &config).ended;
+    assert_eq!((archived.len(), closed.archived), (2, 2));
+    // Both sessions in the journal; the first over; and the second settled, too.
+    for horizon in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
+        timeline.settle(horizon, &config);
+        for (minutes, session) in [(5, 0), (65, 1)] {
+            let mut timeline = timeline.clone();
+            let late = arrival("late", NOON + minutes * MINUTE, NOON + 120 * MINUTE);
+            let applied = timeline.apply(&[late], archived.clone(), &config);
+            let assignment = applied.assignments[0].clone().unwrap();
+            assert_eq!((assignment.session_id, assignment.is_late), (archived[session].id, true));
+            let mut counts = [1, 1];
+            counts[session] = 2;
+            let sessions = timeline.sessions(NOON + 120 * MINUTE, &config);
+            assert_eq!(sessions.iter().map(|session| session.event_count).collect::<Vec<_>>(), counts);
+            assert_eq!(timeline.archived, 0);
+        }
+    }
+    // One that was taken out joins again.
+    let late = arrival("late", NOON + 5 * MINUTE, NOON + 120 * MINUTE);
+    let applied = closed.apply(&[late], archived.clone(), &config);
+    assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
+    assert_eq!((closed.archived, closed.ended.len(), closed.ended[0].event_count), (1, 1, 1));
+    assert!(closed.ended[0].version > archived[0].version);
+}
+
+#[test]
+fn only_late_events_that_are_not_known_recall_archived_sessions() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
+    let now = NOON + 300 * MINUTE;
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    let late = |uuid: &str, minutes: i64| arrival(uuid, NOON + minutes * MINUTE, now);
+    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), None, "nothing is archived");
+    timeline.close(NOON + 100 * MINUTE, &config);
+    let live = apply(&mut timeline, &[arrival("b", now, now)], &config);
+    assert!(live.changed);
+    apply(&mut timeline, &[late("known", 290)], &config);
+    let passive = Arrival { passive: true, ..late("p", 10) };
+    let in_time = arrival("new", now + 1, now + 1);
+    assert_eq!(timeline.recall_range(&[late("known", 290), passive.clone(), in_time.clone()], &config), None);
+    let reach = 40;
+    let range = |from: i64, to: i64| Some((NOON + (from - reach) * MINUTE, NOON + (to + reach) * MINUTE));
+    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), range(60, 60));
+    let arrivals = [late("l", 60), passive, late("m", 50), in_time, late("n", 70)];
+    assert_eq!(timeline.recall_range(&arrivals, &config), range(50, 70));
+}
+
+/// A session of late events has its reason from the one before it, as far as that is known to be over.
+#[test]
+fn a_session_of_late_events_says_why_it_began() {
+    let config = rules(json!({ "lateness_seconds": 0, "max_duration_seconds": 3600 }));
+    let mut timeline = empty();
+    for minutes in [0, 25, 50] {
+        apply(
+            &mut timeline,
+            &[arrival(&format!("{minutes}"), NOON + minutes * MINUTE, NOON + minutes * MINUTE)],
+            &config,
+        );
+    }
+    let now = NOON + 300 * MINUTE;
+    apply(&mut timeline, &[arrival("live", now, now)], &config);
+    timeline.settle(now, &config);
+    let mut reason = |uuid: &str, minutes: i64| {
+        let applied = apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, now)], &config);
+        let assignment = applied.assignments[0].clone().unwrap();
+        (assignment.reason, assignment.number)
+    };
+    assert_eq!(reason("x", 70), (Reason::MaxDuration, 2));
+    assert_eq!(reason("y", 150), (Reason::Timeout, 3));
+    assert_eq!(reason("z", -100), (Reason::First, 1));
+    // And all that its first event says.
+    let source = UtmParams { source: Some("ads".to_owned()), ..UtmParams::default() };
+    let mut late = arrival("s", NOON + 220 * MINUTE, now);
+    late.entry.context.utm = Some(source.clone());
+    late.entry.context.referrer = Some("https://a.test/".to_owned());
+    late.entry.click = Some(7);
+    assert!(apply(&mut timeline, &[late], &config).changed);
+    let session = timeline.ended.iter().find(|session| session.started_at == NOON + 220 * MINUTE).unwrap();
+    assert_eq!((session.version, session.last_activity, session.click), (timeline.seq, session.started_at, Some(7)));
+    assert_eq!((session.utm.as_ref(), session.referrer.as_deref()), (Some(&source), Some("https://a.test/")));
+}
+
+/// Late events of a session that was merged stay where they are when it is split off again: no consumer could tell which.
+#[test]
+fn late_events_stay_behind_when_what_was_merged_is_split_off() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 10 }));
+    let mut timeline = empty();
+    let mut deliver = |events: &[(&str, Millis, Option<&str>)]| {
+        let newest = events.iter().map(|(_, at, _)| NOON + at).max().unwrap();
+        let arrivals = events.iter().map(|&(uuid, at, source)| {
+            let mut arrival = arrival(uuid, NOON + at, newest);
+            let utm = |source: &str| UtmParams { source: Some(source.to_owned()), ..UtmParams::default() };
+            arrival.entry.context.utm = source.map(utm);
+            arrival
+        });
+        apply(&mut timeline, &arrivals.collect::<Vec<_>>(), &config);
+        timeline.sessions(newest, &config).iter().map(|session| session.event_count).collect::<Vec<_>>()
+    };
+    deliver(&[("a", 0, Some("one"))]);
+    assert_eq!(deliver(&[("late", 16_000, None), ("e", 18_000, Some("one"))]), [1, 2]);
+    assert_eq!(deliver(&[("bridge", 8_000, None)]), [4]);
+    assert_eq!(deliver(&[("c", 10_000, Some("two"))]), [3, 1, 1]);
+}
+
+/// A late event at or beyond an edge of a session that is over moves what is said of that edge; within it, it says only what
+/// nobody said.
+#[test]
+fn a_session_that_is_over_grows_to_late_events() {
+    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600 }));
+    let text = |text: &str| Some(text.to_owned());
+    let with = |uuid: &str, seconds: i64, is_view: bool, has_more: bool| {
+        let mut arrival = arrival(uuid, NOON + seconds * 1000, NOON + seconds * 1000);
+        let entry = &mut arrival.entry;
+        entry.kind = if is_view { Kind::Pageview } else { Kind::Event };
+        entry.context.url = text(uuid);
+        if has_more {
+            entry.context.device = Some(DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() }.into());
+            entry.context.geo = Some(GeoInfo { city: text(uuid), ..GeoInfo::default() }.into());
+            entry.properties = vec![("p".to_owned(), format!("\"{uuid}\"")), (uuid.to_owned(), "1".to_owned())];
+        }
+        arrival
+    };
+    let late = |seconds: i64, is_view: bool, has_more: bool| Arrival {
+        received_at: NOON + 3600 * 1000,
+        ..with("late", seconds, is_view, has_more)
+    };
+    let full = [with("a", 100, true, true), with("b", 200, true, true)];
+    let bare = [with("a", 100, false, false), with("b", 200, false, false)];
+    // Entry and exit of the session and its landing page, the property `p`, the device.
+    let cases: [(&[Arrival; 2], Arrival, [&str; 5]); 10] = [
+        (&full, late(99, true, true), ["late", "late", "b", "b", "a"]),
+        (&full, late(99, false, true), ["late", "a", "b", "b", "a"]),
+        (&full, late(100, true, true), ["a", "a", "b", "b", "a"]),
+        (&full, late(150, true, true), ["a", "a", "b", "b", "a"]),
+        (&full, late(200, true, true), ["a", "a", "late", "late", "a"]),
+        (&full, late(201, true, true), ["a", "a", "late", "late", "a"]),
+        (&full, late(201, false, true), ["a", "a", "b", "late", "a"]),
+        (&bare, late(99, true, true), ["late", "late", "late", "late", "late"]),
+        (&bare, late(150, true, true), ["a", "late", "late", "late", "late"]),
+        (&bare, late(201, false, false), ["a", "", "", "", ""]),
+    ];
+    for (events, late, expected) in cases {
+        let mut timeline = empty();
+        apply(&mut timeline, events, &config);
+        timeline.settle(NOON + 3000 * 1000, &config);
+        let at = late.entry.at;
+        apply(&mut timeline, std::slice::from_ref(&late), &config);
+        let session = timeline.sessions(at, &config).remove(0);
+        let p = session.properties.get("p").map(|value| value.get().trim_matches('"').to_owned());
+        let device = session.device.map(|device| device.device_type);
+        assert_eq!(session.geo.and_then(|geo| geo.city), device);
+        let said = [session.entry_url, session.landing_page, session.exit_page, p, device];
+        assert_eq!(said.map(Option::unwrap_or_default), expected, "{late:?}");
+        let edges = [session.started_at, session.last_activity].map(|time| time.timestamp_millis());
+        assert_eq!(edges, [at.min(NOON + 100_000), at.max(NOON + 200_000)]);
+        assert_eq!(session.properties.contains_key("late"), !late.entry.properties.is_empty());
+    }
+}
