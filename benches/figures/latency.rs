@@ -1,4 +1,5 @@
 //! How long batches take on a store that takes its time, in virtual time: nothing here depends on the machine.
+#![allow(clippy::disallowed_methods, reason = "time is virtual here")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +42,6 @@ impl Clock for &Virtual {
         NOON + self.began.elapsed().as_millis() as Millis
     }
 
-    #[allow(clippy::disallowed_methods, reason = "virtual time")]
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -60,7 +60,6 @@ struct Slow {
 }
 
 impl Slow {
-    #[allow(clippy::disallowed_methods, reason = "virtual time")]
     async fn wait(&self) {
         tokio::time::sleep(CALL).await;
     }
@@ -186,7 +185,6 @@ async fn hot(batches: u64) -> Result<Hot, AnyError> {
 }
 
 /// Sends a batch until it is taken: how long that took, and how many sendings.
-#[allow(clippy::disallowed_methods, reason = "virtual time")]
 async fn until_taken(
     manager: Arc<SessionManager<&'static Slow, &'static Virtual>>,
     wait: Duration,

@@ -51,7 +51,7 @@ pub struct CloseReport {
 #[derive(Debug, Clone, Default)]
 struct Cursor {
     from: Millis,
-    /// Those due at that very time that were looked at.
+    /// Those due at that very time that were looked at and are still due.
     seen: HashSet<Visitor>,
 }
 
@@ -160,6 +160,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         while let Some((work, fate)) = done.next().await {
             match fate {
                 Fate::Closed => {
+                    cursor.seen.remove(&work.visitor);
                     report.closed += work.closing.ended.len();
                     report.notices += work.closing.notices.len();
                     report.rescheduled += usize::from(work.lines.is_empty());
