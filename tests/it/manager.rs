@@ -232,6 +232,12 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
         // What is there already is placed; what is not has failed.
         let again = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
         assert_eq!(errors(&again), vec![None; placed]);
+        // A single event that does not fit is not tried in parts.
+        let loads = store.loads.lock().unwrap().len();
+        store.room.store(placed, Ordering::Relaxed);
+        let one_more = resolve(&manager(&store, &clock), &[("u1".to_owned(), 99)], Millis::MAX).await;
+        assert_eq!(errors(&one_more), [Some(&SessionError::Full)]);
+        assert_eq!(store.loads.lock().unwrap().len(), loads + 1);
     }
 }
 
