@@ -13,8 +13,8 @@ use session_tracking::output::{MemoryOutput, Output};
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
-    Commit, Committed, Due, InMemorySessionStorage, MAX_LOAD, Partition, Reading, SessionError, SessionStorage, Stored,
-    due_shard,
+    Commit, Committed, DUE_SHARDS, Due, InMemorySessionStorage, MAX_LOAD, Partition, Reading, SessionError,
+    SessionStorage, Stored, due_shard,
 };
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ struct Probe {
     room: AtomicUsize,
     /// Whether nothing can be archived.
     is_read_only: bool,
+    /// Whether what is due cannot be listed.
+    is_unlisted: bool,
     commits: Mutex<Vec<Millis>>,
     archived_until: Mutex<Vec<Millis>>,
     loads: Mutex<Vec<usize>>,
@@ -57,6 +59,9 @@ impl SessionStorage for Probe {
 
     async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.dues.lock().unwrap().push(limit);
+        if self.is_unlisted {
+            return Err(SessionError::Storage("refused".to_owned()));
+        }
         self.inner.due(shard, from, now, limit).await
     }
 
@@ -232,6 +237,12 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
         // What is there already is placed; what is not has failed.
         let again = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
         assert_eq!(errors(&again), vec![None; placed]);
+        // A single event that does not fit is not tried in parts.
+        let loads = store.loads.lock().unwrap().len();
+        store.room.store(placed, Ordering::Relaxed);
+        let one_more = resolve(&manager(&store, &clock), &[("u1".to_owned(), 99)], Millis::MAX).await;
+        assert_eq!(errors(&one_more), [Some(&SessionError::Full)]);
+        assert_eq!(store.loads.lock().unwrap().len(), loads + 1);
     }
 }
 
@@ -293,6 +304,12 @@ async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
         assert_eq!((report.examined, report.failed, report.closed), (65, 65, 0), "{report:?}");
         assert_eq!(*store.dues.lock().unwrap().iter().max().unwrap(), 32 + 65);
     }
+
+    // A shard that cannot be listed counts as one failure, and is tried once a run.
+    let store = Probe { is_unlisted: true, ..Probe::default() };
+    let report = manager(&store, &clock).cleanup(&MemoryOutput::default(), Millis::MAX).await;
+    assert_eq!((report.examined, report.failed, report.is_incomplete), (0, usize::from(DUE_SHARDS), false));
+    assert_eq!(store.dues.lock().unwrap().len(), usize::from(DUE_SHARDS));
 
     // Lost races are seen in the next run; a deadline ends this one.
     let (store, clock) = (Probe::default(), Waits::at(NOON));

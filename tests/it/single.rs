@@ -24,7 +24,8 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     let page = EventType::Pageview("https://shop.test/home".to_owned());
     let updated = manager.update(&begun.id, page).await.unwrap();
     assert_eq!((updated.page_views, updated.landing_page.as_deref()), (1, Some("https://shop.test/home")));
-    assert_eq!(manager.update(&begun.id, EventType::Event).await.unwrap().event_count, 2);
+    let updated = manager.update(&begun.id, EventType::Event).await.unwrap();
+    assert_eq!(updated.event_count, 2);
 
     let ended = manager.end_session(&begun.id).await.unwrap();
     assert!(!ended.is_active && ended.version > updated.version);

@@ -220,3 +220,41 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
     let report = manager.cleanup(&&sink, Millis::MAX).await;
     assert_eq!((report.closed, report.failed), (4, 0));
 }
+
+/// A process that is alone with its visitors reads each of them once, to learn that it may guess; then a batch is one write
+/// a visitor and nothing else. What another process wrote meanwhile costs a lost race, and nothing worse.
+#[tokio::test]
+async fn a_warm_process_needs_no_read_and_never_trusts_its_guess() {
+    let consumed = Arc::new(Consumed::default());
+    let store = embedded().counting(Arc::clone(&consumed));
+    let clock = ManualClock::default();
+    let manager = || SessionManager::new(SessionConfig::default(), &store, &clock);
+    let (here, there) = (manager(), manager());
+    let send = async |manager: &SessionManager<_, _>, number: i64| {
+        clock.set(NOON + number * 1000);
+        let text = event("v", &format!("e{number}"), NOON + number * 1000);
+        let delivery = Delivery { received_at: NOON + number * 1000, trusts_received_at: false };
+        let event = Event::parse(text.as_bytes(), delivery, &SessionConfig::default()).unwrap();
+        match manager.resolve(&[event], Millis::MAX).await.pop() {
+            Some(Outcome::Placed(Some(assignment))) => assignment,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Nothing there, which costs half a unit like everything; a read that would have been spared; from then on none.
+    for number in 0..6 {
+        send(&here, number).await;
+    }
+    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.lost_races()), (1.0, 6.0, 0));
+    // Another process reads, and writes; here the guess is wrong once, and then not made until it is earned anew.
+    let first = send(&there, 6).await;
+    let second = send(&here, 7).await;
+    assert_eq!((second.session_id, second.page_views), (first.session_id, 8));
+    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.lost_races()), (1.5, 9.0, 1));
+    send(&there, 8).await;
+    assert_eq!(send(&here, 9).await.page_views, 10);
+    assert_eq!((consumed.read_units(), consumed.lost_races()), (2.5, 1));
+    // An event that is known brings nothing to write: what a guess would say of it is read.
+    let before = consumed.read_units();
+    assert_eq!(send(&here, 3).await.session_id, first.session_id);
+    assert!(consumed.read_units() > before);
+}
