@@ -174,10 +174,9 @@ pub fn real_traffic() -> Vec<Batch> {
     lines.chunks(100).map(&mut batch).collect()
 }
 
-/// The shop: so many batches of 100 with `each` events of a visitor.
+/// The shop: some batches of 100 with `each` events of a visitor.
 fn shop(batches: usize, each: usize) -> Vec<Batch> {
-    let mut shop = Shop::new(2);
-    (0..batches).map(|_| shop.batch(100, each)).collect()
+    Shop::new(2).day(batches, each)
 }
 
 /// What the gates of CI compare: units and sizes that are the same on every machine.

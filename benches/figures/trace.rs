@@ -53,6 +53,8 @@ pub struct Shop {
     visits: VecDeque<Visit>,
     /// Who left, and when.
     away: VecDeque<(usize, Millis)>,
+    /// Nobody comes any more.
+    is_closing: bool,
 }
 
 impl Shop {
@@ -63,14 +65,23 @@ impl Shop {
     /// A shop with so many visits at the same time.
     pub fn with(seed: u64, at_once: usize) -> Self {
         let (visits, away) = (VecDeque::new(), VecDeque::new());
-        let mut shop = Self { random: Seeded(seed), now: BEGIN, events: 0, visitors: 0, visits, away };
+        let mut shop =
+            Self { random: Seeded(seed), now: BEGIN, events: 0, visitors: 0, visits, away, is_closing: false };
         for _ in 0..at_once {
-            let mut visit = shop.arrive();
-            // Not everybody came at once.
-            visit.done = shop.random.below(VISIT);
+            let visit = shop.arrive();
             shop.visits.push_back(visit);
         }
         shop
+    }
+
+    /// So many batches of 100 events, `each` of a visitor, and what it takes until everybody has left: all visits are whole.
+    pub fn day(mut self, batches: usize, each: usize) -> Vec<Batch> {
+        let mut day: Vec<Batch> = (0..batches).map(|_| self.batch(100, each)).collect();
+        self.is_closing = true;
+        while !self.visits.is_empty() {
+            day.push(self.batch(100, each));
+        }
+        day
     }
 
     /// The next batch of `size` events, `each` of a visitor: visitors take turns.
@@ -86,6 +97,9 @@ impl Shop {
             }
             if visit.done == VISIT {
                 self.away.push_back((visit.visitor, visit.next));
+                if self.is_closing {
+                    continue;
+                }
                 visit = self.arrive();
             }
             self.visits.push_back(visit);
