@@ -119,15 +119,18 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// What each group's events are applied to: what this process wrote last, else what is read.
     async fn bases(&self, groups: &[Group], deadline: Millis) -> Vec<Result<Base, SessionError>> {
-        let mut bases: Vec<_> =
-            groups.iter().map(|group| Ok(Base { stored: self.recent.take(&group.visitor), is_guess: true })).collect();
+        let now = self.clock.now();
+        let mut bases: Vec<_> = groups
+            .iter()
+            .map(|group| Ok(Base { stored: self.recent.take(&group.visitor, now), is_guess: true }))
+            .collect();
         let is_unknown = |base: &Result<Base, _>| base.as_ref().is_ok_and(|base| base.stored.is_none());
         let unknown: Vec<usize> = (0..groups.len()).filter(|&group| is_unknown(&bases[group])).collect();
         let visitors: Vec<Visitor> = unknown.iter().map(|&group| groups[group].visitor.clone()).collect();
         let loads: Vec<_> = visitors.chunks(MAX_LOAD).map(|visitors| self.load(visitors, deadline)).collect();
         let loaded: Vec<_> = stream::iter(loads).buffered(PARALLEL_LOADS).collect().await;
         for ((group, visitor), stored) in unknown.into_iter().zip(&visitors).zip(loaded.into_iter().flatten()) {
-            self.recent.learn(visitor, &stored);
+            self.recent.learn(visitor, &stored, now);
             bases[group] = stored.map(|stored| Base { stored, is_guess: false });
         }
         bases

@@ -28,6 +28,8 @@ const BATCH: usize = 100;
 #[derive(Default)]
 struct Kept {
     timelines: Mutex<HashMap<Visitor, Timeline>>,
+    /// Sessions that are over, as the close function would take them out.
+    over: Mutex<Vec<(Visitor, Tally)>>,
     nothing: InMemorySessionStorage,
 }
 
@@ -40,7 +42,12 @@ impl SessionStorage for &Kept {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         if let Ok(mut timelines) = self.timelines.lock() {
-            timelines.insert(commit.timeline.visitor.clone(), commit.timeline.clone());
+            let mut timeline = commit.timeline.clone();
+            let ended = std::mem::take(&mut timeline.ended).into_iter();
+            if let Ok(mut over) = self.over.lock() {
+                over.extend(ended.map(|tally| (timeline.visitor.clone(), tally)));
+            }
+            timelines.insert(timeline.visitor.clone(), timeline);
         }
         Ok(Committed::Done)
     }
@@ -78,14 +85,14 @@ pub fn print(file: &str) -> Result<(), AnyError> {
         apply(&batch, &kept)?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let timelines = kept.timelines.lock().map_err(|_| "poisoned")?;
-    for timeline in timelines.values() {
-        for session in timeline.sessions(Millis::MAX / 2, &SessionConfig::default()) {
-            let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
-            let (events, views) = (session.event_count, session.page_views);
-            let url = session.entry_url.unwrap_or_default();
-            writeln!(out, "{},{start},{end},{events},{views},{url}", session.distinct_id)?;
-        }
+    let (timelines, over) = (kept.timelines.lock().map_err(|_| "poisoned")?, kept.over.lock().map_err(|_| "poisoned")?);
+    let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &SessionConfig::default()));
+    let over = over.iter().map(|(visitor, tally)| tally.session(visitor, false));
+    for session in over.chain(live) {
+        let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
+        let (events, views) = (session.event_count, session.page_views);
+        let url = session.entry_url.unwrap_or_default();
+        writeln!(out, "{},{start},{end},{events},{views},{url}", session.distinct_id)?;
     }
     Ok(out.flush()?)
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::session::Visitor;
+use crate::session::{Millis, Visitor};
 use crate::storage::{SessionError, Stored};
 use crate::timeline::Timeline;
 
@@ -34,10 +34,10 @@ struct Kept {
 }
 
 impl Recent {
-    /// Takes out the visitor's timeline, if it is here and likely to be the stored one.
-    pub fn take(&self, visitor: &Visitor) -> Option<Stored> {
+    /// Takes out the visitor's timeline, if it is here and likely to be the stored one at `now`.
+    pub fn take(&self, visitor: &Visitor, now: Millis) -> Option<Stored> {
         let mut kept = self.kept();
-        if kept.credit > 0 { kept.remove(visitor) } else { None }
+        if kept.credit > 0 { kept.remove(visitor, now) } else { None }
     }
 
     /// Puts in what was just written.
@@ -54,9 +54,9 @@ impl Recent {
     }
 
     /// Learns from a read what a guess would have been worth. What could not be read is no longer guessed either.
-    pub fn learn(&self, visitor: &Visitor, read: &Result<Option<Stored>, SessionError>) {
+    pub fn learn(&self, visitor: &Visitor, read: &Result<Option<Stored>, SessionError>, now: Millis) {
         let mut kept = self.kept();
-        if let (Some(guess), Ok(read)) = (kept.remove(visitor), read) {
+        if let (Some(guess), Ok(read)) = (kept.remove(visitor, now), read) {
             kept.judge(read.as_ref().is_some_and(|read| read.etag == guess.etag));
         }
     }
@@ -73,8 +73,10 @@ impl Recent {
 }
 
 impl Kept {
-    fn remove(&mut self, visitor: &Visitor) -> Option<Stored> {
-        self.young.remove(visitor).or_else(|| self.old.remove(visitor))
+    /// One that is due is no guess: the close function may have been there.
+    fn remove(&mut self, visitor: &Visitor, now: Millis) -> Option<Stored> {
+        let stored = self.young.remove(visitor).or_else(|| self.old.remove(visitor))?;
+        stored.timeline.due_at.is_none_or(|due_at| now < due_at).then_some(stored)
     }
 
     fn judge(&mut self, is_right: bool) {
@@ -102,20 +104,20 @@ mod tests {
     fn a_guess_has_to_be_earned() {
         let (recent, visitor) = (Recent::default(), Visitor::new("a"));
         recent.put(stored("a", 1));
-        assert_eq!(recent.take(&visitor), None);
-        recent.learn(&visitor, &Ok(Some(stored("a", 1))));
+        assert_eq!(recent.take(&visitor, 0), None);
+        recent.learn(&visitor, &Ok(Some(stored("a", 1))), 0);
         recent.put(stored("a", 2));
-        assert_eq!(recent.take(&visitor), Some(stored("a", 2)));
-        assert_eq!(recent.take(&visitor), None, "what is taken is gone");
+        assert_eq!(recent.take(&visitor, 0), Some(stored("a", 2)));
+        assert_eq!(recent.take(&visitor, 0), None, "what is taken is gone");
         // Somebody else wrote: ten right ones are needed to make up for it.
         recent.judge(false);
         for round in 0..10 {
             recent.put(stored("a", round));
-            assert_eq!(recent.take(&visitor), None);
-            recent.learn(&visitor, &Ok(Some(stored("a", round))));
+            assert_eq!(recent.take(&visitor, 0), None);
+            recent.learn(&visitor, &Ok(Some(stored("a", round))), 0);
         }
         recent.put(stored("a", 3));
-        assert_eq!(recent.take(&visitor), Some(stored("a", 3)));
+        assert_eq!(recent.take(&visitor, 0), Some(stored("a", 3)));
     }
 
     #[test]
@@ -127,8 +129,22 @@ mod tests {
             let kept = recent.kept();
             assert!(kept.young.len() + kept.old.len() <= MOST);
         }
-        assert!(recent.take(&Visitor::new(&(10 * MOST - 1).to_string())).is_some());
-        assert!(recent.take(&Visitor::new("0")).is_none());
+        assert!(recent.take(&Visitor::new(&(10 * MOST - 1).to_string()), 0).is_some());
+        assert!(recent.take(&Visitor::new("0"), 0).is_none());
+    }
+
+    #[test]
+    fn one_that_is_due_is_no_guess() {
+        let (recent, visitor) = (Recent::default(), Visitor::new("a"));
+        recent.judge(true);
+        let due = || Stored { timeline: Timeline { due_at: Some(5), ..stored("a", 1).timeline }, etag: 1 };
+        recent.put(due());
+        assert_eq!(recent.take(&visitor, 5), None);
+        recent.put(due());
+        // Nor is it judged: the credit for one is still there.
+        recent.learn(&visitor, &Ok(None), 5);
+        recent.put(due());
+        assert_eq!(recent.take(&visitor, 4), Some(due()));
     }
 
     #[test]
@@ -139,6 +155,6 @@ mod tests {
         let recent = Recent::default();
         recent.judge(true);
         recent.put(large);
-        assert_eq!(recent.take(&Visitor::new("a")), None);
+        assert_eq!(recent.take(&Visitor::new("a"), 0), None);
     }
 }
