@@ -75,8 +75,9 @@ def our_command():
     """The benchmark that prints sessions, built if need be."""
     build = ["cargo", "bench", "--bench", "figures", "--no-run", "--message-format=json"]
     messages = subprocess.run(build, cwd=HERE, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    executables = [json.loads(line).get("executable") for line in messages if line.startswith("{")]
-    return [[path for path in executables if path][-1], "--bench", "sessions"]
+    built = [json.loads(line) for line in messages if line.startswith("{")]
+    figures = [it["executable"] for it in built if it.get("executable") and it["target"]["name"] == "figures"]
+    return [figures[-1], "--bench", "sessions"]
 
 
 def java_home():
