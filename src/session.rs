@@ -273,6 +273,17 @@ mod tests {
         assert_ne!(id, session_id(visitor.bits(), 1_773_144_000_123, "e1", 1));
     }
 
+    /// What derives from hashes is part of what is stored and of what others have seen: it never changes.
+    #[test]
+    fn hashes_stay_what_they_are() {
+        let (here, there) = (Visitor::new("u1"), Visitor { project: "p".to_owned(), ..Visitor::new("u1") });
+        assert_eq!([here.bits(), there.bits()], [0xa4b8_2206_443d_7cb8, 0xa683_45ac_28fc_5ac6]);
+        let id = |salt| session_id(here.bits(), 1_773_144_000_123, "e1", salt).to_string();
+        assert_eq!([id(0), id(1)], ["019cd79e-467b-7aef-a4b8-2206443d7cb8", "019cd79e-467b-7af0-a4b8-2206443d7cb8"]);
+        assert_eq!(fingerprint("e1"), 0x2402_3b50_eaef);
+        assert_eq!([&here, &there].map(crate::storage::due_shard), [0, 6]);
+    }
+
     #[test]
     fn utm_needs_a_source_a_medium_or_a_campaign() {
         let params = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();

@@ -210,3 +210,28 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_gives_each_timeline_once_and_forgets_those_of_times_gone_by() {
+        let mut cursor = Cursor::default();
+        let mut advance = |due: &[(&str, Millis)]| {
+            let due = due.iter().map(|(name, due_at)| Due { visitor: Visitor::new(name), due_at: *due_at });
+            let fresh = cursor.advance(due.collect());
+            let mut seen: Vec<String> = cursor.seen.iter().map(|visitor| visitor.distinct_id.clone()).collect();
+            seen.sort();
+            let fresh: Vec<String> = fresh.into_iter().map(|visitor| visitor.distinct_id).collect();
+            (fresh.concat(), cursor.from, seen.concat())
+        };
+        let expected = |fresh: &str, from, seen: &str| (fresh.to_owned(), from, seen.to_owned());
+        assert_eq!(advance(&[("a", 1), ("b", 2)]), expected("ab", 2, "b"));
+        assert_eq!(advance(&[("b", 2), ("c", 2)]), expected("c", 2, "bc"));
+        // The index may leave one out and show it again.
+        assert_eq!(advance(&[("c", 2), ("d", 2)]), expected("d", 2, "bcd"));
+        assert_eq!(advance(&[("b", 2), ("e", 3)]), expected("e", 3, "e"));
+        assert_eq!(advance(&[]), expected("", 3, "e"));
+    }
+}

@@ -1,17 +1,18 @@
 //! What the manager asks of its store and its clock: how often, how long it waits, until when, and what it says of a run.
 
-use std::sync::Mutex;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::manager::{DEADLINE_MARGIN_MS, Outcome, SessionManager};
+use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager};
 use session_tracking::output::{MemoryOutput, Output};
 use session_tracking::rules::Tally;
-use session_tracking::session::{Millis, Visitor, datetime, time_text};
+use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, Committed, DUE_SHARDS, Due, InMemorySessionStorage, MAX_LOAD, Partition, Reading, SessionError,
     SessionStorage, Stored, due_shard,
@@ -32,6 +33,12 @@ struct Probe {
     is_read_only: bool,
     /// Whether what is due cannot be listed.
     is_unlisted: bool,
+    /// Visitors whose timelines cannot be read.
+    broken: Mutex<HashSet<Visitor>>,
+    /// What the index lists once more, though it is overtaken.
+    overtaken: Mutex<Vec<Due>>,
+    /// The devices of the events that were written last.
+    devices: Mutex<Vec<Option<Arc<DeviceInfo>>>>,
     commits: Mutex<Vec<Millis>>,
     archived_until: Mutex<Vec<Millis>>,
     loads: Mutex<Vec<usize>>,
@@ -41,11 +48,19 @@ struct Probe {
 impl SessionStorage for Probe {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.loads.lock().unwrap().push(visitors.len());
-        self.inner.load(visitors, reading).await
+        let broken = self.broken.lock().unwrap().clone();
+        let corrupt = || Err(SessionError::Corrupt { item: "x".to_owned(), reason: "broken".to_owned() });
+        let mut loaded = self.inner.load(visitors, reading).await;
+        for (_, stored) in visitors.iter().zip(&mut loaded).filter(|(visitor, _)| broken.contains(visitor)) {
+            *stored = corrupt();
+        }
+        loaded
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         self.commits.lock().unwrap().push(commit.expires_at);
+        let devices = commit.timeline.journal.iter().map(|entry| entry.context.device.clone());
+        *self.devices.lock().unwrap() = devices.collect();
         let room = self.room.load(Ordering::Relaxed);
         if room > 0 && commit.timeline.journal.len() > room {
             return Err(SessionError::Full);
@@ -62,7 +77,10 @@ impl SessionStorage for Probe {
         if self.is_unlisted {
             return Err(SessionError::Storage("refused".to_owned()));
         }
-        self.inner.due(shard, from, now, limit).await
+        let is_here = |due: &mut Due| due_shard(&due.visitor) == shard;
+        let mut due: Vec<Due> = self.overtaken.lock().unwrap().extract_if(.., is_here).collect();
+        due.extend(self.inner.due(shard, from, now, limit).await?);
+        Ok(due)
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
@@ -123,7 +141,9 @@ fn manager<'a>(store: &'a Probe, clock: &'a Waits) -> Manager<'a> {
 async fn resolve(manager: &Manager<'_>, events: &[(String, usize)], deadline: Millis) -> Vec<Outcome> {
     let timestamp = time_text(datetime(NOON));
     let text = |(visitor, number): &(String, usize)| {
-        format!(r#"{{"uuid":"e{number}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{timestamp}"}}"#)
+        format!(
+            r#"{{"uuid":"e{number}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{timestamp}","properties":{{"$os":"Linux"}}}}"#
+        )
     };
     let texts: Vec<String> = events.iter().map(text).collect();
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
@@ -259,6 +279,54 @@ async fn visitors_are_loaded_together_and_answered_in_order() {
     }
 }
 
+#[tokio::test]
+async fn events_of_a_visitor_share_what_they_say_of_the_device() {
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    resolve(&manager(&store, &clock), &of_one(3), Millis::MAX).await;
+    let devices: Vec<_> = store.devices.lock().unwrap().iter().flatten().cloned().collect();
+    assert_eq!(devices.len(), 3);
+    assert!(devices.iter().all(|device| Arc::ptr_eq(device, &devices[0])));
+}
+
+#[tokio::test]
+async fn what_was_written_last_spares_a_read_until_somebody_else_writes() {
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let manager = manager(&store, &clock);
+    let events = of_one(20);
+    let mut sent = events.iter();
+    let mut send = async || {
+        let before = store.loads.lock().unwrap().len();
+        let event = sent.next().unwrap().clone();
+        assert_eq!(errors(&resolve(&manager, &[event], Millis::MAX).await), [None]);
+        store.loads.lock().unwrap().len() - before
+    };
+    // One to begin with, one to see that a guess would have been right; two guesses are.
+    assert_eq!([send().await, send().await, send().await, send().await], [1, 1, 0, 0]);
+    // One that is wrong costs a lost race, no pause and no read, and what ten right ones earn; three are there.
+    store.losses.store(1, Ordering::Relaxed);
+    assert_eq!((send().await, store.commits.lock().unwrap().len()), (0, 6));
+    for _ in 0..8 {
+        assert_eq!(send().await, 1);
+    }
+    assert_eq!([send().await, send().await], [0, 0]);
+    assert_eq!(clock.slept.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_records_takes_as_long_as_ten_storage_calls_may() {
+    // Each attempt looks at the clock twice: whether it is late, and until when to keep the item.
+    for (tick, is_recorded) in [(3 * DEADLINE_MARGIN_MS, true), (3 * DEADLINE_MARGIN_MS + 1, false)] {
+        let (store, clock) = (Probe::default(), Waits { tick, ..Waits::at(NOON) });
+        let manager = manager(&store, &clock);
+        resolve(&manager, &of_one(1), Millis::MAX).await;
+        let id = manager.get_by_user(&Visitor::new("u1")).await.unwrap().id;
+        store.losses.store(1, Ordering::Relaxed);
+        let recorded = manager.update(&id, EventType::Event).await.map(|session| session.event_count);
+        assert_eq!(recorded, if is_recorded { Ok(2) } else { Err(SessionError::Deadline) });
+        assert_eq!(store.commits.lock().unwrap().len(), if is_recorded { 3 } else { 2 });
+    }
+}
+
 /// So many visitors of one shard.
 fn neighbours(count: usize) -> Vec<String> {
     let names = (0..).map(|number| format!("n{number}"));
@@ -321,4 +389,29 @@ async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
     store.losses.store(3, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS).await;
     assert_eq!((report.examined, report.lost, report.closed, report.is_incomplete), (65, 3, 62, false), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_run_counts_what_it_cannot_read_and_leaves_alone_what_the_index_is_late_with() {
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let service = manager(&store, &clock);
+    let visitors: Vec<Visitor> = neighbours(4).iter().map(|name| Visitor::new(name)).collect();
+    let events: Vec<(String, usize)> = neighbours(4).into_iter().zip(0..).collect();
+    resolve(&service, &events, Millis::MAX).await;
+    store.broken.lock().unwrap().extend(visitors[..2].iter().cloned());
+    // The one has a session that is not over yet, of the other nothing is left to close.
+    let overtaken =
+        |visitor: &Visitor| store.overtaken.lock().unwrap().push(Due { visitor: visitor.clone(), due_at: 0 });
+    overtaken(&visitors[3]);
+    clock.now.store(NOON + 20 * MINUTE, Ordering::Relaxed);
+    let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
+    assert_eq!(report, CloseReport { examined: 1, ..CloseReport::default() });
+    clock.now.store(NOON + 36 * MINUTE + 1, Ordering::Relaxed);
+    let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
+    assert_eq!(report, CloseReport { examined: 4, closed: 2, failed: 2, ..CloseReport::default() });
+    let commits = store.commits.lock().unwrap().len();
+    overtaken(&visitors[3]);
+    let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
+    assert_eq!(report, CloseReport { examined: 3, failed: 2, ..CloseReport::default() });
+    assert_eq!(store.commits.lock().unwrap().len(), commits);
 }

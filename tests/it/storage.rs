@@ -7,8 +7,10 @@ use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Consumed, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionStorage, due_shard,
+    Commit, Committed, Consumed, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError, SessionStorage,
+    due_shard,
 };
+use session_tracking::stored::MAX_ITEM_BYTES;
 use session_tracking::timeline::Timeline;
 
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
@@ -108,6 +110,12 @@ pub async fn contract<S: SessionStorage>(store: S) {
     store.archive(&visitor, &newer, NOON).await.unwrap();
     store.archive(&visitor, &session, NOON).await.unwrap();
     assert_eq!(store.find(session.id).await.unwrap().archived, Some((visitor, newer)));
+
+    // A timeline that is larger than an item may be is refused, whatever it is packed to.
+    let (mut large, mut random) = (timeline("large", NOON), Seeded(1));
+    let noise: String = (0..2 * MAX_ITEM_BYTES).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
+    large.journal[0].properties = vec![("noise".to_owned(), noise)];
+    assert_eq!(store.commit(commit(&large, None, 6)).await, Err(SessionError::Full));
     race(&store).await;
 }
 
