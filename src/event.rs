@@ -156,7 +156,7 @@ pub struct Scanned<'a> {
 impl<'a> Scanned<'a> {
     /// The event that a text begins with, if it begins with one.
     pub fn first(text: &'a str, config: &SessionConfig) -> Option<Self> {
-        let (fields, end) = Fields::scan_first(text, config.new_session_on_click_id_change)?;
+        let (fields, end) = Fields::scan(text, config.new_session_on_click_id_change)?;
         (end <= MAX_EVENT_BYTES).then(|| Self { text: &text[..end], fields: Box::new(fields) })
     }
 
@@ -172,10 +172,11 @@ impl<'a> Event<'a> {
     /// What makes the event unusable; see [`RejectCode`].
     pub fn parse(bytes: &'a [u8], delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
         let bytes = bytes.trim_ascii();
-        let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_EVENT_BYTES);
-        let fields = text.and_then(|text| Fields::scan(text, config.new_session_on_click_id_change));
-        let (Some(text), Some(fields)) = (text, fields) else { return Err(diagnosis(bytes)) };
-        Self::read(Scanned { text, fields: Box::new(fields) }, delivery, config)
+        let scanned = std::str::from_utf8(bytes).ok().and_then(|text| Scanned::first(text, config));
+        match scanned.filter(|scanned| scanned.text.len() == bytes.len()) {
+            Some(scanned) => Self::read(scanned, delivery, config),
+            None => Err(diagnosis(bytes)),
+        }
     }
 
     /// Reads an event from its fields.

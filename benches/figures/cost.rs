@@ -115,10 +115,8 @@ where
     C: Clock,
 {
     let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
-    let parse = |text: &'_ String| Event::parse(text.as_bytes(), delivery, manager.config()).map(|_| ());
-    batch.events.iter().try_for_each(parse)?;
-    let events: Vec<Event<'_>> =
-        batch.events.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).ok()).collect();
+    let parsed = batch.events.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()));
+    let events = parsed.collect::<Result<Vec<Event<'_>>, _>>()?;
     let outcomes = manager.resolve(&events, Millis::MAX).await;
     if let Some(failed) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Failed(_))) {
         return Err(format!("an event failed: {failed:?}").into());

@@ -17,7 +17,7 @@ use session_tracking::storage::{
 use tokio::time::Instant;
 
 use crate::AnyError;
-use crate::trace::Seeded;
+use crate::seeded::Seeded;
 
 const NOON: Millis = 1_773_144_000_000;
 /// A call of the store.
@@ -131,8 +131,8 @@ async fn wide_batch() -> Result<f64, AnyError> {
 async fn apply(manager: &SessionManager<&Slow, &Virtual>, texts: &[String]) -> Result<(), Vec<String>> {
     let now = manager.clock().now();
     let delivery = Delivery { received_at: now, trusts_received_at: false };
-    let parse = |text: &'_ usize| Event::parse(texts[*text].as_bytes(), delivery, manager.config()).ok();
-    let events: Vec<Event<'_>> = (0..texts.len()).filter_map(|text| parse(&text)).collect();
+    let events: Vec<Event<'_>> =
+        texts.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).ok()).collect();
     let outcomes = manager.resolve(&events, now + 30_000).await;
     let failed: Vec<String> = texts
         .iter()
@@ -161,11 +161,10 @@ async fn hot(batches: u64) -> Result<Hot, AnyError> {
     let (mut hot, mut others) = (Vec::new(), Vec::new());
     for tick in 0..1_000_u64 {
         let wait = Duration::from_millis(10 * tick);
-        let manager_of = |manager: &Arc<SessionManager<_, _>>| Arc::clone(manager);
         if tick * batches / 100 < (tick + 1) * batches / 100 {
-            hot.push(tokio::spawn(until_taken(manager_of(&manager), wait, "hot".to_owned(), tick)));
+            hot.push(tokio::spawn(until_taken(Arc::clone(&manager), wait, "hot".to_owned(), tick)));
         }
-        others.push(tokio::spawn(until_taken(manager_of(&manager), wait, format!("o{tick}"), tick)));
+        others.push(tokio::spawn(until_taken(Arc::clone(&manager), wait, format!("o{tick}"), tick)));
     }
     let sent = 100 * hot.len() as u32;
     let mut sendings = 0;

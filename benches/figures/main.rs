@@ -13,6 +13,8 @@ mod cpu;
 mod dynamodb;
 mod latency;
 mod plain;
+#[path = "../../dev/seeded.rs"]
+mod seeded;
 mod sessions;
 mod sizes;
 mod trace;

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use session_tracking::session::{Millis, datetime, time_text};
 
+use crate::seeded::Seeded;
+
 /// Events of a visit.
 pub const VISIT: usize = 20;
 /// Between two events of a visit, in milliseconds.
@@ -20,20 +22,6 @@ const AT_ONCE: usize = 400;
 pub struct Batch {
     pub received_at: Millis,
     pub events: Vec<String>,
-}
-
-/// A small generator of the same numbers for the same seed.
-pub struct Seeded(pub u64);
-
-impl Seeded {
-    pub fn below(&mut self, limit: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
 }
 
 struct Visit {

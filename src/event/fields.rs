@@ -24,15 +24,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an event's text in one pass; none where it is not one object of valid JSON, within the bounds of what an event
-    /// may hold, with each field at most once.
-    pub fn scan(text: &'a str, with_clicks: bool) -> Option<Self> {
-        let (fields, end) = Self::scan_first(text, with_clicks)?;
-        (end == text.len()).then_some(fields)
-    }
-
-    /// Reads the event that a text begins with; also says where it ends.
-    pub fn scan_first(text: &'a str, with_clicks: bool) -> Option<(Self, usize)> {
+    /// Reads the event that a text begins with in one pass, and says where it ends; none where that is not one object of valid
+    /// JSON, within the bounds of what an event may hold, with each field at most once.
+    pub fn scan(text: &'a str, with_clicks: bool) -> Option<(Self, usize)> {
         let (mut fields, mut scanner) = (Self::default(), Scanner::new(text));
         scanner.object(|scanner, key| fields.member(scanner, &key, text, with_clicks))?;
         Some((fields, scanner.place()))

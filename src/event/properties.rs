@@ -295,6 +295,7 @@ mod tests {
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
     }
+
     #[test]
     fn names_stand_under_their_lengths() {
         let all = (0..99).flat_map(|length| names(length).iter().map(move |(name, _)| (name, length)));

@@ -1,5 +1,8 @@
 //! What the tests share: virtual time, a pump that feeds events through the real manager, and the sessions it ends with.
 
+#[path = "../../dev/seeded.rs"]
+mod seeded;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +15,8 @@ use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::output::Output;
 use session_tracking::session::Millis;
 use session_tracking::storage::SessionStorage;
+
+pub use seeded::Seeded;
 
 /// Time that stands still until it is set; waiting takes none.
 #[derive(Debug, Default)]
@@ -186,19 +191,5 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         // Sessions that begin in the same millisecond stand in the order of their numbers.
         sessions.sort_by_key(|(number, s)| (s.distinct_id.clone(), s.started_at.clone(), *number));
         sessions.into_iter().map(|(_, session)| session).collect()
-    }
-}
-
-/// A small generator of the same numbers for the same seed.
-pub struct Seeded(pub u64);
-
-impl Seeded {
-    pub fn below(&mut self, limit: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
     }
 }
