@@ -5,6 +5,8 @@
 
 mod annotate;
 mod fields;
+mod name;
+mod part;
 mod properties;
 mod scan;
 mod text;
@@ -19,6 +21,7 @@ use crate::rules::{Entry, Kind};
 use crate::session::{Millis, Visitor};
 use crate::timeline::Arrival;
 use fields::{Fields, diagnosis};
+use part::{Json, Shape};
 use text::{string, text_of};
 pub use time::TimeFlag;
 
@@ -133,7 +136,7 @@ pub struct Event<'a> {
     /// Whether `at` is the event's own `timestamp`.
     is_own_time: bool,
     uuid_place: UuidPlace,
-    fields: Box<Fields<'a>>,
+    fields: Fields<'a>,
 }
 
 /// Where an event's text has its `uuid`.
@@ -149,15 +152,14 @@ enum UuidPlace {
 #[derive(Debug)]
 pub struct Scanned<'a> {
     text: &'a str,
-    /// Apart: it is large, and moves around in lists.
-    fields: Box<Fields<'a>>,
+    fields: Fields<'a>,
 }
 
 impl<'a> Scanned<'a> {
     /// The event that a text begins with, if it begins with one.
     pub fn first(text: &'a str, config: &SessionConfig) -> Option<Self> {
-        let (fields, end) = Fields::scan(text, config.new_session_on_click_id_change)?;
-        (end <= MAX_EVENT_BYTES).then(|| Self { text: &text[..end], fields: Box::new(fields) })
+        let (fields, text) = Fields::scan(text, config.new_session_on_click_id_change)?;
+        Some(Self { text, fields })
     }
 
     pub fn text(&self) -> &'a str {
@@ -186,23 +188,21 @@ impl<'a> Event<'a> {
     pub fn read(scanned: Scanned<'a>, delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
         let Scanned { text, fields } = scanned;
         let distinct_id =
-            string(given(fields.distinct_id), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
+            string(fields.distinct_id.of(text), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
                 .ok_or_else(|| {
-                    Rejection::new(
-                        RejectCode::MissingDistinctId,
-                        "`distinct_id` is missing; set it to the visitor's id",
-                    )
-                })?;
+                Rejection::new(RejectCode::MissingDistinctId, "`distinct_id` is missing; set it to the visitor's id")
+            })?;
         let name =
-            string(given(fields.event), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
+            string(fields.event.of(text), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
                 Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
             })?;
-        let project = project(given(fields.project))?;
-        let (uuid, uuid_place) = uuid(fields.uuid, fields.uuid_at)?;
-        let received_at = time::received_at(given(fields.received_at), delivery);
-        let (at, time_flag) = time::event_time(given(fields.timestamp), given(fields.sent_at), received_at)?;
+        let project = project(fields.project.of(text))?;
+        let (uuid, uuid_place) = uuid(fields.uuid.of(text), fields.uuid.span().start)?;
+        let received_at = time::received_at(fields.received_at.of(text), delivery);
+        let (timestamp, sent_at) = (fields.timestamp.of(text), fields.sent_at.of(text));
+        let (at, time_flag) = time::event_time(timestamp, sent_at, received_at)?;
         fields.properties.check()?;
-        let is_own_time = time_flag.is_none() && given(fields.timestamp).is_some() && given(fields.sent_at).is_none();
+        let is_own_time = time_flag.is_none() && timestamp.part.is_given() && !sent_at.part.is_given();
         Ok(Self {
             text,
             uuid_place,
@@ -245,11 +245,6 @@ impl<'a> Event<'a> {
     }
 }
 
-/// A field's JSON, unless that is null, which says as little as an absent field.
-fn given(raw: Option<&str>) -> Option<&str> {
-    raw.filter(|raw| *raw != "null")
-}
-
 /// What an event's name makes of it.
 fn role(name: &str, config: &SessionConfig) -> Role {
     match name {
@@ -261,9 +256,9 @@ fn role(name: &str, config: &SessionConfig) -> Role {
 }
 
 /// The project; empty where the event names none.
-fn project(raw: Option<&str>) -> Result<Cow<'_, str>, Rejection> {
+fn project(value: Json<'_>) -> Result<Cow<'_, str>, Rejection> {
     let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
-    match string(raw, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
+    match string(value, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
         Some(name) if name.len() > MAX_PROJECT_BYTES => reject("`project` has more than 200 bytes; use a shorter name"),
         Some(name) if name.contains('#') => reject("`project` contains `#`; use a name without it"),
         name => Ok(name.unwrap_or_default()),
@@ -271,12 +266,13 @@ fn project(raw: Option<&str>) -> Result<Cow<'_, str>, Rejection> {
 }
 
 /// The event's own id, if it has one, and where it stands.
-fn uuid(raw: Option<&str>, at: usize) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
-    let Some(raw) = raw else { return Ok((None, UuidPlace::Missing)) };
-    if raw == "null" {
-        return Ok((None, UuidPlace::Null(at)));
+fn uuid(value: Json<'_>, at: usize) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
+    match value.part.shape {
+        Shape::Absent => return Ok((None, UuidPlace::Missing)),
+        Shape::Null => return Ok((None, UuidPlace::Null(at))),
+        _ => {}
     }
-    let uuid = string(Some(raw), "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+    let uuid = string(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
         let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
         return Err(Rejection::new(RejectCode::InvalidUuid, message));

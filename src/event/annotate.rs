@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use uuid::Uuid;
 
-use super::properties::TIME_FLAG;
+use super::properties::{TIME_FLAG, Written};
 use super::scan::{Span, is_plain};
 use super::{Event, Role, UuidPlace, text_of};
 use crate::session::{datetime, time_text};
@@ -23,7 +23,7 @@ impl Event<'_> {
         let texts = assignment
             .map_or(0, |a| [&a.entry_url, &a.exit_page, &a.referrer].into_iter().flatten().map(|t| t.len()).sum());
         let mut out = String::with_capacity(self.text.len() + texts + ADDED_BYTES);
-        match &self.fields.properties.object {
+        match &self.fields.properties.object() {
             _ if assignment.is_none() && self.time_flag.is_none() => out.push_str(self.text),
             Some(object) if !self.fields.properties.is_null() => {
                 out.push_str(&self.text[..=object.start]);
@@ -51,7 +51,7 @@ impl Event<'_> {
             UuidPlace::Missing => append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid)),
             UuidPlace::Null(start) => {
                 // What stands behind the properties has moved with the text's end.
-                let has_moved = self.fields.properties.object.is_some_and(|object| object.start < start);
+                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < start);
                 let start = if has_moved { out.len() - (self.text.len() - start) } else { start };
                 out.replace_range(start..start + "null".len(), &format!("\"{}\"", self.uuid));
             }
@@ -62,9 +62,9 @@ impl Event<'_> {
     /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
     /// one stays.
     fn kept_members(&self, object: Span, has_session: bool, out: &mut String) {
-        let Some(last) = self.fields.properties.last else { return };
+        let Some(last) = self.fields.properties.last() else { return };
         let mut from = object.start + 1;
-        for (_, gone) in self.fields.properties.written.iter().filter(|(name, _)| has_session || *name == TIME_FLAG) {
+        for gone in self.fields.properties.written().filter(|gone| has_session || gone.is_flag).map(Written::span) {
             out.push_str(&self.text[from..gone.start]);
             from = gone.end;
             if gone.end != last {
@@ -97,7 +97,7 @@ impl Event<'_> {
         members.text("$entry_url", assignment.entry_url.as_deref());
         members.text("$exit_url", assignment.exit_page.as_deref());
         members.text("$referrer", assignment.referrer.as_deref());
-        let own = self.fields.properties.referrer.filter(|own| *own != "null");
+        let own = self.fields.properties.referrer().filter(|own| *own != "null");
         if let Some(own) = own.filter(|own| text_of(own).as_deref() != assignment.referrer.as_deref()) {
             members.value("$event_referrer", own);
         }

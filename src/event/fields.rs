@@ -3,54 +3,73 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::part::{Part, Shape};
 use super::properties::Properties;
-use super::scan::{Key, Scanner};
+use super::scan::{Key, Members, Scanner};
 use super::text::checked_text;
 use super::{RejectCode, Rejection};
 
-/// An event's fields, each as its JSON text. A null is told apart from an absent field.
-#[derive(Debug, Clone, Default)]
+/// An event's fields, each by its place in the text.
+#[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
-    pub uuid: Option<&'a str>,
-    /// Where the value of `uuid` begins.
-    pub uuid_at: usize,
-    pub event: Option<&'a str>,
-    pub distinct_id: Option<&'a str>,
-    pub project: Option<&'a str>,
-    pub timestamp: Option<&'a str>,
-    pub sent_at: Option<&'a str>,
-    pub received_at: Option<&'a str>,
+    pub uuid: Part,
+    pub event: Part,
+    pub distinct_id: Part,
+    pub project: Part,
+    pub timestamp: Part,
+    pub sent_at: Part,
+    pub received_at: Part,
     pub properties: Properties<'a>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the event that a text begins with in one pass, and says where it ends; none where that is not one object of valid
+    /// Reads the event that a text begins with in one pass, and gives its own text; none where that is not one object of valid
     /// JSON, within the bounds of what an event may hold, with each field at most once.
-    pub fn scan(text: &'a str, with_clicks: bool) -> Option<(Self, usize)> {
-        let (mut fields, mut scanner) = (Self::default(), Scanner::new(text));
-        scanner.object(|scanner, key| fields.member(scanner, &key, text, with_clicks))?;
-        Some((fields, scanner.place()))
+    pub fn scan(text: &'a str, with_clicks: bool) -> Option<(Self, &'a str)> {
+        let mut scanner = Scanner::new(text);
+        let mut fields = Self::none(text, with_clicks);
+        let end = scanner.object(0, &mut fields)?;
+        let text = text.get(..end)?;
+        fields.properties.text = text;
+        Some((fields, text))
     }
 
-    fn member(&mut self, scanner: &mut Scanner<'a>, key: &Key<'a>, text: &'a str, with_clicks: bool) -> Option<()> {
-        if key.text == "properties" {
-            return self.properties.scan(scanner, text, with_clicks);
+    /// Those of an event before it is read.
+    #[inline]
+    fn none(text: &'a str, with_clicks: bool) -> Self {
+        Self {
+            uuid: Part::ABSENT,
+            event: Part::ABSENT,
+            distinct_id: Part::ABSENT,
+            project: Part::ABSENT,
+            timestamp: Part::ABSENT,
+            sent_at: Part::ABSENT,
+            received_at: Part::ABSENT,
+            properties: Properties::none(text, with_clicks),
         }
-        let span = scanner.value()?;
-        let field = match &*key.text {
-            "uuid" => {
-                self.uuid_at = span.start;
-                &mut self.uuid
-            }
-            "event" => &mut self.event,
-            "distinct_id" => &mut self.distinct_id,
-            "project" => &mut self.project,
-            "timestamp" => &mut self.timestamp,
-            "sent_at" => &mut self.sent_at,
-            "received_at" => &mut self.received_at,
-            _ => return Some(()),
+    }
+}
+
+impl Members for Fields<'_> {
+    #[inline(always)]
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize> {
+        let field = match key.text {
+            b"properties" => return self.properties.scan(scanner, at),
+            b"uuid" => &mut self.uuid,
+            b"event" => &mut self.event,
+            b"distinct_id" => &mut self.distinct_id,
+            b"project" => &mut self.project,
+            b"timestamp" => &mut self.timestamp,
+            b"sent_at" => &mut self.sent_at,
+            b"received_at" => &mut self.received_at,
+            _ => return Some(scanner.value(at)?.end),
         };
-        field.replace(&text[span.start..span.end]).is_none().then_some(())
+        if field.shape != Shape::Absent {
+            return None;
+        }
+        let value = scanner.value(at)?;
+        *field = Part::new(value);
+        Some(value.end)
     }
 }
 

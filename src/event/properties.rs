@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::scan::{Key, Scanner, Span};
-use super::{RejectCode, Rejection, text_of};
+use super::name::Name;
+use super::part::{Json, Part, Shape};
+use super::scan::{Key, Members, Scanner, Span, Value, space};
+use super::{RejectCode, Rejection};
 use crate::attribution::{CLICK_IDS, click_hash, click_of, is_external, utm_of};
 use crate::config::SessionConfig;
 use crate::session::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
@@ -21,145 +23,179 @@ const MAX_KEY_BYTES: usize = 64;
 /// The property that an event without a session can get, too.
 pub(super) const TIME_FLAG: &str = "$time_flag";
 
-/// What an event's properties say: JSON as it stands in the text.
-#[derive(Debug, Clone, Default)]
+/// What an event's properties say, by its place in the text.
+#[derive(Debug, Clone)]
 pub(super) struct Properties<'a> {
-    /// The properties' value; none where the event has none.
-    pub object: Option<Span>,
-    kind: Value,
-    /// Members that annotating replaces, by their names: from the key's quotation mark to the value's end.
-    pub written: Vec<(&'static str, Span)>,
-    /// The end of the last member, whichever it is.
-    pub last: Option<usize>,
-    /// The event's own `$referrer`.
-    pub referrer: Option<&'a str>,
-    url: Option<&'a str>,
-    utm: [Option<&'a str>; 5],
-    device: [Option<&'a str>; 5],
-    screen: [Option<&'a str>; 2],
-    geo: [Option<&'a str>; 6],
+    /// The event's text, and until that is known one that begins with it.
+    pub text: &'a str,
+    /// The properties' value.
+    value: Part,
+    /// The first member that annotating replaces: most events have no other, and a list would have to be allocated.
+    written: Option<Written>,
+    written_too: Vec<Written>,
+    /// The end of the last member, whichever it is; 0 if there is none.
+    last: u16,
+    referrer: Part,
+    url: Part,
+    utm: [Part; 5],
+    device: [Part; 5],
+    screen: [Part; 2],
+    geo: [Part; 6],
     click: Option<u64>,
-    session: Option<&'a str>,
+    /// Whether click ids are looked for.
+    with_clicks: bool,
+    session: Part,
 }
 
-/// What stands in the place of the properties.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Value {
-    #[default]
-    Object,
-    Null,
-    Other,
+/// A member that annotating replaces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// From the key's quotation mark to the value's end.
+    part: Part,
+    /// Whether it is `$time_flag`.
+    pub is_flag: bool,
 }
 
-/// A property that we read or write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
-    Url,
-    Referrer,
-    Session,
-    Utm(usize),
-    Device(usize),
-    Screen(usize),
-    Geo(usize),
-    /// It is only written.
-    Written,
+impl Written {
+    pub(super) fn span(&self) -> Span {
+        self.part.span()
+    }
 }
 
-/// The properties whose names are so long.
-fn names(length: usize) -> &'static [(&'static str, Name)] {
-    use Name::{Device, Geo, Referrer, Screen, Session, Url, Utm, Written};
-    match length {
-        3 => &[("$os", Device(1))],
-        5 => &[("$late", Written)],
-        8 => &[("$browser", Device(3)), ("utm_term", Utm(3))],
-        9 => &[("$referrer", Referrer), ("$exit_url", Written)],
-        10 => &[("utm_source", Utm(0)), ("utm_medium", Utm(1)), ("$entry_url", Written), (TIME_FLAG, Written)],
-        11 => {
-            &[("$os_version", Device(2)), ("utm_content", Utm(4)), ("$session_id", Written), ("$event_time", Written)]
-        }
-        12 => &[("$current_url", Url), ("$device_type", Device(0)), ("utm_campaign", Utm(2))],
-        13 => &[("$screen_width", Screen(0))],
-        14 => &[("$screen_height", Screen(1)), ("$session_start", Written)],
-        15 => &[("$session_number", Written), ("$event_referrer", Written)],
-        16 => &[
-            ("$browser_version", Device(4)),
-            ("$geoip_city_name", Geo(2)),
-            ("$geoip_time_zone", Geo(3)),
-            ("$session_version", Written),
-        ],
-        17 => &[("$session_duration", Written)],
-        19 => &[
-            ("$geoip_country_code", Geo(0)),
-            ("$geoip_country_name", Geo(4)),
-            ("$session_properties", Session),
-            ("$session_page_views", Written),
-        ],
-        20 => &[("$previous_session_id", Written)],
-        21 => &[("$session_start_reason", Written)],
-        25 => &[("$geoip_subdivision_1_code", Geo(1)), ("$geoip_subdivision_1_name", Geo(5))],
-        _ => &[],
+impl Members for Properties<'_> {
+    #[inline(always)]
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize> {
+        let value = scanner.value(at)?;
+        self.last = value.end as u16;
+        let field = match Name::of(key.text) {
+            None => {
+                if self.with_clicks {
+                    self.click_id(key.text, Part::new(value));
+                }
+                return Some(value.end);
+            }
+            Some(name @ (Name::Written | Name::Flag)) => {
+                self.replaces(key.start, value.end, name == Name::Flag);
+                return Some(value.end);
+            }
+            Some(Name::Referrer) => {
+                self.replaces(key.start, value.end, false);
+                &mut self.referrer
+            }
+            Some(Name::Url) => &mut self.url,
+            Some(Name::Session) => &mut self.session,
+            Some(Name::Utm(at)) => &mut self.utm[at],
+            Some(Name::Device(at)) => &mut self.device[at],
+            Some(Name::Screen(at)) => &mut self.screen[at],
+            Some(Name::Geo(at)) => &mut self.geo[at],
+        };
+        *field = Part::new(value);
+        Some(value.end)
     }
 }
 
 impl<'a> Properties<'a> {
-    /// Reads the value that comes next, a part of `text`; none if there was one before.
-    pub(super) fn scan(&mut self, scanner: &mut Scanner<'a>, text: &'a str, with_clicks: bool) -> Option<()> {
-        if self.object.is_some() {
-            return None;
+    /// Those of the event that a text begins with, before they are read.
+    #[inline]
+    pub(super) fn none(text: &'a str, with_clicks: bool) -> Self {
+        Self {
+            text,
+            value: Part::ABSENT,
+            written: None,
+            written_too: Vec::new(),
+            last: 0,
+            referrer: Part::ABSENT,
+            url: Part::ABSENT,
+            utm: [Part::ABSENT; 5],
+            device: [Part::ABSENT; 5],
+            screen: [Part::ABSENT; 2],
+            geo: [Part::ABSENT; 6],
+            click: None,
+            with_clicks,
+            session: Part::ABSENT,
         }
-        if scanner.peek()? != b'{' {
-            let span = scanner.value()?;
-            self.kind = if &text[span.start..span.end] == "null" { Value::Null } else { Value::Other };
-            self.object = Some(span);
-            return Some(());
-        }
-        let start = scanner.place();
-        scanner.object(|scanner, key| {
-            let value = scanner.value()?;
-            self.last = Some(value.end);
-            self.member(&key, value, text, with_clicks);
-            Some(())
-        })?;
-        self.object = Some(Span { start, end: scanner.place() });
-        Some(())
     }
 
-    /// Takes note of one member.
-    fn member(&mut self, key: &Key<'a>, value: Span, text: &'a str, with_clicks: bool) {
-        // No other character begins a name of ours.
-        let is_ours = matches!(key.text.as_bytes().first(), Some(b'$' | b'u'));
-        let names = if is_ours { names(key.text.len()) } else { &[] };
-        let raw = &text[value.start..value.end];
-        let Some(&(name, kind)) = names.iter().find(|(name, _)| *name == key.text) else {
-            if with_clicks && self.click.is_none() && CLICK_IDS.contains(&&*key.text) {
-                self.click = text_of(raw).filter(|id| !id.is_empty()).map(|id| click_hash(&key.text, &id));
-            }
-            return;
-        };
-        if matches!(kind, Name::Written | Name::Referrer) {
-            self.written.push((name, Span { start: key.start, end: value.end }));
+    /// Reads the value that comes next, and says where it ends; none if there was one before.
+    #[inline(never)]
+    pub(super) fn scan(&mut self, scanner: &mut Scanner<'_>, at: usize) -> Option<usize> {
+        if self.value.shape != Shape::Absent {
+            return None;
         }
-        let field = match kind {
-            Name::Url => &mut self.url,
-            Name::Referrer => &mut self.referrer,
-            Name::Session => &mut self.session,
-            Name::Utm(at) => &mut self.utm[at],
-            Name::Device(at) => &mut self.device[at],
-            Name::Screen(at) => &mut self.screen[at],
-            Name::Geo(at) => &mut self.geo[at],
-            Name::Written => return,
-        };
-        *field = Some(raw);
+        let start = space(self.text.as_bytes(), at);
+        if self.text.as_bytes().get(start) != Some(&b'{') {
+            let value = scanner.value(start)?;
+            self.value = Part::new(value);
+            return Some(value.end);
+        }
+        let end = scanner.object(start, self)?;
+        self.value = Part::new(Value { start, end, shape: Shape::Object });
+        Some(end)
+    }
+
+    /// Takes note of a member that annotating replaces: from the place of its key's quotation mark.
+    fn replaces(&mut self, start: usize, end: usize, is_flag: bool) {
+        let written = Written { part: Part::new(Value { start, end, shape: Shape::Other }), is_flag };
+        match self.written {
+            None => self.written = Some(written),
+            Some(_) => self.written_too.push(written),
+        }
+    }
+
+    /// Takes note of a click id; the first counts.
+    fn click_id(&mut self, key: &[u8], value: Part) {
+        let Some(name) = CLICK_IDS.iter().find(|name| name.as_bytes() == key) else { return };
+        if self.click.is_none() {
+            self.click = self.text(value).filter(|id| !id.is_empty()).map(|id| click_hash(name, &id));
+        }
+    }
+
+    /// The members that annotating replaces, in the order of the text.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Written> {
+        self.written.iter().chain(&self.written_too)
+    }
+
+    /// The event's own `$referrer`, as JSON.
+    pub(super) fn referrer(&self) -> Option<&'a str> {
+        self.json(self.referrer).raw()
+    }
+
+    fn json(&self, part: Part) -> Json<'a> {
+        part.of(self.text)
+    }
+
+    fn text(&self, part: Part) -> Option<Cow<'a, str>> {
+        self.json(part).text()
+    }
+
+    fn text_or_number(&self, part: Part) -> Option<Cow<'a, str>> {
+        let number = self.json(part).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
+        number.map(Cow::Borrowed).or_else(|| self.text(part))
+    }
+
+    /// Whether parts of ours read the same as those of another event.
+    fn is_same(&self, ours: &[Part], other: &Self, theirs: &[Part]) -> bool {
+        ours.iter().zip(theirs).all(|(&ours, &theirs)| self.json(ours).is_same(other.json(theirs)))
+    }
+
+    /// Where the properties' value stands, if there is one.
+    pub(super) fn object(&self) -> Option<Span> {
+        (self.value.shape != Shape::Absent).then(|| self.value.span())
     }
 
     /// Whether a null stands in the place of the properties.
     pub(super) fn is_null(&self) -> bool {
-        self.kind == Value::Null
+        self.value.shape == Shape::Null
+    }
+
+    /// The end of the last member, if there is one.
+    pub(super) fn last(&self) -> Option<usize> {
+        (self.last > 0).then_some(usize::from(self.last))
     }
 
     /// Whether it is properties, or nothing, that stands in their place.
     pub(super) fn check(&self) -> Result<(), Rejection> {
-        if self.kind == Value::Other {
+        if self.value.is_given() && self.value.shape != Shape::Object {
             let message = "`properties` is not an object; send `{…}` or leave it out";
             return Err(Rejection::new(RejectCode::InvalidProperties, message));
         }
@@ -171,31 +207,35 @@ impl<'a> Properties<'a> {
     pub(super) fn context(&self, before: Option<(&Self, &SessionContext)>, config: &SessionConfig) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
-        let referrer = self.referrer.and_then(text_of).filter(|referrer| is_external(referrer, url, config));
+        let referrer = self.text(self.referrer).filter(|referrer| is_external(referrer, url, config));
         SessionContext {
             url: url.map(|url| bounded(url, MAX_URL_BYTES)),
             referrer: referrer.map(|referrer| bounded(&referrer, MAX_URL_BYTES)),
             utm: self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm),
             device: match before {
-                Some((it, context)) if (it.device, it.screen) == (self.device, self.screen) => context.device.clone(),
+                Some((it, context))
+                    if self.is_same(&self.device, it, &it.device) && self.is_same(&self.screen, it, &it.screen) =>
+                {
+                    context.device.clone()
+                }
                 _ => self.device().map(Arc::new),
             },
             geo: match before {
-                Some((it, context)) if it.geo == self.geo => context.geo.clone(),
+                Some((it, context)) if self.is_same(&self.geo, it, &it.geo) => context.geo.clone(),
                 _ => self.geo().map(Arc::new),
             },
         }
     }
 
     fn url(&self) -> Option<Cow<'a, str>> {
-        self.url.and_then(text_of).filter(|url| !url.is_empty())
+        self.text(self.url).filter(|url| !url.is_empty())
     }
 
     fn utm(&self) -> Option<UtmParams> {
-        if self.utm.iter().all(Option::is_none) {
+        if self.utm.iter().all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let mut fields = self.utm.iter().map(|raw| raw.and_then(text_of).map(Cow::into_owned));
+        let mut fields = self.utm.iter().map(|&part| self.text(part).map(Cow::into_owned));
         UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
     }
 
@@ -205,12 +245,11 @@ impl<'a> Properties<'a> {
     }
 
     fn device(&self) -> Option<DeviceInfo> {
-        if self.device.iter().chain(&self.screen).all(Option::is_none) {
+        if self.device.iter().chain(&self.screen).all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let [kind, os, os_version, browser, browser_version] =
-            self.device.map(|raw| kept(raw.and_then(text_or_number)));
-        let screen_resolution = match self.screen.map(|raw| raw.and_then(text_or_number)) {
+        let [kind, os, os_version, browser, browser_version] = self.device.map(|part| kept(self.text_or_number(part)));
+        let screen_resolution = match self.screen.map(|part| self.text_or_number(part)) {
             [Some(width), Some(height)] => kept(Some(Cow::Owned([&*width, &*height].join("x")))),
             _ => None,
         };
@@ -227,18 +266,17 @@ impl<'a> Properties<'a> {
     }
 
     fn geo(&self) -> Option<GeoInfo> {
-        if self.geo.iter().all(Option::is_none) {
+        if self.geo.iter().all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let [country, region, city, timezone, country_name, region_name] =
-            self.geo.map(|raw| kept(raw.and_then(text_of)));
+        let [country, region, city, timezone, country_name, region_name] = self.geo.map(|part| kept(self.text(part)));
         let geo = GeoInfo { country: country.or(country_name), region: region.or(region_name), city, timezone };
         (geo != GeoInfo::default()).then_some(geo)
     }
 
     /// Custom session properties, as JSON: keys too long are left out, and so is what is not an object.
     pub(super) fn session_properties(&self) -> Vec<(String, String)> {
-        let Some(raw) = self.session else { return Vec::new() };
+        let Some(raw) = self.json(self.session).raw() else { return Vec::new() };
         let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(raw);
         let pairs = parsed.unwrap_or_default().into_iter();
         pairs
@@ -249,11 +287,6 @@ impl<'a> Properties<'a> {
             .map(|(key, value)| (key, value.get().replace(['\n', '\r'], " ")))
             .collect()
     }
-}
-
-fn text_or_number(raw: &str) -> Option<Cow<'_, str>> {
-    let is_number = raw.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if is_number { Some(Cow::Borrowed(raw)) } else { text_of(raw) }
 }
 
 /// A text that a session keeps: none if empty, cut at its bound.
@@ -288,19 +321,11 @@ mod tests {
             "k".repeat(MAX_KEY_BYTES),
             "l".repeat(MAX_KEY_BYTES + 1)
         );
-        let mut properties = Properties::default();
-        properties.scan(&mut Scanner::new(&text), &text, false).unwrap();
+        let mut properties = Properties::none(&text, false);
+        properties.scan(&mut Scanner::new(&text), 0).unwrap();
         let properties = properties.session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
-    }
-
-    #[test]
-    fn names_stand_under_their_lengths() {
-        let all = (0..99).flat_map(|length| names(length).iter().map(move |(name, _)| (name, length)));
-        assert!(all.clone().all(|(name, length)| name.len() == length && name.starts_with(['$', 'u'])));
-        // The 15 that we write, `$referrer` among them, and 20 more that we read.
-        assert_eq!(all.count(), 35);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::part::Json;
 use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
 
 /// Checks what holds for an event's text as a whole, but for its being JSON.
@@ -77,21 +78,31 @@ pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
 }
 
 /// An optional text field: absent or null is none; anything but a string with 1 to `most` characters is rejected.
+#[inline(always)]
 pub(super) fn string<'a>(
-    raw: Option<&'a str>,
+    value: Json<'a>,
     field: &str,
     most: usize,
     code: RejectCode,
 ) -> Result<Option<Cow<'a, str>>, Rejection> {
-    let Some(raw) = raw else { return Ok(None) };
-    let Some(text) = text_of(raw) else {
-        return Err(Rejection::new(code, format!("`{field}` is not a string; send it as one")));
-    };
-    let characters = if text.len() <= most { text.len() } else { text.chars().count() };
-    if text.trim().is_empty() || characters > most {
-        return Err(Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank")));
+    if !value.part.is_given() {
+        return Ok(None);
     }
-    Ok(Some(text))
+    let Some(text) = value.text() else { return Err(no_string(field, code)) };
+    let characters = if text.len() <= most { text.len() } else { text.chars().count() };
+    // Most texts begin with a character that shows.
+    let is_blank = !text.as_bytes().first().is_some_and(u8::is_ascii_graphic) && text.trim().is_empty();
+    if is_blank || characters > most { Err(bad_length(field, most, code)) } else { Ok(Some(text)) }
+}
+
+#[cold]
+fn no_string(field: &str, code: RejectCode) -> Rejection {
+    Rejection::new(code, format!("`{field}` is not a string; send it as one"))
+}
+
+#[cold]
+fn bad_length(field: &str, most: usize, code: RejectCode) -> Rejection {
+    Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank"))
 }
 
 /// A JSON string's text, without a copy where it has no escapes; none for another type.

@@ -15,6 +15,7 @@ use brackets::Brackets;
 
 /// A slice of a body: an event, or what stands in the place of one.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are events; to allocate each costs more than its bytes")]
 pub enum Slice<'a> {
     /// It was read on the way.
     Event(Scanned<'a>),
