@@ -1,12 +1,13 @@
 //! Where a visit comes from: hosts, external referrers, campaigns and click ids in addresses. Pure.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use url::{Url, form_urlencoded};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{DirectThenSource, SessionConfig, UtmField, bare_host};
-use crate::session::{SessionContext, UtmParams};
+use crate::session::{SessionContext, UTM_NAMES, UtmParams};
 
 /// Click ids that advertisers add to addresses, in the order in which they are looked for.
 pub(crate) const CLICK_IDS: [&str; 10] =
@@ -24,19 +25,18 @@ pub fn host(address: &str) -> Option<Cow<'_, str>> {
 /// The host where it stands in the address as it is, as nearly always: a full parse costs fifty times as much.
 fn plain_host(address: &str) -> Option<&str> {
     let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
-    let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-    let host = &rest[..end];
-    let mut before = b'.';
-    let mut label = b'.';
-    for byte in host.bytes() {
-        let is_plain = match byte {
-            b'a'..=b'z' | b'0'..=b'9' => true,
+    let (mut before, mut label) = (b'.', b'.');
+    let mut end = rest.len();
+    for (at, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' => {}
+            b'/' | b'?' | b'#' => {
+                end = at;
+                break;
+            }
             // Two hyphens may mean another alphabet.
-            b'-' | b'.' => before != byte,
-            _ => false,
-        };
-        if !is_plain {
-            return None;
+            b'-' | b'.' if before != byte => {}
+            _ => return None,
         }
         if before == b'.' {
             label = byte;
@@ -44,11 +44,22 @@ fn plain_host(address: &str) -> Option<&str> {
         before = byte;
     }
     // A name whose last label begins with a digit may be an IPv4 address.
-    (label.is_ascii_lowercase() && before != b'.').then_some(host)
+    (label.is_ascii_lowercase() && before != b'.').then_some(&rest[..end])
+}
+
+/// Whether an address is one at this plain host, as far as that can be seen without parsing it.
+fn is_at(address: &str, host: &str) -> bool {
+    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    rest.and_then(|rest| rest.strip_prefix(host))
+        .is_some_and(|path| path.is_empty() || path.starts_with(['/', '?', '#']))
 }
 
 /// Whether a referrer is external: it parses, and is not the page's own host, an internal one or an ignored one.
 pub fn is_external(referrer: &str, page: Option<&str>, config: &SessionConfig) -> bool {
+    // Most visitors come from another page of the same site.
+    if plain_host(referrer).is_some_and(|host| page.is_some_and(|page| is_at(page, host))) {
+        return false;
+    }
     let Some(from) = host(referrer) else { return false };
     let known = |hosts: &[String]| hosts.iter().any(|host| *host == from);
     !known(&config.internal_hosts)
@@ -74,7 +85,13 @@ pub fn utm_of(address: &str) -> Option<UtmParams> {
     if !raw_query(address).contains("utm_") {
         return None;
     }
-    UtmParams::from_lookup(|name| query(address).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()))
+    let mut fields = [const { None }; UTM_NAMES.len()];
+    for (key, value) in query(address) {
+        if let Some(at) = UTM_NAMES.iter().position(|name| *name == key) {
+            fields[at].get_or_insert_with(|| value.into_owned());
+        }
+    }
+    UtmParams::of_fields(fields)
 }
 
 /// A click id as the rules compare it.
@@ -93,8 +110,8 @@ pub fn click_of(address: &str) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source<'a> {
     /// An external referrer, as it came.
-    pub referrer: Option<&'a str>,
-    pub utm: Option<&'a UtmParams>,
+    pub referrer: Option<&'a Arc<str>>,
+    pub utm: Option<&'a Arc<UtmParams>>,
     pub click: Option<u64>,
 }
 
@@ -107,13 +124,13 @@ pub enum SourceChange {
 }
 
 impl<'a> Source<'a> {
-    pub fn new(referrer: Option<&'a str>, utm: Option<&'a UtmParams>, click: Option<u64>) -> Self {
+    pub fn new(referrer: Option<&'a Arc<str>>, utm: Option<&'a Arc<UtmParams>>, click: Option<u64>) -> Self {
         Self { referrer, utm, click }
     }
 
     /// The source that an event says.
     pub fn of(context: &'a SessionContext, click: Option<u64>) -> Self {
-        Self::new(context.referrer.as_deref(), context.utm.as_ref(), click)
+        Self::new(context.referrer.as_ref(), context.utm.as_ref(), click)
     }
 
     /// Whether there is neither a campaign nor an external referrer nor a click id.
@@ -207,6 +224,11 @@ mod tests {
         for inside in ["https://www.shop.test/x", "https://www.example.com/", "https://pay.test/done", "nonsense"] {
             assert!(!is_external(inside, page, &config), "{inside}");
         }
-        assert!(is_external("https://sub.shop.test/", page, &config));
+        for outside in
+            ["https://sub.shop.test/", "https://shop.tes/", "https://shop.test.example/", "https://shop.test:9/"]
+        {
+            let is_outside = !outside.contains(":9");
+            assert_eq!(is_external(outside, page, &config), is_outside, "{outside}");
+        }
     }
 }

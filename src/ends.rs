@@ -95,7 +95,7 @@ pub fn notice_line(visitor: &Visitor, notice: &Notice) -> String {
     let (event, from, into, at, from_event, version) = match notice {
         Notice::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
         Notice::Split { from, into, at, uuid, version } => {
-            ("$session_split", from, into, Some(time_text(datetime(*at))), Some(uuid.clone()), *version)
+            ("$session_split", from, into, Some(time_text(datetime(*at))), Some(uuid.to_string()), *version)
         }
     };
     line(&Said {

@@ -4,6 +4,7 @@
 //! writes the event out again with its session's properties put in, every other byte as it was.
 
 mod annotate;
+mod context;
 mod fields;
 mod name;
 mod part;
@@ -18,11 +19,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind};
-use crate::session::{Millis, Visitor};
+use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
+pub use annotate::USUAL_ADDED_BYTES;
 use fields::{Fields, diagnosis};
 use part::{Json, Shape};
-use text::{string, text_of};
+use text::string;
 pub use time::TimeFlag;
 
 /// Bytes of an event at the most.
@@ -223,9 +225,13 @@ impl<'a> Event<'a> {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
     }
 
-    /// The event as the timeline needs it; none for one of our own, which belongs to no session. `before` is another event of
-    /// the same visitor: what both say of the device and the place is kept once.
-    pub fn arrival(&self, before: Option<(&Self, &Arrival)>, config: &SessionConfig) -> Option<Arrival> {
+    /// The event as the timeline needs it; none for one of our own, which belongs to no session.
+    pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
+        self.arrival_after(&SessionContext::default(), None, config)
+    }
+
+    /// The same. What `known` says too is shared with it; `by` is the event that said it, if that is at hand.
+    pub fn arrival_after(&self, known: &SessionContext, by: Option<&Self>, config: &SessionConfig) -> Option<Arrival> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
             Role::Passive => (Kind::Event, true),
@@ -234,10 +240,9 @@ impl<'a> Event<'a> {
         let properties = &self.fields.properties;
         let entry = Entry {
             at: self.at,
-            uuid: self.uuid.clone().into_owned(),
+            uuid: EventId::new(&self.uuid),
             kind,
-            context: properties
-                .context(before.map(|(event, it)| (&event.fields.properties, &it.entry.context)), config),
+            context: properties.context(known, by.map(|event| &event.fields.properties), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
             properties: properties.session_properties(),
         };

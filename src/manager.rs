@@ -10,14 +10,15 @@ mod single;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::clock::Clock;
 use crate::config::SessionConfig;
-use crate::event::Event;
+use crate::event::{Event, Role};
 use crate::rules::Tally;
-use crate::session::{Millis, Visitor};
+use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::{CLOSE_GRACE_MS, CloseReport};
@@ -27,6 +28,9 @@ use recent::Recent;
 const PARALLEL_WRITES: usize = 32;
 /// Loads under way at once, of up to [`MAX_LOAD`] timelines each.
 const PARALLEL_LOADS: usize = 8;
+/// Visitors whose timelines are there at once: of a large batch the next are read when these are written, which keeps memory in
+/// bounds, and what is read fresh.
+const GROUPS_AT_ONCE: usize = PARALLEL_LOADS * MAX_LOAD;
 /// Attempts to write one timeline. Each lost race means that another writer won it: with ten writers on one visitor
 /// the unluckiest needs ten.
 const MAX_ATTEMPTS: u32 = 16;
@@ -86,32 +90,26 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub async fn resolve(&self, events: &[Event<'_>], deadline: Millis) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
-        let mut group_of: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
         for (index, event) in events.iter().enumerate() {
-            let group = group_of.get(&(&*event.project, &*event.distinct_id)).copied();
-            let last = group.map(|group| &groups[group]).and_then(Group::last);
-            let before = last.map(|(index, arrival)| (&events[index], arrival));
-            let Some(arrival) = event.arrival(before, &self.config) else { continue };
-            let group = group.unwrap_or_else(|| {
-                groups.push(Group { visitor: event.visitor(), arrivals: Vec::new(), indexes: Vec::new() });
-                group_of.insert((&event.project, &event.distinct_id), groups.len() - 1);
+            // One of our own belongs to no session.
+            if event.role == Role::Lifecycle {
+                continue;
+            }
+            let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
+                groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
                 groups.len() - 1
             });
-            groups[group].arrivals.push(arrival);
             groups[group].indexes.push(index);
         }
-        let bases = self.bases(&groups, deadline).await;
-        // Futures are collected before they run: a lazy map of references would not be `Send`.
-        let writes: Vec<_> = groups.iter().zip(bases).map(|(group, base)| self.settle(group, base, deadline)).collect();
-        let mut done = stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
-        while let Some((group, resolved)) = done.next().await {
-            let mut assignments = resolved.assignments.into_iter();
-            for &index in &group.indexes {
-                outcomes[index] = match (assignments.next(), &resolved.rest) {
-                    (Some(assignment), _) => Outcome::Placed(assignment),
-                    (None, Some(error)) => Outcome::Failed(error.clone()),
-                    (None, None) => Outcome::Placed(None),
-                };
+        for groups in groups.chunks(GROUPS_AT_ONCE) {
+            let bases = self.bases(groups, deadline).await;
+            // Futures are collected before they run: a lazy map of references would not be `Send`.
+            let settle = |(group, base)| self.settle(group, events, base, deadline);
+            let writes: Vec<_> = groups.iter().zip(bases).map(settle).collect();
+            let mut done = stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
+            while let Some((group, resolved)) = done.next().await {
+                resolved.tell(&group.indexes, &mut outcomes);
             }
         }
         outcomes
@@ -140,15 +138,33 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     async fn settle<'g>(
         &self,
         group: &'g Group,
+        events: &[Event<'_>],
         base: Result<Base, SessionError>,
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
         let resolved = match base {
-            // In a box of its own: all groups wait in one list, and of most of them it is not made yet.
-            Ok(base) => Box::pin(self.apply(&group.visitor, &group.arrivals, base, deadline)).await,
+            // In a box of its own: all groups wait in one list, and of most of them it is not made yet. Nor are their arrivals.
+            Ok(base) => {
+                let arrivals = self.arrivals(group, events, &base);
+                Box::pin(self.apply(&group.visitor, &arrivals, base, deadline)).await
+            }
             Err(error) => Resolved::failed(error),
         };
         (group, resolved)
+    }
+
+    /// A group's events as timelines take them. What they say again they share with those before them.
+    fn arrivals(&self, group: &Group, events: &[Event<'_>], base: &Base) -> Vec<Arrival> {
+        let mut arrivals: Vec<Arrival> = Vec::with_capacity(group.indexes.len());
+        let (nothing, mut by) = (SessionContext::default(), None);
+        for event in group.indexes.iter().map(|&index| &events[index]) {
+            let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.journal.last());
+            let known = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
+            let known = known.map_or(&nothing, |entry| &entry.context);
+            arrivals.extend(event.arrival_after(known, by, &self.config));
+            by = Some(event);
+        }
+        arrivals
     }
 
     async fn load(&self, visitors: &[Visitor], deadline: Millis) -> Vec<Result<Option<Stored>, SessionError>> {
@@ -259,16 +275,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 /// A visitor's events in a batch.
 struct Group {
     visitor: Visitor,
-    arrivals: Vec<Arrival>,
-    /// The event of each arrival.
+    /// Where they stand in the batch.
     indexes: Vec<usize>,
-}
-
-impl Group {
-    /// Its last event by now, and the arrival of that.
-    fn last(&self) -> Option<(usize, &Arrival)> {
-        Some((*self.indexes.last()?, self.arrivals.last()?))
-    }
 }
 
 /// What events are applied to.
@@ -285,6 +293,18 @@ struct Resolved {
 }
 
 impl Resolved {
+    /// Tells the events at these places of the batch what became of them.
+    fn tell(self, indexes: &[usize], outcomes: &mut [Outcome]) {
+        let mut assignments = self.assignments.into_iter();
+        for &index in indexes {
+            outcomes[index] = match (assignments.next(), &self.rest) {
+                (Some(assignment), _) => Outcome::Placed(assignment),
+                (None, Some(error)) => Outcome::Failed(error.clone()),
+                (None, None) => Outcome::Placed(None),
+            };
+        }
+    }
+
     fn failed(error: SessionError) -> Self {
         Self { assignments: Vec::new(), rest: Some(error) }
     }

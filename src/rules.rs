@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::attribution::{Source, SourceChange};
 use crate::config::{DirectThenSource, SessionConfig};
-use crate::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams};
+use crate::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams};
 
 /// What an entry of the journal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub struct Entry {
     /// When it happened.
     pub at: Millis,
     /// The event's id; orders events of the same time.
-    pub uuid: String,
+    pub uuid: EventId,
     pub kind: Kind,
     pub context: SessionContext,
     /// A hash of the click id, where the click id rule is on.
@@ -59,11 +59,11 @@ pub struct Tally {
     pub last_activity: Millis,
     pub event_count: u32,
     pub page_views: u32,
-    pub entry_url: Option<String>,
-    pub landing_page: Option<String>,
-    pub exit_page: Option<String>,
-    pub referrer: Option<String>,
-    pub utm: Option<UtmParams>,
+    pub entry_url: Option<Arc<str>>,
+    pub landing_page: Option<Arc<str>>,
+    pub exit_page: Option<Arc<str>>,
+    pub referrer: Option<Arc<str>>,
+    pub utm: Option<Arc<UtmParams>>,
     pub click: Option<u64>,
     pub device: Option<Arc<DeviceInfo>>,
     pub geo: Option<Arc<GeoInfo>>,
@@ -111,9 +111,9 @@ pub struct Draft<'a> {
     pub last_activity: Millis,
     pub event_count: u32,
     pub page_views: u32,
-    pub entry_url: Option<&'a str>,
-    pub landing_page: Option<&'a str>,
-    pub exit_page: Option<&'a str>,
+    pub entry_url: Option<&'a Arc<str>>,
+    pub landing_page: Option<&'a Arc<str>>,
+    pub exit_page: Option<&'a Arc<str>>,
     pub source: Source<'a>,
     pub device: Option<&'a Arc<DeviceInfo>>,
     pub geo: Option<&'a Arc<GeoInfo>>,
@@ -133,7 +133,7 @@ pub struct Place<'a> {
     /// The session's page views up to this entry.
     pub page_views: u32,
     /// The last page viewed up to this entry.
-    pub exit_page: Option<&'a str>,
+    pub exit_page: Option<&'a Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
 }
@@ -206,10 +206,10 @@ impl<'a> Draft<'a> {
             last_activity: base.last_activity,
             event_count: base.event_count,
             page_views: base.page_views,
-            entry_url: base.entry_url.as_deref(),
-            landing_page: base.landing_page.as_deref(),
-            exit_page: base.exit_page.as_deref(),
-            source: Source::new(base.referrer.as_deref(), base.utm.as_ref(), base.click),
+            entry_url: base.entry_url.as_ref(),
+            landing_page: base.landing_page.as_ref(),
+            exit_page: base.exit_page.as_ref(),
+            source: Source::new(base.referrer.as_ref(), base.utm.as_ref(), base.click),
             device: base.device.as_ref(),
             geo: base.geo.as_ref(),
             ended_by_call: base.ended_by_call,
@@ -258,7 +258,7 @@ impl<'a> Draft<'a> {
         if config.direct_then_source == DirectThenSource::Upgrade && self.source.is_none() {
             self.source = Source::of(context, entry.click);
         }
-        self.entry_url = self.entry_url.or(context.url.as_deref());
+        self.entry_url = self.entry_url.or(context.url.as_ref());
         self.device = self.device.or(context.device.as_ref());
         self.geo = self.geo.or(context.geo.as_ref());
         if matches!(entry.kind, Kind::Pageview | Kind::Event) {
@@ -266,8 +266,8 @@ impl<'a> Draft<'a> {
         }
         if entry.kind == Kind::Pageview {
             self.page_views = self.page_views.saturating_add(1);
-            self.landing_page = self.landing_page.or(context.url.as_deref());
-            self.exit_page = context.url.as_deref().or(self.exit_page);
+            self.landing_page = self.landing_page.or(context.url.as_ref());
+            self.exit_page = context.url.as_ref().or(self.exit_page);
         }
     }
 }
@@ -283,15 +283,19 @@ pub fn fold<'a>(
     fold_each(previous, open, journal, config, |_, _, _| ())
 }
 
-/// The same, and each entry's place.
+/// The same, and the place of each entry from `from` on.
 pub fn fold_places<'a>(
     previous: Option<&Previous>,
     open: Option<&'a Tally>,
     journal: &'a [Entry],
+    from: usize,
     config: &SessionConfig,
 ) -> (Vec<Draft<'a>>, Vec<Place<'a>>) {
-    let mut places = Vec::with_capacity(journal.len());
+    let mut places = Vec::with_capacity(journal.len() - from);
     let drafts = fold_each(previous, open, journal, config, |index, number, draft| {
+        if index < from {
+            return;
+        }
         places.push(Place {
             draft: number,
             page_views: draft.page_views,

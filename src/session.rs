@@ -1,6 +1,7 @@
 //! A session and what identifies it: the visitor, the session id, and what an event says of where it came from.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -50,7 +51,7 @@ impl Visitor {
     /// 62 bits are a hash; the two highest are the UUID's variant.
     pub fn bits(&self) -> u64 {
         // `#` cannot be part of a project's name, so no two visitors share the hashed text.
-        let text = format!("{}#{}", self.project, self.distinct_id);
+        let text = [&*self.project, "#", &*self.distinct_id].concat();
         (xxh3_64(text.as_bytes()) >> 2) | (0b10 << 62)
     }
 }
@@ -75,6 +76,35 @@ pub fn fingerprint(event_uuid: &str) -> u64 {
     xxh3_64(event_uuid.as_bytes()) & 0xffff_ffff_ffff
 }
 
+/// An event's id, with its fingerprint. A copy costs next to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    text: Arc<str>,
+    print: u64,
+}
+
+impl EventId {
+    pub fn new(text: &str) -> Self {
+        Self { text: text.into(), print: fingerprint(text) }
+    }
+
+    /// The id's [`fingerprint`].
+    pub fn print(&self) -> u64 {
+        self.print
+    }
+}
+
+impl Deref for EventId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The parameters of an address that name a campaign, in the order of [`UtmParams`]'s fields.
+pub(crate) const UTM_NAMES: [&str; 5] = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"];
+
 /// The campaign that brought a visitor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UtmParams {
@@ -98,7 +128,7 @@ impl UtmParams {
 
     /// The same from any source of values by name (`utm_source`, …).
     pub fn from_lookup(mut value: impl FnMut(&str) -> Option<String>) -> Option<Self> {
-        Self::of_fields(["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"].map(&mut value))
+        Self::of_fields(UTM_NAMES.map(&mut value))
     }
 
     /// The same from the values in the order of the struct's fields.
@@ -106,6 +136,11 @@ impl UtmParams {
         let [source, medium, campaign, term, content] = fields.map(|field| field.filter(|text| !text.is_empty()));
         let utm = Self { source, medium, campaign, term, content };
         (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
+    }
+
+    /// Its fields in their order.
+    pub(crate) fn texts(&self) -> [Option<&str>; 5] {
+        [&self.source, &self.medium, &self.campaign, &self.term, &self.content].map(Option::as_deref)
     }
 
     /// Whether source, medium or campaign differ, compared as they are.
@@ -126,6 +161,16 @@ pub struct DeviceInfo {
     pub screen_resolution: Option<String>,
 }
 
+impl DeviceInfo {
+    /// Its fields in their order; a type that is not known is none.
+    pub(crate) fn texts(&self) -> [Option<&str>; 6] {
+        let kind = Some(self.device_type.as_str()).filter(|kind| !kind.is_empty());
+        let [os, os_version] = [&self.os, &self.os_version].map(Option::as_deref);
+        let [browser, browser_version] = [&self.browser, &self.browser_version].map(Option::as_deref);
+        [kind, os, os_version, browser, browser_version, self.screen_resolution.as_deref()]
+    }
+}
+
 /// The place that a session's first event with one says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GeoInfo {
@@ -135,17 +180,22 @@ pub struct GeoInfo {
     pub timezone: Option<String>,
 }
 
-/// What an event says of where it came from.
+impl GeoInfo {
+    /// Its fields in their order.
+    pub(crate) fn texts(&self) -> [Option<&str>; 4] {
+        [&self.country, &self.region, &self.city, &self.timezone].map(Option::as_deref)
+    }
+}
+
+/// What an event says of where it came from. All of it is shared: events, sessions and what is said of them have it in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionContext {
     /// The page's address.
-    pub url: Option<String>,
+    pub url: Option<Arc<str>>,
     /// The referrer as it came, if it is an external one.
-    pub referrer: Option<String>,
-    pub utm: Option<UtmParams>,
-    /// Shared: nearly always the same for all events of a visit.
+    pub referrer: Option<Arc<str>>,
+    pub utm: Option<Arc<UtmParams>>,
     pub device: Option<Arc<DeviceInfo>>,
-    /// Likewise.
     pub geo: Option<Arc<GeoInfo>>,
 }
 
@@ -298,6 +348,25 @@ mod tests {
         let one = UtmParams { source: Some("a".into()), term: Some("x".into()), ..UtmParams::default() };
         let other = UtmParams { term: Some("y".into()), ..one.clone() };
         assert!(!one.is_different(&other));
-        assert!(one.is_different(&UtmParams { medium: Some("m".into()), ..one.clone() }));
+        for other in [
+            UtmParams { source: Some("b".into()), ..one.clone() },
+            UtmParams { medium: Some("m".into()), ..one.clone() },
+            UtmParams { campaign: Some("c".into()), ..one.clone() },
+        ] {
+            assert!(one.is_different(&other) && other.is_different(&one), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn one_page_and_nothing_else_is_a_bounce() {
+        let bounce = |page_views, event_count| {
+            let tally = crate::rules::Tally { page_views, event_count, ..crate::rules::Tally::empty(Uuid::nil()) };
+            tally.session(&Visitor::new("u"), false).is_bounce()
+        };
+        assert_eq!(
+            [(1, 1), (1, 2), (2, 2)].map(|(views, events)| bounce(views, events)),
+            [true, false, false].map(Some)
+        );
+        assert_eq!([bounce(0, 0), bounce(0, 1)], [None, None]);
     }
 }

@@ -9,23 +9,24 @@
 //!                                 ^ frontier: no event that is placed exactly can come before it
 //! ```
 
+mod append;
 mod ids;
 mod late;
+mod place;
 mod settle;
 mod spots;
 mod view;
 
 pub use settle::{Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 
-use std::collections::hash_map::Entry as MapEntry;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Kind, Late, Place, Previous, Tally, fold, fold_places};
-use crate::session::{Millis, Reason, SessionContext, Visitor, fingerprint};
+use crate::rules::{Draft, Entry, Kind, Late, Place, Previous, Tally, fold};
+use crate::session::{EventId, Millis, Reason, SessionContext, Visitor};
 use ids::lead_ids;
-use spots::{ByPrint, Spot};
 
 /// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
 /// and deliveries that took longer than `lateness` are still placed exactly.
@@ -86,7 +87,7 @@ pub enum Notice {
     /// All events of `from` belong to `into`.
     Merged { from: Uuid, into: Uuid, version: u64 },
     /// The events of `from` that are not before the event `uuid` at `at` belong to `into`.
-    Split { from: Uuid, into: Uuid, at: Millis, uuid: String, version: u64 },
+    Split { from: Uuid, into: Uuid, at: Millis, uuid: EventId, version: u64 },
 }
 
 /// An event for the timeline.
@@ -109,9 +110,9 @@ pub struct Assignment {
     /// The time of this event.
     pub at: Millis,
     pub page_views: u32,
-    pub entry_url: Option<String>,
-    pub exit_page: Option<String>,
-    pub referrer: Option<String>,
+    pub entry_url: Option<Arc<str>>,
+    pub exit_page: Option<Arc<str>>,
+    pub referrer: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
     /// Whether the event came too late to be placed exactly.
@@ -159,40 +160,9 @@ impl Timeline {
 
     /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
     /// join the timeline again.
-    pub fn apply(&mut self, arrivals: &[Arrival], mut recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
-        let noticed = self.notices.len();
-        let (before, realigned) = self.aligned(config);
-        // A session that is still here was archived by a close function that had no time to take it out.
-        recalled.retain(|session| !self.holds(session.id));
-        let mut spots = self.spots(&recalled);
-        let mut fresh = Vec::new();
-        let mut late = Vec::new();
-        for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
-            if let MapEntry::Vacant(vacant) = spots.entry(fingerprint(&arrival.entry.uuid)) {
-                vacant.insert(Spot::Journal);
-                if self.is_late(arrival, config) {
-                    late.push(&arrival.entry);
-                } else {
-                    fresh.push(arrival.entry.clone());
-                }
-            }
-        }
-        let changed = !fresh.is_empty() || !late.is_empty();
-        if changed {
-            // Above the versions that recalled sessions were archived under.
-            self.seq = recalled.iter().map(|tally| tally.version).fold(self.seq, u64::max) + 1;
-        }
-        if !fresh.is_empty() {
-            self.insert(fresh, &before, config);
-        }
-        if !late.is_empty() {
-            self.place_late(late, &mut recalled, &mut spots, config);
-        }
-        let assignments = self.assign(arrivals, &spots, &recalled, config);
-        self.take_back(recalled);
-        let changed = changed || realigned;
-        let overflow = if changed { self.bound(arrivals, noticed, config) } else { Overflow::default() };
-        Applied { assignments, changed, overflow }
+    pub fn apply(&mut self, arrivals: &[Arrival], recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
+        let appended = if recalled.is_empty() { self.append(arrivals, config) } else { None };
+        appended.unwrap_or_else(|| self.place(arrivals, recalled, config))
     }
 
     /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
@@ -209,7 +179,7 @@ impl Timeline {
         }
         self.seq += 1;
         self.set_version(lead);
-        let uuid = format!("{MARK}{}", self.seq);
+        let uuid = EventId::new(&format!("{MARK}{}", self.seq));
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
         self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();
@@ -225,15 +195,6 @@ impl Timeline {
     /// Whether a session with this id is in the timeline, not counting ids that were merged.
     fn holds(&self, id: Uuid) -> bool {
         self.ended.iter().chain(&self.open).any(|tally| tally.id == id) || self.heads.iter().any(|head| head.id == id)
-    }
-
-    /// Whether an event is too late to be placed exactly; or lies within a session that late events made, if its delivery
-    /// took longer than theirs.
-    fn is_late(&self, arrival: &Arrival, config: &SessionConfig) -> bool {
-        let at = arrival.entry.at;
-        at < self.frontier
-            || at < arrival.received_at - config.lateness_ms()
-            || self.ended.iter().any(|tally| (tally.started_at..=tally.last_activity).contains(&at))
     }
 
     /// Merges sorted new entries into the journal; says of each entry which one it was before.
@@ -287,74 +248,30 @@ impl Timeline {
         }
     }
 
-    /// The session of each arrival.
-    fn assign(
+    /// The assignment of an event at `at` to the draft `number`; to the whole of it where its place there is not known.
+    fn assignment(
         &self,
-        arrivals: &[Arrival],
-        spots: &ByPrint<Spot>,
-        recalled: &[Tally],
-        config: &SessionConfig,
-    ) -> Vec<Option<Assignment>> {
-        let (drafts, places) = fold_places(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let ids = lead_ids(&self.heads, &drafts);
-        let by_print: ByPrint<usize> =
-            self.journal.iter().enumerate().map(|(index, entry)| (fingerprint(&entry.uuid), index)).collect();
-        let of_draft = |number: usize, at: Millis, place: Option<&Place<'_>>| {
-            let draft = &drafts[number];
-            Assignment {
-                session_id: ids[number],
-                reason: draft.reason,
-                number: self.first_number() + number as u32,
-                previous: self.previous_of(number, &ids),
-                started_at: draft.started_at,
-                at,
-                page_views: place.map_or(draft.page_views, |place| place.page_views),
-                entry_url: draft.entry_url.map(str::to_owned),
-                exit_page: place.map_or(draft.exit_page, |place| place.exit_page).map(str::to_owned),
-                referrer: draft.source.referrer.map(str::to_owned),
-                is_start: place.is_some_and(|place| place.is_start),
-                is_late: false,
-                version: self.seq,
-            }
-        };
-        // A session by its id: over, or the draft on whose entries the id stands.
-        let of_id = |id: Uuid, at: Millis| {
-            if let Some(tally) = recalled.iter().chain(&self.ended).find(|tally| tally.id == id) {
-                return Some(tally.assignment(at, self.seq));
-            }
-            if self.open.as_ref().is_some_and(|open| open.id == id) {
-                return Some(of_draft(0, at, None));
-            }
-            let head = self.heads.iter().find(|head| head.id == id)?;
-            Some(of_draft(places[head.entry].draft, at, None))
-        };
-        let assign = |arrival: &Arrival| {
-            let at = arrival.entry.at;
-            if arrival.passive {
-                let number = drafts.iter().rposition(|draft| draft.started_at <= at);
-                return match number {
-                    Some(number) if !config.is_timeout(at - drafts[number].last_activity) => {
-                        Some(of_draft(number, at, None))
-                    }
-                    Some(_) => None,
-                    None => self
-                        .ended
-                        .iter()
-                        .rev()
-                        .find(|tally| tally.covers(at, config))
-                        .map(|t| t.assignment(at, self.seq)),
-                };
-            }
-            let print = fingerprint(&arrival.entry.uuid);
-            match spots.get(&print)? {
-                Spot::Journal => {
-                    let index = *by_print.get(&print)?;
-                    Some(of_draft(places[index].draft, self.journal[index].at, Some(&places[index])))
-                }
-                Spot::Settled(id) => of_id(*id, at),
-                Spot::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),
-            }
-        };
-        arrivals.iter().map(assign).collect()
+        draft: &Draft<'_>,
+        number: usize,
+        ids: &[Uuid],
+        at: Millis,
+        place: Option<&Place<'_>>,
+        version: u64,
+    ) -> Assignment {
+        Assignment {
+            session_id: ids[number],
+            reason: draft.reason,
+            number: self.first_number() + number as u32,
+            previous: self.previous_of(number, ids),
+            started_at: draft.started_at,
+            at,
+            page_views: place.map_or(draft.page_views, |place| place.page_views),
+            entry_url: draft.entry_url.cloned(),
+            exit_page: place.map_or(draft.exit_page, |place| place.exit_page).cloned(),
+            referrer: draft.source.referrer.cloned(),
+            is_start: place.is_some_and(|place| place.is_start),
+            is_late: false,
+            version,
+        }
     }
 }

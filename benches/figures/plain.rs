@@ -2,6 +2,7 @@
 //! index of last activities. Not safe under races, and blind to late events; only its price counts here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -50,13 +51,18 @@ impl Plain {
         let answer = get.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
         self.read += units(answer.consumed_capacity());
         let known = answer.item.filter(|item| event.at - number(item, "last_activity") <= TIMEOUT_MS);
-        let context = event.arrival(None, config).map(|arrival| arrival.entry.context).unwrap_or_default();
+        let context = event.arrival(config).map(|arrival| arrival.entry.context).unwrap_or_default();
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let mut item = known.unwrap_or_else(|| {
-            let source = context.utm.and_then(|utm| utm.campaign).or(context.referrer).unwrap_or_default();
+            let source = context
+                .utm
+                .and_then(|utm| utm.campaign.clone())
+                .or_else(|| text(&context.referrer))
+                .unwrap_or_default();
             HashMap::from([
                 ("session_id".to_owned(), AttributeValue::S(format!("{}-{}", event.distinct_id, event.at))),
                 ("started_at".to_owned(), AttributeValue::N(event.at.to_string())),
-                ("entry_url".to_owned(), AttributeValue::S(context.url.clone().unwrap_or_default())),
+                ("entry_url".to_owned(), AttributeValue::S(text(&context.url).unwrap_or_default())),
                 ("source".to_owned(), AttributeValue::S(source)),
             ])
         });
@@ -65,7 +71,7 @@ impl Plain {
         item.insert("shard".to_owned(), AttributeValue::S("0".to_owned()));
         item.insert("last_activity".to_owned(), AttributeValue::N(event.at.to_string()));
         item.insert("events".to_owned(), AttributeValue::N(events.to_string()));
-        item.insert("exit_url".to_owned(), AttributeValue::S(context.url.unwrap_or_default()));
+        item.insert("exit_url".to_owned(), AttributeValue::S(text(&context.url).unwrap_or_default()));
         let put = self.client.put_item().table_name(TABLE).set_item(Some(item));
         let answer = put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
         self.written += units(answer.consumed_capacity());

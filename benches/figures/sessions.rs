@@ -7,9 +7,11 @@ use std::hint::black_box;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::sync::Mutex;
 
+use foldhash::fast::RandomState;
 use futures_util::FutureExt;
+use memchr::memchr_iter;
 use session_tracking::config::SessionConfig;
-use session_tracking::event::{Delivery, Event};
+use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor};
@@ -27,7 +29,7 @@ const BATCH: usize = 100;
 /// Timelines as they are, not as bytes: storing is no part of what is compared.
 #[derive(Default)]
 struct Kept {
-    timelines: Mutex<HashMap<Visitor, Timeline>>,
+    timelines: Mutex<HashMap<Visitor, Timeline, RandomState>>,
     /// Sessions that are over, as the close function would take them out.
     over: Mutex<Vec<(Visitor, Tally)>>,
     nothing: InMemorySessionStorage,
@@ -73,15 +75,8 @@ impl SessionStorage for &Kept {
 pub fn print(file: &str) -> Result<(), AnyError> {
     let kept = Kept::default();
     let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
-    let mut batch = String::new();
-    loop {
-        batch.clear();
-        for _ in 0..BATCH {
-            input.read_line(&mut batch)?;
-        }
-        if batch.is_empty() {
-            break;
-        }
+    let mut batch = Vec::new();
+    while read(&mut input, &mut batch)? {
         apply(&batch, &kept)?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -97,23 +92,48 @@ pub fn print(file: &str) -> Result<(), AnyError> {
     Ok(out.flush()?)
 }
 
+/// Reads a batch of lines; says whether there were any.
+fn read(input: &mut BufReader<File>, batch: &mut Vec<u8>) -> Result<bool, AnyError> {
+    batch.clear();
+    let mut missing = BATCH;
+    while missing > 0 {
+        let chunk = input.fill_buf()?;
+        if chunk.is_empty() {
+            break;
+        }
+        let (mut ends, mut taken) = (memchr_iter(b'\n', chunk), chunk.len());
+        while missing > 0 {
+            let Some(end) = ends.next() else { break };
+            missing -= 1;
+            taken = if missing == 0 { end + 1 } else { taken };
+        }
+        batch.extend_from_slice(&chunk[..taken]);
+        input.consume(taken);
+    }
+    Ok(!batch.is_empty())
+}
+
 /// Decodes, groups, applies and annotates a batch; what is over is settled at the next event, and none is closed.
-fn apply(batch: &str, kept: &Kept) -> Result<(), AnyError> {
+fn apply(batch: &[u8], kept: &Kept) -> Result<(), AnyError> {
     // An event's own time is when it came: the file is in order.
     let delivery = Delivery { received_at: Millis::MAX / 2, trusts_received_at: true };
     let config = SessionConfig::default();
     let mut events: Vec<Event<'_>> = Vec::with_capacity(BATCH);
-    for line in batch.lines() {
-        events.push(Event::parse(line.as_bytes(), delivery, &config)?);
+    let mut from = 0;
+    for end in memchr_iter(b'\n', batch) {
+        events.push(Event::parse(&batch[from..end], delivery, &config)?);
+        from = end + 1;
     }
     let newest = events.iter().map(|event| event.at).max().unwrap_or_default();
     events.iter_mut().for_each(|event| event.received_at = newest);
     let clock = Still(newest);
     let manager = SessionManager::new(config, kept, &clock);
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().ok_or("the store waits")?;
+    let mut answer = String::with_capacity(batch.len() + BATCH * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {
         let Outcome::Placed(Some(assignment)) = outcome else { return Err("an event failed".into()) };
-        black_box(event.annotate(Some(assignment)));
+        event.annotate_into(Some(assignment), &mut answer);
     }
+    black_box(answer);
     Ok(())
 }

@@ -57,7 +57,7 @@ pub fn event(bytes: &[u8]) {
         Err(why) => return assert!(!why.message.is_empty() && !why.message.contains('\n'), "{why:?}"),
     };
     let mut assignments = vec![None, Some(assignment())];
-    if let Some(arrival) = event.arrival(None, &config) {
+    if let Some(arrival) = event.arrival(&config) {
         let mut timeline = Timeline::new(event.visitor());
         assignments.extend(timeline.apply(&[arrival], Vec::new(), &config).assignments);
         let again = decode_timeline(FORMAT, &encode_timeline(&timeline), event.visitor());
@@ -126,9 +126,9 @@ fn assignment() -> Assignment {
         started_at: NOON - 1_000,
         at: NOON,
         page_views: 1,
-        entry_url: Some("https://a.test/\"\\\n\u{1}".to_owned()),
+        entry_url: Some("https://a.test/\"\\\n\u{1}".into()),
         exit_page: None,
-        referrer: Some("https://b.test/".to_owned()),
+        referrer: Some("https://b.test/".into()),
         is_start: true,
         is_late: true,
         version: 3,

@@ -2,7 +2,7 @@
 
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
 use session_tracking::rules::{Entry, Kind, Tally};
-use session_tracking::session::{Millis, SessionContext, Visitor};
+use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Arrival, Timeline};
 
@@ -104,8 +104,8 @@ fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
 }
 
 fn arrival(at: Millis, uuid: &str, passive: bool) -> Arrival {
-    let uuid = if uuid == "all" { format!("all-{at}") } else { uuid.to_owned() };
-    let context = SessionContext { url: Some("https://a.test/".to_owned()), ..SessionContext::default() };
+    let uuid = if uuid == "all" { EventId::new(&format!("all-{at}")) } else { EventId::new(uuid) };
+    let context = SessionContext { url: Some("https://a.test/".into()), ..SessionContext::default() };
     let properties = vec![("k".to_owned(), "1".to_owned())];
     Arrival {
         entry: Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties },

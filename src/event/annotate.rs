@@ -1,62 +1,66 @@
 //! Writing an event out again, with its session on it.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::properties::{TIME_FLAG, Written};
+use super::properties::Written;
 use super::scan::{Span, is_plain};
-use super::{Event, Role, UuidPlace, text_of};
+use super::{Event, Role, UuidPlace};
 use crate::session::{datetime, time_text};
 use crate::timeline::Assignment;
 
-/// Bytes that the session's properties take, but for addresses and referrers, and a derived `uuid`.
-const ADDED_BYTES: usize = 480;
+/// Bytes that annotating adds to a usual event: the session's properties, but for long addresses and referrers.
+pub const USUAL_ADDED_BYTES: usize = 640;
 
 impl Event<'_> {
     /// The event's text with the session's properties merged into its `properties`: members that they replace give way, the
     /// rest stays byte for byte. Without a session the event comes out as it came, but for a derived `uuid` and a time flag.
     pub fn annotate(&self, assignment: Option<&Assignment>) -> String {
+        let mut out = String::with_capacity(self.text.len() + USUAL_ADDED_BYTES);
+        self.annotate_into(assignment, &mut out);
+        out
+    }
+
+    /// The same, at the end of a text.
+    pub fn annotate_into(&self, assignment: Option<&Assignment>, out: &mut String) {
         if self.role == Role::Lifecycle {
-            return self.text.to_owned();
+            return out.push_str(self.text);
         }
-        let texts = assignment
-            .map_or(0, |a| [&a.entry_url, &a.exit_page, &a.referrer].into_iter().flatten().map(|t| t.len()).sum());
-        let mut out = String::with_capacity(self.text.len() + texts + ADDED_BYTES);
+        let start = out.len();
         match &self.fields.properties.object() {
             _ if assignment.is_none() && self.time_flag.is_none() => out.push_str(self.text),
             Some(object) if !self.fields.properties.is_null() => {
                 out.push_str(&self.text[..=object.start]);
-                self.kept_members(*object, assignment.is_some(), &mut out);
-                self.added_members(assignment, &mut out);
+                self.kept_members(*object, assignment.is_some(), out);
+                self.added_members(assignment, out);
                 out.push_str(&self.text[object.end - 1..]);
             }
             Some(null) => {
                 out.push_str(&self.text[..null.start]);
                 out.push('{');
-                self.added_members(assignment, &mut out);
+                self.added_members(assignment, out);
                 out.push('}');
                 out.push_str(&self.text[null.end..]);
             }
             None => {
                 out.push_str(self.text);
-                append(&mut out, "\"properties\":{}");
+                append(out, "\"properties\":{}");
                 out.truncate(out.len() - 2);
-                self.added_members(assignment, &mut out);
+                self.added_members(assignment, out);
                 out.push_str("}}");
             }
         }
         match self.uuid_place {
             UuidPlace::Given => {}
-            UuidPlace::Missing => append(&mut out, &format!("\"uuid\":\"{}\"", self.uuid)),
-            UuidPlace::Null(start) => {
+            UuidPlace::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
+            UuidPlace::Null(place) => {
                 // What stands behind the properties has moved with the text's end.
-                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < start);
-                let start = if has_moved { out.len() - (self.text.len() - start) } else { start };
-                out.replace_range(start..start + "null".len(), &format!("\"{}\"", self.uuid));
+                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < place);
+                let place = if has_moved { out.len() - (self.text.len() - place) } else { start + place };
+                out.replace_range(place..place + "null".len(), &format!("\"{}\"", self.uuid));
             }
         }
-        out
     }
 
     /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
@@ -85,74 +89,74 @@ impl Event<'_> {
             self.session_members(assignment, &mut members);
         }
         if let Some(flag) = self.time_flag {
-            members.text(TIME_FLAG, Some(flag.name()));
+            members.quoted(",\"$time_flag\":", flag.name());
         }
     }
 
     fn session_members(&self, assignment: &Assignment, members: &mut Members<'_>) {
-        members.id("$session_id", Some(assignment.session_id));
+        members.id(",\"$session_id\":", Some(assignment.session_id));
         let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
-        members.value("$session_duration", seconds);
-        members.value("$session_page_views", assignment.page_views);
-        members.text("$entry_url", assignment.entry_url.as_deref());
-        members.text("$exit_url", assignment.exit_page.as_deref());
-        members.text("$referrer", assignment.referrer.as_deref());
-        let own = self.fields.properties.referrer().filter(|own| *own != "null");
-        if let Some(own) = own.filter(|own| text_of(own).as_deref() != assignment.referrer.as_deref()) {
-            members.value("$event_referrer", own);
+        members.number(",\"$session_duration\":", seconds);
+        members.number(",\"$session_page_views\":", assignment.page_views);
+        members.text(",\"$entry_url\":", assignment.entry_url.as_deref());
+        members.text(",\"$exit_url\":", assignment.exit_page.as_deref());
+        members.text(",\"$referrer\":", assignment.referrer.as_deref());
+        let own = self.fields.properties.referrer();
+        if own.part.is_given() && own.text().as_deref() != assignment.referrer.as_deref() {
+            members.raw(",\"$event_referrer\":", own.raw().unwrap_or("null"));
         }
-        members.text("$session_start_reason", Some(assignment.reason.name()));
-        members.value("$session_number", assignment.number);
-        members.id("$previous_session_id", assignment.previous);
-        members.value("$session_start", assignment.is_start);
-        members.value("$session_version", assignment.version);
+        members.quoted(",\"$session_start_reason\":", assignment.reason.name());
+        members.number(",\"$session_number\":", assignment.number);
+        members.id(",\"$previous_session_id\":", assignment.previous);
+        members.raw(",\"$session_start\":", if assignment.is_start { "true" } else { "false" });
+        members.number(",\"$session_version\":", assignment.version);
         if assignment.is_late {
-            members.value("$late", true);
+            members.raw(",\"$late\":", "true");
         }
         if !self.is_own_time {
-            members.text("$event_time", Some(&time_text(datetime(self.at))));
+            members.quoted(",\"$event_time\":", &time_text(datetime(self.at)));
         }
     }
 }
 
-/// Writes an object's members.
+/// Writes an object's members. Each is named by its key as it stands behind another one: with comma, quotation marks, colon.
 struct Members<'o> {
     out: &'o mut String,
     is_first: bool,
 }
 
 impl Members<'_> {
-    /// `name` is plain: it needs no escape.
-    fn name(&mut self, name: &str) {
-        self.out.push_str(if self.is_first { "\"" } else { ",\"" });
-        self.out.push_str(name);
-        self.out.push_str("\":");
+    /// A value that is JSON.
+    fn raw(&mut self, key: &'static str, json: &str) {
+        self.out.push_str(&key[usize::from(self.is_first)..]);
+        self.out.push_str(json);
         self.is_first = false;
     }
 
-    /// A value that is JSON as it is displayed.
-    fn value(&mut self, name: &str, value: impl Display) {
-        self.name(name);
-        // Writing to a string cannot fail.
-        let _ = write!(self.out, "{value}");
+    fn number(&mut self, key: &'static str, number: impl itoa::Integer) {
+        self.raw(key, itoa::Buffer::new().format(number));
     }
 
-    fn text(&mut self, name: &str, text: Option<&str>) {
-        self.name(name);
+    /// A text without anything to escape.
+    fn quoted(&mut self, key: &'static str, text: &str) {
+        self.raw(key, "\"");
+        self.out.push_str(text);
+        self.out.push('"');
+    }
+
+    fn text(&mut self, key: &'static str, text: Option<&str>) {
         match text {
-            None => self.out.push_str("null"),
-            Some(text) if is_plain(text) => {
-                self.out.push('"');
-                self.out.push_str(text);
-                self.out.push('"');
-            }
-            Some(text) => self.out.push_str(&serde_json::to_string(text).unwrap_or_default()),
+            None => self.raw(key, "null"),
+            Some(text) if is_plain(text) => self.quoted(key, text),
+            Some(text) => self.raw(key, &serde_json::to_string(text).unwrap_or_default()),
         }
     }
 
-    fn id(&mut self, name: &str, id: Option<Uuid>) {
-        let mut buffer = Uuid::encode_buffer();
-        self.text(name, id.map(|id| &*id.as_hyphenated().encode_lower(&mut buffer)));
+    fn id(&mut self, key: &'static str, id: Option<Uuid>) {
+        match id {
+            None => self.raw(key, "null"),
+            Some(id) => self.quoted(key, id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+        }
     }
 }
 

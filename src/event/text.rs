@@ -104,13 +104,3 @@ fn no_string(field: &str, code: RejectCode) -> Rejection {
 fn bad_length(field: &str, most: usize, code: RejectCode) -> Rejection {
     Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank"))
 }
-
-/// A JSON string's text, without a copy where it has no escapes; none for another type.
-pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        serde_json::from_str(raw).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
-    }
-}

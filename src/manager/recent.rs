@@ -8,12 +8,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
+
 use crate::session::{Millis, Visitor};
 use crate::storage::{SessionError, Stored};
 use crate::timeline::Timeline;
 
-/// What all timelines kept weigh at the most; see [`weight`]. Some 16 MB.
-const MOST: usize = 32_768;
+/// What all timelines kept weigh at the most; see [`weight`]. Some 4 MB.
+const MOST: usize = 8_192;
 /// What a right guess earns, and a wrong one costs: the prices of half a read unit and of a write unit are as 1 to 10.
 const RIGHT: i32 = 1;
 const WRONG: i32 = -10;
@@ -27,8 +29,8 @@ pub(super) struct Recent(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// Two generations: once the young weigh half of what may be kept, they become the old, and the old go.
-    young: HashMap<Visitor, Stored>,
-    old: HashMap<Visitor, Stored>,
+    young: HashMap<Visitor, Stored, RandomState>,
+    old: HashMap<Visitor, Stored, RandomState>,
     weight: usize,
     credit: i32,
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Arrival, Base, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::rules::{Entry, Kind};
-use crate::session::{EventType, Session, SessionContext, Visitor};
+use crate::session::{EventId, EventType, Session, SessionContext, Visitor};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
@@ -61,7 +61,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let visitor = Visitor { project: session.project, distinct_id: session.distinct_id };
         let entry = match event_type {
             EventType::Pageview(url) => {
-                self.entry(Kind::Pageview, SessionContext { url: Some(url), ..SessionContext::default() })
+                self.entry(Kind::Pageview, SessionContext { url: Some(url.into()), ..SessionContext::default() })
             }
             EventType::Event => self.entry(Kind::Event, SessionContext::default()),
         };
@@ -97,7 +97,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 
     fn entry(&self, kind: Kind, context: SessionContext) -> Entry {
-        let uuid = Uuid::from_u64_pair(self.clock.random(), self.clock.random()).to_string();
+        let uuid = Uuid::from_u64_pair(self.clock.random(), self.clock.random());
+        let uuid = EventId::new(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
         Entry { at: self.clock.now(), uuid, kind, context, click: None, properties: Vec::new() }
     }
 

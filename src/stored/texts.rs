@@ -1,6 +1,7 @@
 //! The texts of a stored item: each once, sorted, without what it shares with the one before it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::FormatError;
 
@@ -50,23 +51,23 @@ impl<'a> Texts<'a> {
 }
 
 /// The texts of an item that is read.
-pub(super) struct Reader(Vec<String>);
+pub(super) struct Reader(Vec<Arc<str>>);
 
 impl Reader {
     pub(super) fn new(stored: &[(u32, &str)]) -> Result<Self, FormatError> {
-        let mut texts: Vec<String> = Vec::with_capacity(stored.len());
+        let mut texts: Vec<Arc<str>> = Vec::with_capacity(stored.len());
         let mut room = MAX_BYTES;
         for (shared, rest) in stored {
-            let before = texts.last().map_or("", String::as_str);
+            let before = texts.last().map_or("", |text| text);
             let shared = before.get(..*shared as usize).ok_or(FormatError::Rule("a text shares more than there is"))?;
             room = room.checked_sub(shared.len() + rest.len()).ok_or(FormatError::Rule("the texts are too long"))?;
-            texts.push(format!("{shared}{rest}"));
+            texts.push(if shared.is_empty() { Arc::from(*rest) } else { format!("{shared}{rest}").into() });
         }
         Ok(Self(texts))
     }
 
     /// The text at a place, if it is one.
-    pub(super) fn get(&self, place: TextRef) -> Result<Option<String>, FormatError> {
+    pub(super) fn get(&self, place: TextRef) -> Result<Option<Arc<str>>, FormatError> {
         match place.checked_sub(1) {
             None => Ok(None),
             Some(at) => match self.0.get(at as usize) {
@@ -76,8 +77,13 @@ impl Reader {
         }
     }
 
+    /// The same, as a text of its own.
+    pub(super) fn own(&self, place: TextRef) -> Result<Option<String>, FormatError> {
+        Ok(self.get(place)?.as_deref().map(str::to_owned))
+    }
+
     /// The text at a place that must be one.
-    pub(super) fn require(&self, place: TextRef) -> Result<String, FormatError> {
+    pub(super) fn require(&self, place: TextRef) -> Result<Arc<str>, FormatError> {
         self.get(place)?.ok_or(FormatError::Rule("a text is missing"))
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
     for entry in &timeline.journal {
         let context = &entry.context;
         [&context.url, &context.referrer].into_iter().flatten().for_each(|text| add(text));
-        each_origin_text(context.utm.as_ref(), context.device.as_deref(), context.geo.as_deref(), add);
+        each_origin_text(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
         entry.properties.iter().for_each(|(key, value)| {
             add(key);
             add(value);

@@ -8,7 +8,7 @@ use super::spots::{ByPrint, Spot};
 use super::{Arrival, MAX_SEEN, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
-use crate::session::{Millis, Reason, fingerprint};
+use crate::session::{Millis, Reason};
 
 /// A session as the rule sees it.
 struct Span {
@@ -31,7 +31,7 @@ impl Timeline {
         let unknown = arrivals
             .iter()
             .filter(|arrival| !arrival.passive && self.is_late(arrival, config))
-            .filter(|arrival| !spots.contains_key(&fingerprint(&arrival.entry.uuid)))
+            .filter(|arrival| !spots.contains_key(&arrival.entry.uuid.print()))
             .map(|arrival| arrival.entry.at);
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
@@ -67,7 +67,7 @@ impl Timeline {
                     id
                 }
             };
-            spots.insert(fingerprint(&entry.uuid), Spot::Late(id));
+            spots.insert(entry.uuid.print(), Spot::Late(id));
         }
     }
 
@@ -176,7 +176,7 @@ impl Late {
     fn count(&mut self, entry: &Entry) {
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
-        self.remember(fingerprint(&entry.uuid));
+        self.remember(entry.uuid.print());
     }
 
     /// Adds what was counted in another session that became one with this.

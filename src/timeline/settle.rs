@@ -8,7 +8,7 @@ use super::ids::lead_ids;
 use super::{Arrival, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Notice, Overflow, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Draft, Entry, Kind, Late, Previous, Tally, fold};
-use crate::session::{Millis, Reason, fingerprint};
+use crate::session::{Millis, Reason};
 
 /// Custom properties a session keeps at the most, by number; later keys are left out.
 pub const MAX_PROPERTIES: usize = 16;
@@ -84,10 +84,10 @@ impl Timeline {
         tally.last_activity = draft.last_activity;
         tally.event_count = draft.event_count;
         tally.page_views = draft.page_views;
-        tally.entry_url = draft.entry_url.map(str::to_owned);
-        tally.landing_page = draft.landing_page.map(str::to_owned);
-        tally.exit_page = draft.exit_page.map(str::to_owned);
-        tally.referrer = draft.source.referrer.map(str::to_owned);
+        tally.entry_url = draft.entry_url.cloned();
+        tally.landing_page = draft.landing_page.cloned();
+        tally.exit_page = draft.exit_page.cloned();
+        tally.referrer = draft.source.referrer.cloned();
         tally.utm = draft.source.utm.cloned();
         tally.click = draft.source.click;
         tally.device = draft.device.cloned();
@@ -104,7 +104,7 @@ impl Timeline {
         for entry in &self.journal[draft.first..draft.end] {
             tally.set_properties(entry);
             if entry.kind != Kind::End {
-                tally.seen.push(fingerprint(&entry.uuid));
+                tally.seen.push(entry.uuid.print());
             }
         }
         tally
@@ -173,10 +173,10 @@ impl Entry {
     /// The bytes of text it holds.
     fn weight(&self) -> usize {
         let context = &self.context;
-        let texts = [&context.url, &context.referrer];
-        let utm = context.utm.iter().flat_map(|utm| [&utm.source, &utm.medium, &utm.campaign, &utm.term, &utm.content]);
+        let texts: usize = [&context.url, &context.referrer].into_iter().flatten().map(|text| text.len()).sum();
+        let utm: usize = context.utm.iter().flat_map(|utm| utm.texts()).flatten().map(str::len).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.uuid.len() + properties + texts.into_iter().chain(utm).flatten().map(String::len).sum::<usize>()
+        self.uuid.len() + texts + utm + properties
     }
 }
 

@@ -1,5 +1,7 @@
 //! What callers see of a timeline: sessions.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::ids::lead_ids;
@@ -76,6 +78,7 @@ impl Tally {
         let last_activity = datetime(self.last_activity);
         // Stored values are checked JSON: see `stored.rs`.
         let value = |text: &String| RawValue::from_string(text.clone()).ok();
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         Session {
             id: self.id.to_string(),
             project: visitor.project.clone(),
@@ -88,11 +91,11 @@ impl Tally {
             ended_at: (!is_active).then_some(last_activity),
             page_views: self.page_views.saturating_add(self.late.page_views),
             event_count: self.event_count.saturating_add(self.late.event_count),
-            entry_url: self.entry_url.clone(),
-            referrer: self.referrer.clone(),
-            utm: self.utm.clone(),
-            landing_page: self.landing_page.clone(),
-            exit_page: self.exit_page.clone(),
+            entry_url: text(&self.entry_url),
+            referrer: text(&self.referrer),
+            utm: self.utm.as_deref().cloned(),
+            landing_page: text(&self.landing_page),
+            exit_page: text(&self.exit_page),
             device: self.device.as_deref().cloned(),
             geo: self.geo.as_deref().cloned(),
             properties: self.properties.iter().filter_map(|(key, text)| Some((key.clone(), value(text)?))).collect(),

@@ -1,10 +1,14 @@
 //! The answer's body: what became of each event, in the order in which they came.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::batch::{Fate, advice};
 use super::body::BodyError;
+use crate::event::{Event, USUAL_ADDED_BYTES};
 use crate::storage::SessionError;
+use crate::timeline::Assignment;
 
 /// Bytes of an answer at the most: what Lambda passes on, 6 MB, less 4 KB for the envelope around the body.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 4096;
@@ -33,10 +37,10 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    fn of(fates: &[Fate]) -> Self {
+    fn of<T>(fates: &[Fate<T>]) -> Self {
         let failed = || fates.iter().filter_map(|fate| if let Fate::Failed(error) = fate { Some(error) } else { None });
         if failed().next().is_none() {
-            let is_usable = |fate: &Fate| matches!(fate, Fate::Applied(_));
+            let is_usable = |fate: &Fate<T>| matches!(fate, Fate::Applied(_));
             return if fates.iter().any(is_usable) { Self::Done } else { Self::NothingUsable };
         }
         if failed().all(|error| matches!(error, SessionError::Corrupt { .. })) { Self::Corrupt } else { Self::TryAgain }
@@ -78,18 +82,74 @@ struct Problem<'a> {
     message: &'a str,
 }
 
-/// The answer to a body whose events were read. `is_quoted`: it becomes a JSON string in an envelope, which makes it longer.
-pub(super) fn report(fates: &[Fate], is_quoted: bool) -> (Verdict, String) {
-    report_within(MAX_ANSWER_BYTES, fates, is_quoted)
+/// An answer as it grows: its events, each with a comma behind it. Events are written where they stay: they are megabytes.
+#[derive(Debug)]
+pub(super) struct Events(String);
+
+impl Events {
+    const OPEN: &str = "{\"events\":[";
+
+    /// One with room for so many usual events, of so many bytes in all.
+    pub fn with_room_for(bytes: usize, events: usize) -> Self {
+        let mut text = String::with_capacity(bytes + events * USUAL_ADDED_BYTES + FRAME_BYTES);
+        text.push_str(Self::OPEN);
+        Self(text)
+    }
+
+    /// Puts an event in with its session on it; its place in the text.
+    pub fn push(&mut self, event: &Event<'_>, assignment: Option<&Assignment>) -> Range<usize> {
+        self.write(|text| event.annotate_into(assignment, text))
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut String)) -> Range<usize> {
+        let start = self.0.len();
+        write(&mut self.0);
+        let end = self.0.len();
+        self.0.push(',');
+        start..end
+    }
+
+    /// Only those at these places, in order.
+    fn only<'p>(&self, places: impl Iterator<Item = &'p Range<usize>>) -> Self {
+        let mut kept = Self(Self::OPEN.to_owned());
+        for place in places {
+            kept.write(|text| text.push_str(&self.0[place.clone()]));
+        }
+        kept
+    }
+
+    /// The whole answer.
+    fn close(self, error: Option<(&str, &str)>, rejected: &[String], failed: &[String]) -> String {
+        let Self(mut body) = self;
+        if body.ends_with(',') {
+            body.pop();
+        }
+        body.push_str("],\"rejected\":[");
+        body.push_str(&rejected.join(","));
+        if !failed.is_empty() {
+            body.push_str("],\"failed\":[");
+            body.push_str(&failed.join(","));
+        }
+        body.push_str("]}");
+        if let Some((code, message)) = error {
+            body.insert_str(1, &format!("\"error\":{},", json(&Problem { code, message })));
+        }
+        body
+    }
 }
 
-fn report_within(most: usize, fates: &[Fate], is_quoted: bool) -> (Verdict, String) {
+/// The answer to a body whose events were read. `is_quoted`: it becomes a JSON string in an envelope, which makes it longer.
+pub(super) fn report(fates: &[Fate<Range<usize>>], events: Events, is_quoted: bool) -> (Verdict, String) {
+    report_within(MAX_ANSWER_BYTES, fates, events, is_quoted)
+}
+
+fn report_within(most: usize, fates: &[Fate<Range<usize>>], events: Events, is_quoted: bool) -> (Verdict, String) {
     let mut verdict = Verdict::of(fates);
     let size = |text: &str| if is_quoted { quoted_len(text) } else { text.len() };
-    let (mut events, mut rejected, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut places, mut rejected, mut failed) = (Vec::with_capacity(fates.len()), Vec::new(), Vec::new());
     for (index, fate) in fates.iter().enumerate() {
         match fate {
-            Fate::Applied(text) => events.push((index, text.as_str())),
+            Fate::Applied(place) => places.push((index, place)),
             Fate::Rejected(why) => rejected.push(json(&Note { index, code: why.code.name(), message: &why.message })),
             Fate::Failed(why) => failed.push((index, json(&Note { index, code: why.code(), message: advice(why) }))),
         }
@@ -97,9 +157,10 @@ fn report_within(most: usize, fates: &[Fate], is_quoted: bool) -> (Verdict, Stri
     let notes = rejected.iter().chain(failed.iter().map(|(_, note)| note));
     let taken: usize = notes.map(|note| size(note) + 1).sum();
     // Events fill the room from the first on; as much is kept back as it takes to say that the others have none.
-    let mut room = most.saturating_sub(taken + events.len() * NO_ROOM_BYTES);
-    events.retain(|&(index, text)| {
-        let needed = (size(text) + 1).saturating_sub(NO_ROOM_BYTES);
+    let mut room = most.saturating_sub(taken + places.len() * NO_ROOM_BYTES);
+    let applied = places.len();
+    places.retain(|&(index, place)| {
+        let needed = (size(&events.0[place.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
         let fits = needed <= room;
         if fits {
             room -= needed;
@@ -112,45 +173,21 @@ fn report_within(most: usize, fates: &[Fate], is_quoted: bool) -> (Verdict, Stri
     });
     failed.sort_by_key(|&(index, _)| index);
     let failed: Vec<String> = failed.into_iter().map(|(_, note)| note).collect();
-    let events: Vec<&str> = events.into_iter().map(|(_, text)| text).collect();
-    (verdict, body(verdict.error(), &events, &rejected, &failed))
+    let events = match places.len() {
+        fitting if fitting < applied => events.only(places.into_iter().map(|(_, place)| place)),
+        _ => events,
+    };
+    (verdict, events.close(verdict.error(), &rejected, &failed))
 }
 
 /// The answer to a body that could not be read.
 pub(super) fn unreadable(error: BodyError) -> String {
-    body(Some((error.code(), &error.to_string())), &[], &[], &[])
+    Events::with_room_for(0, 0).close(Some((error.code(), &error.to_string())), &[], &[])
 }
 
 /// The answer to a request that asked for anything else.
 pub(super) fn error(code: &str, message: &str) -> String {
     format!("{{\"error\":{}}}", json(&Problem { code, message }))
-}
-
-/// Events' texts are JSON already: they are put together, not written again, and each is copied once: they are megabytes.
-fn body(error: Option<(&str, &str)>, events: &[&str], rejected: &[String], failed: &[String]) -> String {
-    let error =
-        error.map(|(code, message)| format!("\"error\":{},", json(&Problem { code, message }))).unwrap_or_default();
-    let texts = events.iter().copied().chain(rejected.iter().chain(failed).map(String::as_str));
-    let bytes: usize = texts.map(|text| text.len() + 1).sum();
-    let mut body = String::with_capacity(error.len() + bytes + FRAME_BYTES);
-    body.extend(["{", &error, "\"events\":["]);
-    join(&mut body, events);
-    body.push_str("],\"rejected\":[");
-    join(&mut body, rejected);
-    if !failed.is_empty() {
-        body.push_str("],\"failed\":[");
-        join(&mut body, failed);
-    }
-    body.push_str("]}");
-    body
-}
-
-/// Appends texts with commas between them.
-fn join(body: &mut String, texts: &[impl AsRef<str>]) {
-    for (at, text) in texts.iter().enumerate() {
-        body.push_str(if at > 0 { "," } else { "" });
-        body.push_str(text.as_ref());
-    }
 }
 
 /// A value as JSON.
@@ -172,26 +209,43 @@ mod tests {
     use crate::config::SessionConfig;
     use crate::event::{Delivery, Event};
 
-    fn applied(text: &str) -> Fate {
+    /// An applied event, by its text: see [`placed`].
+    fn applied(text: &str) -> Fate<String> {
         Fate::Applied(text.to_owned())
     }
 
-    fn rejected() -> Fate {
+    /// The same fates as a batch has them, and their events.
+    fn placed(fates: Vec<Fate<String>>) -> (Vec<Fate<Range<usize>>>, Events) {
+        let mut events = Events::with_room_for(0, fates.len());
+        let place = |fate: Fate<String>| match fate {
+            Fate::Applied(text) => Fate::Applied(events.write(|out| out.push_str(&text))),
+            Fate::Rejected(why) => Fate::Rejected(why),
+            Fate::Failed(why) => Fate::Failed(why),
+        };
+        (fates.into_iter().map(place).collect(), events)
+    }
+
+    fn answer(fates: Vec<Fate<String>>) -> (Verdict, String) {
+        let (fates, events) = placed(fates);
+        report(&fates, events, false)
+    }
+
+    fn rejected() -> Fate<String> {
         let delivery = Delivery { received_at: 1_773_144_000_000, trusts_received_at: false };
         Fate::Rejected(Event::parse(b"7", delivery, &SessionConfig::default()).unwrap_err())
     }
 
-    fn storage() -> Fate {
+    fn storage() -> Fate<String> {
         Fate::Failed(SessionError::Storage("table secret".into()))
     }
 
-    fn corrupt() -> Fate {
+    fn corrupt() -> Fate<String> {
         Fate::Failed(SessionError::Corrupt { item: "1f".into(), reason: "secret".into() })
     }
 
     #[test]
     fn events_stand_as_they_are_in_the_order_in_which_they_came() {
-        let (verdict, body) = report(&[applied(r#"{"a": 1.50}"#), rejected(), applied(r#"{"b":2}"#)], false);
+        let (verdict, body) = answer(vec![applied(r#"{"a": 1.50}"#), rejected(), applied(r#"{"b":2}"#)]);
         assert_eq!(verdict, Verdict::Done);
         let wanted = concat!(
             r#"{"events":[{"a": 1.50},{"b":2}],"rejected":[{"index":1,"code":"not_an_object","#,
@@ -208,7 +262,7 @@ mod tests {
             (vec![applied("{}"), storage(), corrupt()], Verdict::TryAgain, "try_again"),
             (vec![applied("{}"), corrupt()], Verdict::Corrupt, "stored_item_corrupt"),
         ] {
-            let (found, body) = report(&fates, false);
+            let (found, body) = answer(fates);
             let body: Value = serde_json::from_str(&body).unwrap();
             assert_eq!((found, &body["error"]["code"]), (verdict, &code.into()));
         }
@@ -216,7 +270,7 @@ mod tests {
 
     #[test]
     fn failed_events_are_named_and_nothing_of_the_store_is_said() {
-        let (_, body) = report(&[applied("{}"), storage(), corrupt()], false);
+        let (_, body) = answer(vec![applied("{}"), storage(), corrupt()]);
         assert!(!body.contains("secret"), "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["events"].as_array().unwrap().len(), 1);
@@ -230,10 +284,11 @@ mod tests {
         let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(700));
         for is_quoted in [false, true] {
             for count in 1..40 {
-                let mut fates: Vec<Fate> = (0..count).map(|_| applied(&text)).collect();
+                let mut fates: Vec<Fate<String>> = (0..count).map(|_| applied(&text)).collect();
                 fates.insert(0, rejected());
                 fates.push(storage());
-                let (verdict, body) = report_within(16_000, &fates, is_quoted);
+                let (fates, events) = placed(fates);
+                let (verdict, body) = report_within(16_000, &fates, events, is_quoted);
                 let length = if is_quoted { json(&body).len() } else { body.len() };
                 assert!(length < 16_000 + 4096, "{length}");
                 let body: Value = serde_json::from_str(&body).unwrap();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::split::Slice;
 use crate::clock::Clock;
-use crate::event::{Delivery, Rejection};
+use crate::event::{Delivery, Event, Rejection};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
 use crate::storage::{SessionError, SessionStorage};
+use crate::timeline::Assignment;
 
 /// An event's text, and how it came.
 #[derive(Debug)]
@@ -18,21 +19,22 @@ pub(super) struct Item<'a> {
 
 /// What became of an event.
 #[derive(Debug)]
-pub(super) enum Fate {
-    /// It is applied, now or before: the event with its session on it.
-    Applied(String),
+pub(super) enum Fate<T> {
+    /// It is applied, now or before: what was made of it with its session.
+    Applied(T),
     /// It can never be understood.
     Rejected(Rejection),
     /// It is not known to be applied: its source has to send it again.
     Failed(SessionError),
 }
 
-/// Reads events, has their sessions resolved and puts those on them. One fate an item, in order.
-pub(super) async fn settle<S: SessionStorage, C: Clock>(
+/// Reads events, has their sessions resolved, and has `annotated` put those on them. One fate an item, in order.
+pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
-    items: Vec<Item<'_>>,
+    items: impl ExactSizeIterator<Item = Item<'a>>,
     deadline: Millis,
-) -> Vec<Fate> {
+    mut annotated: impl FnMut(&Event<'a>, Option<&Assignment>) -> T,
+) -> Vec<Fate<T>> {
     let mut events = Vec::with_capacity(items.len());
     let mut rejections = Vec::with_capacity(items.len());
     for item in items {
@@ -50,12 +52,12 @@ pub(super) async fn settle<S: SessionStorage, C: Clock>(
     let fate = |rejection| match rejection {
         Some(rejection) => Fate::Rejected(rejection),
         None => match outcomes.next() {
-            Some((event, Outcome::Placed(assignment))) => Fate::Applied(event.annotate(assignment.as_ref())),
+            Some((event, Outcome::Placed(assignment))) => Fate::Applied(annotated(event, assignment.as_ref())),
             Some((_, Outcome::Failed(error))) => Fate::Failed(error),
             None => Fate::Failed(SessionError::Storage("no outcome".to_owned())),
         },
     };
-    let fates: Vec<Fate> = rejections.into_iter().map(fate).collect();
+    let fates: Vec<_> = rejections.into_iter().map(fate).collect();
     log_failures(&fates);
     fates
 }
@@ -73,7 +75,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub fn of(fates: &[Fate]) -> Self {
+    pub fn of<T>(fates: &[Fate<T>]) -> Self {
         let mut counts = Self::default();
         for fate in fates {
             match fate {
@@ -105,7 +107,7 @@ impl Counts {
 }
 
 /// Logs why events failed, once for each code.
-fn log_failures(fates: &[Fate]) {
+fn log_failures<T>(fates: &[Fate<T>]) {
     let errors = fates.iter().filter_map(|fate| match fate {
         Fate::Failed(error) => Some((error.code(), error)),
         _ => None,

@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 
 use super::Reply;
-use super::answer::{error, json, report, unreadable};
+use super::answer::{Events, error, json, report, unreadable};
 use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
@@ -29,9 +29,10 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     };
     // Whoever may invoke the function is part of the pipeline.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
-    let items = slices.into_iter().map(|slice| Item { slice, delivery }).collect();
-    let fates = settle(manager, items, deadline).await;
-    let (_, body) = report(&fates, false);
+    let mut events = Events::with_room_for(payload.len(), slices.len());
+    let items = slices.into_iter().map(|slice| Item { slice, delivery });
+    let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let (_, body) = report(&fates, events, false);
     reply(body, Counts::of(&fates))
 }
 

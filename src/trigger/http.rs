@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::answer::{Verdict, error, json, report, unreadable};
+use super::answer::{Events, Verdict, error, json, report, unreadable};
 use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Envelope, Headers, bytes, received_at, text};
@@ -169,9 +169,10 @@ async fn ingest<S: SessionStorage, C: Clock>(
     };
     // Whoever can reach the API can write `received_at` into an event: it does not count.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
-    let items = slices.into_iter().map(|slice| Item { slice, delivery }).collect();
-    let fates = settle(manager, items, deadline).await;
-    let (verdict, body) = report(&fates, true);
+    let mut events = Events::with_room_for(request.body.len(), slices.len());
+    let items = slices.into_iter().map(|slice| Item { slice, delivery });
+    let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let (verdict, body) = report(&fates, events, true);
     (Answer::new(status(verdict), body), Counts::of(&fates))
 }
 

@@ -43,6 +43,9 @@ impl<'a> Slice<'a> {
     }
 }
 
+/// Bytes of a usual event: room is made at once for as many as a body would have of these.
+const USUAL_BYTES: usize = 1024;
+
 /// Splits a body into at most `most` events, in the order of the text. Events of an array are read on the way, up to the first
 /// that is not one: the rest is split without trust.
 ///
@@ -51,7 +54,8 @@ impl<'a> Slice<'a> {
 pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Vec<Slice<'a>>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let valid = std::str::from_utf8(body).ok();
-    let mut slices = Slices { found: Vec::new(), most, too_many: false, valid, config };
+    let found = Vec::with_capacity(most.min(body.len() / USUAL_BYTES + 1));
+    let mut slices = Slices { found, most, too_many: false, valid, config };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {

@@ -21,10 +21,11 @@ use super::split::{Slice, split};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
-use crate::event::Delivery;
+use crate::event::{Delivery, Event};
 use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
+use crate::timeline::Assignment;
 use reject::Reject;
 
 /// A message.
@@ -125,7 +126,8 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         items.extend(slices.into_iter().flatten().map(|slice| Item { slice, delivery }));
     }
 
-    let mut fates = settle(&ingest.manager, items, deadline).await;
+    let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
+    let mut fates = settle(&ingest.manager, items.into_iter(), deadline, line).await;
     let mut counts = Counts::of(&fates);
     split.iter().filter_map(|slices| slices.as_ref().err()).for_each(|error| counts.code(error.code()));
 
@@ -146,7 +148,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
 type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
 
 /// The messages of which an event failed, and in a FIFO queue those behind them.
-fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate]) -> Vec<bool> {
+fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate<String>]) -> Vec<bool> {
     let mut fates = fates.iter();
     let failed = |slices: &Slices<'_>| {
         let own = fates.by_ref().take(slices.as_ref().map_or(0, Vec::len));
@@ -185,7 +187,12 @@ impl Lines {
 
 /// What is sent on, and what is set aside. Nothing of a message that is reported as failed: it comes again, and all of it is
 /// sent then. Sending twice would mean the same, but cost twice.
-fn outgoing(messages: &[Message<'_>], split: &[Slices<'_>], fates: &mut [Fate], failed: &[bool]) -> (Lines, Lines) {
+fn outgoing(
+    messages: &[Message<'_>],
+    split: &[Slices<'_>],
+    fates: &mut [Fate<String>],
+    failed: &[bool],
+) -> (Lines, Lines) {
     let (mut lines, mut rejects) = (Lines::default(), Lines::default());
     let mut fates = fates.iter_mut();
     for (owner, (message, slices)) in messages.iter().zip(split).enumerate() {
@@ -203,7 +210,7 @@ fn outgoing(messages: &[Message<'_>], split: &[Slices<'_>], fates: &mut [Fate], 
         for (index, (slice, fate)) in slices.iter().zip(fates.by_ref()).enumerate() {
             match fate {
                 _ if failed[owner] => {}
-                Fate::Applied(text) => lines.push(one_line(std::mem::take(text)), owner),
+                Fate::Applied(line) => lines.push(std::mem::take(line), owner),
                 Fate::Rejected(why) => {
                     rejects.push(reject(why.code.name(), &why.message, Some(index), slice), owner);
                 }

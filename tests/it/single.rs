@@ -1,5 +1,7 @@
 //! One session at a time: begun, recorded in, ended, found; late events; and rules that change under a stored timeline.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use session_tracking::config::SessionConfig;
 use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor};
@@ -48,7 +50,7 @@ async fn another_campaign_begins_a_session_by_call_too() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     let from = |source: &str| SessionContext {
-        utm: Some(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() }),
+        utm: Some(Arc::new(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() })),
         ..SessionContext::default()
     };
     let visitor = Visitor::new("u1");

@@ -30,7 +30,7 @@ fn timeline(distinct_id: &str, at: Millis) -> Timeline {
     let texts = [0, 60_000].map(|later| event(distinct_id, &format!("{distinct_id}-{later}"), at + later));
     let arrivals = texts.each_ref().map(|text| {
         let delivery = Delivery { received_at: at + 60_000, trusts_received_at: false };
-        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(None, &config).unwrap()
+        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config).unwrap()
     });
     timeline.apply(&arrivals, Vec::new(), &config);
     timeline
@@ -104,6 +104,13 @@ pub async fn contract<S: SessionStorage>(store: S) {
     assert_eq!(store.archived(&visitor, began - 1, began).await, Ok(vec![session.clone()]));
     assert_eq!(store.archived(&visitor, began + 1, began + 99).await, Ok(vec![]));
     assert_eq!(store.archived(&other.visitor, 0, Millis::MAX >> 16).await, Ok(vec![]));
+    let id = session_tracking::session::session_id(visitor.bits(), began + 1, "later", 0);
+    let later = session_tracking::rules::Tally { id, started_at: began + 1, aliases: Vec::new(), ..session.clone() };
+    store.archive(&visitor, &later, NOON).await.unwrap();
+    for at in [began + 1, began] {
+        let there = if at == began { &session } else { &later };
+        assert_eq!(store.archived(&visitor, at, at).await, Ok(vec![there.clone()]));
+    }
 
     // A newer account replaces an older one, never the other way round.
     let newer = session_tracking::rules::Tally { version: session.version + 1, page_views: 1, ..session.clone() };
@@ -149,6 +156,40 @@ async fn the_contract_in_memory() {
 #[tokio::test]
 async fn the_contract_in_dynamodb() {
     contract(embedded()).await;
+}
+
+/// DynamoDB takes times in seconds for garbage; a late one would be kept for a thousand times as long.
+#[tokio::test]
+async fn items_say_in_seconds_when_they_may_go() {
+    let client = EmbeddedDynamoDb::start(0).unwrap().client();
+    let store = DynamoDbSessionStorage::new(client.clone(), TABLE);
+    let mut timeline = timeline("u1", NOON);
+    let expires_at = NOON + 86_400_000;
+    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    let mut session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+    session.aliases.push(session_tracking::session::session_id(timeline.visitor.bits(), NOON + 1, "other", 0));
+    store.archive(&timeline.visitor, &session, expires_at).await.unwrap();
+    let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();
+    let times: Vec<_> = items.iter().map(|item| item["expires_at"].as_n().unwrap().parse().ok()).collect();
+    assert_eq!(times, vec![Some(expires_at / 1000); 3]);
+}
+
+/// Reads for batches may be a moment old, for half the price; all others may not.
+#[tokio::test]
+async fn only_reads_that_a_commit_proves_are_cheap() {
+    let consumed = Arc::new(Consumed::default());
+    let store = embedded().counting(Arc::clone(&consumed));
+    let timeline = timeline("u1", NOON);
+    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    let visitors = [timeline.visitor.clone()];
+    store.load(&visitors, Reading::Eventual).await;
+    assert_eq!(consumed.read_units(), 0.5);
+    store.load(&visitors, Reading::Strong).await;
+    assert_eq!(consumed.read_units(), 1.5);
+    let session = timeline.sessions(NOON, &SessionConfig::default()).remove(0);
+    // The visitor's timelines, and whether the session is archived.
+    store.find(session.id.parse().unwrap()).await.unwrap();
+    assert_eq!(consumed.read_units(), 3.5);
 }
 
 /// The real traffic through the real store.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind, Tally};
-use session_tracking::session::{Millis, SessionContext, Visitor};
+use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Arrival, Timeline};
 
@@ -33,8 +33,9 @@ fn sample() -> Timeline {
 }
 
 fn apply(timeline: &mut Timeline, at: Millis, number: i64, config: &SessionConfig) {
-    let context = SessionContext { url: Some(format!("https://shop.test/{number}")), ..SessionContext::default() };
-    let uuid = format!("e{number}");
+    let context =
+        SessionContext { url: Some(format!("https://shop.test/{number}").into()), ..SessionContext::default() };
+    let uuid = EventId::new(&format!("e{number}"));
     let entry = Entry { at, uuid, kind: Kind::Pageview, context, click: Some(7), properties: Vec::new() };
     timeline.apply(&[Arrival { entry, received_at: at, passive: false }], Vec::new(), config);
 }

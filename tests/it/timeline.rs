@@ -1,9 +1,11 @@
 //! What the small worlds do not have: the bounds of a timeline, passive events, and what a closer left that died.
 
 use serde_json::json;
+use std::sync::Arc;
+
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind};
-use session_tracking::session::{DeviceInfo, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
 use session_tracking::timeline::{
     Applied, Arrival, Assignment, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN,
     Overflow, Timeline,
@@ -12,7 +14,7 @@ use session_tracking::timeline::{
 use crate::cases::{MINUTE, NOON};
 
 fn entry(uuid: &str, at: Millis) -> Entry {
-    let (uuid, context) = (uuid.to_owned(), SessionContext::default());
+    let (uuid, context) = (EventId::new(uuid), SessionContext::default());
     Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties: Vec::new() }
 }
 
@@ -70,11 +72,11 @@ fn more_events_than_a_journal_holds_are_settled_early() {
 fn more_text_than_a_journal_holds_is_settled_early() {
     type Fill = fn(&mut Entry, String);
     fn utm(entry: &mut Entry) -> &mut UtmParams {
-        entry.context.utm.get_or_insert_default()
+        Arc::make_mut(entry.context.utm.get_or_insert_default())
     }
     let fills: [Fill; 8] = [
-        |entry, text| entry.context.url = Some(text),
-        |entry, text| entry.context.referrer = Some(text),
+        |entry, text| entry.context.url = Some(text.into()),
+        |entry, text| entry.context.referrer = Some(text.into()),
         |entry, text| utm(entry).source = Some(text),
         |entry, text| utm(entry).medium = Some(text),
         |entry, text| utm(entry).campaign = Some(text),
@@ -102,12 +104,12 @@ fn more_text_than_a_journal_holds_is_settled_early() {
         assert_eq!(apply(&mut timeline, &[last], &config).overflow.settled_early, 1, "{number}");
         // As many as make room.
         let mut large = arrival("z", NOON + MINUTE, NOON + 60 * MINUTE);
-        large.entry.context.url = Some("x".repeat(3 * EACH - 1));
+        large.entry.context.url = Some("x".repeat(3 * EACH - 1).into());
         assert_eq!(apply(&mut timeline, &[large], &config).overflow.settled_early, 3, "{number}");
     }
     // What goes for the number of events takes its text along.
     let mut arrivals = numbered(0..MAX_JOURNAL + 1, |number| NOON + number as Millis);
-    arrivals[0].entry.context.url = Some("x".repeat(MAX_JOURNAL_BYTES));
+    arrivals[0].entry.context.url = Some("x".repeat(MAX_JOURNAL_BYTES).into());
     assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.settled_early, 1);
 }
 
@@ -343,13 +345,13 @@ fn a_session_of_late_events_says_why_it_began() {
     // And all that its first event says.
     let source = UtmParams { source: Some("ads".to_owned()), ..UtmParams::default() };
     let mut late = arrival("s", NOON + 220 * MINUTE, now);
-    late.entry.context.utm = Some(source.clone());
-    late.entry.context.referrer = Some("https://a.test/".to_owned());
+    late.entry.context.utm = Some(source.clone().into());
+    late.entry.context.referrer = Some("https://a.test/".into());
     late.entry.click = Some(7);
     assert!(apply(&mut timeline, &[late], &config).changed);
     let session = timeline.ended.iter().find(|session| session.started_at == NOON + 220 * MINUTE).unwrap();
     assert_eq!((session.version, session.last_activity, session.click), (timeline.seq, session.started_at, Some(7)));
-    assert_eq!((session.utm.as_ref(), session.referrer.as_deref()), (Some(&source), Some("https://a.test/")));
+    assert_eq!((session.utm.as_deref(), session.referrer.as_deref()), (Some(&source), Some("https://a.test/")));
 }
 
 /// Late events of a session that was merged stay where they are when it is split off again: no consumer could tell which.
@@ -362,7 +364,7 @@ fn late_events_stay_behind_when_what_was_merged_is_split_off() {
         let arrivals = events.iter().map(|&(uuid, at, source)| {
             let mut arrival = arrival(uuid, NOON + at, newest);
             let utm = |source: &str| UtmParams { source: Some(source.to_owned()), ..UtmParams::default() };
-            arrival.entry.context.utm = source.map(utm);
+            arrival.entry.context.utm = source.map(|source| utm(source).into());
             arrival
         });
         apply(&mut timeline, &arrivals.collect::<Vec<_>>(), &config);
@@ -384,7 +386,7 @@ fn a_session_that_is_over_grows_to_late_events() {
         let mut arrival = arrival(uuid, NOON + seconds * 1000, NOON + seconds * 1000);
         let entry = &mut arrival.entry;
         entry.kind = if is_view { Kind::Pageview } else { Kind::Event };
-        entry.context.url = text(uuid);
+        entry.context.url = Some(uuid.into());
         if has_more {
             entry.context.device = Some(DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() }.into());
             entry.context.geo = Some(GeoInfo { city: text(uuid), ..GeoInfo::default() }.into());

@@ -7,7 +7,7 @@ use super::origin::{Origin, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
 use crate::rules::{Entry, Kind};
-use crate::session::{Millis, SessionContext};
+use crate::session::{EventId, Millis, SessionContext};
 use crate::stored::texts::{Reader, TextRef, Texts};
 use crate::stored::{FormatError, id_half, id_of};
 use crate::timeline::{Head, Notice};
@@ -66,7 +66,8 @@ pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
 impl WireEntry {
     pub(super) fn write(entry: &Entry, before: Millis, origins: &mut Vec<WireOrigin>, texts: &Texts<'_>) -> Self {
         let context = &entry.context;
-        let origin = WireOrigin::write(context.utm.as_ref(), context.device.as_deref(), context.geo.as_deref(), texts);
+        let origin =
+            WireOrigin::write(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), texts);
         let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
             origins.push(origin);
             origins.len() - 1
@@ -89,11 +90,12 @@ impl WireEntry {
     pub(super) fn read(&self, before: Millis, origins: &[Origin], texts: &Reader) -> Result<Entry, FormatError> {
         let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
+        let mut buffer = Uuid::encode_buffer();
         Ok(Entry {
             at: after(before, self.gap)?,
             uuid: match &self.uuid {
-                WireUuid::Bits(bits) => Uuid::from_bytes(*bits).to_string(),
-                WireUuid::Text(place) => texts.require(*place)?,
+                WireUuid::Bits(bits) => EventId::new(Uuid::from_bytes(*bits).hyphenated().encode_lower(&mut buffer)),
+                WireUuid::Text(place) => EventId::new(&texts.require(*place)?),
             },
             kind: self.kind.read(),
             context: SessionContext {
@@ -154,7 +156,7 @@ impl WireNotice {
                 from: id_of(from, bits),
                 into: id_of(into, bits),
                 at,
-                uuid: texts.require(uuid)?,
+                uuid: EventId::new(&texts.require(uuid)?),
                 version,
             },
         })

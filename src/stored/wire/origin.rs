@@ -9,7 +9,7 @@ use crate::stored::FormatError;
 use crate::stored::texts::{Reader, TextRef, Texts};
 
 /// What a [`WireOrigin`] stands for.
-pub(super) type Origin = (Option<UtmParams>, Option<Arc<DeviceInfo>>, Option<Arc<GeoInfo>>);
+pub(super) type Origin = (Option<Arc<UtmParams>>, Option<Arc<DeviceInfo>>, Option<Arc<GeoInfo>>);
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(super) struct WireOrigin {
@@ -24,25 +24,10 @@ pub(super) fn each_origin_text<'a>(
     geo: Option<&'a GeoInfo>,
     add: &mut impl FnMut(&'a str),
 ) {
-    let utm = utm.map(utm_texts).into_iter().flatten();
-    let device = device.map(device_texts).into_iter().flatten();
-    let geo = geo.map(geo_texts).into_iter().flatten();
+    let utm = utm.map(UtmParams::texts).into_iter().flatten();
+    let device = device.map(DeviceInfo::texts).into_iter().flatten();
+    let geo = geo.map(GeoInfo::texts).into_iter().flatten();
     utm.chain(device).chain(geo).flatten().for_each(add);
-}
-
-pub(super) fn utm_texts(utm: &UtmParams) -> [Option<&str>; 5] {
-    [&utm.source, &utm.medium, &utm.campaign, &utm.term, &utm.content].map(Option::as_deref)
-}
-
-pub(super) fn device_texts(device: &DeviceInfo) -> [Option<&str>; 6] {
-    let [os, os_version, browser, browser_version, screen] =
-        [&device.os, &device.os_version, &device.browser, &device.browser_version, &device.screen_resolution]
-            .map(Option::as_deref);
-    [Some(device.device_type.as_str()), os, os_version, browser, browser_version, screen]
-}
-
-pub(super) fn geo_texts(geo: &GeoInfo) -> [Option<&str>; 4] {
-    [&geo.country, &geo.region, &geo.city, &geo.timezone].map(Option::as_deref)
 }
 
 impl WireOrigin {
@@ -53,27 +38,27 @@ impl WireOrigin {
         texts: &Texts<'_>,
     ) -> Self {
         Self {
-            utm: utm.map(|utm| utm_texts(utm).map(|text| texts.place(text))),
-            device: device.map(|device| device_texts(device).map(|text| texts.place(text))),
-            geo: geo.map(|geo| geo_texts(geo).map(|text| texts.place(text))),
+            utm: utm.map(|utm| utm.texts().map(|text| texts.place(text))),
+            device: device.map(|device| device.texts().map(|text| texts.place(text))),
+            geo: geo.map(|geo| geo.texts().map(|text| texts.place(text))),
         }
     }
 
     pub(super) fn read(&self, texts: &Reader) -> Result<Origin, FormatError> {
-        let get = |place: TextRef| texts.get(place);
+        let get = |place: TextRef| texts.own(place);
         let utm = match self.utm {
-            Some([source, medium, campaign, term, content]) => Some(UtmParams {
+            Some([source, medium, campaign, term, content]) => Some(Arc::new(UtmParams {
                 source: get(source)?,
                 medium: get(medium)?,
                 campaign: get(campaign)?,
                 term: get(term)?,
                 content: get(content)?,
-            }),
+            })),
             None => None,
         };
         let device = match self.device {
             Some([kind, os, os_version, browser, browser_version, screen]) => Some(Arc::new(DeviceInfo {
-                device_type: texts.require(kind)?,
+                device_type: get(kind)?.unwrap_or_default(),
                 os: get(os)?,
                 os_version: get(os_version)?,
                 browser: get(browser)?,
@@ -103,5 +88,5 @@ pub(super) fn pairs<'p>(
 }
 
 pub(super) fn read_pairs(pairs: &[(TextRef, TextRef)], texts: &Reader) -> Result<Vec<(String, String)>, FormatError> {
-    pairs.iter().map(|&(key, value)| Ok((texts.require(key)?, texts.require(value)?))).collect()
+    pairs.iter().map(|&(key, value)| Ok((texts.require(key)?.to_string(), texts.require(value)?.to_string()))).collect()
 }

@@ -51,7 +51,7 @@ pub(super) struct WireLate {
 pub(in crate::stored) fn each_session_text<'a>(session: &'a Tally, add: &mut impl FnMut(&'a str)) {
     let texts = [&session.entry_url, &session.landing_page, &session.exit_page, &session.referrer];
     texts.into_iter().flatten().for_each(|text| add(text));
-    each_origin_text(session.utm.as_ref(), session.device.as_deref(), session.geo.as_deref(), add);
+    each_origin_text(session.utm.as_deref(), session.device.as_deref(), session.geo.as_deref(), add);
     session.properties.iter().for_each(|(key, value)| {
         add(key);
         add(value);
@@ -75,7 +75,7 @@ impl WireSession<'_> {
             exit_page: texts.place(tally.exit_page.as_deref()),
             referrer: texts.place(tally.referrer.as_deref()),
             click: tally.click.map(u64::to_be_bytes),
-            origin: WireOrigin::write(tally.utm.as_ref(), tally.device.as_deref(), tally.geo.as_deref(), texts),
+            origin: WireOrigin::write(tally.utm.as_deref(), tally.device.as_deref(), tally.geo.as_deref(), texts),
             properties: pairs(tally.properties.iter(), texts),
             ended_by_call: tally.ended_by_call,
             aliases: tally.aliases.iter().map(|&id| id_half(id)).collect(),

@@ -164,7 +164,7 @@ impl<'w> Checker<'w> {
             let known = known(storage, &event.visitor);
             let print = fingerprint(&event.uuid);
             let in_timeline = known.timeline.as_ref().is_some_and(|timeline| {
-                timeline.journal.iter().any(|entry| entry.uuid == event.uuid)
+                timeline.journal.iter().any(|entry| *entry.uuid == *event.uuid)
                     || timeline.heads.iter().any(|head| head.late.seen.contains(&print))
                     || timeline.ended.iter().chain(&timeline.open).any(|tally| has(tally, print))
             });

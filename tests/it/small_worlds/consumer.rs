@@ -59,7 +59,7 @@ impl Consumer {
         for notice in notices {
             let (from, into, first, version) = match notice {
                 Notice::Merged { from, into, version } => (*from, *into, None, *version),
-                Notice::Split { from, into, at, uuid, version } => (*from, *into, Some((*at, uuid.as_str())), *version),
+                Notice::Split { from, into, at, uuid, version } => (*from, *into, Some((*at, &**uuid)), *version),
             };
             ensure!(version > self.newest_notice, "a notice of version {version} after one of {}", self.newest_notice);
             self.newest_notice = version;

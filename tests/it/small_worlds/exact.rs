@@ -1,5 +1,7 @@
 //! What holds where every event comes in time: after each step, the sessions of what was delivered are the oracle's.
 
+use std::sync::Arc;
+
 use session_tracking::config::Boundary;
 use session_tracking::rules::Tally;
 use session_tracking::session::Session;
@@ -183,7 +185,7 @@ fn assigned(run: &Run, event: usize, assignment: &Assignment, number: usize) -> 
     let up_to = set & if is_settled { usize::MAX } else { (2 << event) - 1 };
     // The same session as of that event: it begins alike.
     let part = run.known_of(up_to).sessions.first().unwrap_or(known);
-    let text = |value: &Option<String>, known: Option<&str>| value.as_deref() == known;
+    let text = |value: &Option<Arc<str>>, known: Option<&str>| value.as_deref() == known;
     let is_start = known.events[0] == uuid_of(event);
     let is_right = assignment.reason.name() == known.reason
         && assignment.number as usize == number + 1

@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::TimeDelta;
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
 use session_tracking::rules::{Entry, Kind};
-use session_tracking::session::{DeviceInfo, Millis, SessionContext, UtmParams, Visitor};
+use session_tracking::session::{DeviceInfo, EventId, Millis, SessionContext, UtmParams, Visitor};
 use session_tracking::timeline::Arrival;
 
 use crate::oracle::{OracleEvent, OracleSession, sessions_with_ends};
@@ -194,15 +194,15 @@ fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival
     let utm = campaign(source).map(|name| UtmParams { source: Some(name.to_owned()), ..UtmParams::default() });
     let device = has_extras.then(|| DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() });
     let context = SessionContext {
-        url: url.map(str::to_owned),
-        referrer: referrer(source).map(str::to_owned),
-        utm,
+        url: url.map(Into::into),
+        referrer: referrer(source).map(Into::into),
+        utm: utm.map(Into::into),
         device: device.map(Into::into),
         geo: None,
     };
     let kind = if is_page_view { Kind::Pageview } else { Kind::Event };
     let properties = if has_extras { vec![("last".to_owned(), format!("\"{uuid}\""))] } else { Vec::new() };
-    let entry = Entry { at, uuid: uuid.to_owned(), kind, context, click: None, properties };
+    let entry = Entry { at, uuid: EventId::new(uuid), kind, context, click: None, properties };
     Arrival { entry, received_at: at, passive: false }
 }
 

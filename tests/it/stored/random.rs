@@ -87,7 +87,7 @@ fn build(steps: &[Step]) -> World {
         let texts = step.events.iter().enumerate().map(|(place, event)| event.text(number * 10 + place, now));
         let texts: Vec<String> = texts.collect();
         let events = texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap());
-        let arrivals: Vec<_> = events.filter_map(|event| event.arrival(None, &config)).collect();
+        let arrivals: Vec<_> = events.filter_map(|event| event.arrival(&config)).collect();
         world.timeline.apply(&arrivals, Vec::new(), &config);
         match step.then {
             Then::Nothing => {}

@@ -1,7 +1,7 @@
 //! Each rule that a stored timeline or session has to keep, with one that breaks it.
 
 use session_tracking::rules::{Kind, Late, Tally};
-use session_tracking::session::Millis;
+use session_tracking::session::{EventId, Millis};
 use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{MAX_PROPERTIES, MAX_SEEN, Notice, Timeline};
 use uuid::Uuid;
@@ -69,7 +69,7 @@ const TIMELINE: [Break<Timeline>; 35] = [
     (ID, |t| t.previous.as_mut().unwrap().id = Uuid::from_u64_pair(1, t.visitor.bits())),
     (TIME, |t| t.journal.last_mut().unwrap().at = TOO_LATE),
     ("the journal is not in order", |t| t.journal[1] = t.journal[0].clone()),
-    ("the journal is not in order", |t| (t.journal[1].at, t.journal[1].uuid) = (t.journal[0].at, "a".to_owned())),
+    ("the journal is not in order", |t| (t.journal[1].at, t.journal[1].uuid) = (t.journal[0].at, EventId::new("a"))),
     ("the journal holds an event twice", |t| {
         t.journal[2].uuid = t.journal[0].uuid.clone();
     }),
@@ -91,9 +91,9 @@ const TIMELINE: [Break<Timeline>; 35] = [
     }),
     ("a session property is not JSON", |t| t.journal[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
     ("a call's mark is not one of ours", |t| t.journal[1].kind = Kind::End),
-    ("a call's mark is not one of ours", |t| t.journal[1].uuid = format!("{MARK}1")),
+    ("a call's mark is not one of ours", |t| t.journal[1].uuid = EventId::new(&format!("{MARK}1"))),
     ("a call's mark is not one of ours", |t| {
-        (t.journal[1].kind, t.journal[1].uuid) = (Kind::End, format!("{MARK}{}", t.seq + 1));
+        (t.journal[1].kind, t.journal[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
     }),
     ("a head stands on no entry", |t| t.heads.last_mut().unwrap().entry = t.journal.len()),
     ("the heads are not in order", |t| t.heads.push(t.heads[0].clone())),
@@ -106,7 +106,7 @@ const TIMELINE: [Break<Timeline>; 35] = [
     }),
     (TIME, |t| {
         let (from, into) = (t.ended[0].id, t.ended[1].id);
-        t.notices.push(Notice::Split { from, into, at: 0, uuid: "e".to_owned(), version: 1 });
+        t.notices.push(Notice::Split { from, into, at: 0, uuid: EventId::new("e"), version: 1 });
     }),
 ];
 

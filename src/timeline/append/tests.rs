@@ -1,0 +1,91 @@
+//! The short way and the long way come to the same.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+
+use super::*;
+use crate::rules::{Entry, Kind};
+use crate::session::{EventId, Millis, SessionContext, UtmParams, Visitor};
+
+const NOON: Millis = 1_773_144_000_000;
+
+/// What happens to a timeline.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Events come: each a number, a step in time, a campaign, and whether it is passive.
+    Batch(Vec<(u8, i64, u8, bool)>),
+    /// The close function comes, so many seconds later.
+    Close(i64),
+    /// A call ends the last session.
+    End,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Mostly onward, or nothing would be common.
+    let seconds = prop_oneof![8 => 0..40_i64, 1 => -40..0_i64, 1 => 40..400_i64];
+    let event = (any::<u8>(), seconds, 0..12_u8, prop::bool::weighted(0.03));
+    prop_oneof![
+        12 => prop::collection::vec(event, 0..5).prop_map(Step::Batch),
+        1 => (0..200_i64).prop_map(Step::Close),
+        1 => Just(Step::End),
+    ]
+}
+
+fn arrival((number, at, campaign, passive): (u8, Millis, u8, bool), received_at: Millis) -> Arrival {
+    let utm = |name: u8| UtmParams { source: Some(name.to_string()), ..UtmParams::default() };
+    let context = SessionContext {
+        url: Some(format!("https://a.test/{number}").into()),
+        utm: (campaign < 3).then(|| utm(campaign).into()),
+        ..SessionContext::default()
+    };
+    let uuid = EventId::new(&format!("{number:03}"));
+    let kind = if number.is_multiple_of(3) { Kind::Event } else { Kind::Pageview };
+    let entry = Entry { at, uuid, kind, context, click: None, properties: Vec::new() };
+    Arrival { entry, received_at, passive }
+}
+
+#[test]
+fn both_ways_agree() {
+    let worlds = (prop::collection::vec(step(), 1..40), 0..60_u64, 3..9_u32);
+    let (common, uncommon) = (Cell::new(0), Cell::new(0));
+    let run = |(steps, lateness, max_events): (Vec<Step>, u64, u32)| {
+        let rules = json!({"timeout_seconds": 60, "lateness_seconds": lateness, "max_events": max_events});
+        let config = SessionConfig::from_rules(rules).unwrap();
+        let (mut timeline, mut now) = (Timeline::new(Visitor::new("u")), NOON);
+        for step in steps {
+            match step {
+                Step::Close(seconds) => drop(timeline.close(now + seconds * 1000, &config)),
+                Step::End => {
+                    let last = timeline.sessions(now, &config).pop();
+                    last.map(|session| timeline.end(session.id.parse().unwrap(), now, &config));
+                }
+                Step::Batch(events) => {
+                    let at = |(number, seconds, campaign, passive)| {
+                        let at = now + seconds * 1000;
+                        now = now.max(at);
+                        arrival((number, at, campaign, passive), now)
+                    };
+                    let arrivals: Vec<Arrival> = events.into_iter().map(at).collect();
+                    let (before, mut other) = (timeline.clone(), timeline.clone());
+                    let placed = other.place(&arrivals, Vec::new(), &config);
+                    let appended = timeline.append(&arrivals, &config);
+                    let (count, expected) = match appended {
+                        Some(_) => (&common, &other),
+                        None => (&uncommon, &before),
+                    };
+                    count.set(count.get() + 1);
+                    prop_assert_eq!(&timeline, expected);
+                    prop_assert!(appended.is_none_or(|applied| applied == placed));
+                    timeline = other;
+                }
+            }
+        }
+        Ok(())
+    };
+    let config = ProptestConfig::with_cases(2000);
+    TestRunner::new(config).run(&worlds, run).unwrap_or_else(|error| panic!("{error}"));
+    assert!(common.get() > 10_000 && uncommon.get() > 10_000, "{common:?} {uncommon:?}");
+}
