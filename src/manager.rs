@@ -19,18 +19,16 @@ use crate::config::SessionConfig;
 use crate::event::{Event, Role};
 use crate::rules::Tally;
 use crate::session::{Millis, SessionContext, Visitor};
-use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
+use crate::storage::{Commit, Committed, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::{CLOSE_GRACE_MS, CloseReport};
 use recent::Recent;
 
-/// Conditional writes under way at once, over all visitors of a batch.
-const PARALLEL_WRITES: usize = 32;
-/// Loads under way at once, of up to [`MAX_LOAD`] timelines each.
-const PARALLEL_LOADS: usize = 8;
-/// Visitors whose timelines are there at once: of a large batch the next are read when these are written, which keeps memory in
-/// bounds, and what is read fresh.
-const GROUPS_AT_ONCE: usize = PARALLEL_LOADS * MAX_LOAD;
+/// Visitors that are read at once, and then written: the sooner a timeline is written after it was read, the fewer races are
+/// lost, each of which costs a write. At the most [`crate::storage::MAX_LOAD`].
+const PART: usize = 25;
+/// Parts of a batch under way at once: the next are read while these are written.
+const PARTS_AT_ONCE: usize = 2;
 /// Attempts to write one timeline. Each lost race means that another writer won it: with ten writers on one visitor
 /// the unluckiest needs ten.
 const MAX_ATTEMPTS: u32 = 16;
@@ -102,17 +100,26 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             });
             groups[group].indexes.push(index);
         }
-        for groups in groups.chunks(GROUPS_AT_ONCE) {
-            let bases = self.bases(groups, deadline).await;
-            // Futures are collected before they run: a lazy map of references would not be `Send`.
-            let settle = |(group, base)| self.settle(group, events, base, deadline);
-            let writes: Vec<_> = groups.iter().zip(bases).map(settle).collect();
-            let mut done = stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
-            while let Some((group, resolved)) = done.next().await {
-                resolved.tell(&group.indexes, &mut outcomes);
-            }
+        // Futures are collected before they run: a lazy map of references would not be `Send`.
+        let parts: Vec<_> = groups.chunks(PART).map(|part| self.part(part, events, deadline)).collect();
+        let mut done = stream::iter(parts).buffer_unordered(PARTS_AT_ONCE);
+        while let Some(resolved) = done.next().await {
+            resolved.into_iter().for_each(|(group, resolved)| resolved.tell(&group.indexes, &mut outcomes));
         }
         outcomes
+    }
+
+    /// Resolves a part of a batch's groups.
+    async fn part<'g>(
+        &self,
+        groups: &'g [Group],
+        events: &[Event<'_>],
+        deadline: Millis,
+    ) -> Vec<(&'g Group, Resolved)> {
+        let bases = self.bases(groups, deadline).await;
+        let settle = |(group, base)| self.settle(group, events, base, deadline);
+        let writes: Vec<_> = groups.iter().zip(bases).map(settle).collect();
+        stream::iter(writes).buffer_unordered(PART).collect().await
     }
 
     /// What each group's events are applied to: what this process wrote last, else what is read.
@@ -125,9 +132,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let is_unknown = |base: &Result<Base, _>| base.as_ref().is_ok_and(|base| base.stored.is_none());
         let unknown: Vec<usize> = (0..groups.len()).filter(|&group| is_unknown(&bases[group])).collect();
         let visitors: Vec<Visitor> = unknown.iter().map(|&group| groups[group].visitor.clone()).collect();
-        let loads: Vec<_> = visitors.chunks(MAX_LOAD).map(|visitors| self.load(visitors, deadline)).collect();
-        let loaded: Vec<_> = stream::iter(loads).buffered(PARALLEL_LOADS).collect().await;
-        for ((group, visitor), stored) in unknown.into_iter().zip(&visitors).zip(loaded.into_iter().flatten()) {
+        let loaded = if visitors.is_empty() { Vec::new() } else { self.load(&visitors, deadline).await };
+        for ((group, visitor), stored) in unknown.into_iter().zip(&visitors).zip(loaded) {
             self.recent.learn(visitor, &stored, now);
             bases[group] = stored.map(|stored| Base { stored, is_guess: false });
         }

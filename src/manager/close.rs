@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 
-use super::{PARALLEL_WRITES, SessionManager};
+use super::SessionManager;
 use crate::clock::Clock;
 use crate::ends::{end_line, notice_line};
 use crate::output::Output;
@@ -156,7 +156,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let unsent: HashSet<usize> = output.send(&lines).await.into_iter().collect();
         let is_said = |work: &Work| !work.lines.clone().any(|line| unsent.contains(&line));
         let finish: Vec<_> = work.iter().map(|work| self.finish(work, is_said(work))).collect();
-        let mut done = stream::iter(finish).buffer_unordered(PARALLEL_WRITES);
+        let mut done = stream::iter(finish).buffer_unordered(SLICE);
         while let Some((work, fate)) = done.next().await {
             match fate {
                 Fate::Closed => {

@@ -174,6 +174,26 @@ async fn items_say_in_seconds_when_they_may_go() {
     assert_eq!(times, vec![Some(expires_at / 1000); 3]);
 }
 
+/// What cannot be read is named by its keys; what the service says of a call stands in the error.
+#[tokio::test]
+async fn errors_name_the_item_or_what_the_service_said() {
+    let client = EmbeddedDynamoDb::start(0).unwrap().client();
+    let store = DynamoDbSessionStorage::new(client.clone(), TABLE);
+    let mut timeline = timeline("u1", NOON);
+    let session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+    store.archive(&timeline.visitor, &session, NOON).await.unwrap();
+    let mut item = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap().remove(0);
+    item.remove("state");
+    client.put_item().table_name(TABLE).set_item(Some(item)).send().await.unwrap();
+    let name = format!("{:016x}/s#{}", timeline.visitor.bits(), session.id);
+    let corrupt = SessionError::Corrupt { item: name, reason: "`state` is missing".to_owned() };
+    assert_eq!(store.find(session.id).await, Err(corrupt));
+
+    let elsewhere = DynamoDbSessionStorage::new(client, "elsewhere");
+    let Err(SessionError::Storage(message)) = elsewhere.read(&timeline.visitor).await else { panic!() };
+    assert!(message.contains("ResourceNotFoundException"), "{message}");
+}
+
 /// Reads for batches may be a moment old, for half the price; all others may not.
 #[tokio::test]
 async fn only_reads_that_a_commit_proves_are_cheap() {
