@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::part::Shape;
+use super::part::{Part, Shape};
 use super::properties::Properties;
 use crate::attribution::{click_of, is_external, utm_of};
 use crate::config::SessionConfig;
@@ -66,38 +66,47 @@ impl<'a> Properties<'a> {
         if self.device.iter().chain(&self.screen).all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let [kind, os, os_version, browser, browser_version] = self.device.map(|part| self.text_or_number(part));
-        let screen = match self.screen.map(|part| self.text_or_number(part)) {
-            [Some(width), Some(height)] => Some(Cow::Owned([&*width, "x", &*height].concat())),
-            _ => None,
-        };
-        let texts = [kind, os, os_version, browser, browser_version, screen].map(kept);
-        if texts.iter().all(Option::is_none) {
-            return None;
-        }
-        if let Some(known) = known.filter(|known| known.texts() == texts.each_ref().map(Option::as_deref)) {
+        if let Some(known) = known.filter(|known| self.is_device(known)) {
             return Some(Arc::clone(known));
         }
-        let [kind, os, os_version, browser, browser_version, screen_resolution] =
-            texts.map(|text| text.map(Cow::into_owned));
+        let [kind, os, os_version, browser, browser_version] = self.device.map(|part| kept(self.text_or_number(part)));
+        let screen_resolution = match self.screen.map(|part| self.text_or_number(part)) {
+            [Some(width), Some(height)] => kept(Some(Cow::Owned([&*width, "x", &*height].concat()))),
+            _ => None,
+        };
         let device_type = kind.unwrap_or_default();
-        Some(Arc::new(DeviceInfo { device_type, os, os_version, browser, browser_version, screen_resolution }))
+        let device = DeviceInfo { device_type, os, os_version, browser, browser_version, screen_resolution };
+        (device != DeviceInfo::default()).then(|| Arc::new(device))
+    }
+
+    /// Whether this is what the properties make of the device. Texts that are too long are not recognised.
+    fn is_device(&self, known: &DeviceInfo) -> bool {
+        let [fields @ .., screen] = known.texts();
+        let is_screen = match self.screen.map(|part| self.text_or_number(part)) {
+            [Some(width), Some(height)] => screen.is_some_and(|screen| {
+                let rest = screen.strip_prefix(&*width).and_then(|rest| rest.strip_prefix('x'));
+                rest == Some(&*height)
+            }),
+            _ => screen.is_none(),
+        };
+        is_screen && self.device.iter().zip(fields).all(|(&part, field)| says(self.text_or_number(part), field))
     }
 
     fn geo(&self, known: Option<&Arc<GeoInfo>>) -> Option<Arc<GeoInfo>> {
         if self.geo.iter().all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let [country, region, city, timezone, country_name, region_name] = self.geo.map(|part| kept(self.text(part)));
-        let texts = [country.or(country_name), region.or(region_name), city, timezone];
-        if texts.iter().all(Option::is_none) {
-            return None;
-        }
-        if let Some(known) = known.filter(|known| known.texts() == texts.each_ref().map(Option::as_deref)) {
+        let [country_code, region_code, city, timezone, country_name, region_name] = self.geo;
+        let text = |part: Part| self.text(part).filter(|text| !text.is_empty());
+        let either = |code: Part, name: Part| text(code).or_else(|| text(name));
+        let texts = [either(country_code, country_name), either(region_code, region_name), text(city), text(timezone)];
+        let is_same = |known: &&Arc<GeoInfo>| known.texts() == texts.each_ref().map(Option::as_deref);
+        if let Some(known) = known.filter(is_same) {
             return Some(Arc::clone(known));
         }
-        let [country, region, city, timezone] = texts.map(|text| text.map(Cow::into_owned));
-        Some(Arc::new(GeoInfo { country, region, city, timezone }))
+        let [country, region, city, timezone] = texts.map(kept);
+        let geo = GeoInfo { country, region, city, timezone };
+        (geo != GeoInfo::default()).then(|| Arc::new(geo))
     }
 
     /// Custom session properties, as JSON: keys too long are left out, and so is what is not an object.
@@ -116,12 +125,13 @@ impl<'a> Properties<'a> {
 }
 
 /// A text that a session keeps: none if empty, cut at its bound.
-fn kept(text: Option<Cow<'_, str>>) -> Option<Cow<'_, str>> {
-    match text? {
-        text if text.is_empty() => None,
-        Cow::Borrowed(text) => Some(Cow::Borrowed(bounded(text, MAX_TEXT_BYTES))),
-        Cow::Owned(text) => Some(Cow::Owned(bounded(&text, MAX_TEXT_BYTES).to_owned())),
-    }
+fn kept(text: Option<Cow<'_, str>>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(|text| bounded(&text, MAX_TEXT_BYTES).to_owned())
+}
+
+/// Whether a text is the one that is kept.
+fn says(text: Option<Cow<'_, str>>, kept: Option<&str>) -> bool {
+    text.as_deref().unwrap_or_default() == kept.unwrap_or_default()
 }
 
 /// A text cut to at most so many bytes, at a character's end.
@@ -166,5 +176,51 @@ mod tests {
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
+    }
+
+    /// Whether two that are equal are one.
+    fn is_shared<T: ?Sized + PartialEq>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one != other || Arc::ptr_eq(one, other),
+            _ => true,
+        }
+    }
+
+    /// What is known is shared where it is said again, and never takes the place of what is said.
+    #[test]
+    fn what_is_said_again_is_shared() {
+        let long = "l".repeat(MAX_TEXT_BYTES + 1);
+        let texts = [
+            "{}".to_owned(),
+            r#"{"$os":"Linux","$browser":"Firefox","$browser_version":131,"$screen_width":800,"$screen_height":600}"#
+                .to_owned(),
+            r#"{"$os":"Linux","$browser":"Firefox","$browser_version":13,"$screen_width":800,"$screen_height":60}"#
+                .to_owned(),
+            r#"{"$os":"Linux","$browser":"Firefox","$browser_version":"131","$screen_width":800}"#.to_owned(),
+            r#"{"$os":"Li\nux","$device_type":"","$screen_width":80,"$screen_height":"0x600"}"#.to_owned(),
+            r#"{"$device_type":"Mobile","$os_version":"1","$os":null}"#.to_owned(),
+            format!(r#"{{"$os":"{long}","$geoip_city_name":"{long}"}}"#),
+            r#"{"$geoip_country_code":"CH","$geoip_country_name":"Schweiz","$geoip_time_zone":"Europe/Zurich"}"#
+                .to_owned(),
+            r#"{"$geoip_country_code":"","$geoip_country_name":"Schweiz","$geoip_subdivision_1_code":"BE"}"#.to_owned(),
+            r#"{"$current_url":"https://a.test/1","$referrer":"https://b.test/"}"#.to_owned(),
+            r#"{"$current_url":"https://a.test/2","$referrer":"https://b.test/?q"}"#.to_owned(),
+        ];
+        let config = SessionConfig::default();
+        let context = |text: &String, known: &SessionContext| {
+            let mut properties = Properties::none(text, false);
+            properties.scan(&mut Scanner::new(text), 0).unwrap();
+            properties.context(known, None, &config)
+        };
+        let contexts = texts.each_ref().map(|text| context(text, &SessionContext::default()));
+        for (text, alone) in texts.iter().zip(&contexts) {
+            for known in &contexts {
+                let after = context(text, known);
+                assert_eq!(after, *alone, "{text} after {known:?}");
+                assert!(text.contains(&long) || is_shared(&after.device, &known.device), "{text} after {known:?}");
+                assert!(text.contains(&long) || is_shared(&after.geo, &known.geo), "{text} after {known:?}");
+                assert!(is_shared(&after.url, &known.url) && is_shared(&after.referrer, &known.referrer), "{text}");
+            }
+        }
     }
 }

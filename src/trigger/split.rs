@@ -122,7 +122,11 @@ impl<'a> Slices<'a, '_> {
 
 /// A line an event.
 fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) {
-    body.split(|&byte| byte == b'\n').for_each(|line| slices.push_rest(line));
+    let mut from = 0;
+    for end in memchr_iter(b'\n', body).chain([body.len()]) {
+        slices.push_rest(&body[from..end]);
+        from = end + 1;
+    }
 }
 
 /// A body that begins with an object: `{"events":[…]}`, one event, or the first of several lines.
