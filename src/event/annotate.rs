@@ -194,7 +194,11 @@ mod tests {
             is_late: false,
             version: 3,
         };
-        event.annotate(Some(&assignment))
+        let alone = event.annotate(Some(&assignment));
+        let mut behind = "{\"events\":[".to_owned();
+        event.annotate_into(Some(&assignment), &mut behind);
+        assert_eq!(behind.strip_prefix("{\"events\":["), Some(alone.as_str()));
+        alone
     }
 
     const ADDED: &str = concat!(
