@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind};
-use session_tracking::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::session::{
+    DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
+};
 use session_tracking::timeline::{
     Applied, Arrival, Assignment, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN,
     Overflow, Timeline,
@@ -428,5 +430,22 @@ fn a_session_that_is_over_grows_to_late_events() {
         let edges = [session.started_at, session.last_activity].map(|time| time.timestamp_millis());
         assert_eq!(edges, [at.min(NOON + 100_000), at.max(NOON + 200_000)]);
         assert_eq!(session.properties.contains_key("late"), !late.entry.properties.is_empty());
+    }
+}
+
+/// Ids derive from an event's time and from twelve bits of its id: where these are the same the second session gets another.
+#[test]
+fn sessions_of_one_moment_have_ids_of_their_own() {
+    let config = rules(json!({ "max_events": 1 }));
+    let bits = empty().visitor.bits();
+    let id = |uuid: &str, salt| session_id(bits, NOON, uuid, salt);
+    let alike = |uuid: &String| id(uuid, 0) == id("a", 0);
+    let twin = (0..).map(|number| format!("b{number}")).find(alike).unwrap();
+    let [a, b] = ["a", &twin].map(|uuid| arrival(uuid, NOON, NOON));
+    for batches in [vec![vec![a.clone(), b.clone()]], vec![vec![a.clone()], vec![b.clone()]], vec![vec![b], vec![a]]] {
+        let mut timeline = empty();
+        batches.iter().for_each(|batch| drop(apply(&mut timeline, batch, &config)));
+        let ids: Vec<_> = timeline.heads.iter().map(|head| head.id).collect();
+        assert!(ids.len() == 2 && ids.contains(&id("a", 0)) && ids.contains(&id("a", 1)), "{ids:?}");
     }
 }
