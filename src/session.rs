@@ -69,7 +69,7 @@ pub fn visitor_bits(session_id: Uuid) -> u64 {
 /// A session id: a UUID of version 7. Its time is that of the session's first event, its next 12 bits derive from that
 /// event, the rest from the visitor, so the same input gives the same id on every replay. `salt` tells apart
 /// the sessions that one event has begun over time.
-pub fn session_id(visitor_bits: u64, at: Millis, event_uuid: &str, salt: u8) -> Uuid {
+pub fn session_id(visitor_bits: u64, at: Millis, event_uuid: &str, salt: u16) -> Uuid {
     let event = xxh3_64(event_uuid.as_bytes()).wrapping_add(u64::from(salt));
     let high = (at.max(0).unsigned_abs() << 16) | 0x7000 | (event & 0xfff);
     Uuid::from_u64_pair(high, visitor_bits)

@@ -100,7 +100,7 @@ impl Timeline {
     fn begin(&self, draft: &Draft<'_>, begun: &[Head]) -> Head {
         let first = &self.journal[draft.first];
         let is_taken = |id| self.heads.iter().chain(begun).any(|head| head.id == id);
-        let id = unused_id(self.visitor.bits(), first.at, &first.uuid, is_taken);
+        let id = unused_id(self.visitor.bits(), first.at, &first.uuid, 0, is_taken);
         Head { entry: draft.first, id, leads: true, version: self.seq + 1, late: Late::default() }
     }
 }

@@ -10,6 +10,9 @@ use crate::config::SessionConfig;
 use crate::rules::{Draft, Entry, Late, Tally, fold};
 use crate::session::{Millis, Reason, session_id};
 
+/// Ids that one event can give, but for the first: twelve bits of a session's id are its own.
+const SALTS: u16 = 0xfff;
+
 /// A session that follows from the journal, before new events came.
 pub(super) struct Before {
     id: Uuid,
@@ -92,7 +95,15 @@ impl Timeline {
         self.heads.iter_mut().for_each(|head| head.leads = false);
         let mut merged = Late::default();
         for draft in &drafts {
-            lead(&mut self.heads, draft, &self.journal, bits, &taken);
+            // What an event that is known led before may be archived by now, where it cannot be seen: this write's number tells
+            // it apart. (Over so many writes that it comes again no event stays unsettled.)
+            let is_known = origin.get(draft.first).is_some_and(Option::is_some);
+            let salt = if is_known { 1 + (self.seq % u64::from(SALTS)) as u16 } else { 0 };
+            lead(&mut self.heads, draft, &self.journal, |first, heads| {
+                unused_id(bits, first.at, &first.uuid, salt, |id| {
+                    heads.iter().any(|head| head.id == id) || taken.contains(&id)
+                })
+            });
             let late = gather_late(&mut self.heads, draft);
             if draft.base.is_some() {
                 merged = late;
@@ -171,7 +182,7 @@ impl Timeline {
 
 /// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
 /// The leader stands on the draft's first entry.
-fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], visitor_bits: u64, taken: &[Uuid]) {
+fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], new: impl FnOnce(&Entry, &[Head]) -> Uuid) {
     if draft.base.is_some() {
         return;
     }
@@ -181,11 +192,7 @@ fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], visitor_bit
         head.leads = true;
         return;
     }
-    let first = &journal[draft.first];
-    // An id that this event began before may have moved to an earlier entry since.
-    let id = unused_id(visitor_bits, first.at, &first.uuid, |id| {
-        heads.iter().any(|head| head.id == id) || taken.contains(&id)
-    });
+    let id = new(&journal[draft.first], heads);
     heads.insert(at, Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() });
 }
 
@@ -206,12 +213,18 @@ fn gather_late(heads: &mut [Head], draft: &Draft<'_>) -> Late {
     }
 }
 
-/// The id of a session that begins with this event: the first that no other session has.
-pub(super) fn unused_id(visitor_bits: u64, at: Millis, event_uuid: &str, is_taken: impl Fn(Uuid) -> bool) -> Uuid {
-    let ids = (0..=u8::MAX).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
-    let first = session_id(visitor_bits, at, event_uuid, 0);
+/// The id of a session that begins with this event: from this salt on, the first that no other session has.
+pub(super) fn unused_id(
+    visitor_bits: u64,
+    at: Millis,
+    event_uuid: &str,
+    salt: u16,
+    is_taken: impl Fn(Uuid) -> bool,
+) -> Uuid {
+    let mut ids = (salt..=salt + SALTS).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
+    let first = session_id(visitor_bits, at, event_uuid, salt);
     // A timeline holds fewer sessions of one millisecond than there are salts.
-    ids.into_iter().find(|&id| !is_taken(id)).unwrap_or(first)
+    ids.find(|&id| !is_taken(id)).unwrap_or(first)
 }
 
 /// The leading id of each draft.

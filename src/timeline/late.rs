@@ -111,7 +111,7 @@ impl Timeline {
 
     /// A session that a late event makes: over from its beginning. Sessions after it keep their numbers.
     fn late_session(&self, entry: &Entry, spans: &[Span], recalled: &[Tally], config: &SessionConfig) -> Tally {
-        let id = unused_id(self.visitor.bits(), entry.at, &entry.uuid, |id| {
+        let id = unused_id(self.visitor.bits(), entry.at, &entry.uuid, 0, |id| {
             self.ended.iter().chain(&self.open).chain(recalled).any(|tally| tally.ids().any(|other| other == id))
                 || self.heads.iter().any(|head| head.id == id)
         });

@@ -90,6 +90,9 @@ const EXACT_WAYS: &[&str] = &[
     // An id that its first event no longer leads is not given out again: while it is in the journal, and settled.
     "default 60000 | 0 0 | 121 | c a b",
     "default 0 | 1 1 | 121 | c a ~1 b",
+    // Nor once it is archived.
+    "max_events 0 | 0 9999 0 | 12-- | d !0 a !0 b !9999 c",
+    "default 60000 | 0 0 9999 0 | 2-121 | e !60000 bc !60000 a !69999 d",
     // A split, then a merge again, with closes in between.
     "default 60000 | 1 1 9999 10000 | 1-2-- | ae !60001 c b d",
     // The start moves back, and with it the reason of the next session.
