@@ -449,3 +449,30 @@ fn sessions_of_one_moment_have_ids_of_their_own() {
         assert!(ids.len() == 2 && ids.contains(&id("a", 0)) && ids.contains(&id("a", 1)), "{ids:?}");
     }
 }
+
+/// An event that begins a session again and again gives another id each time, also where those before are archived.
+#[test]
+fn an_event_that_begins_again_gives_another_id() {
+    let config = rules(json!({ "lateness_seconds": 60 }));
+    let mut timeline = empty();
+    let deliver = |timeline: &mut Timeline, uuid: &str, seconds: i64, source: &str| {
+        let mut arrival = arrival(uuid, NOON + seconds * 1000, NOON + 7000);
+        let utm = UtmParams { source: Some(source.to_owned()), ..UtmParams::default() };
+        arrival.entry.context.utm = Some(utm.into());
+        apply(timeline, &[arrival], &config);
+    };
+    // The last begins; an earlier one takes its id; it begins again; the same with the next.
+    for (uuid, seconds, source) in [("d", 7, "two"), ("a", 1, "two"), ("b", 2, "one"), ("e", 3, "two"), ("g", 5, "two")]
+    {
+        deliver(&mut timeline, uuid, seconds, source);
+    }
+    deliver(&mut timeline, "f", 4, "one");
+    let closing = timeline.close(NOON + 64_500, &config);
+    deliver(&mut timeline, "h", 6, "one");
+    let sessions = timeline.sessions(NOON + 7000, &config);
+    let mut ids: Vec<_> = sessions.into_iter().map(|session| session.id).collect();
+    ids.extend(closing.ended.iter().map(|tally| tally.id.to_string()));
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), closing.ended.len()), (7, 3), "{ids:?}");
+}
