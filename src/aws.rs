@@ -8,13 +8,15 @@ use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_http_client::tls;
 
+use crate::manager::CALLS_AT_ONCE;
+
 /// Attempts of a call, the first included. Few: a caller that asks again later is cheaper than a function that waits.
 const ATTEMPTS: u32 = 2;
 /// The base of the pause before the second attempt; the SDK's own is a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// Second attempts that a client may make of its first credit: as many as connections may be found dead at once after a
-/// freeze (32 writes and 8 loads).
-const RETRIES_SAVED: u32 = 40;
+/// freeze.
+const RETRIES_SAVED: usize = CALLS_AT_ONCE;
 /// Successes that earn one more second attempt. A service that fails for all gets few calls beside the first ones, and one
 /// that fails half of them gets a tenth more. The SDK's own budget takes nothing for a second attempt that succeeds.
 const SUCCESSES_A_RETRY: u32 = 5;
@@ -56,7 +58,7 @@ pub fn sqs(config: &SdkConfig) -> aws_sdk_sqs::Client {
 /// A budget of second attempts: a success earns a token, an attempt costs the same whatever failed.
 fn retry_budget(service: &'static str) -> RetryPartition {
     let bucket = TokenBucket::builder()
-        .capacity((RETRIES_SAVED * SUCCESSES_A_RETRY) as usize)
+        .capacity(RETRIES_SAVED * SUCCESSES_A_RETRY as usize)
         .retry_cost(SUCCESSES_A_RETRY)
         .throttling_retry_cost(SUCCESSES_A_RETRY)
         .timeout_retry_cost(SUCCESSES_A_RETRY)

@@ -19,16 +19,19 @@ use crate::config::SessionConfig;
 use crate::event::{Event, Role};
 use crate::rules::Tally;
 use crate::session::{Millis, SessionContext, Visitor};
-use crate::storage::{Commit, Committed, Reading, SessionError, SessionStorage, Stored};
+use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::{CLOSE_GRACE_MS, CloseReport};
 use recent::Recent;
 
 /// Visitors that are read at once, and then written: the sooner a timeline is written after it was read, the fewer races are
-/// lost, each of which costs a write. At the most [`crate::storage::MAX_LOAD`].
+/// lost, each of which costs a write.
 const PART: usize = 25;
-/// Parts of a batch under way at once: the next are read while these are written.
+const _: () = assert!(PART <= MAX_LOAD);
+/// Parts of a batch under way at once.
 const PARTS_AT_ONCE: usize = 2;
+/// Calls of the store under way at once: a part is read by one, then written by one for each visitor.
+pub(crate) const CALLS_AT_ONCE: usize = PART * PARTS_AT_ONCE;
 /// Attempts to write one timeline. Each lost race means that another writer won it: with ten writers on one visitor
 /// the unluckiest needs ten.
 const MAX_ATTEMPTS: u32 = 16;
