@@ -227,11 +227,11 @@ impl<'a> Event<'a> {
 
     /// The event as the timeline needs it; none for one of our own, which belongs to no session.
     pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
-        self.arrival_after(&SessionContext::default(), None, config)
+        self.arrival_after(&SessionContext::default(), config)
     }
 
-    /// The same. What `known` says too is shared with it; `by` is the event that said it, if that is at hand.
-    pub fn arrival_after(&self, known: &SessionContext, by: Option<&Self>, config: &SessionConfig) -> Option<Arrival> {
+    /// The same. What `known` says too is shared with it.
+    pub fn arrival_after(&self, known: &SessionContext, config: &SessionConfig) -> Option<Arrival> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
             Role::Passive => (Kind::Event, true),
@@ -242,7 +242,7 @@ impl<'a> Event<'a> {
             at: self.at,
             uuid: EventId::new(&self.uuid),
             kind,
-            context: properties.context(known, by.map(|event| &event.fields.properties), config),
+            context: properties.context(known, config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
             properties: properties.session_properties(),
         };

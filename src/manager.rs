@@ -165,13 +165,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// A group's events as timelines take them. What they say again they share with those before them.
     fn arrivals(&self, group: &Group, events: &[Event<'_>], base: &Base) -> Vec<Arrival> {
         let mut arrivals: Vec<Arrival> = Vec::with_capacity(group.indexes.len());
-        let (nothing, mut by) = (SessionContext::default(), None);
+        let nothing = SessionContext::default();
         for event in group.indexes.iter().map(|&index| &events[index]) {
             let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.journal.last());
             let known = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
             let known = known.map_or(&nothing, |entry| &entry.context);
-            arrivals.extend(event.arrival_after(known, by, &self.config));
-            by = Some(event);
+            arrivals.extend(event.arrival_after(known, &self.config));
         }
         arrivals
     }

@@ -20,8 +20,8 @@ const MAX_KEY_BYTES: usize = 64;
 
 impl<'a> Properties<'a> {
     /// What the event says of where it came from, within the bounds of what a session keeps. What `known` says as well
-    /// is shared with it; `by` is the event that said it, if it is at hand.
-    pub(super) fn context(&self, known: &SessionContext, by: Option<&Self>, config: &SessionConfig) -> SessionContext {
+    /// is shared with it.
+    pub(super) fn context(&self, known: &SessionContext, config: &SessionConfig) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
         let referrer = self.text(self.referrer).filter(|referrer| is_external(referrer, url, config));
@@ -29,19 +29,9 @@ impl<'a> Properties<'a> {
         SessionContext {
             url: url.map(|url| shared(bounded(url, MAX_URL_BYTES), &known.url)),
             referrer: referrer.map(|referrer| shared(bounded(&referrer, MAX_URL_BYTES), &known.referrer)),
-            utm: utm.map(Arc::new),
-            device: match by {
-                Some(by)
-                    if self.is_same(&self.device, by, &by.device) && self.is_same(&self.screen, by, &by.screen) =>
-                {
-                    known.device.clone()
-                }
-                _ => self.device(known.device.as_ref()),
-            },
-            geo: match by {
-                Some(by) if self.is_same(&self.geo, by, &by.geo) => known.geo.clone(),
-                _ => self.geo(known.geo.as_ref()),
-            },
+            utm: utm.map(|utm| known.utm.clone().filter(|known| **known == utm).unwrap_or_else(|| Arc::new(utm))),
+            device: self.device(known.device.as_ref()),
+            geo: self.geo(known.geo.as_ref()),
         }
     }
 
@@ -203,6 +193,7 @@ mod tests {
             r#"{"$geoip_country_code":"CH","$geoip_country_name":"Schweiz","$geoip_time_zone":"Europe/Zurich"}"#
                 .to_owned(),
             r#"{"$geoip_country_code":"","$geoip_country_name":"Schweiz","$geoip_subdivision_1_code":"BE"}"#.to_owned(),
+            r#"{"utm_source":"one","$current_url":"https://a.test/?utm_source=two"}"#.to_owned(),
             r#"{"$current_url":"https://a.test/1","$referrer":"https://b.test/"}"#.to_owned(),
             r#"{"$current_url":"https://a.test/2","$referrer":"https://b.test/?q"}"#.to_owned(),
         ];
@@ -210,7 +201,7 @@ mod tests {
         let context = |text: &String, known: &SessionContext| {
             let mut properties = Properties::none(text, false);
             properties.scan(&mut Scanner::new(text), 0).unwrap();
-            properties.context(known, None, &config)
+            properties.context(known, &config)
         };
         let contexts = texts.each_ref().map(|text| context(text, &SessionContext::default()));
         for (text, alone) in texts.iter().zip(&contexts) {
@@ -219,6 +210,7 @@ mod tests {
                 assert_eq!(after, *alone, "{text} after {known:?}");
                 assert!(text.contains(&long) || is_shared(&after.device, &known.device), "{text} after {known:?}");
                 assert!(text.contains(&long) || is_shared(&after.geo, &known.geo), "{text} after {known:?}");
+                assert!(is_shared(&after.utm, &known.utm), "{text} after {known:?}");
                 assert!(is_shared(&after.url, &known.url) && is_shared(&after.referrer, &known.referrer), "{text}");
             }
         }

@@ -84,10 +84,4 @@ impl<'a> Json<'a> {
             _ => None,
         }
     }
-
-    /// Whether two read the same.
-    pub fn is_same(self, other: Self) -> bool {
-        let bytes = |json: Self| json.text.as_bytes().get(json.part.span().start..json.part.span().end);
-        self.part.shape == other.part.shape && (self.part.shape == Shape::Absent || bytes(self) == bytes(other))
-    }
 }

@@ -158,11 +158,6 @@ impl<'a> Properties<'a> {
         number.map(Cow::Borrowed).or_else(|| self.text(part))
     }
 
-    /// Whether parts of ours read the same as those of another event.
-    pub(super) fn is_same(&self, ours: &[Part], other: &Self, theirs: &[Part]) -> bool {
-        ours.iter().zip(theirs).all(|(&ours, &theirs)| self.json(ours).is_same(other.json(theirs)))
-    }
-
     /// Where the properties' value stands, if there is one.
     pub(super) fn object(&self) -> Option<Span> {
         (self.value.shape != Shape::Absent).then(|| self.value.span())

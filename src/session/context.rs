@@ -26,12 +26,7 @@ pub struct UtmParams {
 impl UtmParams {
     /// Reads `utm_source` … `utm_content`. None without a source, a medium or a campaign; an empty value is none.
     pub fn from_query_params(params: &HashMap<String, String>) -> Option<Self> {
-        Self::from_lookup(|name| params.get(name).cloned())
-    }
-
-    /// The same from any source of values by name (`utm_source`, …).
-    pub fn from_lookup(mut value: impl FnMut(&str) -> Option<String>) -> Option<Self> {
-        Self::of_fields(UTM_NAMES.map(&mut value))
+        Self::of_fields(UTM_NAMES.map(|name| params.get(name).cloned()))
     }
 
     /// The same from the values in the order of the struct's fields.
