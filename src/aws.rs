@@ -1,13 +1,15 @@
 //! The AWS clients, set up for a function that starts cold, freezes between invocations and pays by the millisecond.
 
+mod trust;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
-use aws_smithy_http_client::tls;
 
+use crate::config::{ConfigError, Settings};
 use crate::manager::CALLS_AT_ONCE;
 
 /// Attempts of a call, the first included. Few: a caller that asks again later is cheaper than a function that waits.
@@ -25,11 +27,12 @@ const SUCCESSES_A_RETRY: u32 = 5;
 const IDLE: Duration = Duration::from_secs(20);
 
 /// The configuration that all clients share.
-pub async fn sdk_config() -> SdkConfig {
-    // `ring`: the SDK's default, `aws-lc`, gathers entropy for its first handshake, which takes most of a cold start.
-    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().pool_idle_timeout(IDLE).tls_provider(tls).build_https();
-    loader().http_client(http).load().await
+///
+/// # Errors
+/// The settings name authorities to trust which cannot be used.
+pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
+    let http = trust::client(settings.ca_bundle.as_deref())?;
+    Ok(loader().http_client(http).load().await)
 }
 
 /// What to load, but for the HTTP client: credentials and region from the environment, timeouts by hand (the SDK has none).

@@ -1,5 +1,6 @@
 //! What both functions do at their start, and the reading of an invocation.
 
+use aws_config::SdkConfig;
 use lambda_runtime::{Context, Error};
 
 use crate::aws;
@@ -17,7 +18,7 @@ const DEFAULT_TIME_MS: Millis = 30_000;
 pub struct Service {
     pub manager: SessionManager<DynamoDbSessionStorage, SystemClock>,
     settings: Settings,
-    aws: aws_config::SdkConfig,
+    aws: SdkConfig,
 }
 
 impl Service {
@@ -26,17 +27,17 @@ impl Service {
     /// # Errors
     /// A setting that is missing or wrong; the sentence says what to set.
     pub async fn start() -> Result<Self, Error> {
-        Self::start_with(aws::sdk_config()).await
+        Self::start_with(aws::sdk_config).await
     }
 
     /// As [`Service::start`], with another configuration of the clients.
     ///
     /// # Errors
     /// As [`Service::start`].
-    pub async fn start_with(aws: impl Future<Output = aws_config::SdkConfig>) -> Result<Self, Error> {
+    pub async fn start_with(aws: impl AsyncFnOnce(&Settings) -> Result<SdkConfig, ConfigError>) -> Result<Self, Error> {
         start_log();
         let settings = Settings::from_env()?;
-        let aws = aws.await;
+        let aws = aws(&settings).await?;
         let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table);
         let manager =
             SessionManager::new(settings.rules.clone(), storage, SystemClock).with_retention(settings.retention);

@@ -1,5 +1,7 @@
 //! The functions' environment: read once, at start, and checked.
 
+use std::path::PathBuf;
+
 use chrono::TimeDelta;
 
 use super::{ConfigError, SessionConfig};
@@ -28,6 +30,8 @@ pub struct Settings {
     pub rejects: Option<Destination>,
     /// `RETENTION_DAYS`: how long archived sessions are kept.
     pub retention: TimeDelta,
+    /// `AWS_CA_BUNDLE`: a file of the only authorities to trust; none for those of Amazon and of the machine.
+    pub ca_bundle: Option<PathBuf>,
 }
 
 impl Settings {
@@ -63,6 +67,7 @@ impl Settings {
             output: destination("OUTPUT", &output)?,
             rejects: set("REJECTS").map(|text| destination("REJECTS", &text)).transpose()?,
             retention: TimeDelta::days(retention),
+            ca_bundle: set("AWS_CA_BUNDLE").map(PathBuf::from),
         })
     }
 

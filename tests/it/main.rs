@@ -27,4 +27,7 @@ mod stored;
 mod support;
 mod template;
 mod timeline;
+#[path = "../../dev/tls.rs"]
+mod tls;
 mod traffic;
+mod trust;

@@ -8,7 +8,7 @@ use session_tracking::trigger::Ingest;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let service = Service::start_with(aws::loader().load()).await?;
+    let service = Service::start_with(async |_| Ok(aws::loader().load().await)).await?;
     let (output, rejects) = (service.output()?, service.rejects()?);
     let ingest = Ingest { manager: service.manager, output, rejects };
     let ingest = &ingest;

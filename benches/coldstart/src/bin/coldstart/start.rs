@@ -14,20 +14,30 @@ const EVENT: &str = r#"{"events":[{"uuid":"0b7e3c52-1a1d-4c43-9a6e-5f4f6d1f0001"
     "distinct_id":"ada","properties":{"$current_url":"https://shop.test/?utm_source=news",
     "$referrer":"https://www.google.com/"}}]}"#;
 
+/// Whom a function trusts: as many authorities as the machine does, or as few as vouch for AWS. The endpoint's own is among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    Machine,
+    Few,
+}
+
 /// A function in the environment that `template.yaml` gives it, whose DynamoDB is this endpoint.
-async fn function(binary: &str, share: Option<&Share>, endpoint: &Endpoint) -> Result<Function, Failure> {
+async fn function(binary: &str, trust: Trust, share: Option<&Share>, endpoint: &Endpoint) -> Result<Function, Failure> {
     let mut command = Command::new(binary);
     if let Some(share) = share {
         share.confine(&mut command)?;
     }
-    let (queue, trusted) = (format!("{}/1/queue", endpoint.url), endpoint.trusted.display().to_string());
+    let queue = format!("{}/1/queue", endpoint.url);
+    let (machine, few) = (endpoint.machine.display().to_string(), endpoint.few.display().to_string());
+    let (trusted, own) = if trust == Trust::Few { (few.as_str(), few.as_str()) } else { (machine.as_str(), "") };
     let variables = [
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.url.as_str()),
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_SESSION_TOKEN", "token"),
         ("AWS_REGION", "eu-central-1"),
-        ("SSL_CERT_FILE", &trusted),
+        ("SSL_CERT_FILE", trusted),
+        ("AWS_CA_BUNDLE", own),
         ("TABLE", "sessions"),
         ("OUTPUT", &queue),
         ("REJECTS", &queue),
@@ -37,10 +47,15 @@ async fn function(binary: &str, share: Option<&Share>, endpoint: &Endpoint) -> R
 }
 
 /// How long a process takes from its start until its first write has arrived.
-pub async fn first_write(binary: &str, share: Option<&Share>, endpoint: &mut Endpoint) -> Result<Duration, Failure> {
+pub async fn first_write(
+    binary: &str,
+    trust: Trust,
+    share: Option<&Share>,
+    endpoint: &mut Endpoint,
+) -> Result<Duration, Failure> {
     endpoint.forget();
     let began = Instant::now();
-    let mut function = function(binary, share, endpoint).await?;
+    let mut function = function(binary, trust, share, endpoint).await?;
     function.hand(EVENT.to_owned(), TIME).await;
     let written = tokio::time::timeout(TIME, endpoint.write()).await;
     function.said().await;
@@ -50,7 +65,7 @@ pub async fn first_write(binary: &str, share: Option<&Share>, endpoint: &mut End
 
 /// The most memory that a process had when it had answered this batch, in bytes.
 pub async fn peak_memory(binary: &str, payload: String, endpoint: &Endpoint) -> Result<usize, Failure> {
-    let mut function = function(binary, None, endpoint).await?;
+    let mut function = function(binary, Trust::Few, None, endpoint).await?;
     let answer = function.invoke(payload, TIME).await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", function.id()));
     function.kill();
