@@ -228,7 +228,7 @@ fn complete_events_that_come_too_late() {
 }
 
 #[test]
-#[ignore = "takes an hour of one core with --release"]
+#[ignore = "takes 50 minutes of one core with --release"]
 fn complete_five_events() {
     assert_eq!(ways(Exact, Family { events: 5, ..FAMILY }), 256 * 903 * 1920);
 }
