@@ -119,9 +119,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         events: &[Event<'_>],
         deadline: Millis,
     ) -> Vec<(&'g Group, Resolved)> {
-        let bases = self.bases(groups, deadline).await;
+        let mut bases = self.bases(groups, deadline).await;
         let settle = |(group, base)| self.settle(group, events, base, deadline);
-        let writes: Vec<_> = groups.iter().zip(bases).map(settle).collect();
+        let writes: Vec<_> = groups.iter().zip(&mut bases).map(settle).collect();
         stream::iter(writes).buffer_unordered(PART).collect().await
     }
 
@@ -148,16 +148,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         &self,
         group: &'g Group,
         events: &[Event<'_>],
-        base: Result<Base, SessionError>,
+        base: &mut Result<Base, SessionError>,
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
         let resolved = match base {
             // In a box of its own: all groups wait in one list, and of most of them it is not made yet. Nor are their arrivals.
             Ok(base) => {
-                let arrivals = self.arrivals(group, events, &base);
+                let arrivals = self.arrivals(group, events, base);
                 Box::pin(self.apply(&group.visitor, &arrivals, base, deadline)).await
             }
-            Err(error) => Resolved::failed(error),
+            Err(error) => Resolved::failed(error.clone()),
         };
         (group, resolved)
     }
@@ -186,9 +186,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.clock.now() > deadline.saturating_sub(DEADLINE_MARGIN_MS)
     }
 
-    /// Applies a visitor's events with one conditional write, again after each lost race.
-    async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: Base, deadline: Millis) -> Resolved {
-        let Base { stored: mut current, mut is_guess } = base;
+    /// Applies a visitor's events with one conditional write, again after each lost race. Timelines are large: this one changes
+    /// where it is.
+    async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
+        let Base { stored, is_guess } = base;
         // All, unless the item cannot hold what they make; then as many as it can.
         let mut count = arrivals.len();
         let mut rest = None;
@@ -196,47 +197,45 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             if self.is_late(deadline) {
                 return Resolved::failed(SessionError::Deadline);
             }
-            let replaces = current.as_ref().map(|stored| stored.etag);
-            let mut timeline = match current.take() {
-                Some(stored) => stored.timeline,
-                None => Timeline::new(visitor.clone()),
-            };
+            let replaces = stored.as_ref().map(|stored| stored.etag);
+            let current = stored.get_or_insert_with(|| Stored { timeline: Timeline::new(visitor.clone()), etag: 0 });
             let arrivals = &arrivals[..count];
-            let recalled = match self.recall(&timeline, arrivals).await {
+            let recalled = match self.recall(&current.timeline, arrivals).await {
                 Ok(recalled) => recalled,
                 Err(error) => return Resolved::failed(error),
             };
-            let applied = timeline.apply(arrivals, recalled, &self.config);
-            if !applied.changed && !is_guess {
+            let applied = current.timeline.apply(arrivals, recalled, &self.config);
+            if !applied.changed && !*is_guess {
                 return Resolved { assignments: applied.assignments, rest };
             }
             let committed = match applied.changed {
-                true => self.commit(timeline, replaces, is_guess).await,
+                true => self.commit(current, replaces, *is_guess).await,
                 // Nothing is written that would prove the guess: what is stored is read instead.
                 false => self.storage.read(visitor).await.map(|stored| Committed::Lost(stored.map(Box::new))),
             };
             match committed {
                 Ok(Committed::Done) => {
                     log_overflow(&applied.overflow);
+                    stored.take().into_iter().for_each(|written| self.recent.put(written));
                     return Resolved { assignments: applied.assignments, rest };
                 }
-                Ok(Committed::Lost(stored)) => {
-                    current = stored.map(|stored| *stored);
+                Ok(Committed::Lost(winner)) => {
+                    *stored = winner.map(|winner| *winner);
                     // A guess that failed is no race with others at work.
-                    if !is_guess {
+                    if !*is_guess {
                         self.pause(attempt).await;
                     }
                 }
                 Err(SessionError::Full) if count > 1 => {
                     (count, rest) = (count / 2, Some(SessionError::Full));
-                    current = match self.storage.read(visitor).await {
+                    *stored = match self.storage.read(visitor).await {
                         Ok(current) => current,
                         Err(error) => return Resolved::failed(error),
                     };
                 }
                 Err(error) => return Resolved::failed(error),
             }
-            is_guess = false;
+            *is_guess = false;
         }
         Resolved::failed(SessionError::Contention)
     }
@@ -249,21 +248,17 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
-    /// Writes a timeline, and keeps it for the next batch.
+    /// Writes a timeline in the place of the one with this etag; it has one of its own then.
     async fn commit(
         &self,
-        timeline: Timeline,
+        stored: &mut Stored,
         replaces: Option<u64>,
         is_guess: bool,
     ) -> Result<Committed, SessionError> {
-        let etag = self.clock.random();
-        let committed = self.write(&timeline, replaces, etag).await?;
-        let is_done = committed == Committed::Done;
+        stored.etag = self.clock.random();
+        let committed = self.write(&stored.timeline, replaces, stored.etag).await?;
         if is_guess {
-            self.recent.judge(is_done);
-        }
-        if is_done {
-            self.recent.put(Stored { timeline, etag });
+            self.recent.judge(committed == Committed::Done);
         }
         Ok(committed)
     }

@@ -22,6 +22,8 @@ use rustls::pki_types::pem::PemObject;
 use super::IDLE;
 use crate::config::ConfigError;
 
+/// Amazon Root CA 1 to 4 and Starfield Services Root Certificate Authority - G2, as they stand in Mozilla's bundle:
+/// <https://www.amazontrust.com/repository>. The first to end is the last, at the end of 2037.
 const AMAZON: &[u8] = include_bytes!("amazon.pem");
 
 /// The client of HTTP that all clients of AWS share. A bundle is a file of the only authorities to trust.
@@ -51,20 +53,18 @@ fn https(trusted: TrustStore) -> Result<SharedHttpClient, ConfigError> {
 
 /// A file's certificates, as they stand there. One that cannot be used would be a panic at the first call.
 fn certificates(bundle: &Path) -> Result<Vec<u8>, ConfigError> {
-    let wrong = |what: String| {
+    let wrong = |what: &str| {
         let name = bundle.display();
         ConfigError(format!(
-            "AWS_CA_BUNDLE is `{name}`, {what}; set it to a file of certificates in PEM, or to nothing"
+            "AWS_CA_BUNDLE is `{name}`, which {what}; set it to a file of certificates in PEM, or to nothing"
         ))
     };
-    let pem = std::fs::read(bundle).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let number = roots.len() + 1;
-        let certificate = certificate.map_err(|_| wrong(format!("whose certificate {number} is no PEM")))?;
-        roots.add(certificate).map_err(|_| wrong(format!("whose certificate {number} cannot be used")))?;
+    let pem = std::fs::read(bundle).map_err(|_| wrong("cannot be read"))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found.map(|found| RootCertStore::empty().add_parsable_certificates(found)) {
+        Ok((1.., 0)) => Ok(pem),
+        _ => Err(wrong("holds none, or one that cannot be used")),
     }
-    if roots.is_empty() { Err(wrong("which holds no certificate".to_owned())) } else { Ok(pem) }
 }
 
 /// Unlike the clients it chooses from, it makes no connector ahead for each client of AWS only to throw it away.

@@ -5,7 +5,9 @@
 //! another process has changed meanwhile costs a lost race, a whole one. So they are used only while at least ten of eleven
 //! prove right, which is known without using them: each read shows what would have been.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -29,11 +31,35 @@ pub(super) struct Recent(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// Two generations: once the young weigh half of what may be kept, they become the old, and the old go.
-    young: HashMap<Visitor, Stored, RandomState>,
-    old: HashMap<Visitor, Stored, RandomState>,
+    young: HashSet<OfVisitor, RandomState>,
+    old: HashSet<OfVisitor, RandomState>,
     weight: usize,
     credit: i32,
 }
+
+/// A visitor's timeline, found by its visitor. In a box: a set that grows moves what it holds.
+#[derive(Debug)]
+struct OfVisitor(Box<Stored>);
+
+impl Borrow<Visitor> for OfVisitor {
+    fn borrow(&self) -> &Visitor {
+        &self.0.timeline.visitor
+    }
+}
+
+impl Hash for OfVisitor {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.timeline.visitor.hash(state);
+    }
+}
+
+impl PartialEq for OfVisitor {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.timeline.visitor == other.0.timeline.visitor
+    }
+}
+
+impl Eq for OfVisitor {}
 
 impl Recent {
     /// Takes out the visitor's timeline, if it is here and likely to be the stored one at `now`.
@@ -51,7 +77,7 @@ impl Recent {
             kept.weight = weight(&stored.timeline);
         }
         if kept.weight <= MOST / 2 {
-            kept.young.insert(stored.timeline.visitor.clone(), stored);
+            kept.young.replace(OfVisitor(Box::new(stored)));
         }
     }
 
@@ -77,8 +103,8 @@ impl Recent {
 impl Kept {
     /// One that is due is no guess: the close function may have been there.
     fn remove(&mut self, visitor: &Visitor, now: Millis) -> Option<Stored> {
-        let stored = self.young.remove(visitor).or_else(|| self.old.remove(visitor))?;
-        stored.timeline.due_at.is_none_or(|due_at| now < due_at).then_some(stored)
+        let stored = self.young.take(visitor).or_else(|| self.old.take(visitor))?.0;
+        stored.timeline.due_at.is_none_or(|due_at| now < due_at).then_some(*stored)
     }
 
     fn judge(&mut self, is_right: bool) {
@@ -121,6 +147,16 @@ mod tests {
         }
         recent.put(stored("a", 3));
         assert_eq!(recent.take(&visitor, 0), Some(stored("a", 3)));
+    }
+
+    #[test]
+    fn of_a_visitors_timelines_the_last_is_kept() {
+        let recent = Recent::default();
+        recent.judge(true);
+        recent.put(stored("a", 1));
+        recent.put(stored("a", 2));
+        assert_eq!(recent.take(&Visitor::new("a"), 0), Some(stored("a", 2)));
+        assert_eq!(recent.take(&Visitor::new("a"), 0), None);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let arrivals = [Arrival { entry, received_at: now, passive: false }];
         // No invocation to end: as long as all attempts may take.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
-        let resolved = self.apply(visitor, &arrivals, Base { stored, is_guess: false }, deadline).await;
+        let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_guess: false }, deadline).await;
         if let Some(error) = resolved.rest {
             return Err(error);
         }

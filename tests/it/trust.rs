@@ -76,12 +76,13 @@ async fn a_bundle_of_ones_own_is_all_that_counts() {
 async fn a_bundle_that_cannot_be_used_ends_the_function_with_a_sentence() {
     let table = table().await;
     let good = table.authority.trim_end();
+    const WRONG: &str = "which holds none, or one that cannot be used";
     let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (path, what) in [
-        (PathBuf::from("/nowhere/bundle.pem"), "which cannot be read: No such file"),
-        (file("trust-empty.pem", "no certificate"), "which holds no certificate"),
-        (file("trust-bad.pem", &format!("{good}\n{bad}")), "whose certificate 2 cannot be used"),
-        (file("trust-cut.pem", &good[..good.len() / 2]), "whose certificate 1 is no PEM"),
+        (PathBuf::from("/nowhere/bundle.pem"), "which cannot be read"),
+        (file("trust-empty.pem", "no certificate"), WRONG),
+        (file("trust-bad.pem", &format!("{good}\n{bad}")), WRONG),
+        (file("trust-cut.pem", &good[..good.len() / 2]), WRONG),
     ] {
         let path = path.to_str().unwrap();
         let variables = [variables(&table.url), vec![("AWS_CA_BUNDLE", path)]].concat();
