@@ -28,10 +28,10 @@ use recent::Recent;
 /// lost, each of which costs a write.
 const PART: usize = 25;
 const _: () = assert!(PART <= MAX_LOAD);
-/// Parts of a batch under way at once.
-const PARTS_AT_ONCE: usize = 2;
 /// Calls of the store under way at once: a part is read by one, then written by one for each visitor.
-pub(crate) const CALLS_AT_ONCE: usize = PART * PARTS_AT_ONCE;
+pub(crate) const CALLS_AT_ONCE: usize = 50;
+/// Parts of a batch under way at once.
+const PARTS_AT_ONCE: usize = CALLS_AT_ONCE / PART;
 /// Attempts to write one timeline. Each lost race means that another writer won it: with ten writers on one visitor
 /// the unluckiest needs ten.
 const MAX_ATTEMPTS: u32 = 16;

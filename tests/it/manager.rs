@@ -40,6 +40,9 @@ struct Probe {
     /// The devices of the events that were written last.
     devices: Mutex<Vec<Option<Arc<DeviceInfo>>>>,
     commits: Mutex<Vec<Millis>>,
+    /// Commits that have begun and not ended, and the most there were.
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
     archived_until: Mutex<Vec<Millis>>,
     loads: Mutex<Vec<usize>>,
     dues: Mutex<Vec<usize>>,
@@ -59,6 +62,10 @@ impl SessionStorage for Probe {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         self.commits.lock().unwrap().push(commit.expires_at);
+        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let devices = commit.timeline.journal.iter().map(|entry| entry.context.device.clone());
         *self.devices.lock().unwrap() = devices.collect();
         let room = self.room.load(Ordering::Relaxed);
@@ -269,10 +276,11 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
 #[tokio::test]
 async fn visitors_are_loaded_in_parts_and_answered_in_order() {
     let (store, clock) = (Probe::default(), Waits::at(NOON));
-    let events: Vec<(String, usize)> = (0..101).map(|n| (format!("u{}", n / 2), n)).collect();
+    let events: Vec<(String, usize)> = (0..201).map(|n| (format!("u{}", n / 2), n)).collect();
     let outcomes = resolve(&manager(&store, &clock), &events, Millis::MAX).await;
-    assert_eq!(*store.loads.lock().unwrap(), [25, 25, 1]);
-    assert_eq!(store.commits.lock().unwrap().len(), 51);
+    assert_eq!(*store.loads.lock().unwrap(), [25, 25, 25, 25, 1]);
+    assert_eq!(store.commits.lock().unwrap().len(), 101);
+    assert_eq!(store.most_under_way.load(Ordering::Relaxed), 50, "two parts at once");
     for ((visitor, _), outcome) in events.iter().zip(&outcomes) {
         let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(assignment.session_id.as_u64_pair().1, Visitor::new(visitor).bits());
