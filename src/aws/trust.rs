@@ -1,8 +1,8 @@
 //! Whom the clients trust: Amazon's own authorities, and the machine's bundle once those do not suffice; or a bundle of one's own.
 //!
-//! Five authorities vouch for the endpoints of AWS. To read and parse the machine's bundle, some 140 of them, takes as long as
-//! half a function without SDK takes to start, so this is left until an endpoint is met whose authority is none of the five. The
-//! attempt that meets it fails, as with a connection that breaks, and the client's second attempt goes by the bundle.
+//! Five authorities vouch for the endpoints of AWS. To read and parse the machine's bundle, some 140 of them, took a quarter of a
+//! start, so this is left until an endpoint is met whose authority is none of the five. The attempt that meets it fails, as
+//! with a connection that breaks, and the client's second attempt goes by the bundle.
 
 use std::path::Path;
 use std::sync::Arc;
