@@ -4,6 +4,7 @@ mod trust;
 
 use std::time::Duration;
 
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
@@ -32,10 +33,12 @@ const IDLE: Duration = Duration::from_secs(20);
 /// The settings name authorities to trust which cannot be used.
 pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
     let http = trust::client(settings.ca_bundle.as_deref())?;
-    Ok(loader().http_client(http).load().await)
+    // A function has both in its environment. For the other places where the SDK would look it makes clients at every start.
+    let loader = loader().credentials_provider(EnvironmentVariableCredentialsProvider::new());
+    Ok(loader.region(EnvironmentVariableRegionProvider::new()).http_client(http).load().await)
 }
 
-/// What to load, but for the HTTP client: credentials and region from the environment, timeouts by hand (the SDK has none).
+/// What to load, but for the HTTP client, credentials and region: timeouts by hand (the SDK has none).
 pub fn loader() -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(1_000))

@@ -63,7 +63,10 @@ impl Service {
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {
         Ok(match destination {
             Destination::Stdout => AnyOutput::Stdout(crate::output::StdoutOutput),
-            Destination::Queue(url) => AnyOutput::Sqs(SqsOutput::new(aws::sqs(&self.aws), url, SystemClock)?),
+            Destination::Queue(url) => {
+                let aws = self.aws.clone();
+                AnyOutput::Sqs(SqsOutput::new(move || aws::sqs(&aws), url, SystemClock)?)
+            }
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Lines into an SQS queue, many to a message.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -22,7 +23,8 @@ const CONCURRENCY: usize = 4;
 /// Sends lines to a standard queue. A message holds several, each ended by a line feed but the last.
 #[derive(Debug)]
 pub struct SqsOutput<C> {
-    client: Client,
+    /// Made when the first line is sent: it would be a tenth of a start, and where callers get their answers few starts need it.
+    client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
     queue_url: String,
     clock: C,
 }
@@ -42,7 +44,11 @@ impl<C: Clock> SqsOutput<C> {
     /// # Errors
     /// An address that is empty or a FIFO queue's: such a queue would need a group for each visitor, and a message holds the
     /// events of many.
-    pub fn new(client: Client, queue_url: impl Into<String>, clock: C) -> Result<Self, ConfigError> {
+    pub fn new(
+        client: impl FnOnce() -> Client + Send + 'static,
+        queue_url: impl Into<String>,
+        clock: C,
+    ) -> Result<Self, ConfigError> {
         let queue_url = queue_url.into();
         if queue_url.trim().is_empty() {
             return Err(ConfigError("the output queue's URL is empty; set it to a standard queue's URL".to_owned()));
@@ -50,7 +56,7 @@ impl<C: Clock> SqsOutput<C> {
         if queue_url.ends_with(".fifo") {
             return Err(ConfigError("the output queue is a FIFO queue; set it to a standard queue's URL".to_owned()));
         }
-        Ok(Self { client, queue_url, clock })
+        Ok(Self { client: LazyLock::new(Box::new(client)), queue_url, clock })
     }
 
     /// Sends a batch until all of it is taken or no attempt is left; returns the indexes of lines that were not taken.
@@ -181,7 +187,8 @@ mod tests {
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(&address)
             .build();
-        let output = SqsOutput::new(Client::from_conf(config), format!("{address}/1/out"), NoWait::default()).unwrap();
+        let output =
+            SqsOutput::new(|| Client::from_conf(config), format!("{address}/1/out"), NoWait::default()).unwrap();
         (output, requests)
     }
 
@@ -237,7 +244,7 @@ mod tests {
         let client =
             || Client::from_conf(aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::latest()).build());
         for url in ["https://sqs.eu-central-1.amazonaws.com/1/out.fifo", " "] {
-            assert!(SqsOutput::new(client(), url, NoWait::default()).is_err(), "{url}");
+            assert!(SqsOutput::new(client, url, NoWait::default()).is_err(), "{url}");
         }
     }
 }
