@@ -216,7 +216,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             match committed {
                 Ok(Committed::Done) => {
                     log_overflow(&applied.overflow);
-                    stored.take().into_iter().for_each(|written| self.recent.put(written));
+                    if let Some(written) = stored.take() {
+                        self.recent.put(written);
+                    }
                     return Resolved { assignments: applied.assignments, rest };
                 }
                 Ok(Committed::Lost(winner)) => {

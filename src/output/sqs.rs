@@ -23,7 +23,8 @@ const CONCURRENCY: usize = 4;
 /// Sends lines to a standard queue. A message holds several, each ended by a line feed but the last.
 #[derive(Debug)]
 pub struct SqsOutput<C> {
-    /// Made when the first line is sent: it would be a tenth of a start, and where callers get their answers few starts need it.
+    /// Made when the first line is sent: it would be 7 % of what a start computes, and where callers get their answers few
+    /// starts need it.
     client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
     queue_url: String,
     clock: C,

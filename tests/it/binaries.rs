@@ -103,7 +103,7 @@ async fn what_is_done_before_the_time_is_up_stands() {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     let slow = Proxy::start(&database.endpoint, Duration::from_millis(300)).await;
     let mut function = Function::start(INGEST, &variables(&slow.endpoint)).await;
-    // 32 writes at once, 0.3 s each: the 2.5 s till then are too short for all, and long enough for some.
+    // 50 writes at once, 0.3 s each: the 2.5 s till then are too short for all, and long enough for some.
     let failed = in_time(&mut function, payload(0..MESSAGES), Duration::from_millis(5_500)).await;
     assert!(!failed.is_empty() && failed.len() < MESSAGES, "{} of {MESSAGES} failed", failed.len());
     let done = numbers(&function.kill().lines);

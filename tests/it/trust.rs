@@ -13,7 +13,7 @@ use crate::tls::TlsServer;
 
 /// The time of an invocation: plenty.
 const TIME: Duration = Duration::from_secs(60);
-/// As many as are written at once.
+/// A part of a batch: all are written at once.
 const VISITORS: usize = 25;
 const TURNED: &str = "Amazon's authorities do not vouch for an endpoint";
 
