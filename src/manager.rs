@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::SessionConfig;
 use crate::event::{Event, Role};
 use crate::rules::Tally;
@@ -54,7 +54,7 @@ pub enum Outcome {
 
 /// Resolves events to sessions, finds sessions, ends them, closes those that went stale.
 #[derive(Debug)]
-pub struct SessionManager<S, C> {
+pub struct SessionManager<S, C = SystemClock> {
     config: SessionConfig,
     storage: S,
     clock: C,
@@ -62,9 +62,17 @@ pub struct SessionManager<S, C> {
     recent: Recent,
 }
 
+impl<S: SessionStorage> SessionManager<S> {
+    /// A manager that goes by the machine's clock and keeps archived sessions for 30 days. A storage that is used elsewhere, too,
+    /// is given as an [`std::sync::Arc`] or by reference.
+    pub fn new(config: SessionConfig, storage: S) -> Self {
+        Self::with_clock(config, storage, SystemClock)
+    }
+}
+
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
-    /// A manager that keeps archived sessions for 30 days.
-    pub fn new(config: SessionConfig, storage: S, clock: C) -> Self {
+    /// A manager that goes by a clock of the caller's, as tests and simulations do.
+    pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
         Self { config, storage, clock, retention: 30 * 86_400_000, recent: Recent::default() }
     }
 

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::config::SessionConfig;
+
 pub(crate) use context::UTM_NAMES;
 pub use context::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
 
@@ -44,6 +46,18 @@ pub struct Visitor {
     pub project: String,
     /// The visitor's id within the project.
     pub distinct_id: String,
+}
+
+impl From<&str> for Visitor {
+    fn from(distinct_id: &str) -> Self {
+        Self::new(distinct_id)
+    }
+}
+
+impl From<&Self> for Visitor {
+    fn from(visitor: &Self) -> Self {
+        visitor.clone()
+    }
 }
 
 impl Visitor {
@@ -208,6 +222,16 @@ impl Session {
     /// From the first to the last activity, in whole seconds.
     pub fn duration_seconds(&self) -> i64 {
         (self.ended_at.unwrap_or(self.last_activity) - self.started_at).num_seconds()
+    }
+
+    /// Returns whether the timeout has passed since the last activity: an event at `now` would begin another session.
+    pub fn is_timed_out(&self, config: &SessionConfig, now: DateTime<Utc>) -> bool {
+        config.is_timeout((now - self.last_activity).num_milliseconds())
+    }
+
+    /// Returns whether the session has reached its maximum duration: an event at `now` would begin another session.
+    pub fn is_expired(&self, config: &SessionConfig, now: DateTime<Utc>) -> bool {
+        now - self.started_at > config.max_duration
     }
 
     /// Whether one page was viewed and nothing else happened; none where no page was viewed at all.

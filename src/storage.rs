@@ -6,6 +6,7 @@ mod dynamodb;
 mod memory;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -159,48 +160,55 @@ pub trait SessionStorage: Send + Sync {
 /// Visitors that one [`SessionStorage::load`] takes at the most: the keys of one `BatchGetItem`.
 pub const MAX_LOAD: usize = 100;
 
-impl<S: SessionStorage> SessionStorage for &S {
-    fn load(
-        &self,
-        visitors: &[Visitor],
-        reading: Reading,
-    ) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send {
-        (**self).load(visitors, reading)
-    }
+/// A store that is used by several: what owns or borrows it is one, too.
+macro_rules! forward_storage {
+    ($($shared:ty),+) => {$(
+        impl<S: SessionStorage> SessionStorage for $shared {
+            fn load(
+                &self,
+                visitors: &[Visitor],
+                reading: Reading,
+            ) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send {
+                (**self).load(visitors, reading)
+            }
 
-    fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send {
-        (**self).commit(commit)
-    }
+            fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send {
+                (**self).commit(commit)
+            }
 
-    fn due(
-        &self,
-        shard: u8,
-        from: Millis,
-        now: Millis,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
-        (**self).due(shard, from, now, limit)
-    }
+            fn due(
+                &self,
+                shard: u8,
+                from: Millis,
+                now: Millis,
+                limit: usize,
+            ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
+                (**self).due(shard, from, now, limit)
+            }
 
-    fn archive(
-        &self,
-        visitor: &Visitor,
-        session: &Tally,
-        expires_at: Millis,
-    ) -> impl Future<Output = Result<(), SessionError>> + Send {
-        (**self).archive(visitor, session, expires_at)
-    }
+            fn archive(
+                &self,
+                visitor: &Visitor,
+                session: &Tally,
+                expires_at: Millis,
+            ) -> impl Future<Output = Result<(), SessionError>> + Send {
+                (**self).archive(visitor, session, expires_at)
+            }
 
-    fn archived(
-        &self,
-        visitor: &Visitor,
-        from: Millis,
-        to: Millis,
-    ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send {
-        (**self).archived(visitor, from, to)
-    }
+            fn archived(
+                &self,
+                visitor: &Visitor,
+                from: Millis,
+                to: Millis,
+            ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send {
+                (**self).archived(visitor, from, to)
+            }
 
-    fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send {
-        (**self).find(session_id)
-    }
+            fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send {
+                (**self).find(session_id)
+            }
+        }
+    )+};
 }
+
+forward_storage!(&S, Arc<S>);

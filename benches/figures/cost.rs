@@ -81,7 +81,7 @@ pub async fn run(batches: &[Batch], is_cold: bool) -> Result<Totals, AnyError> {
     let client = database.client();
     let manager = || {
         let storage = DynamoDbSessionStorage::new(client.clone(), TABLE).counting(Arc::clone(&consumed));
-        SessionManager::new(SessionConfig::default(), Sizing { storage, sizes: Arc::clone(&sizes) }, &clock)
+        SessionManager::with_clock(SessionConfig::default(), Sizing { storage, sizes: Arc::clone(&sizes) }, &clock)
     };
     let (mut warm, output) = (manager(), MemoryOutput::default());
     let (mut events, mut visitor_batches, mut closed_at) = (0, 0, 0);
@@ -138,7 +138,7 @@ async fn racing() -> Result<(f64, u64, usize), AnyError> {
             let (batches, next) = (Arc::clone(&batches), Arc::clone(&next));
             tokio::spawn(async move {
                 let clock = InputClock::default();
-                let manager = SessionManager::new(SessionConfig::default(), storage, &clock);
+                let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
                 let mut visitor_batches = 0;
                 while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                     clock.0.store(batch.received_at, Ordering::Relaxed);

@@ -125,7 +125,7 @@ impl Batches {
 #[inline(never)]
 pub fn ours(batch: &Prepared) -> usize {
     let clock = Still(batch.received_at);
-    let manager = SessionManager::new(SessionConfig::default(), batch, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), batch, &clock);
     let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
     let slices = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config()).unwrap_or_default();
     let mut events: Vec<Event<'_>> = Vec::with_capacity(slices.len());

@@ -120,7 +120,7 @@ fn event(visitor: &str, uuid: &str, at: Millis) -> String {
 /// The wall time of a batch of 100 visitors, cold, in calls of the store.
 async fn wide_batch() -> Result<f64, AnyError> {
     let (store, clock) = (Slow::default(), Virtual::new());
-    let manager = SessionManager::new(SessionConfig::default(), &store, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), &store, &clock);
     let texts: Vec<String> = (0..100).map(|n| event(&format!("v{n}"), &format!("e{n}"), NOON)).collect();
     let began = Instant::now();
     apply(&manager, &texts).await.map_err(|failed| format!("{} events failed", failed.len()))?;
@@ -157,7 +157,7 @@ struct Hot {
 async fn hot(batches: u64) -> Result<Hot, AnyError> {
     let (store, clock): (&'static Slow, &'static Virtual) =
         (Box::leak(Box::default()), Box::leak(Box::new(Virtual::new())));
-    let manager = Arc::new(SessionManager::new(SessionConfig::default(), store, clock));
+    let manager = Arc::new(SessionManager::with_clock(SessionConfig::default(), store, clock));
     let (mut hot, mut others) = (Vec::new(), Vec::new());
     for tick in 0..1_000_u64 {
         let wait = Duration::from_millis(10 * tick);

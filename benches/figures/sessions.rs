@@ -127,7 +127,7 @@ fn apply(batch: &[u8], kept: &Kept) -> Result<(), AnyError> {
     let newest = events.iter().map(|event| event.at).max().unwrap_or_default();
     events.iter_mut().for_each(|event| event.received_at = newest);
     let clock = Still(newest);
-    let manager = SessionManager::new(config, kept, &clock);
+    let manager = SessionManager::with_clock(config, kept, &clock);
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().ok_or("the store waits")?;
     let mut answer = String::with_capacity(batch.len() + BATCH * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {

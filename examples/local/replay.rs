@@ -91,7 +91,7 @@ pub async fn run(options: Options) -> Result<(), AnyError> {
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE).counting(Arc::clone(&consumed));
     let clock = InputClock::default();
     let mut replay = Replay {
-        manager: SessionManager::new(options.rules.clone(), storage, &clock),
+        manager: SessionManager::with_clock(options.rules.clone(), storage, &clock),
         clock: &clock,
         output: MemoryOutput::default(),
         ledger: Ledger::default(),

@@ -44,7 +44,7 @@ type Function = Arc<Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>>;
 pub async fn run(options: Options) -> Result<(), AnyError> {
     let database = EmbeddedDynamoDb::start(options.dynamodb_port)?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
-    let manager = SessionManager::new(options.rules, storage, SystemClock);
+    let manager = SessionManager::new(options.rules, storage);
     let function: Function = Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port))
         .await

@@ -81,7 +81,7 @@ pub fn event(bytes: &[u8]) {
 /// Whatever invokes the function is answered with JSON or with an error, twice, and every line that goes out is one.
 pub fn envelope(bytes: &[u8]) {
     let payload = String::from_utf8_lossy(bytes);
-    let manager = SessionManager::new(config(), InMemorySessionStorage::new(), Still::default());
+    let manager = SessionManager::with_clock(config(), InMemorySessionStorage::new(), Still::default());
     let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
     for _ in 0..2 {
         match run(ingest.handle(&payload, NOON + 60_000)) {

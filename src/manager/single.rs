@@ -27,8 +27,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ///
     /// # Errors
     /// [`SessionError::NotFound`] where the visitor has none; storage errors.
-    pub async fn get_by_user(&self, visitor: &Visitor) -> Result<Session, SessionError> {
-        let stored = self.storage.read(visitor).await?.ok_or(SessionError::NotFound)?;
+    pub async fn get_by_user(&self, visitor: impl Into<Visitor>) -> Result<Session, SessionError> {
+        let stored = self.storage.read(&visitor.into()).await?.ok_or(SessionError::NotFound)?;
         let timeline = stored.timeline;
         if let Some(session) = timeline.sessions(self.clock.now(), &self.config).pop() {
             return Ok(session);
@@ -42,14 +42,19 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ///
     /// # Errors
     /// Storage errors.
-    pub async fn get_or_create(&self, visitor: &Visitor, context: SessionContext) -> Result<Session, SessionError> {
+    pub async fn get_or_create(
+        &self,
+        visitor: impl Into<Visitor>,
+        context: SessionContext,
+    ) -> Result<Session, SessionError> {
+        let visitor = visitor.into();
         let touch = self.entry(Kind::Touch, context);
-        let stored = self.storage.read(visitor).await?;
+        let stored = self.storage.read(&visitor).await?;
         if let Some(stored) = stored.filter(|stored| !stored.timeline.would_begin(&touch, &self.config)) {
             let session = stored.timeline.sessions(touch.at, &self.config).pop();
             return session.ok_or(SessionError::NotFound);
         }
-        self.record(visitor, touch).await
+        self.record(&visitor, touch).await
     }
 
     /// Records an event, now, for the visitor of a session; returns the session that it belongs to.

@@ -85,7 +85,7 @@ impl Output for Picky {
 type Function = Ingest<Faulty, Still, Picky>;
 
 fn function() -> Function {
-    let manager = SessionManager::new(SessionConfig::default(), Faulty::default(), Still::default());
+    let manager = SessionManager::with_clock(SessionConfig::default(), Faulty::default(), Still::default());
     Ingest { manager, output: Picky::default(), rejects: Picky::default() }
 }
 

@@ -184,7 +184,7 @@ pub fn bodies() -> impl Iterator<Item = (String, Vec<u8>, usize)> {
 async fn answer(payload: &str) -> Answer {
     let clock = ManualClock::default();
     clock.set(NOON);
-    let manager = SessionManager::new(SessionConfig::default(), InMemorySessionStorage::new(), &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), InMemorySessionStorage::new(), &clock);
     let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
     let answer: Value = serde_json::from_str(&ingest.handle(payload, NOON + 60_000).await.unwrap()).unwrap();
     let text = answer["body"].as_str().unwrap().to_owned();

@@ -106,7 +106,7 @@ async fn world() -> (Arc<Table>, SessionManager<DynamoDbSessionStorage, SystemCl
         .load()
         .await;
     let storage = DynamoDbSessionStorage::new(aws::dynamodb(&config), TABLE);
-    (table, SessionManager::new(SessionConfig::default(), storage, SystemClock))
+    (table, SessionManager::new(SessionConfig::default(), storage))
 }
 
 /// So many invocations of an event each, some at the same time; how many failed.

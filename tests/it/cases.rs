@@ -31,7 +31,7 @@ impl<'a> Service<'a> {
 
     pub fn with(storage: &'a InMemorySessionStorage, clock: &'a ManualClock, config: SessionConfig) -> Self {
         clock.set(NOON);
-        Self { manager: SessionManager::new(config, storage, clock), clock, output: MemoryOutput::default() }
+        Self { manager: SessionManager::with_clock(config, storage, clock), clock, output: MemoryOutput::default() }
     }
 
     /// Applies events (id, name, time) of visitor `u1`, received when the newest of them happened or later.

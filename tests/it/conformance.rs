@@ -23,7 +23,7 @@ fn scenarios() -> Vec<Scenario> {
 
 async fn sessions_of(config: &SessionConfig, batches: &[Vec<&str>]) -> Vec<FinalSession> {
     let (clock, sink) = (ManualClock::default(), Sink::default());
-    let manager = SessionManager::new(config.clone(), InMemorySessionStorage::new(), &clock);
+    let manager = SessionManager::with_clock(config.clone(), InMemorySessionStorage::new(), &clock);
     let mut pump = Pump::new(manager, &clock, &sink);
     for batch in batches {
         pump.apply(batch).await;

@@ -197,7 +197,7 @@ impl World {
         let (clock, sink) = (ManualClock::default(), Sink::default());
         clock.set(SystemClock.now() + 2 * LATENESS_S * 1000);
         let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
-        let manager = SessionManager::new(self.config.clone(), storage, &clock);
+        let manager = SessionManager::with_clock(self.config.clone(), storage, &clock);
         while manager.cleanup(&&sink, Millis::MAX).await.examined > 0 {}
         self.lines.lock().unwrap().append(&mut sink.0.lock().unwrap());
     }

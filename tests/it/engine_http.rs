@@ -76,7 +76,7 @@ impl Run {
     /// A manager with a client of its own, as every function has.
     fn manager<'r>(&self, clock: RunClock<'r>) -> SessionManager<DynamoDbSessionStorage, RunClock<'r>> {
         let storage = DynamoDbSessionStorage::new(client(&self.endpoint), TABLE).counting(Arc::clone(&self.consumed));
-        SessionManager::new(self.config.clone(), storage, clock)
+        SessionManager::with_clock(self.config.clone(), storage, clock)
     }
 
     async fn work(&'static self) {

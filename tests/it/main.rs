@@ -19,6 +19,7 @@ mod manager;
 mod oracle;
 mod pipeline;
 mod proxy;
+mod seed;
 mod sim;
 mod single;
 mod small_worlds;

@@ -141,7 +141,7 @@ impl Clock for &Waits {
 type Manager<'a> = SessionManager<&'a Probe, &'a Waits>;
 
 fn manager<'a>(store: &'a Probe, clock: &'a Waits) -> Manager<'a> {
-    SessionManager::new(SessionConfig::default(), store, clock)
+    SessionManager::with_clock(SessionConfig::default(), store, clock)
 }
 
 /// Applies page views (visitor, event's number) of noon.

@@ -130,7 +130,7 @@ pub async fn contract<S: SessionStorage>(store: S) {
 async fn race<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
     clock.set(NOON + 1000);
-    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     let texts: Vec<String> = (0..10).map(|n| event("racer", &format!("r{n}"), NOON + n)).collect();
     let writers = texts.iter().map(|text| async {
         let delivery = Delivery { received_at: NOON + 1000, trusts_received_at: false };
@@ -228,7 +228,7 @@ async fn a_visitor_of_a_batch_costs_one_write() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let clock = ManualClock::default();
-    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     let mut random = Seeded(1);
     let mut batches_of_visitors = 0.0;
     for batch in 0..20 {
@@ -264,7 +264,7 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let clock = ManualClock::default();
-    let manager = SessionManager::new(SessionConfig::default(), store, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     for batch in 0..10 {
         let now = NOON + batch * 600_000;
         clock.set(now);
@@ -297,7 +297,7 @@ async fn a_warm_process_needs_no_read_and_never_trusts_its_guess() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let clock = ManualClock::default();
-    let manager = || SessionManager::new(SessionConfig::default(), &store, &clock);
+    let manager = || SessionManager::with_clock(SessionConfig::default(), &store, &clock);
     let (here, there) = (manager(), manager());
     let send = async |manager: &SessionManager<_, _>, number: i64| {
         clock.set(NOON + number * 1000);

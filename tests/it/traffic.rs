@@ -12,7 +12,7 @@ const SESSIONS: &str = include_str!("../data/weblog-sessions.ndjson");
 /// Replays lines in batches through a store and compares the final sessions.
 pub async fn replay<S: SessionStorage>(storage: S, lines: &[String], batch: usize) {
     let (clock, sink) = (ManualClock::default(), Sink::default());
-    let manager = SessionManager::new(SessionConfig::default(), storage, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
     let mut pump = Pump::new(manager, &clock, &sink);
     for chunk in lines.chunks(batch) {
         let chunk: Vec<&str> = chunk.iter().map(String::as_str).collect();

@@ -139,7 +139,7 @@ pub fn run(seed: u64, is_loud: bool) {
     let workers: Vec<Worker<'_>> = clocks
         .iter()
         .map(|clock| Ingest {
-            manager: SessionManager::new(plan.config.clone(), &storage, clock),
+            manager: SessionManager::with_clock(plan.config.clone(), &storage, clock),
             output: &output,
             rejects: &rejects,
         })

@@ -73,7 +73,7 @@ async fn an_item_that_cannot_be_read_costs_its_visitor_alone() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
     let clock = ManualClock::default();
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
-    let manager = SessionManager::new(SessionConfig::default(), storage, &clock);
+    let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
     let breaks = breaks();
     let mut visitors: Vec<Visitor> =
         (0..breaks.len()).map(|number| Visitor::new(&format!("broken-{number}"))).collect();
