@@ -24,6 +24,13 @@ pub struct Copy {
     is_late: bool,
 }
 
+impl Copy {
+    /// The session that the event is in.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+}
+
 impl Consumer {
     pub fn read(lines: &[Value]) -> Self {
         let mut consumer = Self { events: HashMap::new(), ends: BTreeMap::new() };

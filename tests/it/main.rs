@@ -32,3 +32,4 @@ mod timeline;
 mod tls;
 mod traffic;
 mod trust;
+mod worked_consumers;

@@ -180,7 +180,8 @@ impl<'w> Checker<'w> {
     }
 
     /// At rest: what a consumer of the output has is what the plain definition says, and every event ended in one place.
-    pub fn at_rest(&self, storage: &FaultyStorage<'_>, output: &[String], rejects: &[String]) {
+    /// Returns the lines that the consumer has read.
+    pub fn at_rest(&self, storage: &FaultyStorage<'_>, output: &[String], rejects: &[String]) -> Vec<Value> {
         let lines: Vec<Value> =
             output.iter().chain(&self.answered).map(|line| serde_json::from_str(line).unwrap()).collect();
         if self.is_loud {
@@ -206,6 +207,7 @@ impl<'w> Checker<'w> {
             let found = storage.inner.find(id).now_or_never().unwrap().unwrap();
             assert!(found.archived.is_some(), "{session} is said to have ended and is not archived");
         }
+        lines
     }
 
     fn expected(&self) -> Vec<FinalSession> {

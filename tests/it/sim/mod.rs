@@ -21,12 +21,18 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Returns the lines that a world's consumer has read in the end: in any order, some of them twice.
+pub fn lines(seed: u64) -> Vec<serde_json::Value> {
+    world::run(seed, false)
+}
+
 /// `SIM_SEEDS=1000000 cargo test --release --test it sim -- --nocapture` runs as many as asked and says the rate.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the rate is of real time")]
 fn sim() {
     if let Some(seed) = setting("SIM_SEED") {
-        return world::run(seed, true);
+        world::run(seed, true);
+        return;
     }
     let (first, seeds) = (setting("SIM_FIRST").unwrap_or(0), setting("SIM_SEEDS").unwrap_or(SEEDS));
     let began = std::time::Instant::now();

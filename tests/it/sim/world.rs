@@ -122,7 +122,7 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
 }
 
 /// Runs the world of a seed.
-pub fn run(seed: u64, is_loud: bool) {
+pub fn run(seed: u64, is_loud: bool) -> Vec<Value> {
     let mut random = Seeded(seed ^ 0x5eed_5eed);
     let plan = Plan::new(&mut random);
     let engine = Engine::new(seed, START);
@@ -160,7 +160,7 @@ pub fn run(seed: u64, is_loud: bool) {
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
     assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.calls);
-    world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap());
+    world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap())
 }
 
 fn skew(random: &mut Seeded, most: usize) -> Millis {
