@@ -23,12 +23,26 @@ impl EmbeddedDynamoDb {
     /// # Errors
     /// A sentence: the port is taken, or the template's table is not one.
     pub fn start(port: u16) -> Result<Self, String> {
-        let database = Database::memory().map_err(|error| error.to_string())?;
+        Self::start_on(Database::memory().map_err(|error| error.to_string())?, port)
+    }
+
+    /// Starts one on any port whose table grows on disk: in a temporary file that is gone with the process. It writes nothing
+    /// through, and keeps a few megabytes in memory.
+    ///
+    /// # Errors
+    /// As [`EmbeddedDynamoDb::start`].
+    #[allow(dead_code, reason = "the tests' and the benches' tables are small")]
+    pub fn start_on_disk() -> Result<Self, String> {
+        // What SQLite does with a database without a name.
+        Self::start_on(Database::new("").map_err(|error| error.to_string())?, 0)
+    }
+
+    fn start_on(database: Database, port: u16) -> Result<Self, String> {
         let table = table_definition(include_str!("../template.yaml"))?;
         let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
         database.create_table(table).map_err(|error| error.to_string())?;
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
-            .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {error}"))?;
+            .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {}", without_number(&error)))?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
         // A runtime and a thread of its own: the database must not wait for the code that it serves.
@@ -46,6 +60,12 @@ impl EmbeddedDynamoDb {
     pub fn client(&self) -> Client {
         client(&self.endpoint)
     }
+}
+
+/// An error of the system's in its words alone.
+fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// A client of a local DynamoDB.

@@ -169,7 +169,7 @@ impl SessionConfig {
         for (name, value) in members {
             let alone = Map::from_iter([(name.clone(), value.clone())]);
             let read: Result<Rules, _> = serde_json::from_value(Value::Object(alone));
-            read.map_err(|error| ConfigError(format!("{name}: {error}")))?;
+            read.map_err(|error| ConfigError(format!("{name}: {}", in_words(&error))))?;
         }
         let rules: Rules = serde_json::from_value(rules).map_err(|error| ConfigError(format!("rules: {error}")))?;
         let seconds = |name: &str, value: Option<i64>, least: i64, default: TimeDelta| match value {
@@ -256,6 +256,18 @@ impl SessionConfig {
             day(one) != day(other)
         })
     }
+}
+
+/// Returns what is wrong with a rule's value in words that need no Rust.
+fn in_words(error: &serde_json::Error) -> String {
+    let types = [
+        ("expected i64", "expected a whole number"),
+        ("expected u32", "expected a whole number, at least 1"),
+        ("expected a sequence", "expected a list"),
+        ("expected string or map", "expected a string"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    types.iter().fold(error.to_string(), |text, (rust, words)| text.replace(rust, words))
 }
 
 fn time_zone(name: &str) -> Result<Tz, ConfigError> {

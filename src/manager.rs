@@ -59,6 +59,8 @@ pub struct SessionManager<S, C = SystemClock> {
     storage: S,
     clock: C,
     retention: Millis,
+    /// See [`CLOSE_GRACE_MS`].
+    close_grace: Millis,
     recent: Recent,
 }
 
@@ -73,13 +75,20 @@ impl<S: SessionStorage> SessionManager<S> {
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// A manager that goes by a clock of the caller's, as tests and simulations do.
     pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
-        Self { config, storage, clock, retention: 30 * 86_400_000, recent: Recent::default() }
+        let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
+        Self { config, storage, clock, retention, close_grace, recent: Recent::default() }
     }
 
     /// Keeps archived sessions for this long.
     #[must_use]
     pub fn with_retention(self, retention: chrono::TimeDelta) -> Self {
         Self { retention: retention.num_milliseconds(), ..self }
+    }
+
+    /// Closes timelines this long after they are due, instead of [`CLOSE_GRACE_MS`]: less where one clock rules.
+    #[must_use]
+    pub fn with_close_grace(self, grace: chrono::TimeDelta) -> Self {
+        Self { close_grace: grace.num_milliseconds(), ..self }
     }
 
     pub fn config(&self) -> &SessionConfig {

@@ -1,109 +1,91 @@
 //! The whole service on one machine, on an embedded DynamoDB.
 //!
 //! ```text
-//! cargo run --release --example local                     replays real traffic and shows what comes of it
-//! … -- replay FILE|- [--batch N] [--rules JSON] [--annotated OUT] [--sessions OUT]
-//! … -- serve [--port 9000] [--dynamodb-port 8000] [--rules JSON]
+//! cargo run --release --example local                 replays real traffic and shows what comes of it
+//! cargo run --release --example local -- --help       lists the commands
 //! ```
+//!
+//! A command is a file: its declaration (`COMMAND`, from which its help follows) and its `run`.
 
-use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use lexopt::{Arg, ValueExt};
-use session_tracking::config::SessionConfig;
+use lexopt::Arg;
 
+mod cli;
+mod clock;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
-mod ledger;
+mod failure;
+mod invoke;
 mod replay;
-mod report;
+mod rules;
 mod serve;
+mod stop;
 
-type AnyError = Box<dyn Error + Send + Sync>;
+use failure::Failure;
 
 /// The real traffic that the repository carries.
 const TRAFFIC: &str = "tests/data/weblog-events.ndjson";
 
-const USAGE: &str = "usage:
-  local                                      replay real traffic and show what comes of it
-  local replay FILE [--batch N] [--rules JSON] [--annotated OUT] [--sessions OUT]
-                                             replay NDJSON; `-` is standard input
-  local serve [--port 9000] [--dynamodb-port 8000] [--rules JSON]
-                                             the HTTP API and the closer, live, until stopped";
-
-/// What the command line asks for.
-enum Command {
-    Replay(replay::Options),
-    Serve(serve::Options),
-    Help,
-}
+const COMMANDS: [&cli::Command; 3] = [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND];
 
 #[tokio::main]
-async fn main() {
-    let result = match command() {
-        Ok(Command::Replay(options)) => replay::run(options).await,
-        Ok(Command::Serve(options)) => serve::run(options).await,
-        Ok(Command::Help) => {
-            println!("{USAGE}");
-            Ok(())
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, status }) => {
+            if !message.is_empty() {
+                eprintln!("local: {message}");
+            }
+            ExitCode::from(status)
         }
-        Err(error) => Err(format!("{error}\n{USAGE}").into()),
-    };
-    if let Err(error) = result {
-        eprintln!("local: {error}");
-        std::process::exit(2);
     }
 }
 
-fn command() -> Result<Command, AnyError> {
+async fn run() -> Result<(), Failure> {
     let mut words = lexopt::Parser::from_env();
-    let Some(word) = words.next()? else {
+    let first = words.next().map_err(|error| Failure::usage(error.to_string()))?;
+    let command = match first {
         // From any folder of the repository or none: the path is the crate's.
-        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TRAFFIC);
-        return Ok(Command::Replay(replay::Options { file, ..replay::Options::default() }));
+        None => {
+            return replay::run(replay::Options::of(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TRAFFIC))?).await;
+        }
+        Some(Arg::Long("help") | Arg::Short('h')) => return print(&cli::overview(&COMMANDS)),
+        Some(Arg::Long("version") | Arg::Short('V')) => {
+            return print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        Some(Arg::Value(name)) => command(&name.to_string_lossy())?,
+        Some(Arg::Long(name)) => return Err(unknown_option(&format!("--{name}"))),
+        Some(Arg::Short(letter)) => return Err(unknown_option(&format!("-{letter}"))),
     };
-    match word {
-        Arg::Value(word) if word == "replay" => replay_options(words).map(Command::Replay),
-        Arg::Value(word) if word == "serve" => serve_options(words).map(Command::Serve),
-        Arg::Long("help") | Arg::Short('h') => Ok(Command::Help),
-        other => Err(other.unexpected().into()),
+    let Some(words) = command.read(words)? else { return print(&cli::command_help(command)) };
+    match command.name {
+        "replay" => replay::run(replay::Options::read(&words)?).await,
+        "invoke" => invoke::run(invoke::Options::read(&words)?).await,
+        _ => serve::run(serve::Options::read(&words)?).await,
     }
 }
 
-fn replay_options(mut words: lexopt::Parser) -> Result<replay::Options, AnyError> {
-    let mut options = replay::Options::default();
-    let mut file = None;
-    while let Some(word) = words.next()? {
-        match word {
-            Arg::Long("batch") => options.batch = words.value()?.parse()?,
-            Arg::Long("rules") => options.rules = rules(words.value()?.string()?)?,
-            Arg::Long("annotated") => options.annotated = Some(words.value()?.into()),
-            Arg::Long("sessions") => options.sessions = Some(words.value()?.into()),
-            Arg::Value(path) if file.is_none() => file = Some(path.into()),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    options.file = file.ok_or("replay needs a file, or `-` for standard input")?;
-    if options.batch == 0 {
-        return Err("--batch must be at least 1".into());
-    }
-    Ok(options)
+fn command(name: &str) -> Result<&'static cli::Command, Failure> {
+    COMMANDS.into_iter().find(|command| command.name == name).ok_or_else(|| {
+        let names = COMMANDS.map(|command| command.name);
+        let hint = match cli::suggestion(name, names.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the commands are {}", names.join(", ")),
+        };
+        Failure::usage(format!("there is no command `{name}`; {hint}"))
+    })
 }
 
-fn serve_options(mut words: lexopt::Parser) -> Result<serve::Options, AnyError> {
-    let mut options = serve::Options::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Arg::Long("port") => options.port = words.value()?.parse()?,
-            Arg::Long("dynamodb-port") => options.dynamodb_port = words.value()?.parse()?,
-            Arg::Long("rules") => options.rules = rules(words.value()?.string()?)?,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(options)
+fn unknown_option(written: &str) -> Failure {
+    Failure::usage(format!(
+        "`{written}` is no option here: options follow a command ({}); `local --help` says more",
+        COMMANDS.map(|command| command.name).join(", ")
+    ))
 }
 
-fn rules(text: String) -> Result<SessionConfig, AnyError> {
-    let value = serde_json::from_str(&text).map_err(|error| format!("--rules is not JSON: {error}"))?;
-    Ok(SessionConfig::from_rules(value)?)
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output("standard output", &error))
 }

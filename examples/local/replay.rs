@@ -1,235 +1,289 @@
 //! Replays a file of events through the ingest path, in the input's own time.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+mod input;
+mod ledger;
+mod progress;
+mod report;
+mod sinks;
+mod spool;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
-use session_tracking::event::{Delivery, Event, Role};
+use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, RejectCode, Rejection, Role};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
-use session_tracking::output::MemoryOutput;
 use session_tracking::session::Millis;
-use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
+use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
+use session_tracking::timeline::Assignment;
 
-use crate::AnyError;
+use crate::cli::{Command, Files, Opt, Takes, Words};
+use crate::clock::VirtualClock;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::ledger::Ledger;
-use crate::report::{Report, Totals};
+use crate::failure::Failure;
+use crate::rules::{RULES, rules};
+use crate::stop::Stop;
+use input::{Input, Line, MAX_LINE_BYTES};
+use ledger::Ledgers;
+use progress::Progress;
+use report::Report;
+use sinks::Sinks;
 
-/// How often the close function runs, in the input's time.
+pub const COMMAND: Command = Command {
+    name: "replay",
+    about: "Replays events (NDJSON, one a line) through the ingest path and the closer, and shows what comes of them.",
+    files: Files::One,
+    options: &[
+        Opt { name: "batch", value: "N", takes: Takes::Whole(1, 1000), default: "100", about: "events a batch" },
+        RULES,
+        Opt {
+            name: "annotated",
+            value: "OUT",
+            takes: Takes::Output,
+            default: "not written",
+            about: "a line an event, in input order: the event with its session on it, or {\"rejected\":{…}}",
+        },
+        Opt {
+            name: "sessions",
+            value: "OUT",
+            takes: Takes::Output,
+            default: "not written",
+            about: "a line a final session, by visitor, then start; written at the end",
+        },
+    ],
+    notes: "
+Time is the input's own: an event is received at its `received_at`, else when the newest event so far happened; at the
+end time runs on until every session is final. Rejected lines are printed on standard error, with number and code.
+Memory does not grow with the input: `tail -f FILE | local replay - --annotated -` goes on for ever. Ctrl-C ends the input.",
+};
+
+/// How often the closer runs, in the input's time.
 const CLOSE_EVERY_MS: Millis = 60_000;
+/// Attempts to apply an event that the store cannot take; the closer makes room between them.
+const ATTEMPTS: u32 = 3;
 
 pub struct Options {
-    pub file: PathBuf,
+    file: PathBuf,
     /// Events a batch.
-    pub batch: usize,
-    pub rules: SessionConfig,
-    pub annotated: Option<PathBuf>,
-    pub sessions: Option<PathBuf>,
+    batch: usize,
+    rules: SessionConfig,
+    sinks: Sinks,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        let rules = SessionConfig::default();
-        Self { file: PathBuf::new(), batch: 100, rules, annotated: None, sessions: None }
-    }
-}
-
-/// The input's time.
-#[derive(Default)]
-struct InputClock(AtomicI64);
-
-impl Clock for &InputClock {
-    fn now(&self) -> Millis {
-        self.0.load(Ordering::Relaxed)
+impl Options {
+    /// Reads the options of the command line.
+    pub fn read(words: &Words) -> Result<Self, Failure> {
+        let file = words.files().first().cloned().unwrap_or_default();
+        let batch = usize::try_from(words.whole("batch")?).unwrap_or(usize::MAX);
+        let rules = rules(words)?;
+        // The input first: nothing is written for one that cannot be read.
+        Input::check(&file)?;
+        let sinks = Sinks::open(Some(words), &file)?;
+        Ok(Self { file, batch, rules, sinks })
     }
 
-    async fn sleep(&self, time: Duration) {
-        SystemClock.sleep(time).await;
+    /// Returns the options of a replay of this file, all by default.
+    pub fn of(file: PathBuf) -> Result<Self, Failure> {
+        let sinks = Sinks::open(None, &file)?;
+        Ok(Self { file, batch: 100, rules: SessionConfig::default(), sinks })
     }
-
-    fn random(&self) -> u64 {
-        SystemClock.random()
-    }
-}
-
-/// A line of the input and when it was received, by the input's time.
-struct Line {
-    text: String,
-    received_at: Millis,
-}
-
-/// The times of an event, if it says any.
-#[derive(Deserialize, Default)]
-struct Times {
-    received_at: Option<String>,
-    timestamp: Option<String>,
 }
 
 struct Replay<'a> {
-    manager: SessionManager<DynamoDbSessionStorage, &'a InputClock>,
-    clock: &'a InputClock,
-    output: MemoryOutput,
-    ledger: Ledger,
-    annotated: Option<BufWriter<File>>,
+    manager: SessionManager<DynamoDbSessionStorage, &'a VirtualClock>,
+    clock: &'a VirtualClock,
+    ledgers: Ledgers,
+    sinks: Sinks,
     report: Report,
-    visitors: HashSet<(String, String)>,
-    known: HashSet<u128>,
+    progress: Progress,
     closed_at: Millis,
 }
 
-pub async fn run(options: Options) -> Result<(), AnyError> {
-    let lines = read(&options.file)?;
-    let database = EmbeddedDynamoDb::start(0)?;
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let stop = Stop::listen();
+    let mut input = Input::open(&options.file)?;
+    // On disk beyond a few megabytes: sessions of the input's last 30 days stay in the table.
+    let database = EmbeddedDynamoDb::start_on_disk()?;
     let consumed = Arc::new(Consumed::default());
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE).counting(Arc::clone(&consumed));
-    let clock = InputClock::default();
+    let clock = VirtualClock::default();
     let mut replay = Replay {
         manager: SessionManager::with_clock(options.rules.clone(), storage, &clock),
         clock: &clock,
-        output: MemoryOutput::default(),
-        ledger: Ledger::default(),
-        annotated: options.annotated.as_deref().map(create).transpose()?,
-        report: Report::new(lines.len()),
-        visitors: HashSet::new(),
-        known: HashSet::new(),
+        ledgers: Ledgers::default(),
+        sinks: options.sinks,
+        report: Report::default(),
+        progress: Progress::new(input.bytes),
         closed_at: 0,
     };
-    #[allow(clippy::disallowed_methods, reason = "the rate that is shown is of real time")]
-    let began = Instant::now();
-    for batch in lines.chunks(options.batch) {
-        replay.batch(batch).await?;
-    }
-    let took = began.elapsed();
+    let name = options.file.display();
+    replay.sinks.report.line(&format!("replaying {name} through the ingest path, on an embedded DynamoDB …"))?;
+    let stopped = replay.all(&mut input, options.batch, &stop).await?;
+    let took = replay.progress.took();
+    replay.progress.clear();
     replay.run_on(&options.rules).await?;
-    if let Some(mut file) = replay.annotated.take() {
-        file.flush()?;
-    }
-    let totals = Totals { visitors: replay.visitors.len(), took, consumed };
-    let sessions = replay.ledger.sessions();
-    if let Some(path) = &options.sessions {
-        let mut file = create(path)?;
-        for session in &sessions {
-            writeln!(file, "{}", serde_json::to_string(session)?)?;
+    replay.finish(took, &consumed)?;
+    match stopped {
+        // A stream has no other end.
+        Some(line) if input.bytes.is_some() => {
+            Err(Failure { message: format!("stopped behind line {line} of {name}"), status: 130 })
         }
-        file.flush()?;
+        _ => Ok(()),
     }
-    replay.report.finish(&sessions, &totals);
-    Ok(())
 }
 
 impl Replay<'_> {
-    /// Applies a batch at the time of its last event; before that, the close function has run up to its first.
-    async fn batch(&mut self, lines: &[Line]) -> Result<(), AnyError> {
+    /// Applies batch after batch, until the input ends or somebody stops it; then returns the last line.
+    async fn all(&mut self, input: &mut Input, size: usize, stop: &Stop) -> Result<Option<u64>, Failure> {
+        let mut last = 0;
+        loop {
+            let batch = tokio::select! {
+                batch = input.batch(size) => batch?,
+                () = stop.wait() => {
+                    let rest = input.pending();
+                    last = rest.last().map_or(last, |line| line.number);
+                    self.batch(&rest).await?;
+                    return Ok(Some(last));
+                }
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            last = batch.last().map_or(last, |line| line.number);
+            self.batch(&batch).await?;
+            if input.bytes.is_none() {
+                self.flush()?;
+            }
+        }
+    }
+
+    /// Applies a batch at the time of its last event; before that, the closer has run up to its first.
+    async fn batch(&mut self, lines: &[Line]) -> Result<(), Failure> {
+        let Some(end) = lines.last().map(|line| line.end) else { return Ok(()) };
         let first = lines.first().map_or(0, |line| line.received_at);
-        if first - self.closed_at >= CLOSE_EVERY_MS {
+        if first.saturating_sub(self.closed_at) >= CLOSE_EVERY_MS {
             self.close(first).await?;
         }
         let last = lines.iter().map(|line| line.received_at).max().unwrap_or(first);
-        self.clock.0.fetch_max(last, Ordering::Relaxed);
+        self.clock.move_to(last);
         let mut events = Vec::with_capacity(lines.len());
         let mut texts: Vec<Option<String>> = lines.iter().map(|_| None).collect();
         for (at, line) in lines.iter().enumerate() {
-            let delivery = Delivery { received_at: line.received_at, trusts_received_at: false };
-            match Event::parse(line.text.as_bytes(), delivery, self.manager.config()) {
+            match parse(line, self.manager.config()) {
                 Ok(event) => events.push((at, event)),
-                Err(rejection) => {
-                    self.report.rejected += 1;
-                    let (code, message) = (rejection.code.name(), &rejection.message);
-                    let verdict = serde_json::json!({ "rejected": { "code": code, "message": message } });
-                    texts[at] = Some(verdict.to_string());
-                }
+                Err(rejection) => texts[at] = Some(self.rejected(line, &rejection)),
             }
         }
         let (places, events): (Vec<usize>, Vec<Event<'_>>) = events.into_iter().unzip();
-        let outcomes = self.manager.resolve(&events, Millis::MAX).await;
+        let outcomes = self.resolve(&events).await;
         for ((&at, event), outcome) in places.iter().zip(&events).zip(outcomes) {
-            let Outcome::Placed(assignment) = outcome else {
-                return Err(format!("an event failed: {outcome:?}").into());
-            };
-            let text = event.annotate(assignment.as_ref());
-            self.report.annotated(&text);
-            texts[at] = Some(text);
-            let visitor = (event.project.to_string(), event.distinct_id.to_string());
-            let Some(assignment) = assignment.filter(|_| matches!(event.role, Role::Activity(_))) else { continue };
-            // Which session a repeated event is in, the ledger knows from its first answer.
-            if self.known.insert(event_key(&visitor, &event.uuid)) {
-                self.ledger.add(assignment.session_id.to_string(), assignment.at, event.uuid.to_string());
-            }
-            self.visitors.insert(visitor);
+            let assignment = outcome.map_err(|error| {
+                Failure::work(format!("line {} cannot be applied: {}: {error}", lines[at].number, error.code()))
+            })?;
+            texts[at] = Some(self.placed(event, assignment)?);
         }
-        if let Some(file) = &mut self.annotated {
-            for text in texts.into_iter().flatten() {
-                writeln!(file, "{text}")?;
-            }
+        if let Some(sink) = &mut self.sinks.annotated {
+            texts.iter().flatten().try_for_each(|text| sink.line(text))?;
         }
-        self.report.progress(lines.len());
+        self.report.events += lines.len() as u64;
+        self.progress.show(self.report.events, end);
         Ok(())
     }
 
-    /// Runs the close function at a time, and takes note of what it says.
-    async fn close(&mut self, now: Millis) -> Result<(), AnyError> {
-        self.clock.0.fetch_max(now, Ordering::Relaxed);
+    /// Resolves events; those that the store cannot take are sent again, as their source would.
+    async fn resolve(&mut self, events: &[Event<'_>]) -> Vec<Result<Option<Assignment>, SessionError>> {
+        let mut results: Vec<_> = events.iter().map(|_| Err(SessionError::NotFound)).collect();
+        let mut left: Vec<usize> = (0..events.len()).collect();
+        for attempt in 1..=ATTEMPTS {
+            let some: Vec<Event<'_>> = left.iter().map(|&at| events[at].clone()).collect();
+            let all = if left.len() == events.len() { events } else { &some };
+            for (&at, outcome) in left.iter().zip(self.manager.resolve(all, Millis::MAX).await) {
+                results[at] = match outcome {
+                    Outcome::Placed(assignment) => Ok(assignment),
+                    Outcome::Failed(error) => Err(error),
+                };
+            }
+            left.retain(|&at| results[at].is_err());
+            // Where closing fails, too, the events' own errors say why.
+            if left.is_empty() || attempt == ATTEMPTS || self.close(self.clock.now()).await.is_err() {
+                break;
+            }
+        }
+        results
+    }
+
+    /// Takes note of an event's session; returns its line.
+    fn placed(&mut self, event: &Event<'_>, assignment: Option<Assignment>) -> Result<String, Failure> {
+        let text = event.annotate(assignment.as_ref());
+        self.report.annotated(&text);
+        if let Some(assignment) = assignment.filter(|_| matches!(event.role, Role::Activity(_))) {
+            let (session_id, uuid) = (assignment.session_id.to_string(), event.uuid.to_string());
+            self.ledgers.placed((&event.project, &event.distinct_id), session_id, assignment.at, uuid)?;
+        }
+        Ok(text)
+    }
+
+    /// Says that a line is rejected; returns the line that takes its place.
+    fn rejected(&mut self, line: &Line, rejection: &Rejection) -> String {
+        let (code, message) = (rejection.code.name(), &rejection.message);
+        if let Some(text) = self.report.rejected(line.number, code, message) {
+            self.progress.clear();
+            eprintln!("{text}");
+        }
+        serde_json::json!({ "rejected": { "code": code, "message": message } }).to_string()
+    }
+
+    /// Runs the closer at a time, and takes note of what it emits; returns how many lines.
+    async fn close(&mut self, now: Millis) -> Result<usize, Failure> {
+        self.clock.move_to(now);
         self.closed_at = now;
-        let report = self.manager.cleanup(&self.output, Millis::MAX).await;
-        if report.failed > 0 {
-            return Err(format!("the close function failed: {report:?}").into());
+        let report = self.manager.cleanup(&self.ledgers, Millis::MAX).await;
+        let emitted = self.ledgers.take_emitted()?;
+        match report.failed {
+            0 => Ok(emitted),
+            failed => Err(Failure::work(format!("the closer failed for {failed} timelines"))),
         }
-        for line in self.output.take() {
-            self.ledger.follow(&line)?;
-        }
-        Ok(())
     }
 
     /// Lets time run on until every session is final.
-    async fn run_on(&mut self, rules: &SessionConfig) -> Result<(), AnyError> {
+    async fn run_on(&mut self, rules: &SessionConfig) -> Result<(), Failure> {
         // An event may lie a day ahead of its receipt; then a timeout and the lateness pass. Twice: what the first
         // run reschedules, the second closes.
         let reach = rules.timeout.num_milliseconds() + rules.lateness.num_milliseconds() + CLOSE_GRACE_MS;
         for days in [1, 2] {
             let now = self.clock.now() + days * 86_400_000 + reach;
-            self.close(now).await?;
+            while self.close(now).await? > 0 {}
         }
         Ok(())
     }
-}
 
-fn event_key(visitor: &(String, String), uuid: &str) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(format!("{}#{}#{uuid}", visitor.0, visitor.1).as_bytes())
-}
-
-fn create(path: &Path) -> Result<BufWriter<File>, AnyError> {
-    let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(BufWriter::new(file))
-}
-
-/// Reads the input. An event was received at its `received_at`, else when the newest so far happened.
-fn read(path: &Path) -> Result<Vec<Line>, AnyError> {
-    let input: Box<dyn BufRead> = if path == Path::new("-") {
-        Box::new(BufReader::new(std::io::stdin()))
-    } else {
-        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Box::new(BufReader::new(file))
-    };
-    let mut newest = 0;
-    let mut lines = Vec::new();
-    for text in input.split(b'\n') {
-        // Bytes that are not UTF-8 are for the event parser to reject: here they only must not end the reading.
-        let text = String::from_utf8_lossy(&text?).into_owned();
-        if text.trim().is_empty() {
-            continue;
-        }
-        let times: Times = serde_json::from_str(&text).unwrap_or_default();
-        let parse = |text: Option<String>| Some(chrono::DateTime::parse_from_rfc3339(&text?).ok()?.timestamp_millis());
-        let stated = parse(times.received_at);
-        newest = newest.max(stated.or_else(|| parse(times.timestamp)).unwrap_or(newest));
-        lines.push(Line { text, received_at: stated.unwrap_or(newest) });
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.sinks.annotated.as_mut().map_or(Ok(()), sinks::Sink::flush)
     }
-    Ok(lines)
+
+    /// Writes the final sessions, and what is for people.
+    fn finish(mut self, took: std::time::Duration, consumed: &Consumed) -> Result<(), Failure> {
+        self.flush()?;
+        let mut visitors = self.ledgers.into_visitors()?;
+        while let Some(visitor) = visitors.next_visitor()? {
+            if let Some(sink) = &mut self.sinks.sessions {
+                for session in &visitor.sessions {
+                    sink.line(&serde_json::to_string(session).map_err(|error| Failure::work(error.to_string()))?)?;
+                }
+            }
+            self.report.visitor(&visitor);
+        }
+        if let Some(sink) = &mut self.sinks.sessions {
+            sink.flush()?;
+        }
+        self.report.finish(took, consumed, &mut self.sinks.report)
+    }
+}
+
+/// Reads an event. A line that is cut is too long, whatever stands in it.
+fn parse<'a>(line: &'a Line, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
+    if line.bytes > MAX_LINE_BYTES as u64 {
+        let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", line.bytes);
+        return Err(Rejection { code: RejectCode::TooLarge, message });
+    }
+    Event::parse(&line.text, Delivery { received_at: line.received_at, trusts_received_at: false }, config)
 }

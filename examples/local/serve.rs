@@ -1,128 +1,156 @@
 //! The HTTP API and the closer, live. Requests go through the function's own handler, in API Gateway's envelope.
 
+mod cors;
+mod http;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use chrono::TimeDelta;
+use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::config::SessionConfig;
-use session_tracking::manager::SessionManager;
+use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::StdoutOutput;
 use session_tracking::storage::DynamoDbSessionStorage;
 use session_tracking::trigger::Ingest;
 
-use crate::AnyError;
+use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::failure::{Failure, reason};
+use crate::rules::{RULES, rules};
+use crate::stop::Stop;
+use cors::Cors;
+use http::Api;
 
-/// How often the closer runs.
-const CLOSE_EVERY: Duration = Duration::from_secs(60);
+pub const COMMAND: Command = Command {
+    name: "serve",
+    about: "Serves the HTTP API, with the closer on a schedule and a DynamoDB, until it is stopped.",
+    files: Files::None,
+    options: &[
+        Opt {
+            name: "port",
+            value: "PORT",
+            takes: Takes::Whole(0, 65_535),
+            default: "9000",
+            about: "the port of 127.0.0.1 that takes events; 0 is any that is free",
+        },
+        Opt {
+            name: "dynamodb-port",
+            value: "PORT",
+            takes: Takes::Whole(0, 65_535),
+            default: "8000",
+            about: "the port of 127.0.0.1 that the DynamoDB listens on",
+        },
+        RULES,
+        Opt {
+            name: "close-every",
+            value: "SECONDS",
+            takes: Takes::Whole(1, 3_600),
+            default: "60",
+            about: "how often the closer runs",
+        },
+        Opt {
+            name: "grace",
+            value: "SECONDS",
+            takes: Takes::Whole(0, 3_600),
+            default: "60",
+            about: "how long after its time a session is closed; deployed it is a minute, for clocks that differ",
+        },
+    ],
+    notes: "
+Ends of sessions go to standard output, a line of JSON each; the log goes to standard error. To see one soon:
+  local serve --close-every 1 --grace 0 --rules '{\"timeout_seconds\":10,\"lateness_seconds\":5}'
+Ctrl-C (or SIGTERM) ends it as soon as the requests under way are answered, after two seconds at most; a second one at once.",
+};
+
 /// The time that a request has, in milliseconds: API Gateway's.
 const REQUEST_MS: i64 = 30_000;
+/// The time that a run of the closer has, in milliseconds: the close function's.
+const CLOSE_MS: i64 = 60_000;
+/// How long requests that are under way hold the end up.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Options {
-    pub port: u16,
-    pub dynamodb_port: u16,
-    pub rules: SessionConfig,
+    port: u16,
+    dynamodb_port: u16,
+    rules: SessionConfig,
+    close_every: Duration,
+    grace: TimeDelta,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { port: 9000, dynamodb_port: 8000, rules: SessionConfig::default() }
+impl Options {
+    /// Reads the options of the command line.
+    pub fn read(words: &Words) -> Result<Self, Failure> {
+        let port = |name| words.whole(name).map(|port| u16::try_from(port).unwrap_or_default());
+        Ok(Self {
+            port: port("port")?,
+            dynamodb_port: port("dynamodb-port")?,
+            rules: rules(words)?,
+            close_every: Duration::from_secs(words.whole("close-every")?),
+            grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
+        })
     }
 }
 
-type Function = Arc<Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>>;
+/// The ingest function.
+type Function = Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>;
 
-pub async fn run(options: Options) -> Result<(), AnyError> {
-    let database = EmbeddedDynamoDb::start(options.dynamodb_port)?;
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let stop = Stop::listen();
+    start_log();
+    let database =
+        EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
-    let manager = SessionManager::new(options.rules, storage);
-    let function: Function = Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput });
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port))
-        .await
-        .map_err(|error| format!("port {} of 127.0.0.1 cannot be used: {error}", options.port))?;
-    eprintln!("HTTP API   http://{}/events", listener.local_addr()?);
+    let manager = SessionManager::new(options.rules, storage).with_close_grace(options.grace);
+    let function = Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput });
+    let unusable = |error: std::io::Error| {
+        Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))
+    };
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await.map_err(unusable)?;
+    let address = listener.local_addr().map_err(unusable)?;
+    let cors = Cors::deployed()?;
+    eprintln!("HTTP API   http://{address}/events");
     eprintln!("DynamoDB   {} (table {TABLE})", database.endpoint);
     eprintln!("ends of sessions go to standard output, as lines of JSON; stop with Ctrl-C");
-    tokio::spawn(close(Arc::clone(&function)));
-    let app = Router::new().fallback(request).with_state(function);
-    let stopped = async {
-        // Where signals cannot be had, the process is stopped from outside.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    let app = Router::new().fallback(http::answer).with_state(Arc::new(Api { function: Arc::clone(&function), cors }));
+    let asked = stop.clone();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { asked.wait().await });
+    let patience = async {
+        stop.wait().await;
+        eprintln!("stopping when the requests under way are answered; Ctrl-C again ends it at once");
+        SystemClock.sleep(PATIENCE).await;
     };
-    axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
-    Ok(())
+    tokio::select! {
+        served = async { serving.await } => served.map_err(|error| Failure::work(format!("serving: {}", reason(&error)))),
+        // Half a request may never become a whole one.
+        () = patience => Ok(()),
+        () = close(&function, options.close_every) => Ok(()),
+    }
+}
+
+/// The log goes to standard error, as the functions' does.
+fn start_log() {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_target(false);
+    log.with_writer(std::io::stderr).init();
 }
 
 /// The close function, on its schedule.
-async fn close(function: Function) {
+async fn close(function: &Function, every: Duration) {
     loop {
-        SystemClock.sleep(CLOSE_EVERY).await;
-        let report = function.manager.cleanup(&StdoutOutput, SystemClock.now() + 60_000).await;
-        if report.examined > 0 {
-            eprintln!("closer: {report:?}");
+        SystemClock.sleep(every).await;
+        let report = function.manager.cleanup(&StdoutOutput, SystemClock.now() + CLOSE_MS).await;
+        if report.examined > 0 || report.failed > 0 {
+            tracing::info!("closed {}", fields(&report));
         }
     }
 }
 
-/// API Gateway's answer.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    status_code: u16,
-    headers: Value,
-    body: String,
-}
-
-async fn request(
-    State(function): State<Function>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let now = SystemClock.now();
-    let pairs =
-        headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
-    let headers: serde_json::Map<String, Value> = pairs.collect();
-    let envelope = json!({
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": uri.path(),
-        "rawQueryString": uri.query().unwrap_or_default(),
-        "headers": headers,
-        "requestContext": { "http": { "method": method.as_str(), "path": uri.path() }, "timeEpoch": now },
-        "body": STANDARD.encode(&body),
-        "isBase64Encoded": true,
-    });
-    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
-    let answer = match function.handle(&envelope.to_string(), now + REQUEST_MS).await {
-        Ok(answer) => answer,
-        Err(error) => return failed(error.to_string()),
-    };
-    let answer: Answer = match serde_json::from_str(&answer) {
-        Ok(answer) => answer,
-        Err(error) => return failed(error.to_string()),
-    };
-    let status = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, answer.body).into_response();
-    response.headers_mut().remove(header::CONTENT_TYPE);
-    for (name, value) in answer.headers.as_object().into_iter().flatten() {
-        let name = header::HeaderName::try_from(name.as_str());
-        let value = value.as_str().map(header::HeaderValue::from_str);
-        if let (Ok(name), Some(Ok(value))) = (name, value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+/// Returns what a run of the closer did, as the fields of a line in the log.
+fn fields(report: &CloseReport) -> String {
+    let report = serde_json::to_value(report).unwrap_or_default();
+    let field = |(name, value): (&String, &Value)| format!("{name}={value}");
+    let fields: Vec<String> = report.as_object().into_iter().flatten().map(field).collect();
+    fields.join(" ")
 }

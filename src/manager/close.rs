@@ -17,7 +17,7 @@ use crate::timeline::{Closing, Timeline};
 
 /// Timelines of one shard that are worked on together.
 const SLICE: usize = 32;
-/// How long after it is due a timeline is closed, in milliseconds: a minute for clocks that differ and for invocations
+/// How long after it is due a timeline is closed by default, in milliseconds: a minute for clocks that differ and for invocations
 /// that are still at work on events they received in time.
 pub const CLOSE_GRACE_MS: Millis = 60_000;
 
@@ -92,7 +92,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     #[doc(alias = "close_due")]
     pub async fn cleanup<O: Output>(&self, output: &O, deadline: Millis) -> CloseReport {
         let mut report = CloseReport::default();
-        let now = self.clock.now() - CLOSE_GRACE_MS;
+        let now = self.clock.now() - self.close_grace;
         let mut cursors: Vec<Cursor> = vec![Cursor::default(); usize::from(DUE_SHARDS)];
         let mut open: Vec<u8> = (0..DUE_SHARDS).collect();
         while !open.is_empty() {

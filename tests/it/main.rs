@@ -15,6 +15,7 @@ mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod local;
 mod manager;
 mod oracle;
 mod pipeline;

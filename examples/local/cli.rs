@@ -1,0 +1,176 @@
+//! The command line. Each command declares its options once; reading them, their help and their errors follow from that.
+
+mod help;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use lexopt::Arg;
+
+use crate::failure::Failure;
+pub use help::{command_help, overview};
+pub use suggest::suggestion;
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// A whole number from one to another.
+    Whole(u64, u64),
+    /// The path of a file to write, or `-` for standard output.
+    Output,
+    /// The rules: JSON, or the path of a file that holds them.
+    Rules,
+    /// A time.
+    Time,
+}
+
+impl Takes {
+    /// Returns what the option takes as a part of a sentence.
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Output => "the path of a file, or `-` for standard output".to_owned(),
+            Self::Rules => {
+                "a JSON object such as '{\"timeout_seconds\":600}', or the path of a file with one".to_owned()
+            }
+            Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
+        }
+    }
+}
+
+/// An option of a command.
+#[derive(Debug)]
+pub struct Opt {
+    /// Its name without the dashes.
+    pub name: &'static str,
+    /// How help names its value.
+    pub value: &'static str,
+    pub takes: Takes,
+    /// What holds without the option; for a number the number itself, which is what the command uses.
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+/// The files that a command is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    None,
+    One,
+    Many,
+}
+
+/// A command.
+#[derive(Debug)]
+pub struct Command {
+    pub name: &'static str,
+    /// In one line.
+    pub about: &'static str,
+    pub files: Files,
+    pub options: &'static [Opt],
+    /// What else its help says.
+    pub notes: &'static str,
+}
+
+/// What a command was given.
+#[derive(Debug)]
+pub struct Words {
+    command: &'static Command,
+    values: BTreeMap<&'static str, OsString>,
+    files: Vec<PathBuf>,
+}
+
+impl Command {
+    /// Reads what follows the command's name; none where help was asked for.
+    pub fn read(&'static self, mut words: lexopt::Parser) -> Result<Option<Words>, Failure> {
+        let mut read = Words { command: self, values: BTreeMap::new(), files: Vec::new() };
+        while let Some(word) = words.next().map_err(|error| Failure::usage(error.to_string()))? {
+            match word {
+                Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                Arg::Long(name) => {
+                    let option = self.option(name)?;
+                    let value = words.value().map_err(|_| {
+                        Failure::usage(format!("`--{}` needs a value: {}", option.name, option.takes.sentence()))
+                    })?;
+                    if read.values.insert(option.name, value).is_some() {
+                        return Err(Failure::usage(format!("`--{}` is given twice; give it once", option.name)));
+                    }
+                }
+                Arg::Short(letter) => return Err(self.unknown(&format!("-{letter}"), &letter.to_string())),
+                Arg::Value(path) => read.files.push(path.into()),
+            }
+        }
+        self.check_files(&read.files)?;
+        Ok(Some(read))
+    }
+
+    fn option(&self, name: &str) -> Result<&'static Opt, Failure> {
+        self.options.iter().find(|option| option.name == name).ok_or_else(|| self.unknown(&format!("--{name}"), name))
+    }
+
+    fn unknown(&self, written: &str, name: &str) -> Failure {
+        let names = self.options.iter().map(|option| option.name).chain(["help"]);
+        let hint = match suggestion(name, names) {
+            Some(near) => format!("did you mean `--{near}`?"),
+            None => format!("`local {} --help` lists its options", self.name),
+        };
+        Failure::usage(format!("`{}` has no option `{written}`; {hint}", self.name))
+    }
+
+    fn check_files(&self, files: &[PathBuf]) -> Result<(), Failure> {
+        let name = self.name;
+        match (self.files, files) {
+            (Files::None, [first, ..]) => {
+                Err(Failure::usage(format!("`{name}` takes no file; `{}` is one too many", first.display())))
+            }
+            (Files::One, [_, second, ..]) => {
+                Err(Failure::usage(format!("`{name}` takes one file; `{}` is a second one", second.display())))
+            }
+            (Files::One | Files::Many, []) => {
+                Err(Failure::usage(format!("`{name}` needs a file, or `-` for standard input")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Words {
+    /// Returns the files, or the one file.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Returns an option's number, which lies within its bounds.
+    pub fn whole(&self, name: &'static str) -> Result<u64, Failure> {
+        let Some(option) = self.command.options.iter().find(|option| option.name == name) else {
+            return Err(Failure::usage(format!("`--{name}` is no option")));
+        };
+        let Takes::Whole(least, most) = option.takes else {
+            return Err(Failure::usage(format!("`--{name}` is no number")));
+        };
+        let text = self.text(name)?.unwrap_or(option.default);
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| self.wrong(name, text))
+    }
+
+    /// Returns an option's text, if it is given.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Failure> {
+        match self.values.get(name) {
+            None => Ok(None),
+            Some(value) => value.to_str().map(Some).ok_or_else(|| self.wrong(name, &value.to_string_lossy())),
+        }
+    }
+
+    /// Returns an option's path, if it is given.
+    pub fn path(&self, name: &'static str) -> Option<&Path> {
+        self.values.get(name).map(Path::new)
+    }
+
+    /// Returns the sentence for a value that an option cannot take.
+    pub fn wrong(&self, name: &'static str, value: &str) -> Failure {
+        let takes =
+            self.command.options.iter().find(|option| option.name == name).map(|option| option.takes.sentence());
+        Failure::usage(format!("`--{name}` takes {}, not `{value}`", takes.unwrap_or_default()))
+    }
+}

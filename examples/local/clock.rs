@@ -1,0 +1,45 @@
+//! Time that moves only when it is told to, so that a run gives the same every time.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::session::Millis;
+
+/// Virtual time, and numbers that are the same in every run.
+#[derive(Debug, Default)]
+pub struct VirtualClock {
+    now: AtomicI64,
+    drawn: AtomicU64,
+}
+
+impl VirtualClock {
+    /// Moves to a time, unless it is later already.
+    pub fn move_to(&self, now: Millis) {
+        self.now.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+impl Clock for &VirtualClock {
+    fn now(&self) -> Millis {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Waits in real time: the database that is waited for is real.
+    async fn sleep(&self, time: Duration) {
+        SystemClock.sleep(time).await;
+    }
+
+    fn random(&self) -> u64 {
+        // Weyl's sequence: every draw is another one, which is all that an etag needs.
+        self.drawn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+/// Returns the time that a text says in RFC 3339; without an offset it is taken as UTC.
+pub fn parse_time(text: &str) -> Option<Millis> {
+    let text = text.trim();
+    let naive = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok();
+    let fixed = chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
+    fixed.or_else(|| naive().map(|time| time.and_utc().timestamp_millis()))
+}

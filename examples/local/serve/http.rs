@@ -1,0 +1,183 @@
+//! Requests: which paths there are, the way through API Gateway's envelope, and back.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header, request};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::trigger::body::{BodyError, MAX_BODY_BYTES};
+
+use super::cors::Cors;
+use super::{Function, REQUEST_MS};
+
+/// Bytes of a body that are handed on: what API Gateway takes, 10 MB. The function itself says what is too much.
+const MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes of a body that are read at all. Whoever is still sending does not read the answer.
+const MAX_READ_BYTES: usize = 100 * 1024 * 1024;
+
+/// What requests are answered with.
+pub struct Api {
+    pub function: Arc<Function>,
+    pub cors: Cors,
+}
+
+/// Answers a request.
+pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut answer = match (&parts.method, route(parts.uri.path())) {
+        (&Method::OPTIONS, _) => {
+            let mut answer = logged(StatusCode::NO_CONTENT.into_response());
+            api.cors.preflight(&parts.headers, answer.headers_mut());
+            return answer;
+        }
+        (&Method::GET | &Method::HEAD, Route::Root) => logged(own(StatusCode::OK, &about())),
+        (&Method::GET | &Method::HEAD, Route::Health) => logged(own(StatusCode::OK, &json!({ "status": "ok" }))),
+        (_, Route::Root | Route::Health) => {
+            let message = "this path takes another method; see the `allow` header";
+            let mut answer = own(StatusCode::METHOD_NOT_ALLOWED, &error("method_not_allowed", message));
+            answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+            logged(answer)
+        }
+        (_, Route::Unknown) => {
+            let message = "no such path; use POST /events, GET /sessions/{id} or POST /sessions/{id}/end";
+            logged(own(StatusCode::NOT_FOUND, &error("no_such_path", message)))
+        }
+        (_, Route::Function) => match read(body).await {
+            Ok(body) => invoke(&api.function, &parts, &body).await,
+            Err(too_large) => logged(own(StatusCode::PAYLOAD_TOO_LARGE, &too_large)),
+        },
+    };
+    api.cors.allow(&parts.headers, answer.headers_mut());
+    answer
+}
+
+/// What a path leads to.
+enum Route {
+    Root,
+    Health,
+    /// A route of the API, whatever the method: the function says which it takes.
+    Function,
+    Unknown,
+}
+
+/// The routes of `template.yaml`, and two of this server's own.
+fn route(path: &str) -> Route {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments[..] {
+        [""] => Route::Root,
+        ["health"] => Route::Health,
+        ["events"] => Route::Function,
+        ["sessions", id] | ["sessions", id, "end"] if !id.is_empty() => Route::Function,
+        _ => Route::Unknown,
+    }
+}
+
+fn about() -> Value {
+    json!({
+        "service": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "paths": ["POST /events", "GET /sessions/{id}", "POST /sessions/{id}/end", "GET /health"],
+    })
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// The answer, if it is larger than anything the function would take.
+async fn read(body: Body) -> Result<Vec<u8>, Value> {
+    let mut stream = body.into_data_stream();
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    while let Some(part) = stream.next().await {
+        // A request that breaks off has nobody to answer.
+        let part: Bytes = part.unwrap_or_default();
+        count += part.len();
+        if count <= MAX_BYTES {
+            bytes.extend_from_slice(&part);
+        }
+        if count > MAX_READ_BYTES {
+            break;
+        }
+    }
+    if count > MAX_BYTES {
+        let why = BodyError::TooLarge(MAX_BODY_BYTES);
+        let mut answer = error(why.code(), &why.to_string());
+        (answer["events"], answer["rejected"]) = (json!([]), json!([]));
+        return Err(answer);
+    }
+    Ok(bytes)
+}
+
+/// API Gateway's answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    status_code: u16,
+    headers: Value,
+    body: String,
+}
+
+/// Hands a request to the function, which logs a line of its own.
+async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Response {
+    let now = SystemClock.now();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers: serde_json::Map<String, Value> =
+        parts.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()).into())).collect();
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let envelope = json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": parts.uri.query().unwrap_or_default(),
+        "headers": headers,
+        "requestContext": { "http": { "method": method, "path": path }, "timeEpoch": now },
+        "body": STANDARD.encode(body),
+        "isBase64Encoded": true,
+    });
+    let answer = function.handle(&envelope.to_string(), now + REQUEST_MS).await.map_err(|error| error.to_string());
+    let answer: Result<Answer, _> =
+        answer.and_then(|answer| serde_json::from_str(&answer).map_err(|error| error.to_string()));
+    match answer {
+        Ok(answer) => response(answer),
+        Err(why) => logged(own(StatusCode::INTERNAL_SERVER_ERROR, &error("invocation_failed", &why))),
+    }
+}
+
+fn response(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, answer.body).into_response();
+    put_all(response.headers_mut(), &answer.headers);
+    response
+}
+
+fn put_all(to: &mut HeaderMap, headers: &Value) {
+    to.remove(header::CONTENT_TYPE);
+    for (name, value) in headers.as_object().into_iter().flatten() {
+        let name = header::HeaderName::try_from(name.as_str());
+        let value = value.as_str().map(header::HeaderValue::from_str);
+        if let (Ok(name), Some(Ok(value))) = (name, value) {
+            to.insert(name, value);
+        }
+    }
+}
+
+fn error(code: &str, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message } })
+}
+
+/// An answer of this server's own.
+fn own(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// Logs an answer that no function logged.
+fn logged(answer: Response) -> Response {
+    tracing::info!(status = answer.status().as_u16(), "answered");
+    answer
+}

@@ -1,0 +1,103 @@
+//! The command line: help, version, and what is said of a line that is not understood.
+
+use super::{Folder, refused, run, text};
+
+#[test]
+fn every_command_has_help_with_its_defaults() {
+    let folder = Folder::new("help");
+    let overview = run(&folder.0, &["--help"]);
+    assert!(overview.status.success());
+    for (command, defaults) in [
+        ("replay", &[("--batch N", "default: 100"), ("--rules", "default: "), ("--annotated OUT", "default: ")][..]),
+        ("invoke", &[("--rules", "default: "), ("--now TIME", "2026-03-10T12:01:00Z")]),
+        (
+            "serve",
+            &[
+                ("--port PORT", "default: 9000"),
+                ("--dynamodb-port PORT", "default: 8000"),
+                ("--close-every SECONDS", "default: 60"),
+                ("--grace SECONDS", "default: 60"),
+            ],
+        ),
+    ] {
+        assert!(text(&overview.stdout).contains(command), "{command}");
+        for words in [&[command, "--help"][..], &[command, "-h"]] {
+            let help = run(&folder.0, words);
+            let said = text(&help.stdout);
+            assert!(help.status.success() && help.stderr.is_empty(), "{words:?}");
+            for (option, default) in defaults {
+                let option = said.find(option).unwrap_or_else(|| panic!("{option} in {said}"));
+                assert!(said[option..].contains(default), "{default} in {said}");
+            }
+        }
+    }
+    for words in [["--version"], ["-V"]] {
+        let version = run(&folder.0, &words);
+        assert_eq!(text(&version.stdout), concat!("session-tracking ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_named_with_what_to_write() {
+    let folder = Folder::new("cli");
+    folder.write("in", "");
+    let batch = "`--batch` takes a whole number from 1 to 1000, not";
+    for (words, wanted) in [
+        (&["replay", "in", "--batch", "abc"][..], &*format!("local: {batch} `abc`")),
+        (&["replay", "in", "--batch", "0"], &*format!("local: {batch} `0`")),
+        (&["replay", "in", "--batch=1001"], &*format!("local: {batch} `1001`")),
+        (&["replay", "in", "--batch", "-5"], &*format!("local: {batch} `-5`")),
+        (&["replay", "in", "--batch", "1e2"], &*format!("local: {batch} `1e2`")),
+        (&["replay", "in", "--batch", "99999999999999999999999"], batch),
+        (&["replay", "in", "--batch"], "`--batch` needs a value: a whole number from 1 to 1000"),
+        (&["replay", "in", "--batch", "1", "--batch", "2"], "`--batch` is given twice"),
+        (&["replay", "in", "--bach", "1"], "`replay` has no option `--bach`; did you mean `--batch`?"),
+        (&["replay", "in", "-b"], "`replay` has no option `-b`; did you mean `--batch`?"),
+        (&["replay", "in", "--zzzzzzzz"], "`local replay --help` lists its options"),
+        (&["replay"], "`replay` needs a file, or `-` for standard input"),
+        (&["replay", "in", "more"], "`replay` takes one file; `more` is a second one"),
+        (&["invoke"], "`invoke` needs a file, or `-` for standard input"),
+        (&["invoke", "in", "--now", "noon"], "`--now` takes a time such as 2026-03-10T12:00:00Z, not `noon`"),
+        (&["serve", "in"], "`serve` takes no file; `in` is one too many"),
+        (&["serve", "--port", "70000"], "`--port` takes a whole number from 0 to 65535, not `70000`"),
+        (&["serve", "--close-every", "0"], "`--close-every` takes a whole number from 1 to 3600, not `0`"),
+        (&["relay"], "there is no command `relay`; did you mean `replay`?"),
+        (&["Serve"], "did you mean `serve`?"),
+        (&["xyzzy"], "the commands are replay, invoke, serve"),
+        (&["--batch", "1"], "`--batch` is no option here"),
+    ] {
+        let said = refused(&folder.0, words, 2);
+        assert!(said.contains(wanted), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn rules_are_json_or_a_file_of_it() {
+    let folder = Folder::new("rules");
+    folder.write("in", "");
+    folder.write("good.json", "{\n  \"timeout_seconds\": 600\n}\n");
+    folder.write("broken.json", "{\"timeout_seconds\": 600,\n}");
+    folder.write("wrong.json", "{\"timeout_seconds\":0}");
+    for rules in ["good.json", "./good.json", "{}", " {\"boundary\":\"exclusive\"} "] {
+        assert!(run(&folder.0, &["replay", "in", "--rules", rules]).status.success(), "{rules}");
+    }
+    for command in ["replay", "invoke"] {
+        for (rules, wanted) in [
+            ("none.json", "`none.json` cannot be read: there is no such file"),
+            ("none.json", "`--rules` takes a JSON object such as '{\"timeout_seconds\":600}', or the path of a file"),
+            (".", "`.` cannot be read: it is a folder"),
+            ("broken.json", "`--rules`: `broken.json` is not JSON: trailing comma at line 2"),
+            ("{\"timeout_seconds\":", "`--rules` is not JSON"),
+            ("wrong.json", "`--rules`: `wrong.json`: timeout_seconds is 0; it must be"),
+            ("{\"timeout_seconds\":\"soon\"}", "`--rules`: timeout_seconds"),
+            ("{\"max_events\":-1}", "`--rules`: max_events"),
+            ("{\"utm_fields\":\"source\"}", "`--rules`: utm_fields"),
+            ("{\"boundary\":3}", "`--rules`: boundary"),
+            ("{\"nonsense\":3}", "`--rules`: nonsense"),
+            ("[]", "`--rules`: the rules are not a JSON object"),
+        ] {
+            let said = refused(&folder.0, &[command, "in", "--rules", rules], 2);
+            assert!(said.contains(wanted), "{rules}: {said}");
+        }
+    }
+}

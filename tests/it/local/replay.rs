@@ -1,0 +1,205 @@
+//! `local replay`: streams, files, and what it refuses.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Folder, Running, json_lines, refused, run, run_with, text};
+
+/// Events of some visitors, a minute after the other.
+fn events(count: usize) -> String {
+    (0..count).fold(String::new(), |mut all, at| {
+        let time = format!("2026-03-10T{:02}:{:02}:00Z", at / 60, at % 60);
+        let url = format!("https://shop.test/{at}");
+        let event = json!({
+            "uuid": format!("e{at}"), "event": "$pageview", "distinct_id": format!("v{}", at % 3), "timestamp": time,
+            "properties": { "$current_url": url },
+        });
+        writeln!(all, "{event}").unwrap();
+        all
+    })
+}
+
+#[test]
+fn the_real_traffic_comes_to_its_sessions() {
+    let folder = Folder::new("traffic");
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let output = run(&folder.0, &["replay", &format!("{data}/weblog-events.ndjson"), "--sessions", "out"]);
+    assert!(output.status.success(), "{output:?}");
+    let wanted = json_lines(&std::fs::read_to_string(format!("{data}/weblog-sessions.ndjson")).unwrap());
+    let found = json_lines(&folder.read("out"));
+    assert_eq!(found.len(), wanted.len());
+    for (mut found, wanted) in found.into_iter().zip(wanted) {
+        found.as_object_mut().unwrap().retain(|name, _| wanted.get(name).is_some());
+        assert_eq!(found, wanted);
+    }
+    let report = text(&output.stdout);
+    for line in
+        ["  events    9999, ", "  visitors  1861\n", "  sessions  3231: 1861 first, 1362 timeout, 8 referrer_change\n"]
+    {
+        assert!(report.contains(line), "{report}");
+    }
+    assert_eq!(text(&output.stderr), "", "progress is for terminals");
+}
+
+#[test]
+fn an_event_comes_out_while_its_stream_goes_on() {
+    let folder = Folder::new("stream");
+    let mut replay = Running::start(&folder.0, &["replay", "-", "--annotated", "-", "--sessions", "out"]);
+    let lines: Vec<String> = events(4).lines().map(str::to_owned).collect();
+    for line in &lines[..3] {
+        // A batch of 100 is far from full.
+        replay.write(&format!("{line}\n"));
+        let annotated: Value = serde_json::from_str(&replay.line()).unwrap();
+        assert!(annotated["properties"]["$session_id"].is_string());
+    }
+    // Half a line is none yet, but the last one needs no end.
+    replay.write(&lines[3]);
+    replay.stdin = None;
+    assert_eq!(serde_json::from_str::<Value>(&replay.line()).unwrap()["uuid"], "e3");
+    assert_eq!(replay.ends_within(Duration::from_secs(30)), 0);
+    assert_eq!(json_lines(&folder.read("out")).len(), 3);
+}
+
+#[test]
+fn ctrl_c_ends_a_stream_with_its_sessions() {
+    for signal in ["INT", "TERM"] {
+        let folder = Folder::new(&format!("stop-{signal}"));
+        let mut replay = Running::start(&folder.0, &["replay", "-", "--annotated", "-", "--sessions", "out"]);
+        replay.write(&events(2));
+        for _ in 0..2 {
+            replay.line();
+        }
+        replay.signal(signal);
+        assert_eq!(replay.ends_within(Duration::from_secs(30)), 0);
+        assert_eq!(json_lines(&folder.read("out")).len(), 2);
+    }
+}
+
+#[test]
+fn rejected_lines_are_said_with_number_and_code() {
+    let folder = Folder::new("rejected");
+    let long = format!("{{\"event\":\"x\",\"distinct_id\":\"a\",\"pad\":\"{}\"}}", "x".repeat(200_000));
+    let good = events(2);
+    let (one, two) = good.split_once('\n').unwrap();
+    folder.write("in", &format!("\u{feff}{one}\r\n\n  \nnonsense\n{{\"event\":\"x\"}}\n{long}\n{two}"));
+    let output = run(&folder.0, &["replay", "in", "--annotated", "out"]);
+    assert!(output.status.success());
+    let said: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for (line, wanted) in
+        said.iter().zip(["line 4: invalid_json: ", "line 5: missing_distinct_id: ", "line 6: too_large: "])
+    {
+        assert!(line.starts_with(wanted), "{line}");
+    }
+    assert!(said[2].contains(&format!("has {} bytes", long.len())), "{}", said[2]);
+    let codes = "  events    5 (3 rejected: 1 invalid_json, 1 missing_distinct_id, 1 too_large), ";
+    assert!(text(&output.stdout).contains(codes), "{output:?}");
+    let lines = json_lines(&folder.read("out"));
+    let kinds: Vec<_> = lines.iter().map(|line| line["rejected"]["code"].as_str().unwrap_or("event")).collect();
+    assert_eq!(kinds, ["event", "invalid_json", "missing_distinct_id", "too_large", "event"]);
+}
+
+#[test]
+fn a_rejected_line_moves_no_time() {
+    let folder = Folder::new("no-time");
+    // An array whose texts are times, then events without any.
+    let event = |uuid: &str| json!({ "uuid": uuid, "event": "x", "distinct_id": "a" });
+    let lines = format!("{}[\"2030-01-01T00:00:00Z\",\"2030-01-01T00:00:00Z\"]\n{}\n", events(1), event("late"));
+    let output = run_with(&folder.0, &["replay", "-", "--sessions", "-"], &lines);
+    let sessions = json_lines(text(&output.stdout));
+    assert_eq!(sessions[0]["started_at"], "2026-03-10T00:00:00.000Z", "{sessions:?}");
+}
+
+#[test]
+fn a_flood_of_rejected_lines_is_counted() {
+    let folder = Folder::new("flood");
+    let output = run_with(&folder.0, &["replay", "-"], &"nonsense\n".repeat(5_000));
+    let said: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!(said.len(), 101);
+    assert!(said[99].starts_with("line 100: ") && said[100].starts_with("more rejected lines"));
+    assert!(text(&output.stdout).contains("(5000 rejected: 5000 invalid_json)"));
+}
+
+#[test]
+fn lines_for_programs_and_the_report_do_not_mix() {
+    let folder = Folder::new("mix");
+    folder.write("in", &events(5));
+    for option in ["--annotated", "--sessions"] {
+        let output = run(&folder.0, &["replay", "in", option, "-"]);
+        assert!(output.status.success());
+        assert_eq!(json_lines(text(&output.stdout)).len(), if option == "--annotated" { 5 } else { 3 });
+        assert!(text(&output.stderr).contains("\nTotals:\n"), "{output:?}");
+    }
+    assert!(!folder.0.join("-").exists());
+    // Whoever reads a line and goes has what it wanted.
+    folder.write("in", &events(1_000));
+    let shell = format!("{} replay in --annotated - 2>err | head -n 1", super::binary().display());
+    let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(&folder.0).output().unwrap();
+    assert!(text(&output.stdout).contains("$session_id"), "{output:?}");
+    assert_eq!(folder.read("err").lines().count(), 1, "only what is being replayed: {}", folder.read("err"));
+}
+
+#[cfg(unix)]
+#[test]
+fn two_outputs_in_one_file_are_refused_and_nothing_is_lost() {
+    let folder = Folder::new("same");
+    folder.write("in", &events(5));
+    folder.write("a", "precious\n");
+    std::os::unix::fs::symlink("a", folder.0.join("link")).unwrap();
+    std::os::unix::fs::symlink("nothing-yet", folder.0.join("dangling")).unwrap();
+    std::fs::hard_link(folder.0.join("a"), folder.0.join("hard")).unwrap();
+    std::fs::create_dir(folder.0.join("b")).unwrap();
+    let full = folder.0.join("a").display().to_string();
+    for (one, other) in [
+        ("a", "a"),
+        ("./a", "a"),
+        ("b/../a", "a"),
+        ("link", "a"),
+        ("hard", "./link"),
+        (&full, "a"),
+        ("new", "./new"),
+        ("dangling", "nothing-yet"),
+    ] {
+        let said = refused(&folder.0, &["replay", "in", "--annotated", one, "--sessions", other], 2);
+        assert!(said.contains("`--annotated` and `--sessions` are the same file"), "{one}, {other}: {said}");
+        assert_eq!(folder.read("a"), "precious\n");
+    }
+    assert!(!folder.0.join("new").exists() && !folder.0.join("nothing-yet").exists());
+    let said = refused(&folder.0, &["replay", "in", "--annotated", "-", "--sessions", "-"], 2);
+    assert!(said.contains("are both standard output"), "{said}");
+    for (option, path) in [("--annotated", "in"), ("--sessions", "./in")] {
+        let said = refused(&folder.0, &["replay", "in", option, path], 2);
+        assert!(said.contains(&format!("`{option}` is the input itself")), "{said}");
+    }
+    let said = refused(&folder.0, &["replay", "in", "--annotated", "new", "--sessions", "no/such"], 1);
+    assert!(said.contains("`no/such`") && !folder.0.join("new").exists(), "{said}");
+    assert_eq!(folder.read("in"), events(5));
+    let shell = format!("{} replay in --sessions out > out", super::binary().display());
+    let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(&folder.0).output().unwrap();
+    assert!(text(&output.stderr).contains("the file that standard output goes to"), "{output:?}");
+    // A device is no file that something could be lost in.
+    assert!(run(&folder.0, &["replay", "in", "--annotated", "/dev/null", "--sessions", "/dev/null"]).status.success());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_their_option() {
+    let folder = Folder::new("unusable");
+    folder.write("in", &events(1));
+    for (words, wanted) in [
+        (&["replay", "."][..], "the input `.` cannot be read: it is a folder, not a file"),
+        (&["replay", "none"], "the input `none` cannot be read: there is no such file"),
+        (&["replay", "in", "--annotated", "."], "--annotated: `.` cannot be used: it is a folder"),
+        (&["replay", "in", "--sessions", "no/such/out"], "--sessions: `no/such/out` cannot be used: there is no such"),
+        (
+            &["replay", "in", "--sessions", "in/out"],
+            "--sessions: `in/out` cannot be used: a part of its path is a file",
+        ),
+        (&["invoke", "in", "none"], "the file `none` cannot be read: there is no such file"),
+        (&["invoke", "."], "the file `.` cannot be read: it is a folder"),
+    ] {
+        let said = refused(&folder.0, words, 1);
+        assert!(said.contains(wanted), "{words:?}: {said}");
+    }
+}

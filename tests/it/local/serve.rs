@@ -1,0 +1,228 @@
+//! `local serve`: the HTTP API as it is deployed, the closer, and how it ends.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use serde_yaml_ng::Value as Yaml;
+
+use super::{Folder, Running, refused};
+
+/// A server on ports of its own.
+struct Server {
+    running: Running,
+    address: String,
+    _folder: Folder,
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+impl Server {
+    fn start(name: &str, more: &[&str]) -> Self {
+        let folder = Folder::new(name);
+        let running = Running::start(&folder.0, &[&["serve", "--port", "0", "--dynamodb-port", "0"], more].concat());
+        let line = running.log("HTTP API");
+        let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+        Self { running, address, _folder: folder }
+    }
+
+    /// Sends a request's bytes, and nothing more.
+    fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        let mut text = String::new();
+        self.send(&[head.as_bytes(), body.as_bytes()].concat()).read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+}
+
+const EVENT: &str = r#"{"uuid":"e1","event":"$pageview","distinct_id":"ada-lovelace"}"#;
+
+#[test]
+fn paths_are_those_that_are_deployed_and_what_is_wrong_is_said_as_json() {
+    let server = Server::start("paths", &[]);
+    let answer = server.ask("POST", "/events", "", EVENT);
+    let id = answer.json()["events"][0]["properties"]["$session_id"].as_str().unwrap().to_owned();
+    let session = server.ask("GET", &format!("/sessions/{id}"), "", "").json();
+    assert_eq!((&session["id"], &session["is_active"]), (&json!(id), &json!(true)));
+    assert_eq!(server.ask("POST", &format!("/sessions/{id}/end"), "", "").json()["is_active"], false);
+    assert_eq!(server.ask("GET", "/health", "", "").json(), json!({ "status": "ok" }));
+    assert_eq!(server.ask("GET", "/", "", "").json()["service"], "session-tracking");
+    for (method, path, status, code, allow) in [
+        ("POST", "/", 405, "method_not_allowed", Some("GET")),
+        ("POST", "/health", 405, "method_not_allowed", Some("GET")),
+        ("POST", "/elsewhere", 404, "no_such_path", None),
+        ("POST", "/events/", 404, "no_such_path", None),
+        ("POST", "/prod/events", 404, "no_such_path", None),
+        ("GET", "/favicon.ico", 404, "no_such_path", None),
+        ("GET", "/sessions", 404, "no_such_path", None),
+        ("GET", "/sessions/", 404, "no_such_path", None),
+        ("GET", "/events", 405, "method_not_allowed", Some("POST")),
+        ("DELETE", "/sessions/x", 405, "method_not_allowed", Some("GET")),
+        ("GET", "/sessions/x/end", 405, "method_not_allowed", Some("POST")),
+        ("GET", "/sessions/x", 404, "not_found", None),
+    ] {
+        let answer = server.ask(method, path, "", if method == "POST" { EVENT } else { "" });
+        assert_eq!((answer.status, answer.header("allow")), (status, allow), "{method} {path}: {}", answer.body);
+        assert_eq!(answer.json()["error"]["code"], code, "{method} {path}");
+    }
+    assert_eq!(server.ask("HEAD", "/health", "", "").status, 200);
+}
+
+#[test]
+fn a_body_of_any_size_gets_the_services_own_answer() {
+    let server = Server::start("large", &[]);
+    let (mut bodies, kind) = (Vec::new(), "content-type: text/plain\r\n");
+    // Below and above what axum takes by default, and above what API Gateway takes.
+    for megabytes in [1, 3, 12] {
+        let answer = server.ask("POST", "/events", kind, &"x".repeat(megabytes * 1024 * 1024 + 1));
+        assert_eq!(answer.status, 413);
+        assert_eq!(answer.json()["error"]["code"], "body_too_large");
+        bodies.push(answer.body);
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+}
+
+#[test]
+fn pages_may_do_what_the_template_deploys() {
+    let template: Yaml = serde_yaml_ng::from_str(include_str!("../../../template.yaml")).unwrap();
+    let cors = &template["Resources"]["Api"]["Properties"]["CorsConfiguration"];
+    let list = |name: &str| -> Vec<String> {
+        let values = cors[name].as_sequence().unwrap().iter();
+        values
+            .map(|value| match value {
+                Yaml::Tagged(tagged) => {
+                    assert_eq!(tagged.tag, "Ref");
+                    template["Parameters"][tagged.value.as_str().unwrap()]["Default"].as_str().unwrap().to_owned()
+                }
+                value => value.as_str().unwrap().to_owned(),
+            })
+            .collect()
+    };
+    let server = Server::start("cors", &[]);
+    let origin = "origin: https://shop.test\r\n";
+    let asked =
+        format!("{origin}access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n");
+    let preflight = server.ask("OPTIONS", "/events", &asked, "");
+    assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
+    for (name, member) in [
+        ("access-control-allow-origin", "AllowOrigins"),
+        ("access-control-allow-methods", "AllowMethods"),
+        ("access-control-allow-headers", "AllowHeaders"),
+    ] {
+        assert_eq!(preflight.header(name), Some(list(member).join(",").as_str()), "{name}");
+    }
+    // The answer itself can be read, too, errors included; what no page asked says nothing.
+    for (path, status) in [("/events", 200), ("/elsewhere", 404)] {
+        let answer = server.ask("POST", path, origin, EVENT);
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!((answer.status, allowed), (status, Some(list("AllowOrigins")[0].as_str())));
+        assert_eq!(server.ask("POST", path, "", EVENT).header("access-control-allow-origin"), None);
+    }
+    // The template deploys nothing else that `serve` does not know.
+    let known = ["AllowMethods", "AllowHeaders", "AllowOrigins"];
+    assert!(cors.as_mapping().unwrap().keys().all(|name| known.contains(&name.as_str().unwrap())));
+}
+
+#[test]
+fn a_session_ends_on_the_screen_and_the_log_is_plain() {
+    let rules = r#"{"timeout_seconds":1,"lateness_seconds":0}"#;
+    let server = Server::start("ends", &["--close-every", "1", "--grace", "0", "--rules", rules]);
+    server.ask("GET", "/nowhere", "", "");
+    let answered = server.running.log("answered");
+    assert!(answered.contains("status=404"), "{answered}");
+    server.ask("POST", "/events", "", &format!("{EVENT}\nnonsense\n"));
+    let handled = server.running.log("handled");
+    for field in ["status=200", "applied=1", "rejected=1"] {
+        assert!(handled.contains(field), "{handled}");
+    }
+    let end: Value = serde_json::from_str(&server.running.line()).unwrap();
+    assert_eq!((&end["event"], &end["distinct_id"]), (&json!("$session_end"), &json!("ada-lovelace")));
+    let id = end["properties"]["$session_id"].as_str().unwrap();
+    let closed = loop {
+        let closed = server.running.log("closed");
+        if closed.contains(" closed=1") {
+            break closed;
+        }
+    };
+    assert!(closed.contains("examined=1") && !closed.contains('{'), "{closed}");
+    for line in [&handled, &answered, &closed] {
+        assert!(!line.contains("ada-lovelace") && !line.contains(id) && !line.contains("CloseReport"), "{line}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_option() {
+    let server = Server::start("taken", &[]);
+    let folder = Folder::new("taken-too");
+    let port = server.address.split(':').nth(1).unwrap();
+    for (option, other) in [("--port", "--dynamodb-port"), ("--dynamodb-port", "--port")] {
+        let said = refused(&folder.0, &["serve", option, port, other, "0"], 1);
+        assert!(said.contains(option) && said.contains(&format!("port {port} of 127.0.0.1 cannot be used")), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_half_sent_request_does_not_hold_the_end_up() {
+    let half = b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"event\"";
+    for signal in ["INT", "TERM"] {
+        let mut server = Server::start(&format!("half-{signal}"), &[]);
+        let streams = [server.send(half), server.send(&half[..30]), server.send(b"")];
+        // They have arrived when something that was sent later is answered.
+        server.ask("GET", "/health", "", "");
+        server.running.signal(signal);
+        assert_eq!(server.running.ends_within(Duration::from_secs(20)), 0);
+        drop(streams);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [("INT", "INT"), ("TERM", "INT"), ("INT", "TERM")] {
+        // On a busy machine the two seconds may be over before the second signal is there: then another try tells.
+        let is_ended = (0..10).any(|attempt| {
+            let mut server = Server::start(&format!("twice-{first}-{second}-{attempt}"), &[]);
+            let stream = server.send(b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
+            server.ask("GET", "/health", "", "");
+            server.running.signal(first);
+            server.running.log("stopping");
+            server.running.signal(second);
+            let status = server.running.ends_within(Duration::from_secs(20));
+            drop(stream);
+            assert!(status == 130 || status == 0, "{status}");
+            status == 130
+        });
+        assert!(is_ended, "{first}, {second}");
+    }
+}
