@@ -79,6 +79,9 @@ pub struct SessionConfig {
     pub max_events: Option<u32>,
     /// How late an event may arrive and still be placed exactly. Default 5 minutes.
     pub lateness: TimeDelta,
+    /// How far `sent_at` may lie from the receipt and be transit rather than a wrong clock, which would be corrected. Default
+    /// 60 seconds.
+    pub clock_skew_tolerance: TimeDelta,
 }
 
 impl Default for SessionConfig {
@@ -98,6 +101,7 @@ impl Default for SessionConfig {
             passive_events: Vec::new(),
             max_events: None,
             lateness: TimeDelta::minutes(5),
+            clock_skew_tolerance: TimeDelta::seconds(60),
         }
     }
 }
@@ -124,10 +128,11 @@ struct Rules {
     passive_events: Vec<String>,
     max_events: Option<u32>,
     lateness_seconds: Option<i64>,
+    clock_skew_tolerance_seconds: Option<i64>,
 }
 
 /// Which rules there are, and which of them are lists (written with commas in the environment).
-const RULES: [(&str, bool); 14] = [
+const RULES: [(&str, bool); 15] = [
     ("timeout_seconds", false),
     ("boundary", false),
     ("max_duration_seconds", false),
@@ -142,6 +147,7 @@ const RULES: [(&str, bool); 14] = [
     ("passive_events", true),
     ("max_events", false),
     ("lateness_seconds", false),
+    ("clock_skew_tolerance_seconds", false),
 ];
 
 /// A setting that cannot be used; the sentence names it and says what to write instead.
@@ -198,6 +204,12 @@ impl SessionConfig {
                 other => other,
             },
             lateness: seconds("lateness_seconds", rules.lateness_seconds, 0, default.lateness)?,
+            clock_skew_tolerance: seconds(
+                "clock_skew_tolerance_seconds",
+                rules.clock_skew_tolerance_seconds,
+                0,
+                default.clock_skew_tolerance,
+            )?,
         })
     }
 
@@ -238,6 +250,11 @@ impl SessionConfig {
     /// The lateness in milliseconds.
     pub(crate) fn lateness_ms(&self) -> Millis {
         self.lateness.num_milliseconds()
+    }
+
+    /// The clock skew tolerance in milliseconds.
+    pub(crate) fn clock_skew_tolerance_ms(&self) -> Millis {
+        self.clock_skew_tolerance.num_milliseconds()
     }
 
     /// Whether a gap of this many milliseconds is longer than the timeout allows. The only place that

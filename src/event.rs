@@ -6,16 +6,16 @@
 mod annotate;
 mod context;
 mod fields;
+mod id;
 mod name;
 mod part;
 mod properties;
+mod repair;
 mod scan;
 mod text;
 mod time;
 
 use std::borrow::Cow;
-
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::SessionConfig;
 use crate::rules::{Entry, Kind};
@@ -23,7 +23,9 @@ use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 use fields::{Fields, diagnosis};
-use part::{Json, Shape};
+use id::{UuidPlace, derived, own_id};
+use part::Json;
+pub use repair::Repaired;
 use text::string;
 pub use time::TimeFlag;
 
@@ -38,8 +40,6 @@ pub const MAX_NAME_CHARS: usize = 200;
 /// Bytes of a `project` at the most: with a `distinct_id` of the longest, 800 bytes, it has to fit into a sort key, which
 /// has 1,024 at the most. One that does not would cost every visitor that is read along with it.
 pub const MAX_PROJECT_BYTES: usize = 200;
-/// No `uuid` begins with it: the timeline's own marks for ended sessions do.
-const RESERVED: char = crate::timeline::MARK;
 
 /// Why an event was rejected. The set is closed; `code` names are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,6 @@ pub enum RejectCode {
     InvalidEvent,
     InvalidUuid,
     InvalidProject,
-    InvalidTimestamp,
     InvalidProperties,
 }
 
@@ -78,7 +77,6 @@ impl RejectCode {
             Self::InvalidEvent => "invalid_event",
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
-            Self::InvalidTimestamp => "invalid_timestamp",
             Self::InvalidProperties => "invalid_properties",
         }
     }
@@ -109,6 +107,30 @@ pub struct Delivery {
     pub trusts_received_at: bool,
 }
 
+/// A delivery, and an event's place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'o> {
+    pub delivery: Delivery,
+    /// The id of the request or the message that brought the event: the same one when it is delivered again. Empty where it has
+    /// none: then its time of receipt stands for it.
+    pub id: &'o str,
+    /// The event's place among those of the request or the message.
+    pub index: usize,
+    /// When the whole batch was sent, by its sender's clock: for events that do not say so themselves.
+    pub sent_at: Option<Millis>,
+}
+
+impl From<Delivery> for Origin<'static> {
+    fn from(delivery: Delivery) -> Self {
+        Self { delivery, id: "", index: 0, sent_at: None }
+    }
+}
+
+/// Returns the time that a JSON value states, a text or a number, in any spelling that events may use.
+pub fn time_of_json(json: &str) -> Option<Millis> {
+    time::of_json(json)
+}
+
 /// What an event's name makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -125,7 +147,8 @@ pub enum Role {
 pub struct Event<'a> {
     /// The event as it came: a JSON object.
     pub text: &'a str,
-    /// Its id; one that came without is given one that derives from its text.
+    /// Its id, a UUID in lower case. One that came without is given one that derives from its text, and from its delivery if
+    /// the text says no time.
     pub uuid: Cow<'a, str>,
     pub project: Cow<'a, str>,
     pub distinct_id: Cow<'a, str>,
@@ -133,21 +156,14 @@ pub struct Event<'a> {
     /// When it happened, by the clock of the service.
     pub at: Millis,
     pub received_at: Millis,
-    /// Why `at` is not what the event said, if so.
+    /// What has to be known of `at`, if anything.
     pub time_flag: Option<TimeFlag>,
-    /// Whether `at` is the event's own `timestamp`.
+    /// Whether `at` is the event's own `timestamp`, as every consumer reads it.
     is_own_time: bool,
+    /// Whether something in the text was replaced, because others would choke on it.
+    is_repaired: bool,
     uuid_place: UuidPlace,
     fields: Fields<'a>,
-}
-
-/// Where an event's text has its `uuid`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UuidPlace {
-    Given,
-    /// A null begins at this byte, in whose place the derived one goes.
-    Null(usize),
-    Missing,
 }
 
 /// An event's text, and its fields as they stand in it: valid JSON, not looked at any further.
@@ -174,11 +190,15 @@ impl<'a> Event<'a> {
     ///
     /// # Errors
     /// What makes the event unusable; see [`RejectCode`].
-    pub fn parse(bytes: &'a [u8], delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
+    pub fn parse<'o>(
+        bytes: &'a [u8],
+        origin: impl Into<Origin<'o>>,
+        config: &SessionConfig,
+    ) -> Result<Self, Rejection> {
         let bytes = bytes.trim_ascii();
         let scanned = std::str::from_utf8(bytes).ok().and_then(|text| Scanned::first(text, config));
         match scanned.filter(|scanned| scanned.text.len() == bytes.len()) {
-            Some(scanned) => Self::read(scanned, delivery, config),
+            Some(scanned) => Self::read(scanned, origin, config),
             None => Err(diagnosis(bytes)),
         }
     }
@@ -187,7 +207,12 @@ impl<'a> Event<'a> {
     ///
     /// # Errors
     /// What makes the event unusable; see [`RejectCode`].
-    pub fn read(scanned: Scanned<'a>, delivery: Delivery, config: &SessionConfig) -> Result<Self, Rejection> {
+    pub fn read<'o>(
+        scanned: Scanned<'a>,
+        origin: impl Into<Origin<'o>>,
+        config: &SessionConfig,
+    ) -> Result<Self, Rejection> {
+        let origin = origin.into();
         let Scanned { text, fields } = scanned;
         let distinct_id =
             string(fields.distinct_id.of(text), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
@@ -199,23 +224,23 @@ impl<'a> Event<'a> {
                 Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
             })?;
         let project = project(fields.project.of(text))?;
-        let (uuid, uuid_place) = uuid(fields.uuid.of(text), fields.uuid.span().start)?;
-        let received_at = time::received_at(fields.received_at.of(text), delivery);
+        let (uuid, uuid_place) = own_id(fields.uuid.of(text))?;
+        let received_at = time::received_at(fields.received_at.of(text), origin.delivery);
         let (timestamp, sent_at) = (fields.timestamp.of(text), fields.sent_at.of(text));
-        let (at, time_flag) = time::event_time(timestamp, sent_at, received_at)?;
+        let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
         fields.properties.check()?;
-        let is_own_time = time_flag.is_none() && timestamp.part.is_given() && !sent_at.part.is_given();
         Ok(Self {
             text,
             uuid_place,
-            uuid: uuid.unwrap_or_else(|| derived_uuid(text)),
+            uuid: uuid.unwrap_or_else(|| derived(text, &origin, time.is_stated)),
             project,
             distinct_id,
             role: role(&name, config),
-            at,
+            at: time.at,
             received_at,
-            time_flag,
-            is_own_time,
+            time_flag: time.flag,
+            is_own_time: time.is_own,
+            is_repaired: false,
             fields,
         })
     }
@@ -268,24 +293,4 @@ fn project(value: Json<'_>) -> Result<Cow<'_, str>, Rejection> {
         Some(name) if name.contains('#') => reject("`project` contains `#`; use a name without it"),
         name => Ok(name.unwrap_or_default()),
     }
-}
-
-/// The event's own id, if it has one, and where it stands.
-fn uuid(value: Json<'_>, at: usize) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
-    match value.part.shape {
-        Shape::Absent => return Ok((None, UuidPlace::Missing)),
-        Shape::Null => return Ok((None, UuidPlace::Null(at))),
-        _ => {}
-    }
-    let uuid = string(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
-    if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
-        let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
-        return Err(Rejection::new(RejectCode::InvalidUuid, message));
-    }
-    Ok((uuid, UuidPlace::Given))
-}
-
-/// The id of an event that came without: a UUID (version 8) of its text, so that a repeat is found to be one.
-fn derived_uuid(text: &str) -> Cow<'static, str> {
-    Cow::Owned(uuid::Uuid::new_v8(xxh3_128(text.as_bytes()).to_be_bytes()).to_string())
 }

@@ -8,6 +8,7 @@ mod recent;
 mod single;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -62,6 +63,8 @@ pub struct SessionManager<S, C = SystemClock> {
     /// See [`CLOSE_GRACE_MS`].
     close_grace: Millis,
     recent: Recent,
+    /// How many library calls recorded an event: their ids follow each other.
+    calls: AtomicU64,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -76,7 +79,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// A manager that goes by a clock of the caller's, as tests and simulations do.
     pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        Self { config, storage, clock, retention, close_grace, recent: Recent::default() }
+        let (recent, calls) = (Recent::default(), AtomicU64::new(0));
+        Self { config, storage, clock, retention, close_grace, recent, calls }
     }
 
     /// Keeps archived sessions for this long.

@@ -38,6 +38,10 @@ pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
 /// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
 pub const MAX_SEEN: usize = 1024;
 
+/// How far ahead of a library call something may lie and still be taken to have happened before it, in milliseconds: the
+/// clocks of several processes differ by as much.
+const MAX_CALL_AHEAD_MS: Millis = 1_000;
+
 /// What the id of an end mark begins with. It sorts behind every other: events of the same time still belong to the session.
 pub const MARK: char = char::MAX;
 
@@ -184,6 +188,25 @@ impl Timeline {
         self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();
         true
+    }
+
+    /// Returns when a library call at `now` is taken to happen, with an event of this id: behind everything that is known of that
+    /// moment. Usually that is `now`; it is a millisecond behind what was there if the ids would put the call before it.
+    pub fn time_of_call(&self, now: Millis, uuid: &str) -> Millis {
+        // What lies further ahead comes from a wrong clock. Only an end that was asked for is before every later call.
+        let is_before = |entry: &&Entry| entry.at <= now + MAX_CALL_AHEAD_MS || entry.kind == Kind::End;
+        let at = match self.journal.iter().rev().find(is_before) {
+            Some(last) if last.at >= now && &*last.uuid >= uuid => last.at + 1,
+            Some(last) => last.at.max(now),
+            None => now,
+        };
+        // A call within a session that is over would be late.
+        let over = self
+            .ended
+            .iter()
+            .map(|tally| tally.last_activity)
+            .filter(|last| (at..=at + MAX_CALL_AHEAD_MS).contains(last));
+        over.max().map_or(at, |last| last + 1).max(self.frontier)
     }
 
     /// Whether an entry, if it came now, would begin a session.

@@ -9,6 +9,7 @@ pub mod body;
 mod direct;
 mod envelope;
 mod http;
+mod pipe;
 pub mod split;
 mod sqs;
 
@@ -47,21 +48,32 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
     /// Handles one invocation: its payload in, the answer's JSON out. Work stops in time before `deadline`.
     ///
     /// # Errors
-    /// A payload of no known caller. Whatever is wrong with single events is in the answer.
+    /// A payload of no known caller, or records of a Pipe that are not known to be applied. Whatever is wrong with single
+    /// events is in the answer.
     pub async fn handle(&self, payload: &str, deadline: Millis) -> Result<String, HandlerError> {
+        self.handle_as("", payload, deadline).await
+    }
+
+    /// As [`Ingest::handle`], of the invocation with this request id: by it a direct invocation that Lambda repeats is known to
+    /// bring the same events again.
+    ///
+    /// # Errors
+    /// As [`Ingest::handle`].
+    pub async fn handle_as(&self, request_id: &str, payload: &str, deadline: Millis) -> Result<String, HandlerError> {
         let manager = &self.manager;
         let now = manager.clock().now();
         let reply = match Caller::of(payload) {
             Caller::Http2(envelope) => http::handle(manager, &http::Request::read_2(&envelope, now)?, deadline).await,
             Caller::Http1(envelope) => http::handle(manager, &http::Request::read_1(&envelope, now)?, deadline).await,
             Caller::Sqs(records) => sqs::handle(self, records, now, deadline).await?,
-            Caller::Events => direct::ingest(manager, payload, now, deadline).await,
+            Caller::Pipe => pipe::handle(self, payload, now, deadline).await?,
+            Caller::Events => direct::ingest(manager, payload, request_id, now, deadline).await,
             Caller::GetSession(id) => direct::get(manager, id).await,
             Caller::EndSession(id) => direct::end(manager, id).await,
             Caller::Unknown(what) => {
                 return Err(HandlerError(format!(
                     "the payload is {what}; the ingest function takes requests of an API Gateway or a function URL, SQS \
-                     records, and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}` or \
+                     records (from an EventBridge Pipe too), and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}` or \
                      `{{\"end_session\":\"id\"}}`"
                 )));
             }

@@ -126,10 +126,11 @@ impl Batches {
 pub fn ours(batch: &Prepared) -> usize {
     let clock = Still(batch.received_at);
     let manager = SessionManager::with_clock(SessionConfig::default(), batch, &clock);
-    let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
-    let slices = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config()).unwrap_or_default();
+    let origin = Delivery { received_at: batch.received_at, trusts_received_at: false }.into();
+    let body = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config());
+    let slices = body.map(|body| body.slices).unwrap_or_default();
     let mut events: Vec<Event<'_>> = Vec::with_capacity(slices.len());
-    events.extend(slices.into_iter().filter_map(|slice| slice.parse(delivery, manager.config()).ok()));
+    events.extend(slices.into_iter().filter_map(|slice| slice.parse(origin, manager.config()).ok()));
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().unwrap_or_default();
     let mut answer = String::with_capacity(batch.body.len() + BATCH * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {

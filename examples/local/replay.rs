@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
-use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, RejectCode, Rejection, Role};
+use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
@@ -285,5 +285,8 @@ fn parse<'a>(line: &'a Line, config: &SessionConfig) -> Result<Event<'a>, Reject
         let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", line.bytes);
         return Err(Rejection { code: RejectCode::TooLarge, message });
     }
-    Event::parse(&line.text, Delivery { received_at: line.received_at, trusts_received_at: false }, config)
+    let delivery = Delivery { received_at: line.received_at, trusts_received_at: false };
+    // The file is the delivery: equal lines that say no time are as many events.
+    let origin = Origin { index: usize::try_from(line.number).unwrap_or(usize::MAX), ..delivery.into() };
+    Event::parse(&line.text, origin, config)
 }

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor as Walker};
 use serde_json::value::RawValue;
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
-use session_tracking::event::{Delivery, Event, RejectCode};
+use session_tracking::event::{Delivery, Event, Origin, RejectCode, Repaired};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, Reason, Visitor, session_id};
@@ -35,12 +35,12 @@ pub fn body(bytes: &[u8]) {
         let Ok(body) = decode(bytes, is_base64, encoding, MOST) else { continue };
         assert!(body.len() <= MOST, "unpacked to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
-            for slice in split(&body, form, MAX_EVENTS, &config()).into_iter().flatten() {
+            for slice in split(&body, form, MAX_EVENTS, &config()).into_iter().flat_map(|batch| batch.slices) {
                 let bytes = slice.bytes();
                 event(bytes);
                 // What was read on the way is what is read of its bytes alone.
-                let delivery = Delivery { received_at: NOON, trusts_received_at: true };
-                let (on_the_way, alone) = (slice.parse(delivery, &config()), Event::parse(bytes, delivery, &config()));
+                let origin = Origin::from(Delivery { received_at: NOON, trusts_received_at: true });
+                let (on_the_way, alone) = (slice.parse(origin, &config()), Event::parse(bytes, origin, &config()));
                 assert_eq!(format!("{on_the_way:?}"), format!("{alone:?}"));
             }
         }
@@ -52,9 +52,15 @@ pub fn body(bytes: &[u8]) {
 pub fn event(bytes: &[u8]) {
     let config = config();
     let delivery = Delivery { received_at: NOON, trusts_received_at: true };
+    let repaired = Repaired::of(bytes);
     let event = match Event::parse(bytes, delivery, &config) {
         Ok(event) => event,
-        Err(why) => return assert!(!why.message.is_empty() && !why.message.contains('\n'), "{why:?}"),
+        Err(why) => {
+            assert!(!why.message.is_empty() && !why.message.contains('\n'), "{why:?}");
+            let repaired = repaired.as_ref().and_then(|repaired| repaired.parse(delivery, &config)?.ok());
+            let Some(event) = repaired else { return };
+            event
+        }
     };
     let mut assignments = vec![None, Some(assignment())];
     if let Some(arrival) = event.arrival(&config) {
@@ -141,7 +147,7 @@ fn written() -> BTreeSet<String> {
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
     let out = Event::parse(text, delivery, &config()).unwrap().annotate(Some(&assignment()));
     let properties = members(&out).into_iter().find(|(key, _)| key.get() == "\"properties\"").unwrap().1;
-    members(properties.get()).iter().map(|(key, _)| name(key)).collect()
+    members(properties.get()).iter().map(|(key, _)| name(key)).chain(["$sanitized".to_owned()]).collect()
 }
 
 /// What of an event has to stay: its members and those of its properties, byte for byte, but for those that are written, and

@@ -12,7 +12,8 @@ async fn main() -> Result<(), Error> {
     let ingest = Ingest { manager: service.manager, output, rejects };
     let ingest = &ingest;
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
-        let answer = ingest.handle(event.payload.get(), deadline(&event.context)).await?;
+        let context = &event.context;
+        let answer = ingest.handle_as(&context.request_id, event.payload.get(), deadline(context)).await?;
         Ok::<_, Error>(RawValue::from_string(answer)?)
     }))
     .await

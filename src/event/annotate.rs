@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
+use super::id::UuidPlace;
 use super::properties::Written;
 use super::scan::{Span, is_plain};
-use super::{Event, Role, UuidPlace};
+use super::{Event, Role};
 use crate::session::{datetime, time_text};
 use crate::timeline::Assignment;
 
@@ -15,7 +16,7 @@ pub const USUAL_ADDED_BYTES: usize = 640;
 
 impl Event<'_> {
     /// The event's text with the session's properties merged into its `properties`: members that they replace give way, the
-    /// rest stays byte for byte. Without a session the event comes out as it came, but for a derived `uuid` and a time flag.
+    /// rest stays byte for byte. Without a session the event comes out as it came, but for a derived `uuid` and flags.
     pub fn annotate(&self, assignment: Option<&Assignment>) -> String {
         let mut out = String::with_capacity(self.text.len() + USUAL_ADDED_BYTES);
         self.annotate_into(assignment, &mut out);
@@ -29,19 +30,19 @@ impl Event<'_> {
         }
         let start = out.len();
         match &self.fields.properties.object() {
-            _ if assignment.is_none() && self.time_flag.is_none() => out.push_str(self.text),
-            Some(object) if !self.fields.properties.is_null() => {
+            _ if assignment.is_none() && !self.is_flagged() => out.push_str(self.text),
+            Some(object) if !self.fields.properties.is_empty() => {
                 out.push_str(&self.text[..=object.start]);
                 self.kept_members(*object, assignment.is_some(), out);
                 self.added_members(assignment, out);
                 out.push_str(&self.text[object.end - 1..]);
             }
-            Some(null) => {
-                out.push_str(&self.text[..null.start]);
+            Some(nothing) => {
+                out.push_str(&self.text[..nothing.start]);
                 out.push('{');
                 self.added_members(assignment, out);
                 out.push('}');
-                out.push_str(&self.text[null.end..]);
+                out.push_str(&self.text[nothing.end..]);
             }
             None => {
                 out.push_str(self.text);
@@ -54,13 +55,18 @@ impl Event<'_> {
         match self.uuid_place {
             UuidPlace::Given => {}
             UuidPlace::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
-            UuidPlace::Null(place) => {
+            UuidPlace::Nothing(span) => {
                 // What stands behind the properties has moved with the text's end.
-                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < place);
-                let place = if has_moved { out.len() - (self.text.len() - place) } else { start + place };
-                out.replace_range(place..place + "null".len(), &format!("\"{}\"", self.uuid));
+                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < span.start);
+                let place = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
+                out.replace_range(place..place + span.end - span.start, &format!("\"{}\"", self.uuid));
             }
         }
+    }
+
+    /// Whether there is something to say of the event itself.
+    fn is_flagged(&self) -> bool {
+        self.time_flag.is_some() || self.is_repaired
     }
 
     /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
@@ -90,6 +96,9 @@ impl Event<'_> {
         }
         if let Some(flag) = self.time_flag {
             members.quoted(",\"$time_flag\":", flag.name());
+        }
+        if self.is_repaired {
+            members.raw(",\"$sanitized\":", "true");
         }
     }
 

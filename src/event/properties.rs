@@ -163,9 +163,15 @@ impl<'a> Properties<'a> {
         (self.value.shape != Shape::Absent).then(|| self.value.span())
     }
 
-    /// Whether a null stands in the place of the properties.
-    pub(super) fn is_null(&self) -> bool {
-        self.value.shape == Shape::Null
+    /// Whether nothing stands in the place of the properties: a null, or the empty list that PHP makes of an empty map.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.value.shape {
+            Shape::Null => true,
+            Shape::Other => self.json(self.value).raw().is_some_and(|raw| {
+                raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|rest| rest.trim().is_empty())
+            }),
+            _ => false,
+        }
     }
 
     /// The end of the last member, if there is one.
@@ -175,7 +181,7 @@ impl<'a> Properties<'a> {
 
     /// Whether it is properties, or nothing, that stands in their place.
     pub(super) fn check(&self) -> Result<(), Rejection> {
-        if self.value.is_given() && self.value.shape != Shape::Object {
+        if self.value.is_given() && self.value.shape != Shape::Object && !self.is_empty() {
             let message = "`properties` is not an object; send `{…}` or leave it out";
             return Err(Rejection::new(RejectCode::InvalidProperties, message));
         }

@@ -1,11 +1,13 @@
 //! One session at a time: find it, begin it, record in it, end it.
 
+use std::sync::atomic::Ordering;
+
 use uuid::Uuid;
 
 use super::{Arrival, Base, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::rules::{Entry, Kind};
-use crate::session::{EventId, EventType, Session, SessionContext, Visitor};
+use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
@@ -102,14 +104,18 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 
     fn entry(&self, kind: Kind, context: SessionContext) -> Entry {
-        let uuid = Uuid::from_u64_pair(self.clock.random(), self.clock.random());
+        let at = self.clock.now();
+        let uuid = call_id(at, self.calls.fetch_add(1, Ordering::Relaxed), self.clock.random());
         let uuid = EventId::new(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        Entry { at: self.clock.now(), uuid, kind, context, click: None, properties: Vec::new() }
+        Entry { at, uuid, kind, context, click: None, properties: Vec::new() }
     }
 
     async fn record(&self, visitor: &Visitor, entry: Entry) -> Result<Session, SessionError> {
         let now = entry.at;
         let stored = self.storage.read(visitor).await?;
+        // Calls made one after the other stand in that order, whoever made them and whatever else happened in that millisecond.
+        let at = stored.as_ref().map_or(now, |stored| stored.timeline.time_of_call(now, &entry.uuid));
+        let entry = Entry { at, ..entry };
         let arrivals = [Arrival { entry, received_at: now, passive: false }];
         // No invocation to end: as long as all attempts may take.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
@@ -120,6 +126,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let assignment = resolved.assignments.into_iter().next().flatten().ok_or(SessionError::NotFound)?;
         self.get(&assignment.session_id.to_string()).await
     }
+}
+
+/// Returns the id of a call's event, a UUID (version 7): the time, the number of the call within this process, random bits. So
+/// the calls of a process are in order within a millisecond, too.
+fn call_id(at: Millis, number: u64, random: u64) -> Uuid {
+    let high = (at.max(0).unsigned_abs() << 16) | 0x7000 | ((number >> 30) & 0xfff);
+    let low = (0b10 << 62) | ((number & 0x3fff_ffff) << 32) | (random & 0xffff_ffff);
+    Uuid::from_u64_pair(high, low)
 }
 
 fn parse(session_id: &str) -> Result<Uuid, SessionError> {

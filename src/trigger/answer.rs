@@ -11,7 +11,7 @@ use crate::storage::SessionError;
 use crate::timeline::Assignment;
 
 /// Bytes of an answer at the most: what Lambda passes on, 6 MB, less 4 KB for the envelope around the body.
-const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 4096;
+pub(super) const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 4096;
 /// The code of an event that is applied, but that the answer has no room for.
 const NO_ROOM: &str = "answer_too_large";
 const NO_ROOM_MESSAGE: &str =
@@ -178,6 +178,20 @@ fn report_within(most: usize, fates: &[Fate<Range<usize>>], events: Events, is_q
         _ => events,
     };
     (verdict, events.close(verdict.error(), &rejected, &failed))
+}
+
+/// The answer to a body whose events were written one by one. None of them failed.
+pub(super) fn report_texts(fates: &[Fate<String>]) -> String {
+    let mut events = Events::with_room_for(0, 0);
+    let mut rejected = Vec::new();
+    for (index, fate) in fates.iter().enumerate() {
+        match fate {
+            Fate::Applied(event) => drop(events.write(|text| text.push_str(event))),
+            Fate::Rejected(why) => rejected.push(json(&Note { index, code: why.code.name(), message: &why.message })),
+            Fate::Failed(_) => {}
+        }
+    }
+    events.close(Verdict::of(fates).error(), &rejected, &[])
 }
 
 /// The answer to a body that could not be read.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::split::Slice;
 use crate::clock::Clock;
-use crate::event::{Delivery, Event, Rejection};
+use crate::config::SessionConfig;
+use crate::event::{Event, Origin, RejectCode, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
 use crate::storage::{SessionError, SessionStorage};
@@ -14,7 +15,7 @@ use crate::timeline::Assignment;
 #[derive(Debug)]
 pub(super) struct Item<'a> {
     pub slice: Slice<'a>,
-    pub delivery: Delivery,
+    pub origin: Origin<'a>,
 }
 
 /// What became of an event.
@@ -33,18 +34,30 @@ pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
     items: impl ExactSizeIterator<Item = Item<'a>>,
     deadline: Millis,
-    mut annotated: impl FnMut(&Event<'a>, Option<&Assignment>) -> T,
+    mut annotated: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> Vec<Fate<T>> {
+    let repairs;
     let mut events = Vec::with_capacity(items.len());
     let mut rejections = Vec::with_capacity(items.len());
-    for item in items {
-        match item.slice.parse(item.delivery, manager.config()) {
+    let mut broken = Vec::new();
+    for (at, Item { slice, origin }) in items.enumerate() {
+        let bytes = slice.bytes();
+        match slice.parse(origin, manager.config()) {
             Ok(event) => {
                 events.push(event);
                 rejections.push(None);
             }
-            Err(rejection) => rejections.push(Some(rejection)),
+            Err(rejection) => {
+                if let Some(repaired) = repaired(&rejection, bytes) {
+                    broken.push((at, origin, repaired));
+                }
+                rejections.push(Some(rejection));
+            }
         }
+    }
+    if !broken.is_empty() {
+        repairs = broken;
+        events = with_repaired(events, &mut rejections, &repairs, manager.config());
     }
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome an event");
@@ -60,6 +73,40 @@ pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
     let fates: Vec<_> = rejections.into_iter().map(fate).collect();
     log_failures(&fates);
     fates
+}
+
+/// What can be made of an event that was rejected for text that others choke on.
+fn repaired(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
+    let is_text =
+        matches!(rejection.code, RejectCode::NulCharacter | RejectCode::LoneSurrogate | RejectCode::InvalidUtf8);
+    if is_text { Repaired::of(bytes) } else { None }
+}
+
+/// The events with those among them that are repaired, in their order.
+fn with_repaired<'r, 'a: 'r>(
+    events: Vec<Event<'a>>,
+    rejections: &mut [Option<Rejection>],
+    repairs: &'r [(usize, Origin<'a>, Repaired)],
+    config: &SessionConfig,
+) -> Vec<Event<'r>> {
+    let mut all = Vec::with_capacity(rejections.len());
+    let (mut events, mut repairs) = (events.into_iter(), repairs.iter().peekable());
+    for (at, rejection) in rejections.iter_mut().enumerate() {
+        if rejection.is_none() {
+            all.extend(events.next());
+            continue;
+        }
+        let Some((_, origin, repaired)) = repairs.next_if(|(broken, ..)| *broken == at) else { continue };
+        match repaired.parse(*origin, config) {
+            Some(Ok(event)) => {
+                *rejection = None;
+                all.push(event);
+            }
+            Some(Err(why)) => *rejection = Some(why),
+            None => {}
+        }
+    }
+    all
 }
 
 /// What an invocation came to, for its line in the log.

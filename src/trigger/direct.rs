@@ -8,35 +8,37 @@ use super::answer::{Events, error, json, report, unreadable};
 use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
-use super::split::{Slice, split};
+use super::split::{Batch, split};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
-use crate::event::Delivery;
+use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
 
-/// Takes events whose body is the payload itself.
+/// Takes events whose body is the payload itself. `id` is the invocation's: Lambda repeats one that failed under the same.
 pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     manager: &SessionManager<S, C>,
     payload: &str,
+    id: &str,
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let slices = match split_payload(payload, manager.config()) {
-        Ok(slices) => slices,
+    let Batch { slices, sent_at } = match split_payload(payload, manager.config()) {
+        Ok(batch) => batch,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
     // Whoever may invoke the function is part of the pipeline.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let mut events = Events::with_room_for(payload.len(), slices.len());
-    let items = slices.into_iter().map(|slice| Item { slice, delivery });
+    let origin = |index| Origin { delivery, id, index, sent_at };
+    let items = slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) });
     let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
     let (_, body) = report(&fates, events, false);
     reply(body, Counts::of(&fates))
 }
 
-fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Vec<Slice<'a>>, BodyError> {
+fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
     if payload.len() > Limits::DIRECT.bytes {
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }

@@ -34,6 +34,8 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow)]
     pub events: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub batch: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub event: Option<&'a RawValue>,
     #[serde(borrow, rename = "distinct_id")]
     pub distinct_id: Option<&'a RawValue>,
@@ -53,6 +55,8 @@ pub(super) enum Caller<'a> {
     Http1(Envelope<'a>),
     /// SQS, by its records.
     Sqs(&'a RawValue),
+    /// An EventBridge Pipe from an SQS queue: the payload is the array of its records.
+    Pipe,
     /// A direct invocation with events: the payload is the body.
     Events,
     /// A direct invocation that asks for a session.
@@ -66,16 +70,19 @@ pub(super) enum Caller<'a> {
 impl<'a> Caller<'a> {
     /// Tells from a payload who calls.
     pub fn of(payload: &'a str) -> Self {
-        // What is not one object, or not JSON, can only be events: an array, lines, or a text to be rejected.
-        if !payload.trim_start().starts_with('{') {
-            return Self::Events;
+        match payload.trim_start().as_bytes().first() {
+            Some(b'{') => {}
+            Some(b'[') => return Self::of_array(payload.trim_start()),
+            // What is not JSON can only be events: lines, or a text to be rejected.
+            _ => return Self::Events,
         }
         let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(payload) else { return Self::Events };
         match envelope {
             Envelope { events: Some(_), .. }
+            | Envelope { batch: Some(_), .. }
             | Envelope { event: Some(_), .. }
             | Envelope { distinct_id: Some(_), .. } => Self::Events,
-            Envelope { records: Some(records), .. } => match source_of(records).as_deref() {
+            Envelope { records: Some(records), .. } => match first_source(records.get()).as_deref() {
                 Some("aws:sqs") => Self::Sqs(records),
                 Some("aws:s3") => Self::Unknown("an S3 event"),
                 Some("aws:sns") => Self::Unknown("an SNS event"),
@@ -91,18 +98,35 @@ impl<'a> Caller<'a> {
             _ => Self::Unknown("an object without a member that is known"),
         }
     }
+
+    /// Tells from an array who calls: it holds events, or the records that a Pipe hands over.
+    fn of_array(payload: &'a str) -> Self {
+        match first_source(payload).as_deref() {
+            None => Self::Events,
+            Some("aws:sqs") => Self::Pipe,
+            Some("aws:kinesis") => Self::Unknown("an array of Kinesis records"),
+            Some("aws:dynamodb") => Self::Unknown("an array of a DynamoDB stream's records"),
+            Some(_) => Self::Unknown("an array of records of an unknown source"),
+        }
+    }
 }
 
-/// The source that the first of some records names; SNS spells the member in its own way.
-fn source_of(records: &RawValue) -> Option<Cow<'_, str>> {
+/// The source that the first of an array's records names; SNS spells the member in its own way. An event may have a field of
+/// that name, and is no record.
+fn first_source(records: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Source<'a> {
         #[serde(borrow, alias = "EventSource")]
         event_source: Option<&'a RawValue>,
+        #[serde(borrow, rename = "distinct_id")]
+        distinct_id: Option<&'a RawValue>,
     }
-    let records: Vec<&RawValue> = serde_json::from_str(records.get()).ok()?;
-    serde_json::from_str::<Source<'_>>(records.first()?.get()).ok()?.event_source.and_then(text)
+    // Only the first element is read, and that no further than to its end: arrays of events are large.
+    let elements = records.strip_prefix('[')?;
+    let mut elements = serde_json::Deserializer::from_str(elements).into_iter::<Source<'_>>();
+    let first = elements.next()?.ok()?;
+    first.event_source.filter(|_| first.distinct_id.is_none()).and_then(text)
 }
 
 /// A JSON string's text, without a copy where it has no escapes; none for another type.
@@ -165,6 +189,14 @@ pub(super) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// Those that are there, the others from `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            content_type: self.content_type.or(other.content_type),
+            content_encoding: self.content_encoding.or(other.content_encoding),
+        }
+    }
+
     /// Reads a map of headers, whose values `value` knows to read; what is no map has none.
     pub fn read(raw: Option<&'a RawValue>, value: fn(&'a RawValue) -> Option<Cow<'a, str>>) -> Self {
         raw.and_then(|raw| serde_json::Deserializer::from_str(raw.get()).deserialize_map(HeaderMap(value)).ok())
@@ -215,6 +247,7 @@ mod tests {
             Caller::Http2(_) => "http 2",
             Caller::Http1(_) => "http 1",
             Caller::Sqs(_) => "sqs",
+            Caller::Pipe => "pipe",
             Caller::Events => "events",
             Caller::GetSession(_) => "get",
             Caller::EndSession(_) => "end",
@@ -236,6 +269,13 @@ mod tests {
             (r#"{"event":"a","requestContext":{},"httpMethod":"GET"}"#, "events"),
             (r#"{"distinct_id":"u"}"#, "events"),
             ("[]", "events"),
+            (r#"{"batch":[],"sent_at":1}"#, "events"),
+            (r#" [{"messageId":"m","body":"","eventSource":"aws:sqs"}]"#, "pipe"),
+            (r#"[{"eventSource":"aws:kinesis","data":""}]"#, "an array of Kinesis records"),
+            (r#"[{"eventSource":"aws:kafka","value":""}]"#, "an array of records of an unknown source"),
+            (r#"[{"event":"a","distinct_id":"u","eventSource":"aws:sqs"}]"#, "events"),
+            (r#"[{"eventSource":7}]"#, "events"),
+            (r#"[{"eventSource":"aws:sqs""#, "events"),
             ("7", "events"),
             ("{\"event\":1}\n{\"event\":2}", "events"),
             (r#"{"Records":["#, "events"),

@@ -12,10 +12,10 @@ use super::answer::{Events, Verdict, error, json, report, unreadable};
 use super::batch::{Counts, Item, advice, log_failure, settle};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Envelope, Headers, bytes, received_at, text};
-use super::split::split;
+use super::split::{Batch, split};
 use super::{HandlerError, Reply};
 use crate::clock::Clock;
-use crate::event::Delivery;
+use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
@@ -32,6 +32,8 @@ pub(super) struct Request<'a> {
     body: Cow<'a, [u8]>,
     is_base64: bool,
     received_at: Millis,
+    /// The request's id; empty where the envelope has none.
+    id: Cow<'a, str>,
 }
 
 impl<'a> Request<'a> {
@@ -44,6 +46,8 @@ impl<'a> Request<'a> {
             http: Http<'a>,
             #[serde(borrow)]
             time_epoch: Option<&'a RawValue>,
+            #[serde(borrow)]
+            request_id: Option<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Http<'a> {
@@ -54,7 +58,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             method: context.http.method,
             path: envelope.raw_path.and_then(text).unwrap_or_default(),
-            ..Self::read(envelope, received_at(context.time_epoch, now))
+            ..Self::read(envelope, received_at(context.time_epoch, now), context.request_id)
         })
     }
 
@@ -65,21 +69,21 @@ impl<'a> Request<'a> {
         struct Context<'a> {
             #[serde(borrow)]
             request_time_epoch: Option<&'a RawValue>,
+            #[serde(borrow)]
+            request_id: Option<&'a RawValue>,
         }
         let context: Context<'a> = context(envelope, "`requestContext`")?;
         Ok(Self {
             method: envelope.http_method.and_then(text).unwrap_or_default(),
             path: envelope.path.and_then(text).unwrap_or_default(),
-            ..Self::read(envelope, received_at(context.request_time_epoch, now))
+            ..Self::read(envelope, received_at(context.request_time_epoch, now), context.request_id)
         })
     }
 
     /// Reads what both payloads have in common.
-    fn read(envelope: &Envelope<'a>, received_at: Millis) -> Self {
-        let mut headers = Headers::read(envelope.headers, Headers::value);
+    fn read(envelope: &Envelope<'a>, received_at: Millis, id: Option<&'a RawValue>) -> Self {
         let several = Headers::read(envelope.multi_value_headers, Headers::value);
-        headers.content_type = headers.content_type.or(several.content_type);
-        headers.content_encoding = headers.content_encoding.or(several.content_encoding);
+        let headers = Headers::read(envelope.headers, Headers::value).or(several);
         Self {
             method: Cow::Borrowed(""),
             path: Cow::Borrowed(""),
@@ -87,6 +91,7 @@ impl<'a> Request<'a> {
             body: envelope.body.and_then(bytes).unwrap_or_default(),
             is_base64: envelope.is_base64_encoded.is_some_and(|flag| flag.get() == "true"),
             received_at,
+            id: id.and_then(text).unwrap_or_default(),
         }
     }
 
@@ -159,18 +164,19 @@ async fn ingest<S: SessionStorage, C: Clock>(
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
-    let slices = match &body {
+    let batch = match &body {
         Ok((form, body)) => split(body, *form, Limits::REQUEST.events, manager.config()),
         Err(error) => Err(*error),
     };
-    let slices = match slices {
-        Ok(slices) => slices,
+    let Batch { slices, sent_at } = match batch {
+        Ok(batch) => batch,
         Err(error) => return (Answer::new(error.status(), unreadable(error)), Counts::only(error.code())),
     };
     // Whoever can reach the API can write `received_at` into an event: it does not count.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), slices.len());
-    let items = slices.into_iter().map(|slice| Item { slice, delivery });
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at };
+    let items = slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) });
     let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
     let (verdict, body) = report(&fates, events, true);
     (Answer::new(status(verdict), body), Counts::of(&fates))

@@ -10,7 +10,8 @@ use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
 use crate::config::SessionConfig;
-use crate::event::{Delivery, Event, Rejection, Scanned};
+use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
+use crate::session::Millis;
 use brackets::Brackets;
 
 /// A slice of a body: an event, or what stands in the place of one.
@@ -35,11 +36,26 @@ impl<'a> Slice<'a> {
     ///
     /// # Errors
     /// What makes it unusable.
-    pub fn parse(self, delivery: Delivery, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
+    pub fn parse(self, origin: Origin<'a>, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
         match self {
-            Self::Event(scanned) => Event::read(scanned, delivery, config),
-            Self::Bytes(bytes) => Event::parse(bytes, delivery, config),
+            Self::Event(scanned) => Event::read(scanned, origin, config),
+            Self::Bytes(bytes) => Event::parse(bytes, origin, config),
         }
+    }
+}
+
+/// What a body holds.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub slices: Vec<Slice<'a>>,
+    /// When its sender's clock said that it was sent, beside its events.
+    pub sent_at: Option<Millis>,
+}
+
+impl<'a> Batch<'a> {
+    /// Returns the bytes of each event.
+    pub fn bytes(&self) -> Vec<&'a [u8]> {
+        self.slices.iter().map(Slice::bytes).collect()
     }
 }
 
@@ -51,11 +67,11 @@ const USUAL_BYTES: usize = 1024;
 ///
 /// # Errors
 /// A body without events, with too many, or with `events` that are no array.
-pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Vec<Slice<'a>>, BodyError> {
+pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let valid = std::str::from_utf8(body).ok();
     let found = Vec::with_capacity(most.min(body.len() / USUAL_BYTES + 1));
-    let mut slices = Slices { found, most, too_many: false, valid, config };
+    let mut slices = Slices { found, most, too_many: false, valid, config, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
@@ -69,7 +85,7 @@ pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig
     match slices {
         Slices { too_many: true, .. } => Err(BodyError::TooManyEvents(most)),
         Slices { found, .. } if found.is_empty() => Err(BodyError::Empty),
-        Slices { found, .. } => Ok(found),
+        Slices { found, sent_at, .. } => Ok(Batch { slices: found, sent_at }),
     }
 }
 
@@ -81,6 +97,7 @@ struct Slices<'a, 'c> {
     /// The body, as long as nothing in it was found to be broken.
     valid: Option<&'a str>,
     config: &'c SessionConfig,
+    sent_at: Option<Millis>,
 }
 
 impl<'a> Slices<'a, '_> {
@@ -120,16 +137,53 @@ impl<'a> Slices<'a, '_> {
     }
 }
 
-/// A line an event.
+/// A line an event, or several objects one behind the other.
 fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) {
     let mut from = 0;
     for end in memchr_iter(b'\n', body).chain([body.len()]) {
-        slices.push_rest(&body[from..end]);
+        let last = sequence(&body[from..end], slices);
+        slices.push_rest(last);
         from = end + 1;
     }
 }
 
-/// A body that begins with an object: `{"events":[…]}`, one event, or the first of several lines.
+/// Splits off objects that stand one behind the other, with nothing but white space between them; returns the last, or what is
+/// none, with all that follows it.
+fn sequence<'a>(mut text: &'a [u8], slices: &mut Slices<'a, '_>) -> &'a [u8] {
+    while let Some(end) = end_before_object(text) {
+        slices.push(&text[..end]);
+        text = &text[end..];
+    }
+    text
+}
+
+/// Where the object ends that a text begins with, if another object follows it.
+fn end_before_object(text: &[u8]) -> Option<usize> {
+    // In valid JSON no `{` follows a `}` but for this, and in strings: most texts are not looked at any further.
+    let is_followed = |end: usize| {
+        let rest = &text[end + 1..];
+        rest.iter().find(|&&byte| !is_space(byte)) == Some(&b'{')
+    };
+    if !memchr_iter(b'}', text).any(is_followed) {
+        return None;
+    }
+    let mut open = Brackets::default();
+    let mut at = text.iter().position(|&byte| !is_space(byte)).filter(|&first| text[first] == b'{')?;
+    while let Some(&byte) = text.get(at) {
+        if byte == b'"' {
+            at = string_end(text, at + 1);
+            continue;
+        }
+        open.pass(byte);
+        if open.depth() == 0 {
+            return is_followed(at).then_some(at + 1);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A body that begins with an object: `{"events":[…]}`, one event, or the first of several.
 fn object<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Result<(), BodyError> {
     let outline = outline(body, slices);
     let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
@@ -152,6 +206,14 @@ fn object<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Result<(), BodyErr
     }
     slices.found.clear();
     slices.too_many = false;
+    slices.sent_at = None;
+    // An object over several lines, and others behind it: lines mean nothing there.
+    let first = outline.end.map(|end| &body[..end]).filter(|_| !rest.is_empty());
+    if first.is_some_and(|first| memchr::memchr(b'\n', first).is_some()) {
+        let last = sequence(body, slices);
+        slices.push_rest(last);
+        return Ok(());
+    }
     let is_lines = match outline.end {
         Some(_) => !rest.is_empty(),
         // The first of several lines is broken, or an event over several lines is, but the lines of that are indented.
@@ -172,7 +234,7 @@ struct Outline {
     end: Option<usize>,
     /// Whether it has a member `event`.
     is_event: bool,
-    /// Its member `events`.
+    /// Its member `events`, or `batch`.
     events: Option<Events>,
 }
 
@@ -197,13 +259,14 @@ fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Outline {
             (at, last) = (end, b'"');
             match (key, value_at(body, end)) {
                 (Some(b"event"), _) => outline.is_event = true,
-                (Some(b"events"), Some((value, b'['))) => match array(body, value + 1, slices) {
+                (Some(b"events" | b"batch"), Some((value, b'['))) => match array(body, value + 1, slices) {
                     None => return Outline { events: Some(Events::Open), ..outline },
                     Some(end) => {
                         outline.events = Some(Events::Closed(end));
                         (at, last) = (end, b']');
                     }
                 },
+                (Some(b"sent_at"), Some((value, _))) => slices.sent_at = sent_at(body, value).or(slices.sent_at),
                 (Some(b"events"), Some(_)) if outline.events.is_none() => outline.events = Some(Events::NotAnArray),
                 _ => {}
             }
@@ -222,6 +285,15 @@ fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Outline {
         }
     }
     outline
+}
+
+/// The time that a value states which begins here.
+fn sent_at(body: &[u8], from: usize) -> Option<Millis> {
+    let end = match body.get(from)? {
+        b'"' => string_end(body, from + 1),
+        _ => from + body[from..].iter().position(|&byte| matches!(byte, b',' | b'}') || is_space(byte))?,
+    };
+    time_of_json(std::str::from_utf8(&body[from..end]).ok()?)
 }
 
 /// Where the value of a key that ends here begins, and with what.
@@ -254,11 +326,13 @@ fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option
         let slice = body.get(at..element.end).unwrap_or_default();
         match element.stop {
             Stop::Comma => {
-                slices.push(slice);
+                let last = sequence(slice, slices);
+                slices.push(last);
                 at = element.end + 1;
             }
             Stop::Closed => {
-                slices.push(slice);
+                let last = sequence(slice, slices);
+                slices.push(last);
                 return Some(element.end + 1);
             }
             // A bracket never closes: once more from here on, with less trust in brackets.

@@ -5,6 +5,7 @@
 //! or it is reported as failed, so that the queue delivers it again.
 
 mod reject;
+mod sns;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,13 +16,13 @@ use serde_json::value::RawValue;
 
 use super::answer::json;
 use super::batch::{Counts, Fate, Item, settle};
-use super::body::{BodyError, Limits, decode, form};
+use super::body::{BodyError, Limits, decode, form, is_json};
 use super::envelope::{Headers, bytes, received_at, text};
-use super::split::{Slice, split};
+use super::split::{Batch, split};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, Origin};
 use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
@@ -29,8 +30,10 @@ use crate::timeline::Assignment;
 use reject::Reject;
 
 /// A message.
-struct Message<'a> {
-    id: Cow<'a, str>,
+pub(super) struct Message<'a> {
+    pub id: Cow<'a, str>,
+    /// The id of what it brings: of the notification, if it is one, which may come in several messages.
+    origin: Cow<'a, str>,
     /// The group whose order counts. None in a standard queue: groups are for fairness there.
     group: Option<Cow<'a, str>>,
     /// The body as it came; none in a record that makes no sense.
@@ -40,7 +43,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(raw: &'a RawValue, now: Millis) -> Self {
+    pub fn read(raw: &'a RawValue, now: Millis) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Record<'a> {
@@ -67,30 +70,50 @@ impl<'a> Message<'a> {
         let is_fifo = record.queue.and_then(text).is_some_and(|arn| arn.ends_with(".fifo"));
         // A queue is filled by a pipeline, not by visitors.
         let received_at = received_at(record.attributes.sent_timestamp, now);
-        Self {
-            id: record.message_id.and_then(text).unwrap_or_default(),
+        let id = record.message_id.and_then(text).unwrap_or_default();
+        let message = Self {
+            origin: id.clone(),
+            id,
             group: record.attributes.message_group_id.and_then(text).filter(|_| is_fifo),
             body: record.body.and_then(bytes),
             headers: Headers::read(record.message_attributes, attribute),
             delivery: Delivery { received_at, trusts_received_at: true },
+        };
+        message.unwrapped()
+    }
+
+    /// The message that was published, where this is a notification of it.
+    fn unwrapped(mut self) -> Self {
+        for _ in 0..sns::MAX_NESTED {
+            let Some(inner) = self.body.as_deref().and_then(sns::Notification::read) else { break };
+            self.headers = inner.headers.or(self.headers);
+            (self.origin, self.body) = (Cow::Owned(inner.id), Some(Cow::Owned(inner.message.into_bytes())));
         }
+        self
+    }
+
+    /// Where an event of it comes from.
+    pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
+        Origin { delivery: self.delivery, id: &self.origin, index, sent_at }
     }
 
     /// The body without its encodings.
-    fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
+    pub fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
         let encoding = self.headers.content_encoding.as_deref();
+        let is_text =
+            |name: &str| name.trim().eq_ignore_ascii_case("identity") || self.body.as_deref().is_some_and(is_json);
         // A message can only hold text: what is packed is base64 as well.
-        let is_base64 = encoding.is_some_and(|name| !name.trim().eq_ignore_ascii_case("identity"));
+        let is_base64 = encoding.is_some_and(|name| !is_text(name));
         let body = self.body.as_deref().ok_or(BodyError::Empty)?;
         decode(body, is_base64, encoding, Limits::REQUEST.bytes)
     }
 
     /// The events' slices of its decoded body.
-    fn slices<'b>(
+    pub fn slices<'b>(
         &self,
         decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
         config: &SessionConfig,
-    ) -> Result<Vec<Slice<'b>>, BodyError> {
+    ) -> Result<Batch<'b>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
         split(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, config)
     }
@@ -120,10 +143,11 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
     let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(&decoded) {
-        let slices = message.slices(body, ingest.manager.config());
-        split.push(slices.as_ref().map(|slices| slices.iter().map(Slice::bytes).collect()).map_err(|&error| error));
-        let delivery = message.delivery;
-        items.extend(slices.into_iter().flatten().map(|slice| Item { slice, delivery }));
+        let batch = message.slices(body, ingest.manager.config());
+        split.push(batch.as_ref().map(Batch::bytes).map_err(|&error| error));
+        let Ok(Batch { slices, sent_at }) = batch else { continue };
+        let origin = |index| message.origin(index, sent_at);
+        items.extend(slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) }));
     }
 
     let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
@@ -145,7 +169,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
 }
 
 /// The bytes of a message's events.
-type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
+pub(super) type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
 
 /// The messages of which an event failed, and in a FIFO queue those behind them.
 fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate<String>]) -> Vec<bool> {
@@ -221,9 +245,31 @@ fn outgoing(
     (lines, rejects)
 }
 
+/// What is set aside of messages of which no event failed.
+pub(super) fn reject_lines(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate<String>]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut fates = fates.iter();
+    for (message, slices) in messages.iter().zip(split) {
+        let mut push = |code, why: &str, index, text: &[u8]| {
+            lines.push(Reject { message_id: &message.id, code, why, index, text }.line());
+        };
+        match slices {
+            Err(error) => push(error.code(), &error.to_string(), None, message.body.as_deref().unwrap_or_default()),
+            Ok(slices) => {
+                for (index, (slice, fate)) in slices.iter().zip(fates.by_ref()).enumerate() {
+                    if let Fate::Rejected(why) = fate {
+                        push(why.code.name(), &why.message, Some(index), slice);
+                    }
+                }
+            }
+        }
+    }
+    lines
+}
+
 /// An event that came over several lines, in one: outside of strings all white space means the same, and in strings
 /// there are no line feeds.
-fn one_line(text: String) -> String {
+pub(super) fn one_line(text: String) -> String {
     if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
 }
 

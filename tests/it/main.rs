@@ -15,11 +15,13 @@ mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod identity;
 mod local;
 mod manager;
 mod oracle;
 mod pipeline;
 mod proxy;
+mod reports;
 mod seed;
 mod sim;
 mod single;

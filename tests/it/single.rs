@@ -221,3 +221,44 @@ async fn an_event_of_the_future_holds_up_no_end() {
     let (_, ends) = service.close(NOON + 100 * MINUTE).await;
     assert_eq!(ends.len(), 1, "due again after its own timeout, not a day later");
 }
+
+/// Calls awaited one after the other, within one millisecond, on a clock that stands still.
+#[tokio::test]
+async fn calls_stand_in_the_order_in_which_they_were_made() {
+    let from = |source: &str| SessionContext {
+        utm: Some(Arc::new(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() })),
+        ..SessionContext::default()
+    };
+    for run in 0..1000 {
+        let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+        let service = Service::new(&storage, &clock);
+        // Every run draws other random bits.
+        for _ in 0..run {
+            session_tracking::clock::Clock::random(&service.clock);
+        }
+        let (manager, visitor) = (&service.manager, Visitor::new("u1"));
+        // Something else happened in that millisecond, with an id that sorts behind most others.
+        if run % 3 == 0 {
+            service.apply(&[(["zzz?utm_source=zero", "ffffffff?utm_source=zero"][run % 2], VIEW, NOON)]).await;
+        }
+        let earlier = u32::from(run % 3 == 0);
+        let first = manager.get_or_create(&visitor, from("one")).await.unwrap();
+        let second = manager.get_or_create(&visitor, from("two")).await.unwrap();
+        let expected = (earlier + 1, earlier + 2, Reason::UtmChange);
+        assert_eq!((first.number, second.number, second.reason), expected, "run {run}");
+        // In another process, whose ids know nothing of these.
+        let other = Service::new(&storage, &clock);
+        let third = other.manager.get_or_create(&visitor, from("three")).await.unwrap();
+        assert_eq!((third.number, third.reason), (second.number + 1, Reason::UtmChange), "run {run}");
+        manager.end_session(&third.id).await.unwrap();
+        let page = EventType::Pageview("https://shop.test/".to_owned());
+        let viewed = other.manager.update(&third.id, page.clone()).await.unwrap();
+        assert_eq!(
+            (viewed.number, viewed.reason, viewed.page_views),
+            (third.number + 1, Reason::Explicit, 1),
+            "run {run}"
+        );
+        let viewed = manager.update(&viewed.id, page).await.unwrap();
+        assert_eq!((viewed.number, viewed.page_views), (third.number + 1, 2), "run {run}");
+    }
+}

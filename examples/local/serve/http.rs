@@ -136,7 +136,11 @@ async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Res
         "rawPath": path,
         "rawQueryString": parts.uri.query().unwrap_or_default(),
         "headers": headers,
-        "requestContext": { "http": { "method": method, "path": path }, "timeEpoch": now },
+        "requestContext": {
+            "http": { "method": method, "path": path },
+            "requestId": format!("{:016x}", SystemClock.random()),
+            "timeEpoch": now,
+        },
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });

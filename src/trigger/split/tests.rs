@@ -7,8 +7,8 @@ const MOST: usize = 100;
 
 /// The slices as text; bytes that are not UTF-8 show as `\u{fffd}`.
 fn texts(body: &[u8]) -> Result<Vec<String>, BodyError> {
-    let slices = split(body, Form::Any, MOST, &SessionConfig::default())?;
-    Ok(slices.into_iter().map(|slice| String::from_utf8_lossy(slice.bytes()).into_owned()).collect())
+    let batch = split(body, Form::Any, MOST, &SessionConfig::default())?;
+    Ok(batch.slices.into_iter().map(|slice| String::from_utf8_lossy(slice.bytes()).into_owned()).collect())
 }
 
 #[track_caller]
@@ -28,7 +28,7 @@ fn the_four_forms() {
 
 #[test]
 fn lines_where_the_sender_says_so() {
-    let split = |body| split(body, Form::Lines, MOST, &SessionConfig::default()).unwrap();
+    let split = |body| split(body, Form::Lines, MOST, &SessionConfig::default()).unwrap().slices;
     let lines = |body| split(body).iter().map(Slice::bytes).collect::<Vec<_>>();
     assert_eq!(lines(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
     assert_eq!(lines(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
@@ -109,6 +109,45 @@ fn what_follows_the_body_is_not_lost() {
 }
 
 #[test]
+fn objects_one_behind_the_other_are_events() {
+    check(r#"{"a":1}{"b":"}{"}{"c":[{"d":1}]}"#, &[r#"{"a":1}"#, r#"{"b":"}{"}"#, r#"{"c":[{"d":1}]}"#]);
+    check(
+        "{\"a\":1} {\"b\":2}\n{\"c\":3}\r\n{\"d\":4}{\"e\":5}\n",
+        &[r#"{"a":1}"#, r#"{"b":2}"#, r#"{"c":3}"#, r#"{"d":4}"#, r#"{"e":5}"#],
+    );
+    // Over several lines each, where lines mean nothing.
+    check("{\n  \"a\": 1\n}\n{\n  \"b\": {}\n}{\n}", &["{\n  \"a\": 1\n}", "{\n  \"b\": {}\n}", "{\n}"]);
+    check(r#"[{"a":1}{"b":2},{"c":3} {"d":4}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#, r#"{"c":3}"#, r#"{"d":4}"#]);
+    // What is broken costs itself and what stands behind it on its line.
+    check("{\"a\":1}{\"b\":{\"c\":2}{\"d\":3}\n{\"e\":4}", &[r#"{"a":1}"#, r#"{"b":{"c":2}{"d":3}"#, r#"{"e":4}"#]);
+}
+
+#[test]
+fn a_batch_says_when_it_was_sent() {
+    let sent_at = |body: &str| split(body.as_bytes(), Form::Any, MOST, &SessionConfig::default()).unwrap().sent_at;
+    let noon = Some(1_773_144_000_000);
+    for body in [
+        r#"{"sent_at":"2026-03-10T12:00:00Z","events":[1]}"#,
+        r#"{"events":[1],"sent_at":"2026-03-10T12:00:00Z"}"#,
+        r#"{"batch":[{"event":"x"}], "sent_at" : 1773144000 , "api_key":"k"}"#,
+        r#"{"sent_at":1773144000000,"batch":[1]}"#,
+    ] {
+        assert_eq!(sent_at(body), noon, "{body}");
+    }
+    for body in [
+        r#"{"events":[1]}"#,
+        r#"{"sent_at":{"a":1},"events":[1]}"#,
+        r#"{"sent_at":"soon","events":[1]}"#,
+        r#"{"x":{"sent_at":1773144000},"events":[{"sent_at":1773144000}]}"#,
+        // An event's own.
+        r#"{"event":"x","sent_at":1773144000}"#,
+        "{\"event\":\"x\",\"sent_at\":1773144000}\n{\"event\":\"y\"}",
+    ] {
+        assert_eq!(sent_at(body), None, "{body}");
+    }
+}
+
+#[test]
 fn a_broken_line_costs_itself() {
     for first in [r#"{"a":"#, r#"{"a":{"b":1}"#, r#"{"a":[1,2}"#, r#"{"a":"x"#, "nonsense", "7", r#"{"a":1}}"#] {
         check(&format!("{first}\n{{\"b\":2}}\n{{\"c\":3}}\n"), &[first, r#"{"b":2}"#, r#"{"c":3}"#]);
@@ -168,6 +207,8 @@ proptest! {
         prop_assert_eq!(&texts(format!("[{joined}]").as_bytes()).unwrap(), &events);
         prop_assert_eq!(&texts(format!("{{\"events\":[{joined}] }}").as_bytes()).unwrap(), &events);
         prop_assert_eq!(&texts(events.join("\n").as_bytes()).unwrap(), &events);
+        prop_assert_eq!(&texts(events.concat().as_bytes()).unwrap(), &events);
+        prop_assert_eq!(&texts(events.join(" ").as_bytes()).unwrap(), &events);
         prop_assert_eq!(&texts(events[0].as_bytes()).unwrap(), &events[..1]);
     }
 
@@ -188,7 +229,7 @@ proptest! {
     #[test]
     fn any_bytes_are_taken(body in prop_oneof![jsonish(), prop::collection::vec(any::<u8>(), 0..60)]) {
         for form in [Form::Any, Form::Lines] {
-            let Ok(slices) = split(&body, form, MOST, &SessionConfig::default()) else { continue };
+            let Ok(Batch { slices, .. }) = split(&body, form, MOST, &SessionConfig::default()) else { continue };
             // In order, without overlap, and nothing but separators between them.
             let mut from = body.as_ptr() as usize;
             for slice in slices.iter().map(Slice::bytes).filter(|slice| !slice.is_empty()) {

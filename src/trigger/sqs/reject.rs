@@ -33,6 +33,9 @@ impl Reject<'_> {
         }
         // Three bytes more, so that a character across the limit is left out whole.
         let text = String::from_utf8_lossy(&self.text[..self.text.len().min(KEPT_BYTES + 3)]);
+        // Stores choke on a NUL: none goes out, nor its escape.
+        let text =
+            if memchr::memchr(0, text.as_bytes()).is_some() { text.replace('\0', "\u{fffd}").into() } else { text };
         json(&Line {
             code: self.code,
             message: self.why,
@@ -62,7 +65,7 @@ mod tests {
             json!({"code": "invalid_json", "message": "a sentence", "source": "sqs", "message_id": "m1", "index": index,
                 "text": text})
         };
-        assert_eq!(line(b"{\"a\":\n\0", Some(3)), wanted("{\"a\":\n\0", Value::from(3)));
+        assert_eq!(line(b"{\"a\":\n\0", Some(3)), wanted("{\"a\":\n\u{fffd}", Value::from(3)));
         assert_eq!(line(b"a\xffb", None), wanted("a\u{fffd}b", Value::Null));
     }
 

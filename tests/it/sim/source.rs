@@ -1,6 +1,8 @@
 //! Where a world's events come from: SQS queues, standard and FIFO, and HTTP callers who send again until they are told that
 //! all went well.
 
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event, Origin};
 use session_tracking::session::{Millis, Visitor, datetime};
 
 use crate::support::Seeded;
@@ -19,12 +21,17 @@ pub struct SimEvent {
     pub utm: Option<&'static str>,
     /// It can never be understood.
     pub is_poison: bool,
+    /// It says neither its id nor its time: both come from the delivery.
+    pub is_bare: bool,
 }
 
 impl SimEvent {
     pub fn text(&self) -> String {
         if self.is_poison {
             return format!(r#"{{"uuid":"{}","event":"x"}}"#, self.uuid);
+        }
+        if self.is_bare {
+            return format!(r#"{{"event":"{}","distinct_id":"{}"}}"#, self.name, self.visitor.distinct_id);
         }
         let mut properties = Vec::new();
         let named = [("$current_url", self.url.as_deref()), ("$referrer", self.referrer), ("utm_source", self.utm)];
@@ -102,6 +109,34 @@ impl Sources {
             }
         }
         Self { messages }
+    }
+
+    /// Takes id and time from some events that come by a queue, so that equal texts come in one message and in several. What the
+    /// service has to give them is known: by the message, which is the same however often it is delivered.
+    pub fn strip(&self, events: &mut [SimEvent], random: &mut Seeded) {
+        for (id, message) in self.messages.iter().enumerate().filter(|(_, message)| message.road != Road::Http) {
+            for (index, &event) in message.events.iter().enumerate() {
+                let event = &mut events[event];
+                if event.is_poison || random.below(3) > 0 {
+                    continue;
+                }
+                *event = SimEvent {
+                    name: "click",
+                    is_bare: true,
+                    url: None,
+                    referrer: None,
+                    utm: None,
+                    at: message.arrives_at,
+                    ..event.clone()
+                };
+                let id = id.to_string();
+                let delivery = Delivery { received_at: message.arrives_at, trusts_received_at: true };
+                let origin = Origin { id: &id, index, ..delivery.into() };
+                let text = event.text();
+                event.uuid =
+                    Event::parse(text.as_bytes(), origin, &SessionConfig::default()).unwrap().uuid.into_owned();
+            }
+        }
     }
 
     /// What one invocation gets: some visible messages of one road. Of a FIFO group nothing is given while some of it is in

@@ -1,0 +1,203 @@
+//! Text that others choke on: what of it can be replaced without losing the event.
+//!
+//! NUL characters, halves of surrogate pairs (a title cut in the middle of an emoji) and bytes that are not UTF-8 become U+FFFD
+//! where they stand in a string. This is a slow path: only events that were not taken come here.
+
+use super::{Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Scanned};
+use crate::config::SessionConfig;
+
+/// What takes the place of a character, and of an escape.
+const REPLACEMENT: &str = "\u{fffd}";
+const ESCAPED_REPLACEMENT: &str = "\\ufffd";
+
+/// An event's text in which something was replaced.
+#[derive(Debug)]
+pub struct Repaired {
+    text: String,
+    /// Where something stands that was replaced, and what it was.
+    replaced: Vec<(usize, RejectCode)>,
+}
+
+impl Repaired {
+    /// Returns the event's text with everything replaced in its strings; none where there is nothing to replace, or something
+    /// stands between them.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.trim_ascii();
+        if bytes.len() > MAX_EVENT_BYTES {
+            return None;
+        }
+        let mut repaired = Self { text: String::with_capacity(bytes.len() + 16), replaced: Vec::new() };
+        let (mut at, mut in_string) = (0, false);
+        while let Some(&byte) = bytes.get(at) {
+            let (length, replaced) = match byte {
+                b'\\' if in_string => escape(bytes, at),
+                0 => (1, Some(RejectCode::NulCharacter)),
+                0x80.. => character(&bytes[at..]),
+                _ => (1, None),
+            };
+            in_string ^= byte == b'"';
+            match replaced {
+                None => repaired.text.push_str(std::str::from_utf8(bytes.get(at..at + length)?).ok()?),
+                Some(_) if !in_string => return None,
+                Some(code) => {
+                    repaired.replaced.push((repaired.text.len(), code));
+                    repaired.text.push_str(if byte == b'\\' { ESCAPED_REPLACEMENT } else { REPLACEMENT });
+                }
+            }
+            at += length;
+        }
+        (!repaired.replaced.is_empty()).then_some(repaired)
+    }
+
+    /// Reads the event from the repaired text.
+    ///
+    /// # Errors
+    /// What makes it unusable. That something was replaced does if it stood in one of our own fields: two visitors must not become
+    /// one because their ids are broken.
+    pub fn parse<'a, 'o>(
+        &'a self,
+        origin: impl Into<Origin<'o>>,
+        config: &SessionConfig,
+    ) -> Option<Result<Event<'a>, Rejection>> {
+        let scanned = Scanned::first(&self.text, config).filter(|scanned| scanned.text.len() == self.text.len())?;
+        let fields = &scanned.fields;
+        let own = [
+            (fields.distinct_id, "distinct_id"),
+            (fields.event, "event"),
+            (fields.uuid, "uuid"),
+            (fields.project, "project"),
+        ];
+        for (part, name) in own {
+            let span = part.span();
+            if let Some((_, code)) = self.replaced.iter().find(|(at, _)| (span.start..span.end).contains(at)) {
+                let what = match code {
+                    RejectCode::NulCharacter => "a NUL character; remove it",
+                    RejectCode::LoneSurrogate => "half of a surrogate pair; send whole characters",
+                    _ => "bytes that are not UTF-8; encode it as UTF-8",
+                };
+                return Some(Err(Rejection::new(*code, format!("`{name}` contains {what}"))));
+            }
+        }
+        Some(Event::read(scanned, origin, config).map(|event| Event { is_repaired: true, ..event }))
+    }
+}
+
+/// The length of the escape that begins here, and why it has to be replaced, if so.
+fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
+    };
+    match unit(at) {
+        Some(0) => (6, Some(RejectCode::NulCharacter)),
+        Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => (12, None),
+        Some(0xd800..=0xdfff) => (6, Some(RejectCode::LoneSurrogate)),
+        Some(_) => (6, None),
+        // What is escaped may be the first byte of a character.
+        None => (1 + bytes.get(at + 1).map_or(0, |_| character(&bytes[at + 1..]).0), None),
+    }
+}
+
+/// The length of the character that begins here, and why it has to be replaced, if so: as many bytes as belong together.
+fn character(bytes: &[u8]) -> (usize, Option<RejectCode>) {
+    let start = &bytes[..bytes.len().min(4)];
+    let error = match std::str::from_utf8(start) {
+        Ok(text) => return (text.chars().next().map_or(1, char::len_utf8), None),
+        Err(error) => error,
+    };
+    match (error.valid_up_to(), start) {
+        // Half of a surrogate pair in three bytes, as envelopes hand it on.
+        (0, [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..]) => (3, Some(RejectCode::LoneSurrogate)),
+        (0, _) => (error.error_len().unwrap_or(start.len()), Some(RejectCode::InvalidUtf8)),
+        (valid, _) => {
+            let text = std::str::from_utf8(&start[..valid]).unwrap_or_default();
+            (text.chars().next().map_or(1, char::len_utf8), None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Delivery;
+
+    fn parse(bytes: &[u8]) -> Option<Result<String, RejectCode>> {
+        let delivery = Delivery { received_at: 1_773_144_000_000, trusts_received_at: false };
+        let repaired = Repaired::of(bytes)?;
+        let parsed = repaired.parse(delivery, &SessionConfig::default())?;
+        Some(parsed.map(|event| event.annotate(None)).map_err(|rejection| rejection.code))
+    }
+
+    fn with(title: &[u8]) -> Vec<u8> {
+        [br#"{"uuid":"a","event":"x","distinct_id":"u","properties":{"title":""#, title, br#""}}"#].concat()
+    }
+
+    #[test]
+    fn what_is_not_ours_is_replaced() {
+        for (title, wanted) in [
+            (&br"sale \ud83d"[..], r"sale \ufffd"),
+            (br"\ude00\ud83d", r"\ufffd\ufffd"),
+            (br"\ud83d\ud83d\ude00", r"\ufffd\ud83d\ude00"),
+            (br"a\u0000b", r"a\ufffdb"),
+            (br"a\\u0000\\\u0000", r"a\\u0000\\\ufffd"),
+            (b"a\0b", "a\u{fffd}b"),
+            (b"caf\xe9", "caf\u{fffd}"),
+            (b"\xf0\x9f\x98", "\u{fffd}"),
+            (b"\xed\xa0\xbd!", "\u{fffd}!"),
+            (b"\xc3\xa9\xff\xe2\x82\xac", "\u{e9}\u{fffd}\u{20ac}"),
+        ] {
+            let out = parse(&with(title)).unwrap().unwrap();
+            let expected = format!(
+                r#"{{"uuid":"a","event":"x","distinct_id":"u","properties":{{"title":"{wanted}","$sanitized":true}}}}"#
+            );
+            assert_eq!(out, expected, "{title:?}");
+        }
+        let in_key = br#"{"uuid":"a","event":"x","distinct_id":"u","a\u0000":1}"#;
+        assert!(parse(in_key).unwrap().unwrap().contains(r"a\ufffd"));
+    }
+
+    #[test]
+    fn our_own_fields_reject_what_they_hold() {
+        for field in ["distinct_id", "event", "uuid", "project"] {
+            for (broken, code) in [
+                (&br"x\u0000"[..], RejectCode::NulCharacter),
+                (b"x\0", RejectCode::NulCharacter),
+                (br"\ud83d", RejectCode::LoneSurrogate),
+                (b"\xff", RejectCode::InvalidUtf8),
+            ] {
+                let others = ["distinct_id", "event"].into_iter().filter(|name| *name != field);
+                let others: String = others.map(|name| format!(r#","{name}":"y""#)).collect();
+                let text =
+                    [format!(r#"{{"{field}":""#).as_bytes(), broken, format!(r#""{others}}}"#).as_bytes()].concat();
+                assert_eq!(parse(&text), Some(Err(code)), "{field} {broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_between_strings_is_not_repaired() {
+        for text in [
+            &b"{\"event\":\"x\",\0\"distinct_id\":\"u\"}"[..],
+            b"{\"event\":\"x\",\xff\"distinct_id\":\"u\"}",
+            b"\xff",
+            b"{}",
+            b"",
+        ] {
+            assert!(parse(text).is_none(), "{text:?}");
+        }
+        let long =
+            [b"{\"event\":\"x\",\"distinct_id\":\"u\",\"n\":\"", &*vec![0xff; MAX_EVENT_BYTES / 2], b"\"}"].concat();
+        assert!(parse(&long).is_none(), "with three bytes for each it is too large for an event");
+    }
+
+    proptest::proptest! {
+        /// Whatever bytes come, what is repaired is an event without a NUL, or is none.
+        #[test]
+        fn any_bytes_are_repaired_or_not(title in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+            if let Some(Ok(out)) = parse(&with(&title)) {
+                let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+                proptest::prop_assert!(!value["properties"].to_string().contains("\\u0000"));
+            }
+        }
+    }
+}
