@@ -23,9 +23,6 @@ const RETRIES_SAVED: usize = CALLS_AT_ONCE;
 /// Successes that earn one more second attempt. A service that fails for all gets few calls beside the first ones, and one
 /// that fails half of them gets a tenth more. The SDK's own budget takes nothing for a second attempt that succeeds.
 const SUCCESSES_A_RETRY: u32 = 5;
-/// How long a connection may stay unused: below the 60 s or so after which servers drop it. A thawed function would
-/// otherwise write into a dead one.
-const IDLE: Duration = Duration::from_secs(20);
 
 /// The configuration that all clients share.
 ///

@@ -1,6 +1,7 @@
 //! Where timelines and archived sessions are kept.
 
 mod budget;
+mod connections;
 mod consumed;
 mod dynamodb;
 mod memory;
@@ -14,6 +15,7 @@ use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
 use crate::timeline::Timeline;
 
+pub(crate) use connections::IDLE;
 pub use consumed::Consumed;
 pub use dynamodb::DynamoDbSessionStorage;
 pub use memory::InMemorySessionStorage;
@@ -118,6 +120,9 @@ pub enum Reading {
 }
 
 /// A store of timelines and archived sessions. Every method may be repeated.
+///
+/// A [`Commit`] is all that a write needs, and the manager hands it over in one place. A store that writes several timelines
+/// in one call would take a slice of them there; `docs/decisions.md` says why none does.
 pub trait SessionStorage: Send + Sync {
     /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question.
     fn load(

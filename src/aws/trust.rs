@@ -19,8 +19,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::IDLE;
 use crate::config::ConfigError;
+use crate::storage::IDLE;
 
 /// Amazon Root CA 1 to 4 and Starfield Services Root Certificate Authority - G2, as they stand in Mozilla's bundle:
 /// <https://www.amazontrust.com/repository>. The first to end is the last, at the end of 2037.

@@ -26,6 +26,7 @@ use aws_sdk_dynamodb::types::{
 use uuid::Uuid;
 
 use super::budget::Budget;
+use super::connections::Connections;
 use super::{Commit, Committed, Consumed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
@@ -48,12 +49,13 @@ pub struct DynamoDbSessionStorage {
     consumed: Option<Arc<Consumed>>,
     /// Of rounds that ask for unread keys again.
     rounds: Arc<Budget>,
+    connections: Arc<Connections>,
 }
 
 impl DynamoDbSessionStorage {
     /// A store in this table.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into(), consumed: None, rounds: Arc::default() }
+        Self { client, table: table.into(), consumed: None, rounds: Arc::default(), connections: Arc::default() }
     }
 
     /// Has DynamoDB report the capacity of every call and adds it up.
@@ -82,7 +84,10 @@ impl DynamoDbSessionStorage {
             .map_err(|error| SessionError::Storage(error.to_string()))?;
         for _ in 0..BATCH_ROUNDS {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
-            let answer = request.set_return_consumed_capacity(self.reported()).send().await.map_err(|e| failed(&e))?;
+            let request = request.set_return_consumed_capacity(self.reported());
+            let place = self.connections.place().await;
+            let answer = request.send().await.map_err(|e| failed(&e))?;
+            drop(place);
             answer.consumed_capacity().iter().for_each(|capacity| self.count(Some(capacity), false));
             let read = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let bytes: usize = read.iter().filter_map(|item| read_bytes(item, "state")).map(<[u8]>::len).sum();
@@ -117,7 +122,9 @@ impl DynamoDbSessionStorage {
                 .consistent_read(reading == Reading::Strong)
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.reported());
+            let place = self.connections.place().await;
             let answer = query.send().await.map_err(|e| failed(&e))?;
+            drop(place);
             self.count(answer.consumed_capacity(), false);
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key;
@@ -174,7 +181,10 @@ impl SessionStorage for DynamoDbSessionStorage {
                 put.condition_expression("etag = :replaces").expression_attribute_values(":replaces", etag_value(etag))
             }
         };
-        match put.send().await {
+        let place = self.connections.place().await;
+        let answer = put.send().await;
+        drop(place);
+        match answer {
             Ok(answer) => {
                 self.count(answer.consumed_capacity(), true);
                 Ok(Committed::Done)
@@ -206,7 +216,9 @@ impl SessionStorage for DynamoDbSessionStorage {
             .expression_attribute_values(":now", number(now))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_return_consumed_capacity(self.reported());
+        let place = self.connections.place().await;
         let answer = query.send().await.map_err(|e| failed(&e))?;
+        drop(place);
         self.count(answer.consumed_capacity(), false);
         // One row that is not ours must not hold up its shard.
         let due = |item: &Item| {
@@ -236,7 +248,10 @@ impl SessionStorage for DynamoDbSessionStorage {
             .condition_expression("attribute_not_exists(version) OR version <= :version")
             .expression_attribute_values(":version", AttributeValue::N(session.version.to_string()))
             .set_return_consumed_capacity(self.reported());
-        match put.send().await {
+        let place = self.connections.place().await;
+        let answer = put.send().await;
+        drop(place);
+        match answer {
             Ok(answer) => self.count(answer.consumed_capacity(), true),
             // A newer account of the session is there already.
             Err(error) => drop(condition_failure(error)?),
@@ -246,7 +261,10 @@ impl SessionStorage for DynamoDbSessionStorage {
             item.insert("into".to_owned(), text(session.id.to_string()));
             item.insert("expires_at".to_owned(), expires_at.clone());
             let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-            let answer = put.set_return_consumed_capacity(self.reported()).send().await.map_err(|e| failed(&e))?;
+            let put = put.set_return_consumed_capacity(self.reported());
+            let place = self.connections.place().await;
+            let answer = put.send().await.map_err(|e| failed(&e))?;
+            drop(place);
             self.count(answer.consumed_capacity(), true);
         }
         Ok(())

@@ -24,7 +24,10 @@ fn every_variable_is_set() {
     assert_eq!(set, read);
     let ingest = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];
     // The other one is the C library's.
-    assert_eq!(keys(ingest), BTreeSet::from(["MALLOC_MMAP_THRESHOLD_", "REJECTS"].map(str::to_owned)));
+    assert_eq!(
+        keys(ingest),
+        BTreeSet::from(["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "REJECTS"].map(str::to_owned))
+    );
 }
 
 #[test]

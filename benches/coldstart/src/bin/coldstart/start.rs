@@ -41,7 +41,8 @@ async fn function(binary: &str, trust: Trust, share: Option<&Share>, endpoint: &
         ("TABLE", "sessions"),
         ("OUTPUT", &queue),
         ("REJECTS", &queue),
-        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("MALLOC_MMAP_THRESHOLD_", "524288"),
+        ("MALLOC_TRIM_THRESHOLD_", "4194304"),
     ];
     Ok(Function::start_command(command, &variables).await)
 }

@@ -1,0 +1,176 @@
+//! How many calls are made at once: few while connections have yet to be opened.
+//!
+//! A call that finds no idle connection opens one, and a TLS handshake takes as much CPU as four writes. A function's
+//! first batch, and the first one after a pause, finds none: one write for each visitor at once would open a connection
+//! for each. So calls begin in [`FEW`] places, and every [`CALLS_A_PLACE`] answers bring one more: opening connections
+//! costs half of what the calls themselves do, at most.
+//!
+//! A call waits for a place only for so long as a handshake takes in a small function. A slow table thus never holds up a
+//! call beyond that.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+
+/// Places at the start. A first batch of 33 visitors takes seven rounds.
+const FEW: usize = 4;
+/// Answers that bring one more place.
+const CALLS_A_PLACE: usize = 8;
+/// Places at most: as many calls as the manager makes at once for one batch.
+const MOST: usize = crate::manager::CALLS_AT_ONCE;
+/// How long a call waits for a place.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// How long a connection may stay unused: below the 60 s or so after which servers drop it. A thawed function would
+/// otherwise write into a dead one. After that long without a call the places are few again.
+pub(crate) const IDLE: Duration = Duration::from_secs(20);
+
+/// The places for calls of one client, and so for its connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    places: Semaphore,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
+    /// How many places there are, free or taken.
+    places: usize,
+    /// Calls that have a place now.
+    calls: usize,
+    /// Answers since the last new place.
+    answers: usize,
+    /// When a place was last left.
+    at: Instant,
+}
+
+/// A place for a call, until it is dropped.
+pub(super) struct Place<'a> {
+    connections: &'a Connections,
+    /// None where the call went ahead without one.
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the pool of connections goes by this clock, too, and nothing else depends on it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let used = Used { places: FEW, calls: 0, answers: 0, at: now() };
+        Self { places: Semaphore::new(FEW), used: Mutex::new(used) }
+    }
+}
+
+impl Connections {
+    /// Waits for a place, but not for long.
+    pub(super) async fn place(&self) -> Place<'_> {
+        self.begin();
+        // Made before it waits: a call that is given up while it waits is counted as gone, too.
+        let mut place = Place { connections: self, permit: None };
+        place.permit = match self.places.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => timeout(PATIENCE, self.places.acquire()).await.ok().and_then(Result::ok),
+        };
+        place
+    }
+
+    /// Takes note of a call; after a pause most places go, as the connections did.
+    fn begin(&self) {
+        let mut used = self.used();
+        if used.calls == 0 && now().duration_since(used.at) >= IDLE {
+            self.places.forget_permits(used.places - FEW);
+            (used.places, used.answers) = (FEW, 0);
+        }
+        used.calls += 1;
+    }
+
+    /// Takes note of an answer.
+    fn end(&self) {
+        let mut used = self.used();
+        (used.calls, used.answers, used.at) = (used.calls.saturating_sub(1), used.answers + 1, now());
+        if used.answers >= CALLS_A_PLACE && used.places < MOST {
+            (used.places, used.answers) = (used.places + 1, 0);
+            self.places.add_permits(1);
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // The place is free before the call is counted as gone, so that all are free where no call is left.
+        drop(self.permit.take());
+        self.connections.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    /// Makes so many calls of 5 ms at once; returns how many were under way at most, and how long all of them took.
+    #[allow(clippy::disallowed_methods, reason = "the clock stands still but for this")]
+    async fn calls(connections: &Connections, count: usize) -> (usize, Duration) {
+        let (under_way, most, began) = (std::cell::Cell::new(0), std::cell::Cell::new(0), now());
+        join_all((0..count).map(|_| async {
+            let _place = connections.place().await;
+            under_way.set(under_way.get() + 1);
+            most.set(most.get().max(under_way.get()));
+            sleep(Duration::from_millis(5)).await;
+            under_way.set(under_way.get() - 1);
+        }))
+        .await;
+        (most.get(), now() - began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_begin_few_grow_with_answers_and_go_after_a_pause() {
+        let connections = Connections::default();
+        assert_eq!(calls(&connections, 33).await, (FEW + 3, Duration::from_millis(35)));
+        for _ in 0..20 {
+            calls(&connections, 33).await;
+        }
+        assert_eq!(calls(&connections, 200).await, (MOST, Duration::from_millis(20)));
+        // Just before the pause is over they are all there.
+        advance(IDLE - Duration::from_millis(1)).await;
+        assert_eq!(calls(&connections, 100).await.0, MOST);
+        advance(IDLE).await;
+        assert_eq!(calls(&connections, FEW + 1).await, (FEW, Duration::from_millis(10)));
+        assert_eq!(connections.places.available_permits(), connections.used().places);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_table_holds_nobody_up_for_long() {
+        let connections = Connections::default();
+        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.place())).await;
+        let began = now();
+        let all = join_all((0..100).map(|_| connections.place())).await;
+        assert_eq!(now() - began, PATIENCE);
+        assert!(all.iter().all(|place| place.permit.is_none()));
+        drop((slow, all));
+        assert_eq!(connections.used().calls, 0);
+        assert_eq!(connections.places.available_permits(), connections.used().places);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_given_up_leaves_nothing_behind() {
+        let connections = Connections::default();
+        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.place())).await;
+        assert!(timeout(PATIENCE / 2, connections.place()).await.is_err());
+        drop(slow);
+        assert_eq!(connections.used().calls, 0);
+        assert_eq!(connections.places.available_permits(), connections.used().places);
+    }
+}
