@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::consumer::Consumer;
 use crate::sim;
 
-/// Worlds that the consumers read: the first so many in which events that were handed out are corrected.
+/// Worlds that the consumers read: the first so many in which something is corrected or late.
 const WORLDS: usize = 120;
 
 #[test]
 #[ignore = "needs Python with DuckDB: PATH=\"$(ci/tools):$PATH\" cargo test --test it worked_consumers -- --ignored"]
 fn the_consumers_of_the_document_have_what_ours_has() {
-    let worlds = (0..).map(sim::lines).filter(|lines| lines.iter().any(is_correction)).take(WORLDS);
+    let worlds = (0..).map(sim::lines).filter(|lines| lines.iter().any(is_telling)).take(WORLDS);
     let worlds: Vec<String> = worlds.map(|lines| world(lines).to_string()).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("consumers.jsonl");
@@ -26,8 +26,9 @@ fn the_consumers_of_the_document_have_what_ours_has() {
     print!("{}", text(&run.stdout));
 }
 
-fn is_correction(line: &Value) -> bool {
-    line["event"] == "$session_merged" || line["event"] == "$session_split"
+/// Whether a consumer that only takes the newest copy of everything would go wrong by this line.
+fn is_telling(line: &Value) -> bool {
+    line["event"] == "$session_merged" || line["event"] == "$session_split" || line["properties"]["$late"] == true
 }
 
 /// A world's lines, and what the consumer of the tests makes of them.
