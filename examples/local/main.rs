@@ -1,19 +1,19 @@
 //! The whole service on one machine, on an embedded DynamoDB.
 //!
 //! ```text
-//! cargo run --release --example local                 replays real traffic and shows what comes of it
+//! cargo run --release --example local                 shows two visits as they arise, then real traffic
 //! cargo run --release --example local -- --help       lists the commands
 //! ```
 //!
 //! A command is a file: its declaration (`COMMAND`, from which its help follows) and its `run`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::Arg;
 
 mod cli;
 mod clock;
+mod demo;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod failure;
@@ -24,9 +24,6 @@ mod serve;
 mod stop;
 
 use failure::Failure;
-
-/// The real traffic that the repository carries.
-const TRAFFIC: &str = "tests/data/weblog-events.ndjson";
 
 const COMMANDS: [&cli::Command; 3] = [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND];
 
@@ -47,10 +44,7 @@ async fn run() -> Result<(), Failure> {
     let mut words = lexopt::Parser::from_env();
     let first = words.next().map_err(|error| Failure::usage(error.to_string()))?;
     let command = match first {
-        // From any folder of the repository or none: the path is the crate's.
-        None => {
-            return replay::run(replay::Options::of(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TRAFFIC))?).await;
-        }
+        None => return demo::run().await,
         Some(Arg::Long("help") | Arg::Short('h')) => return print(&cli::overview(&COMMANDS)),
         Some(Arg::Long("version") | Arg::Short('V')) => {
             return print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -79,14 +79,8 @@ impl Options {
         let rules = rules(words)?;
         // The input first: nothing is written for one that cannot be read.
         Input::check(&file)?;
-        let sinks = Sinks::open(Some(words), &file)?;
+        let sinks = Sinks::open(words, &file)?;
         Ok(Self { file, batch, rules, sinks })
-    }
-
-    /// Returns the options of a replay of this file, all by default.
-    pub fn of(file: PathBuf) -> Result<Self, Failure> {
-        let sinks = Sinks::open(None, &file)?;
-        Ok(Self { file, batch: 100, rules: SessionConfig::default(), sinks })
     }
 }
 

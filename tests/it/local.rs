@@ -1,6 +1,7 @@
 //! The example `local` as its users run it: the binary itself, its files, its pipes, its signals.
 
 mod cli;
+mod demo;
 mod invoke;
 mod replay;
 mod serve;

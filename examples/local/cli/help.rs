@@ -6,7 +6,7 @@ use super::{Command, Files, Opt, Takes};
 pub fn overview(commands: &[&Command]) -> String {
     let mut text = "The whole service on one machine, on an embedded DynamoDB.\n\n".to_owned();
     text += "usage: local COMMAND [OPTIONS]\n\n";
-    text += "Without a command it replays the real traffic that the repository carries.\n\ncommands:\n";
+    text += "Without a command it shows two visits as they arise, then real traffic.\n\ncommands:\n";
     for command in commands {
         text += &format!("  {:<8} {}\n", command.name, command.about);
     }

@@ -46,9 +46,8 @@ struct Opened<'a> {
 
 impl Sinks {
     /// Opens the outputs that a command was given.
-    pub fn open(words: Option<&Words>, input: &Path) -> Result<Self, Failure> {
-        let path = |name| words.and_then(|words| words.path(name));
-        let (annotated, sessions) = (path("annotated"), path("sessions"));
+    pub fn open(words: &Words, input: &Path) -> Result<Self, Failure> {
+        let (annotated, sessions) = (words.path("annotated"), words.path("sessions"));
         let is_stdout = |path: Option<&Path>| path == Some(Path::new("-"));
         if is_stdout(annotated) && is_stdout(sessions) {
             let message = "`--annotated` and `--sessions` are both standard output; give one of them a file";
