@@ -8,6 +8,7 @@ mod recent;
 mod single;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::event::{Event, Role};
 use crate::rules::Tally;
 use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
+use crate::stored::Room;
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub use close::{CLOSE_GRACE_MS, CloseReport};
 use recent::Recent;
@@ -279,16 +281,32 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         is_guess: bool,
     ) -> Result<Committed, SessionError> {
         stored.etag = self.clock.random();
-        let committed = self.write(&stored.timeline, replaces, stored.etag).await?;
+        let committed = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await?;
         if is_guess {
             self.recent.judge(committed == Committed::Done);
         }
         Ok(committed)
     }
 
-    async fn write(&self, timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Result<Committed, SessionError> {
+    /// Writes a timeline to which no events were added.
+    fn write(
+        &self,
+        timeline: &Timeline,
+        replaces: Option<u64>,
+        etag: u64,
+    ) -> impl Future<Output = Result<Committed, SessionError>> + Send {
+        self.write_within(Room::ToClose, timeline, replaces, etag)
+    }
+
+    async fn write_within(
+        &self,
+        room: Room,
+        timeline: &Timeline,
+        replaces: Option<u64>,
+        etag: u64,
+    ) -> Result<Committed, SessionError> {
         let expires_at = self.clock.now() + self.retention + TIMELINE_MARGIN_MS;
-        self.storage.commit(Commit { timeline, replaces, etag, expires_at }).await
+        self.storage.commit(Commit { timeline, replaces, etag, expires_at, room }).await
     }
 
     /// Waits before the attempt after `attempt`: a random part of a pause that doubles.

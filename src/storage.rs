@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor};
+use crate::stored::{FormatError, NEWEST_FORMAT, Room};
 use crate::timeline::Timeline;
 
 pub(crate) use connections::IDLE;
@@ -29,10 +30,17 @@ pub enum SessionError {
     /// The store did not answer, or refused; trying again may help.
     #[error("storage is not available: {0}")]
     Storage(String),
-    /// A stored item breaks our rules, or has a format that this version does not know. Trying again does not help; the
-    /// item is named by its keys' hash, never by the visitor's id.
+    /// A stored item breaks our rules. Trying again does not help; the item is named by its keys' hash, never by the visitor's
+    /// id.
     #[error("stored item {item} cannot be read: {reason}")]
     Corrupt { item: String, reason: String },
+    /// A stored item is sound as far as can be told, but a newer version of the service wrote it. Trying again helps once that
+    /// version runs again; until then the item is left as it is.
+    #[error("stored item {item} has format version {version}, and this version of the service reads up to {newest}")]
+    Newer { item: String, version: u32, newest: u32 },
+    /// Two visitors with equal bits have a session of this id each.
+    #[error("the session id is that of two visitors")]
+    Ambiguous,
     /// Others kept changing the visitor's timeline; trying again helps.
     #[error("too many writers changed the visitor's timeline at once")]
     Contention,
@@ -51,9 +59,19 @@ impl SessionError {
             Self::NotFound => "not_found",
             Self::Storage(_) => "storage_unavailable",
             Self::Corrupt { .. } => "stored_item_corrupt",
+            Self::Newer { .. } => "stored_item_newer",
+            Self::Ambiguous => "ambiguous_session_id",
             Self::Contention => "contention",
             Self::Deadline => "deadline",
             Self::Full => "timeline_full",
+        }
+    }
+
+    /// Returns the error of an item whose bytes cannot be read.
+    fn unreadable(item: String, error: &FormatError) -> Self {
+        match *error {
+            FormatError::Newer(version) => Self::Newer { item, version, newest: NEWEST_FORMAT },
+            _ => Self::Corrupt { item, reason: error.to_string() },
         }
     }
 }
@@ -75,6 +93,8 @@ pub struct Commit<'a> {
     pub etag: u64,
     /// When the item may be collected as garbage.
     pub expires_at: Millis,
+    /// How large the item may be; a larger one is [`SessionError::Full`].
+    pub room: Room,
 }
 
 /// How a commit went. A lost race is an outcome, not an error.
@@ -93,14 +113,20 @@ pub struct Due {
     pub due_at: Millis,
 }
 
-/// What an id leads to within its visitor's partition.
+/// What an id leads to within its visitor's partition. Visitors with equal bits share a partition, and a session of each may have
+/// the id: whoever asks has to tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// The timelines; more than one only where two visitors share 62 bits.
+    /// The partition's timelines, in the order of their visitors.
     pub timelines: Vec<Timeline>,
-    /// The archived session of that id, or the one it was merged into.
-    pub archived: Option<(Visitor, Tally)>,
+    /// The archived session of that id, or the one that it was merged into; one for each visitor that has one, in their order.
+    pub archived: Vec<(Visitor, Tally)>,
 }
+
+/// How many merges are followed from an id to the session that it leads to. Each is a read.
+const MAX_MERGES: usize = 16;
+/// What is wrong with an archived session's alias that leads nowhere after [`MAX_MERGES`].
+const ENDLESS: &str = "its merges do not end";
 
 /// How many shards the index of due timelines has.
 pub const DUE_SHARDS: u8 = 8;
@@ -144,7 +170,8 @@ pub trait SessionStorage: Send + Sync {
         now: Millis,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
-    /// Archives a session, and under the ids that were merged into it where to find it. One with a higher version stays.
+    /// Archives a session, and under the ids that were merged into it where to find it. What a visitor has under an id with a
+    /// higher version stays; where that is the session itself, the ids that were merged into it are left alone, too.
     fn archive(
         &self,
         visitor: &Visitor,

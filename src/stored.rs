@@ -18,17 +18,57 @@ use crate::timeline::Timeline;
 use texts::{Reader, Writer};
 use wire::{WireSession, WireTimeline};
 
-/// The version of the stored form. A reader knows this one alone; a change of form raises it and reads both.
+/// The version of the stored form that is written.
 pub const FORMAT: u32 = 1;
 
-/// The bytes of a stored form at the most. DynamoDB's limit for an item is 400 KB, its keys and other attributes included.
+/// The newest version of the stored form that is read. A release reads a form before a later one writes it, so that a deployment
+/// can be rolled back: see [`FORMATS`].
+pub const NEWEST_FORMAT: u32 = 1;
+
+/// Since when a stored form is read and written: releases of this crate.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    pub version: u32,
+    pub read_since: &'static str,
+    pub written_since: &'static str,
+}
+
+/// The stored forms, oldest first. All of them are read.
+pub const FORMATS: [Format; NEWEST_FORMAT as usize] =
+    [Format { version: 1, read_since: "0.1.0", written_since: "0.1.0" }];
+
+/// Bytes of a stored form at most, where events are added. DynamoDB's limit for an item is 400 KB, its keys and other attributes
+/// included.
 pub const MAX_ITEM_BYTES: usize = 350 * 1024;
+
+/// How much an item may hold. What closes a timeline may write a larger item than what adds to it: finalizing a full timeline's
+/// recent events can make its item some kilobytes longer, and it has to be closed nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// For events to be added.
+    ToGrow,
+    /// For a timeline to be closed: all that a reader accepts and DynamoDB takes.
+    ToClose,
+}
+
+impl Room {
+    /// Bytes of the item's stored form, of that form unpacked, and of its texts, each whole, at most.
+    fn limits(self) -> [usize; 3] {
+        match self {
+            // An unpacked form, and its texts once each is whole, take memory; both are far more than real traffic makes.
+            Self::ToGrow => [MAX_ITEM_BYTES, 4 * 1024 * 1024, 16 * 1024 * 1024],
+            Self::ToClose => [390 * 1024, pack::MAX_FORM_BYTES, texts::MAX_BYTES],
+        }
+    }
+}
 
 /// Why stored bytes cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    #[error("format version {0} is not known to this version, which reads {FORMAT}")]
+    #[error("format version {0} is none that was ever written")]
     Version(u32),
+    #[error("format version {0} is newer than {NEWEST_FORMAT}, the newest that this version of the service reads")]
+    Newer(u32),
     #[error("the bytes are not a stored {0}")]
     Bytes(&'static str),
     #[error("{0}")]
@@ -41,6 +81,23 @@ pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
     wire::each_text(timeline, &mut |text| texts.add(text));
     let texts = texts.finish();
     pack::pack(encode(&WireTimeline::write(timeline, &texts)))
+}
+
+/// Writes a timeline as an item holds it, like [`encode_timeline`]; none where it is too large. Whatever this returns can be read.
+pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
+    let [max_item_bytes, max_form_bytes, max_text_bytes] = room.limits();
+    let mut texts = Writer::default();
+    wire::each_text(timeline, &mut |text| texts.add(text));
+    let texts = texts.finish();
+    if texts.bytes() > max_text_bytes {
+        return None;
+    }
+    let form = encode(&WireTimeline::write(timeline, &texts));
+    if form.len() > max_form_bytes {
+        return None;
+    }
+    let packed = pack::pack(form);
+    (packed.len() <= max_item_bytes).then_some(packed)
 }
 
 /// Reads a timeline of this visitor.
@@ -80,8 +137,10 @@ fn encode(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn decode<'a, T: serde::Deserialize<'a>>(version: u32, bytes: &'a [u8], what: &'static str) -> Result<T, FormatError> {
-    if version != FORMAT {
-        return Err(FormatError::Version(version));
+    match version {
+        0 => return Err(FormatError::Version(version)),
+        1..=NEWEST_FORMAT => {}
+        _ => return Err(FormatError::Newer(version)),
     }
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),

@@ -1,5 +1,8 @@
 //! The function that takes events in: from HTTP, from a queue, by direct invocation.
 
+// The handler's future holds those of all calls below it; the compiler gives up at 128 of them, one inside the other.
+#![recursion_limit = "256"]
+
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
 use session_tracking::start::{Service, deadline};

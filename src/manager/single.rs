@@ -15,14 +15,39 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// The session that an id means: its own, or the one it was merged into.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    /// [`SessionError::NotFound`] where no session has this id, [`SessionError::Ambiguous`] where two visitors' sessions have it;
+    /// storage errors.
     pub async fn get(&self, session_id: &str) -> Result<Session, SessionError> {
-        let id = parse(session_id)?;
+        let mut found = self.found(parse(session_id)?).await?;
+        // Visitors with equal bits: to answer with the session of either would be to guess.
+        if found.len() > 1 {
+            return Err(SessionError::Ambiguous);
+        }
+        found.pop().ok_or(SessionError::NotFound)
+    }
+
+    /// The visitor's session that an id means.
+    async fn get_of(&self, visitor: &Visitor, id: Uuid) -> Result<Session, SessionError> {
+        let is_theirs =
+            |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
+        self.found(id).await?.into_iter().find(is_theirs).ok_or(SessionError::NotFound)
+    }
+
+    /// The sessions that an id means: one for each visitor that has one.
+    async fn found(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
         let partition = self.storage.find(id).await?;
         let now = self.clock.now();
-        let here = partition.timelines.iter().find_map(|timeline| timeline.session(id, now, &self.config));
-        let archived = || partition.archived.as_ref().map(|(visitor, tally)| tally.session(visitor, false));
-        here.or_else(archived).ok_or(SessionError::NotFound)
+        let here = partition.timelines.iter().filter_map(|timeline| timeline.session(id, now, &self.config));
+        let mut found: Vec<Session> = here.collect();
+        for (visitor, tally) in &partition.archived {
+            let is_theirs =
+                |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
+            // What a timeline holds of a session is at least as new as the archive.
+            if !found.iter().any(is_theirs) {
+                found.push(tally.session(visitor, false));
+            }
+        }
+        Ok(found)
     }
 
     /// The visitor's latest session, live or over.
@@ -30,13 +55,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// # Errors
     /// [`SessionError::NotFound`] where the visitor has none; storage errors.
     pub async fn get_by_user(&self, visitor: impl Into<Visitor>) -> Result<Session, SessionError> {
-        let stored = self.storage.read(&visitor.into()).await?.ok_or(SessionError::NotFound)?;
+        let visitor = visitor.into();
+        let stored = self.storage.read(&visitor).await?.ok_or(SessionError::NotFound)?;
         let timeline = stored.timeline;
         if let Some(session) = timeline.sessions(self.clock.now(), &self.config).pop() {
             return Ok(session);
         }
         let last = timeline.previous.ok_or(SessionError::NotFound)?;
-        self.get(&last.id.to_string()).await
+        self.get_of(&visitor, last.id).await
     }
 
     /// The session that an event of the visitor with this context would belong to now; begins one if there is none. It counts
@@ -92,7 +118,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 // It is over by this item; the one that led here may be older. Or it was archived in between.
                 return match timeline.session(id, now, &self.config) {
                     Some(session) => Ok(session),
-                    None => self.get(session_id).await,
+                    None => self.get_of(&visitor, id).await,
                 };
             }
             if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == Committed::Done {
@@ -124,7 +150,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             return Err(error);
         }
         let assignment = resolved.assignments.into_iter().next().flatten().ok_or(SessionError::NotFound)?;
-        self.get(&assignment.session_id.to_string()).await
+        self.get_of(visitor, assignment.session_id).await
     }
 }
 

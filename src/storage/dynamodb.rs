@@ -1,17 +1,19 @@
 //! The store in DynamoDB: keys, items and expressions, all in this file.
 //!
 //! ```text
-//!  pk                sk                            attributes
-//!  9f0c…             t#<project>#<distinct_id>     v etag state expires_at [due_shard due_at]   a timeline
-//!  9f0c…             s#<session id>                v owner version state expires_at         an archived session
-//!  9f0c…             s#<session id>                into expires_at                          one merged into another
+//!  pk      sk                                        attributes
+//!  9f0c…   t#<project>#<distinct_id>                 v etag state expires_at [due_shard due_at]   a timeline
+//!  9f0c…   s#<id half>#<project>#<distinct_id>       v version state expires_at                   an archived session
+//!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at                      one merged into another
 //!
-//!  index `due`       due_shard, due_at                 keys only; a timeline with nothing to close is not in it
+//!  index `due`       due_shard, due_at               keys only; a timeline with nothing to close is not in it
 //! ```
 //!
 //! `pk` is the visitor's 64 bits in hexadecimal: the last 16 digits of all its session ids, so a session is found by
-//! its id alone. `state` is the stored form of `stored.rs`, `v` its version. `expires_at` (seconds) is the TTL: garbage
-//! collection, on which no rule relies.
+//! its id alone; the id's other half is in its sort key. Visitors with equal bits share a partition, so every sort key names its
+//! owner in full: no visitor's item can replace another's, or be taken for it. `state` is the stored form of `stored.rs`, `v`
+//! its version; `into` is the half of an id, and of two accounts of an id the one with the higher `version` stays. `expires_at`
+//! (seconds) is the TTL: garbage collection, on which no rule relies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,10 +29,13 @@ use uuid::Uuid;
 
 use super::budget::Budget;
 use super::connections::Connections;
-use super::{Commit, Committed, Consumed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
+use super::{
+    Commit, Committed, Consumed, Due, ENDLESS, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
+    due_shard,
+};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
-use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, encode_session, encode_timeline};
+use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 
 /// The index of timelines with something to close.
 pub const DUE_INDEX: &str = "due";
@@ -134,10 +139,59 @@ impl DynamoDbSessionStorage {
         }
     }
 
-    /// The session archived under an id.
-    async fn archived_item(&self, session_id: Uuid) -> Result<Option<Item>, SessionError> {
-        let keys = vec![key(&partition_key(visitor_bits(session_id)), session_key(session_id))];
-        Ok(self.batch_get(keys, Reading::Strong).await?.pop())
+    /// Puts an item in the place of one with a lower version, or with the same; says whether it did. One that this version of the
+    /// service could not read is not replaced.
+    async fn put_newest(&self, mut item: Item, version: u64) -> Result<bool, SessionError> {
+        let version = AttributeValue::N(version.to_string());
+        item.insert("version".to_owned(), version.clone());
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(
+                "attribute_not_exists(pk) OR (version <= :version AND (attribute_not_exists(v) OR v <= :newest))",
+            )
+            .expression_attribute_values(":version", version)
+            .expression_attribute_values(":newest", number(i64::from(NEWEST_FORMAT)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity(self.reported());
+        let place = self.connections.place().await;
+        let answer = put.send().await;
+        drop(place);
+        match answer {
+            Ok(answer) => {
+                self.count(answer.consumed_capacity(), true);
+                Ok(true)
+            }
+            Err(error) => match condition_failure(error)? {
+                Some(there) if format_of(&there).is_ok_and(|version| version > NEWEST_FORMAT) => {
+                    Err(unreadable(&there, &FormatError::Newer(format_of(&there)?)))
+                }
+                _ => Ok(false),
+            },
+        }
+    }
+
+    /// The session of its owner that an item leads to, merge by merge.
+    async fn follow(&self, mut item: Item, owner: &Visitor) -> Result<Option<Tally>, SessionError> {
+        let bits = owner.bits();
+        for _ in 0..MAX_MERGES {
+            if !item.contains_key("into") {
+                return read_session(&item, bits).map(Some);
+            }
+            let into = read_text(&item, "into").and_then(|half| u64::from_str_radix(half, 16).ok());
+            let into = into.ok_or_else(|| corrupt(&item, "`into` is no id"))?;
+            let key = key(&partition_key(bits), session_key(Uuid::from_u64_pair(into, bits), owner));
+            match self.batch_get(vec![key], Reading::Strong).await?.pop() {
+                Some(next) => item = next,
+                None => return Ok(None),
+            }
+        }
+        if item.contains_key("into") {
+            return Err(corrupt(&item, ENDLESS));
+        }
+        read_session(&item, bits).map(Some)
     }
 }
 
@@ -164,10 +218,7 @@ impl SessionStorage for DynamoDbSessionStorage {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         let visitor = &commit.timeline.visitor;
-        let state = encode_timeline(commit.timeline);
-        if state.len() > MAX_ITEM_BYTES {
-            return Err(SessionError::Full);
-        }
+        let state = encode_item(commit.timeline, commit.room).ok_or(SessionError::Full)?;
         let mut put = self
             .client
             .put_item()
@@ -222,7 +273,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         self.count(answer.consumed_capacity(), false);
         // One row that is not ours must not hold up its shard.
         let due = |item: &Item| {
-            let due = read_text(item, "sk").and_then(visitor_of).zip(read_number(item, "due_at"));
+            let due = owner_of(item, TIMELINE).zip(read_number(item, "due_at"));
             if due.is_none() {
                 tracing::error!(error = %corrupt(item, "its keys are not ours"), "an index entry is passed over");
             }
@@ -234,76 +285,55 @@ impl SessionStorage for DynamoDbSessionStorage {
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
         let pk = partition_key(visitor.bits());
         let expires_at = number(expires_at / 1000);
-        let mut item = key(&pk, session_key(session.id));
+        let mut item = key(&pk, session_key(session.id, visitor));
         item.insert("v".to_owned(), number(i64::from(FORMAT)));
-        item.insert("owner".to_owned(), text(timeline_key(visitor)));
-        item.insert("version".to_owned(), AttributeValue::N(session.version.to_string()));
         item.insert("state".to_owned(), AttributeValue::B(Blob::new(encode_session(session))));
         item.insert("expires_at".to_owned(), expires_at.clone());
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(version) OR version <= :version")
-            .expression_attribute_values(":version", AttributeValue::N(session.version.to_string()))
-            .set_return_consumed_capacity(self.reported());
-        let place = self.connections.place().await;
-        let answer = put.send().await;
-        drop(place);
-        match answer {
-            Ok(answer) => self.count(answer.consumed_capacity(), true),
-            // A newer account of the session is there already.
-            Err(error) => drop(condition_failure(error)?),
+        if !self.put_newest(item, session.version).await? {
+            return Ok(());
         }
         for &alias in &session.aliases {
-            let mut item = key(&pk, session_key(alias));
-            item.insert("into".to_owned(), text(session.id.to_string()));
+            let mut item = key(&pk, session_key(alias, visitor));
+            item.insert("into".to_owned(), text(format!("{:016x}", session.id.as_u64_pair().0)));
             item.insert("expires_at".to_owned(), expires_at.clone());
-            let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-            let put = put.set_return_consumed_capacity(self.reported());
-            let place = self.connections.place().await;
-            let answer = put.send().await.map_err(|e| failed(&e))?;
-            drop(place);
-            self.count(answer.consumed_capacity(), true);
+            self.put_newest(item, session.version).await?;
         }
         Ok(())
     }
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
-        let pk = partition_key(visitor.bits());
-        let bound =
-            |at: Millis, rest: u128| session_key(Uuid::from_u128((u128::from(at.max(0).unsigned_abs()) << 80) | rest));
-        let items = self.range(&pk, bound(from, 0), bound(to, (1 << 80) - 1), Reading::Strong).await?;
-        let owner = timeline_key(visitor);
-        let owned = items.iter().filter(|item| read_text(item, "owner") == Some(owner.as_str()));
-        owned.map(|item| read_session(item, visitor.bits())).collect()
+        let bits = visitor.bits();
+        // The first 48 bits of an id are its time.
+        let bound = |at: Millis, rest: u64, end: char| {
+            format!("{SESSION}{:016x}{end}", (at.clamp(0, (1 << 48) - 1).unsigned_abs() << 16) | rest)
+        };
+        let (from, to) = (bound(from, 0, OWNED), bound(to, 0xffff, BEHIND_OWNED));
+        let items = self.range(&partition_key(bits), from, to, Reading::Strong).await?;
+        // Others with equal bits have theirs in between. Where an id leads to another one, that one has a place of its own.
+        let is_own = |item: &&Item| owner_of(item, SESSION).as_ref() == Some(visitor) && !item.contains_key("into");
+        items.iter().filter(is_own).map(|item| read_session(item, bits)).collect()
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
-        let bits = visitor_bits(session_id);
-        // `t#` … `t$`: every sort key that begins with `t#`.
-        let items = self.range(&partition_key(bits), "t#".to_owned(), "t$".to_owned(), Reading::Strong).await?;
-        let timeline = |item: &Item| {
-            let visitor =
-                read_text(item, "sk").and_then(visitor_of).ok_or_else(|| corrupt(item, "its sort key is not ours"))?;
-            Ok(read_timeline(item, visitor)?.timeline)
-        };
-        let timelines = items.iter().map(timeline).collect::<Result<Vec<_>, SessionError>>()?;
-        let mut item = self.archived_item(session_id).await?;
-        if let Some(into) = item.as_ref().and_then(|item| read_text(item, "into")) {
-            let into =
-                Uuid::try_parse(into).map_err(|_| corrupt(item.as_ref().unwrap_or(&Item::new()), "`into` is no id"))?;
-            item = self.archived_item(into).await?;
-        }
-        let archived = match item {
-            None => None,
-            Some(item) => {
-                let owner = read_text(&item, "owner").and_then(visitor_of);
-                let owner = owner.ok_or_else(|| corrupt(&item, "`owner` is missing"))?;
-                Some((owner, read_session(&item, bits)?))
+        let pk = partition_key(visitor_bits(session_id));
+        let owned = |item: &Item, kind| owner_of(item, kind).ok_or_else(|| corrupt(item, "its keys are not ours"));
+        // Every sort key that begins with `t#`.
+        let items = self.range(&pk, TIMELINE.to_owned(), "t$".to_owned(), Reading::Strong).await?;
+        let timeline = |item: &Item| Ok(read_timeline(item, owned(item, TIMELINE)?)?.timeline);
+        let mut timelines = items.iter().map(timeline).collect::<Result<Vec<_>, SessionError>>()?;
+        timelines.sort_by(|a, b| a.visitor.cmp(&b.visitor));
+        let half = session_id.as_u64_pair().0;
+        let bound = |end| format!("{SESSION}{half:016x}{end}");
+        let items = self.range(&pk, bound(OWNED), bound(BEHIND_OWNED), Reading::Strong).await?;
+        let mut archived = Vec::with_capacity(items.len());
+        for item in items {
+            let owner = owned(&item, SESSION)?;
+            // In a box, as merges are rare and the future of a call is large.
+            if let Some(session) = Box::pin(self.follow(item, &owner)).await? {
+                archived.push((owner, session));
             }
-        };
+        }
+        archived.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Partition { timelines, archived })
     }
 }
@@ -320,18 +350,33 @@ fn partition_key(visitor_bits: u64) -> String {
     format!("{visitor_bits:016x}")
 }
 
+/// What the sort keys of timelines begin with.
+const TIMELINE: &str = "t#";
+/// What the sort keys of archived sessions and of ids that were merged into them begin with.
+const SESSION: &str = "s#";
+/// Stands between a session's id and its owner.
+const OWNED: char = '#';
+/// The character behind it, in the order of sort keys.
+const BEHIND_OWNED: char = '$';
+
 fn timeline_key(visitor: &Visitor) -> String {
-    format!("t#{}#{}", visitor.project, visitor.distinct_id)
+    format!("{TIMELINE}{}#{}", visitor.project, visitor.distinct_id)
 }
 
-/// The visitor that a timeline's sort key names. A project's name holds no `#`.
-fn visitor_of(timeline_key: &str) -> Option<Visitor> {
-    let (project, distinct_id) = timeline_key.strip_prefix("t#")?.split_once('#')?;
-    Some(Visitor { project: project.to_owned(), distinct_id: distinct_id.to_owned() })
+/// The key of a visitor's session. It fits a sort key, which has 1,024 bytes, as the longest names come to 1,020.
+fn session_key(session_id: Uuid, owner: &Visitor) -> String {
+    format!("{SESSION}{:016x}{OWNED}{}#{}", session_id.as_u64_pair().0, owner.project, owner.distinct_id)
 }
 
-fn session_key(session_id: Uuid) -> String {
-    format!("s#{session_id}")
+/// The visitor whom an item's keys name: the sort key in full, the partition by its bits. A project's name holds no `#`.
+fn owner_of(item: &Item, kind: &str) -> Option<Visitor> {
+    let mut owner = read_text(item, "sk")?.strip_prefix(kind)?;
+    if kind == SESSION {
+        owner = owner.split_once(OWNED)?.1;
+    }
+    let (project, distinct_id) = owner.split_once('#')?;
+    let owner = Visitor { project: project.to_owned(), distinct_id: distinct_id.to_owned() };
+    (read_text(item, "pk")? == partition_key(owner.bits())).then_some(owner)
 }
 
 fn key(pk: &str, sk: String) -> Item {
@@ -378,15 +423,20 @@ fn read_bytes<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
 
 /// The stored form in an item, and its version.
 fn read_state(item: &Item) -> Result<(u32, &[u8]), SessionError> {
-    let version = read_number(item, "v").and_then(|version| u32::try_from(version).ok());
-    let version = version.ok_or_else(|| corrupt(item, "`v` is missing"))?;
+    let version = format_of(item)?;
     let state = read_bytes(item, "state").ok_or_else(|| corrupt(item, "`state` is missing"))?;
     Ok((version, state))
 }
 
+/// The version of the stored form in an item.
+fn format_of(item: &Item) -> Result<u32, SessionError> {
+    let version = read_number(item, "v").and_then(|version| u32::try_from(version).ok());
+    version.ok_or_else(|| corrupt(item, "`v` is missing"))
+}
+
 fn read_timeline(item: &Item, visitor: Visitor) -> Result<Stored, SessionError> {
     let (version, state) = read_state(item)?;
-    let mut timeline = decode_timeline(version, state, visitor).map_err(|error| corrupt(item, error))?;
+    let mut timeline = decode_timeline(version, state, visitor).map_err(|error| unreadable(item, &error))?;
     timeline.due_at = read_number(item, "due_at");
     let etag = read_bytes(item, "etag").and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     let etag = etag.ok_or_else(|| corrupt(item, "`etag` is missing"))?;
@@ -395,17 +445,25 @@ fn read_timeline(item: &Item, visitor: Visitor) -> Result<Stored, SessionError> 
 
 fn read_session(item: &Item, visitor_bits: u64) -> Result<Tally, SessionError> {
     let (version, state) = read_state(item)?;
-    decode_session(version, state, visitor_bits).map_err(|error| corrupt(item, error))
+    decode_session(version, state, visitor_bits).map_err(|error| unreadable(item, &error))
 }
 
-/// An item that cannot be read, named by its partition and kind: a timeline's sort key holds the visitor's id.
+fn unreadable(item: &Item, error: &FormatError) -> SessionError {
+    SessionError::unreadable(name(item), error)
+}
+
+/// An item that cannot be read.
 fn corrupt(item: &Item, reason: impl ToString) -> SessionError {
+    SessionError::Corrupt { item: name(item), reason: reason.to_string() }
+}
+
+/// An item in errors: its partition and kind, and of a session the half of its id. The rest of a sort key is the visitor's id.
+fn name(item: &Item) -> String {
     let pk = read_text(item, "pk").unwrap_or("?");
-    let kind = match read_text(item, "sk") {
-        Some(sk) if sk.starts_with("s#") => sk,
-        _ => "t",
-    };
-    SessionError::Corrupt { item: format!("{pk}/{kind}"), reason: reason.to_string() }
+    match read_text(item, "sk").and_then(|sk| sk.strip_prefix(SESSION)?.split_once(OWNED)) {
+        Some((half, _)) => format!("{pk}/{SESSION}{half}"),
+        None => format!("{pk}/t"),
+    }
 }
 
 /// The item that was there, where a put failed for its condition; an error where it failed otherwise.

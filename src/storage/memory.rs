@@ -5,10 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use super::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored, due_shard};
+use super::{
+    Commit, Committed, Due, ENDLESS, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
+};
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
-use crate::stored::{FORMAT, MAX_ITEM_BYTES, decode_session, decode_timeline, encode_session, encode_timeline};
+use crate::stored::{FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 
 /// Keeps items as the bytes that the real store would keep, so that what cannot be stored fails here too.
 #[derive(Debug, Default)]
@@ -19,20 +21,32 @@ pub struct InMemorySessionStorage {
 #[derive(Debug, Default)]
 struct Items {
     timelines: BTreeMap<Visitor, TimelineItem>,
-    /// By the visitor's bits, then the session id.
-    sessions: BTreeMap<(u64, Uuid), SessionItem>,
+    /// By the session id, its visitor's bits first, then by its owner.
+    sessions: BTreeMap<SessionKey, SessionItem>,
 }
 
 #[derive(Debug, Clone)]
 struct TimelineItem {
+    /// Its visitor's.
+    bits: u64,
     etag: u64,
     due_at: Option<Millis>,
     bytes: Vec<u8>,
 }
 
+/// Where a session is kept: its visitor's bits, its id, its owner. Two visitors with equal bits may have one id.
+type SessionKey = (u64, Uuid, Visitor);
+
 #[derive(Debug, Clone)]
-enum SessionItem {
-    Session { visitor: Visitor, version: u64, bytes: Vec<u8> },
+struct SessionItem {
+    version: u64,
+    what: Archived,
+}
+
+/// What is kept under an id.
+#[derive(Debug, Clone)]
+enum Archived {
+    Session(Vec<u8>),
     MergedInto(Uuid),
 }
 
@@ -51,7 +65,7 @@ impl InMemorySessionStorage {
 impl TimelineItem {
     fn stored(&self, visitor: &Visitor) -> Result<Stored, SessionError> {
         let mut timeline = decode_timeline(FORMAT, &self.bytes, visitor.clone())
-            .map_err(|e| SessionError::Corrupt { item: format!("{:016x}", visitor.bits()), reason: e.to_string() })?;
+            .map_err(|error| SessionError::unreadable(format!("{:016x}/t", visitor.bits()), &error))?;
         timeline.due_at = self.due_at;
         Ok(Stored { timeline, etag: self.etag })
     }
@@ -66,17 +80,14 @@ impl SessionStorage for InMemorySessionStorage {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         let visitor = &commit.timeline.visitor;
-        let item =
-            TimelineItem { etag: commit.etag, due_at: commit.timeline.due_at, bytes: encode_timeline(commit.timeline) };
-        if item.bytes.len() > MAX_ITEM_BYTES {
-            return Err(SessionError::Full);
-        }
+        let bytes = encode_item(commit.timeline, commit.room).ok_or(SessionError::Full)?;
+        let item = TimelineItem { bits: visitor.bits(), etag: commit.etag, due_at: commit.timeline.due_at, bytes };
         let mut items = self.items();
         let current = items.timelines.get(visitor);
-        if current.is_some_and(|current| current.etag == commit.etag) {
-            return Ok(Committed::Done);
-        }
         if current.map(|current| current.etag) != commit.replaces {
+            if current.is_some_and(|current| current.etag == commit.etag) {
+                return Ok(Committed::Done);
+            }
             let stored = current.map(|current| current.stored(visitor)).transpose()?;
             return Ok(Committed::Lost(stored.map(Box::new)));
         }
@@ -97,17 +108,14 @@ impl SessionStorage for InMemorySessionStorage {
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, _expires_at: Millis) -> Result<(), SessionError> {
-        let (bits, version) = (visitor.bits(), session.version);
+        let version = session.version;
         let mut items = self.items();
-        let newer =
-            |item: &SessionItem| matches!(item, SessionItem::Session { version: other, .. } if *other > version);
-        if items.sessions.get(&(bits, session.id)).is_some_and(newer) {
+        let what = Archived::Session(encode_session(session));
+        if !items.put(visitor, session.id, SessionItem { version, what }) {
             return Ok(());
         }
-        let item = SessionItem::Session { visitor: visitor.clone(), version, bytes: encode_session(session) };
-        items.sessions.insert((bits, session.id), item);
         for &alias in &session.aliases {
-            items.sessions.insert((bits, alias), SessionItem::MergedInto(session.id));
+            items.put(visitor, alias, SessionItem { version, what: Archived::MergedInto(session.id) });
         }
         Ok(())
     }
@@ -116,11 +124,14 @@ impl SessionStorage for InMemorySessionStorage {
         let bits = visitor.bits();
         let items = self.items();
         let mut found = Vec::new();
-        for ((_, id), item) in items.sessions.range((bits, Uuid::nil())..=(bits, Uuid::max())) {
-            let SessionItem::Session { visitor: owner, bytes, .. } = item else { continue };
+        let partition = items.sessions.range((bits, Uuid::nil(), Visitor::new(""))..);
+        for ((_, id, owner), item) in partition.take_while(|((of, _, _), _)| *of == bits) {
             let began = (id.as_u128() >> 80) as Millis;
-            if owner == visitor && (from..=to).contains(&began) {
-                found.push(session_of(bits, *id, bytes)?);
+            if let Archived::Session(bytes) = &item.what
+                && owner == visitor
+                && (from..=to).contains(&began)
+            {
+                found.push(session_of(*id, bytes)?);
             }
         }
         Ok(found)
@@ -130,22 +141,50 @@ impl SessionStorage for InMemorySessionStorage {
         let bits = visitor_bits(session_id);
         let items = self.items();
         let mut timelines = Vec::new();
-        for (visitor, item) in items.timelines.iter().filter(|(visitor, _)| visitor.bits() == bits) {
+        for (visitor, item) in items.timelines.iter().filter(|(_, item)| item.bits == bits) {
             timelines.push(item.stored(visitor)?.timeline);
         }
-        let mut id = session_id;
-        if let Some(SessionItem::MergedInto(into)) = items.sessions.get(&(bits, id)) {
-            id = *into;
+        let mut archived = Vec::new();
+        let under_id = items.sessions.range((bits, session_id, Visitor::new(""))..);
+        for ((_, _, owner), _) in under_id.take_while(|((_, id, _), _)| *id == session_id) {
+            if let Some(session) = items.follow(session_id, owner)? {
+                archived.push((owner.clone(), session));
+            }
         }
-        let archived = match items.sessions.get(&(bits, id)) {
-            Some(SessionItem::Session { visitor, bytes, .. }) => Some((visitor.clone(), session_of(bits, id, bytes)?)),
-            _ => None,
-        };
         Ok(Partition { timelines, archived })
     }
 }
 
-fn session_of(bits: u64, id: Uuid, bytes: &[u8]) -> Result<Tally, SessionError> {
-    decode_session(FORMAT, bytes, bits)
-        .map_err(|e| SessionError::Corrupt { item: format!("{bits:016x}/{id}"), reason: e.to_string() })
+impl Items {
+    /// Keeps an item, unless the owner has one of a higher version there; says whether it did.
+    fn put(&mut self, owner: &Visitor, id: Uuid, item: SessionItem) -> bool {
+        let key = (owner.bits(), id, owner.clone());
+        let is_newest = self.sessions.get(&key).is_none_or(|there| there.version <= item.version);
+        if is_newest {
+            self.sessions.insert(key, item);
+        }
+        is_newest
+    }
+
+    /// The owner's session that an id leads to, merge by merge.
+    fn follow(&self, mut id: Uuid, owner: &Visitor) -> Result<Option<Tally>, SessionError> {
+        for _ in 0..=MAX_MERGES {
+            match self.sessions.get(&(owner.bits(), id, owner.clone())).map(|item| &item.what) {
+                None => return Ok(None),
+                Some(Archived::Session(bytes)) => return session_of(id, bytes).map(Some),
+                Some(Archived::MergedInto(into)) => id = *into,
+            }
+        }
+        Err(SessionError::Corrupt { item: name(id), reason: ENDLESS.to_owned() })
+    }
+}
+
+fn session_of(id: Uuid, bytes: &[u8]) -> Result<Tally, SessionError> {
+    decode_session(FORMAT, bytes, visitor_bits(id)).map_err(|error| SessionError::unreadable(name(id), &error))
+}
+
+/// A session's item in errors: its partition, and the half of its id that is not the partition's key.
+fn name(id: Uuid) -> String {
+    let (half, bits) = id.as_u64_pair();
+    format!("{bits:016x}/s#{half:016x}")
 }

@@ -9,8 +9,9 @@ use flate2::{Compress, Compression, Decompress, FlushCompress};
 
 /// Shorter forms stay as they are: with its other attributes such an item keeps within its first kilobyte.
 const LEAST: usize = 800;
-/// Bytes of a form at the most, unpacked: more than any of ours has, and less than a function's memory.
-const MOST: usize = 16 * 1024 * 1024;
+/// Bytes of an unpacked form at most. A writer refuses a longer one, so only bytes that are not ours exceed it; it is less than
+/// a function's memory.
+pub(super) const MAX_FORM_BYTES: usize = 16 * 1024 * 1024;
 const PLAIN: u8 = 0;
 const PACKED: u8 = 1;
 
@@ -48,19 +49,33 @@ fn compress(form: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn unpack(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     match bytes.split_first()? {
         (&PLAIN, form) => Some(Cow::Borrowed(form)),
-        (&PACKED, packed) => {
-            let (mut form, mut stream) = (Vec::with_capacity(4 * packed.len()), Decompress::new(true));
-            // The stream's end counts, with its checksum behind it: a reader would take a cut one for whole.
-            while stream.decompress_vec(packed.get(stream.total_in() as usize..)?, &mut form, Flow).ok()? != StreamEnd {
-                if form.len() < form.capacity() || form.len() >= MOST {
-                    return None;
-                }
-                form.reserve(form.len().max(LEAST));
-            }
-            (stream.total_in() == packed.len() as u64).then_some(Cow::Owned(form))
-        }
+        (&PACKED, packed) => inflate(packed).map(Cow::Owned),
         _ => None,
     }
+}
+
+/// Inflates a whole zlib stream; none where the bytes are not exactly one, or hold more than [`MAX_FORM_BYTES`].
+fn inflate(packed: &[u8]) -> Option<Vec<u8>> {
+    let (mut form, mut stream) = (Vec::with_capacity(4 * packed.len()), Decompress::new(true));
+    // The stream's end counts, with its checksum behind it: a reader would take a truncated stream for a whole one.
+    loop {
+        if form.len() == form.capacity() {
+            form.reserve(form.len().max(LEAST).min(MAX_FORM_BYTES + 1 - form.len()));
+        }
+        let before = (stream.total_in(), stream.total_out());
+        let rest = packed.get(stream.total_in() as usize..)?;
+        if stream.decompress_vec(rest, &mut form, Flow).ok()? == StreamEnd {
+            break;
+        }
+        // The inflater may return with room left and input unread, while it still hands out what its window holds. Only a
+        // call that neither took nor gave a byte means that the stream is cut off.
+        let is_stuck = before == (stream.total_in(), stream.total_out());
+        if is_stuck || form.len() > MAX_FORM_BYTES {
+            return None;
+        }
+    }
+    let is_whole = stream.total_in() == packed.len() as u64 && form.len() <= MAX_FORM_BYTES;
+    is_whole.then_some(form)
 }
 
 #[cfg(test)]
@@ -106,7 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_not_unpacked() {
-        assert_eq!(unpack(&pack(vec![0; 2 * MOST])), None);
+    fn the_longest_form_is_unpacked_and_a_longer_one_is_not() {
+        for (length, is_read) in [(MAX_FORM_BYTES, true), (MAX_FORM_BYTES + 1, false), (2 * MAX_FORM_BYTES, false)] {
+            let form = vec![0; length];
+            let unpacked = unpack(&pack(form.clone())).map(Cow::into_owned);
+            assert!(unpacked == is_read.then_some(form), "{length} bytes");
+        }
+    }
+
+    /// The sizes around which an inflater's window and our buffer fill up.
+    #[test]
+    fn forms_of_every_length_and_regularity_are_unpacked() {
+        let noise: Vec<u8> = (0..2048_u64).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_be_bytes()) as u8).collect();
+        for length in [LEAST, 32_767, 32_768, 32_769, 33_000, 65_536, 100_000, 1_000_000] {
+            for period in [1, 2, 63, 708, 1_908, 2_048] {
+                let form: Vec<u8> = noise[..period].iter().copied().cycle().take(length).collect();
+                let packed = pack(form.clone());
+                assert!(unpack(&packed).as_deref() == Some(form.as_slice()), "{length} bytes of period {period}");
+                let cut = unpack(&packed[..packed.len() - 1]);
+                assert!(packed[0] == PLAIN || cut.is_none(), "{length} bytes of period {period}");
+            }
+        }
     }
 }

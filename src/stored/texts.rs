@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::FormatError;
 
-/// Bytes of an item's texts at the most, once each is whole again: more than the shared parts of any item of ours come to,
-/// and less than a function's memory.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of an item's texts at most, once each is whole again. A writer refuses more; it is less than a function's memory.
+pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A text's place: 0 is none, n the n-th text.
 pub(super) type TextRef = u32;
@@ -30,6 +29,11 @@ impl<'a> Writer<'a> {
 pub(super) struct Texts<'a>(Vec<&'a str>);
 
 impl<'a> Texts<'a> {
+    /// Bytes of all texts, each whole.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|text| text.len()).sum()
+    }
+
     /// Where a text stands. All texts of the item have been collected before.
     pub(super) fn place(&self, text: Option<&str>) -> TextRef {
         text.and_then(|text| self.0.binary_search(&text).ok()).map_or(0, |at| at as TextRef + 1)

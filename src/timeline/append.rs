@@ -95,11 +95,13 @@ impl Timeline {
         Some(Appended { assignments: placed.collect(), grown, begun })
     }
 
-    /// The head of a session that begins. No settled session has its id: the times of their ids lie within them, and an event
-    /// that does so is not common.
+    /// The head of a session that begins. The time of a finalized session's id lies within it, where a common event does not; but
+    /// for the ids of more sessions than one millisecond has ids for.
     fn begin(&self, draft: &Draft<'_>, begun: &[Head]) -> Head {
         let first = &self.journal[draft.first];
-        let is_taken = |id| self.heads.iter().chain(begun).any(|head| head.id == id);
+        let finalized = || self.ended.iter().chain(&self.open).flat_map(Tally::ids);
+        let is_taken =
+            |id| self.heads.iter().chain(begun).any(|head| head.id == id) || finalized().any(|other| other == id);
         let id = unused_id(self.visitor.bits(), first.at, &first.uuid, 0, is_taken);
         Head { entry: draft.first, id, leads: true, version: self.seq + 1, late: Late::default() }
     }

@@ -1,7 +1,7 @@
 //! Which id a session has: ids once given out stay, are merged into one another, or are split off again; and what that changes
 //! for events already handed out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -91,7 +91,9 @@ impl Timeline {
     fn match_ids(&mut self, before: &[Before], old_ids: &[Uuid], origin: &[Option<usize>], config: &SessionConfig) {
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let bits = self.visitor.bits();
-        let taken: Vec<Uuid> = self.ended.iter().chain(&self.open).flat_map(Tally::ids).collect();
+        let settled = self.ended.iter().chain(&self.open).flat_map(Tally::ids);
+        // A set: there may be thousands, and thousands of new ids to find.
+        let mut taken: HashSet<Uuid> = settled.chain(self.heads.iter().map(|head| head.id)).collect();
         self.heads.iter_mut().for_each(|head| head.leads = false);
         let mut merged = Late::default();
         for draft in &drafts {
@@ -99,10 +101,10 @@ impl Timeline {
             // it apart. (Over so many writes that it comes again no event stays unsettled.)
             let is_known = origin.get(draft.first).is_some_and(Option::is_some);
             let salt = if is_known { 1 + (self.seq % u64::from(SALTS)) as u16 } else { 0 };
-            lead(&mut self.heads, draft, &self.journal, |first, heads| {
-                unused_id(bits, first.at, &first.uuid, salt, |id| {
-                    heads.iter().any(|head| head.id == id) || taken.contains(&id)
-                })
+            lead(&mut self.heads, draft, &self.journal, |first| {
+                let id = unused_id(bits, first.at, &first.uuid, salt, |id| taken.contains(&id));
+                taken.insert(id);
+                id
             });
             let late = gather_late(&mut self.heads, draft);
             if draft.base.is_some() {
@@ -182,7 +184,7 @@ impl Timeline {
 
 /// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
 /// The leader stands on the draft's first entry.
-fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], new: impl FnOnce(&Entry, &[Head]) -> Uuid) {
+fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], new: impl FnOnce(&Entry) -> Uuid) {
     if draft.base.is_some() {
         return;
     }
@@ -192,7 +194,7 @@ fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], new: impl F
         head.leads = true;
         return;
     }
-    let id = new(&journal[draft.first], heads);
+    let id = new(&journal[draft.first]);
     heads.insert(at, Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() });
 }
 
@@ -221,9 +223,10 @@ pub(super) fn unused_id(
     salt: u16,
     is_taken: impl Fn(Uuid) -> bool,
 ) -> Uuid {
-    let mut ids = (salt..=salt + SALTS).map(|salt| session_id(visitor_bits, at, event_uuid, salt));
+    // A timeline rarely holds more sessions of one millisecond than there are salts; for more, the ids are of the next one.
+    let mut ids =
+        (at..).flat_map(|at| (salt..=salt + SALTS).map(move |salt| session_id(visitor_bits, at, event_uuid, salt)));
     let first = session_id(visitor_bits, at, event_uuid, salt);
-    // A timeline holds fewer sessions of one millisecond than there are salts.
     ids.find(|&id| !is_taken(id)).unwrap_or(first)
 }
 

@@ -175,6 +175,12 @@ pub(super) fn advice(error: &SessionError) -> &'static str {
         SessionError::NotFound => "no session has this id; use a `$session_id` that the service gave out",
         SessionError::Storage(_) => "the store did not answer; send the request again",
         SessionError::Corrupt { .. } => "what is stored cannot be read; its operator has to repair it",
+        SessionError::Newer { .. } => {
+            "a newer version of the service wrote what is stored; send the request again once that version runs"
+        }
+        SessionError::Ambiguous => {
+            "two visitors have a session of this id, so it names neither; use the events' own session"
+        }
         SessionError::Contention => "others changed the visitor's sessions at once; send the request again",
         SessionError::Deadline => "the time ran out; send the request again, or fewer events at once",
         SessionError::Full => {

@@ -199,6 +199,7 @@ fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
             log_failure(&why);
             let status = match why {
                 SessionError::NotFound => 404,
+                SessionError::Ambiguous => 409,
                 SessionError::Corrupt { .. } => 500,
                 _ => 503,
             };

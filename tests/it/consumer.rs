@@ -12,13 +12,14 @@ use crate::support::{FinalSession, millis};
 pub struct Consumer {
     /// Of each event its copy with the highest version.
     pub events: HashMap<String, Copy>,
-    /// Of each session the account with the highest version.
-    pub ends: BTreeMap<String, Value>,
+    /// Of each session the account with the highest version; by its visitor and its id, which two visitors may share.
+    pub ends: BTreeMap<(String, String), Value>,
 }
 
 /// An event as a consumer keeps it.
 pub struct Copy {
-    session: String,
+    /// Its visitor, and its session's id.
+    session: (String, String),
     version: u64,
     at: Millis,
     is_late: bool,
@@ -27,7 +28,7 @@ pub struct Copy {
 impl Copy {
     /// The session that the event is in.
     pub fn session(&self) -> &str {
-        &self.session
+        &self.session.1
     }
 }
 
@@ -41,7 +42,7 @@ impl Consumer {
             let version = properties["$session_version"].as_u64().unwrap();
             match line["event"].as_str().unwrap() {
                 "$session_end" => {
-                    consumer.end(properties, version);
+                    consumer.end(line, version);
                     let uuid = line["uuid"].as_str().unwrap();
                     assert_eq!(*said.entry(uuid).or_insert(line), line, "one id, two contents");
                 }
@@ -57,8 +58,10 @@ impl Consumer {
         consumer
     }
 
-    fn end(&mut self, properties: &Value, version: u64) {
-        let known = self.ends.entry(text(properties, "$session_id")).or_insert_with(|| properties.clone());
+    fn end(&mut self, line: &Value, version: u64) {
+        let properties = &line["properties"];
+        let session = (text(line, "distinct_id"), text(properties, "$session_id"));
+        let known = self.ends.entry(session).or_insert_with(|| properties.clone());
         let before = known["$session_version"].as_u64().unwrap();
         if version > before {
             *known = properties.clone();
@@ -71,7 +74,7 @@ impl Consumer {
         let properties = &line["properties"];
         let at = properties["$event_time"].as_str().or(line["timestamp"].as_str()).unwrap();
         let copy = Copy {
-            session: text(properties, "$session_id"),
+            session: (text(line, "distinct_id"), text(properties, "$session_id")),
             version,
             at: millis(at),
             is_late: properties["$late"] == true,
@@ -85,7 +88,8 @@ impl Consumer {
     fn follow(&mut self, line: &Value) {
         let properties = &line["properties"];
         let version = properties["$session_version"].as_u64().unwrap();
-        let (from, into) = (text(properties, "from"), text(properties, "into"));
+        let of_visitor = |id| (text(line, "distinct_id"), text(properties, id));
+        let (from, into) = (of_visitor("from"), of_visitor("into"));
         let border = properties["at"].as_str().map(|at| (millis(at), text(properties, "from_event")));
         // An end that was said of a session before it was merged into another is no longer one.
         if border.is_none() && self.ends.get(&from).is_some_and(|end| end["$session_version"].as_u64() < Some(version))
@@ -103,13 +107,13 @@ impl Consumer {
 
     /// The final sessions, by visitor, then start.
     pub fn sessions(&self) -> Vec<FinalSession> {
-        let mut events: HashMap<&str, Vec<(Millis, &str)>> = HashMap::new();
+        let mut events: HashMap<&(String, String), Vec<(Millis, &str)>> = HashMap::new();
         for (uuid, copy) in &self.events {
             events.entry(&copy.session).or_default().push((copy.at, uuid));
         }
         let mut sessions = Vec::new();
         for (id, properties) in &self.ends {
-            let mut uuids = events.remove(id.as_str()).unwrap_or_default();
+            let mut uuids = events.remove(id).unwrap_or_default();
             uuids.sort_unstable();
             let mut session = properties["$session"].clone();
             session["duration_seconds"] = properties["$session_duration"].clone();

@@ -170,15 +170,15 @@ async fn many_workers_on_the_embedded_dynamodb() {
 async fn dynamodb_local() {
     let endpoint = std::env::var("DYNAMODB_LOCAL").expect("DYNAMODB_LOCAL is the endpoint, e.g. http://127.0.0.1:8000");
     let client = client(&endpoint);
-    create_table(&client).await;
+    create_table(&client, TABLE).await;
     storage::contract(DynamoDbSessionStorage::new(client.clone(), TABLE)).await;
     client.delete_table().table_name(TABLE).send().await.unwrap();
-    create_table(&client).await;
+    create_table(&client, TABLE).await;
     run(&endpoint).await;
 }
 
-/// Creates the table of the template.
-async fn create_table(client: &Client) {
+/// Creates the table of the template under a name.
+pub async fn create_table(client: &Client, name: &str) {
     let table = table_definition(include_str!("../../template.yaml")).unwrap();
     let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
     let keys = |value: &Value| -> Vec<KeySchemaElement> {
@@ -205,7 +205,7 @@ async fn create_table(client: &Client) {
     let all = |name: &str| table[name].as_array().unwrap().iter();
     client
         .create_table()
-        .table_name(TABLE)
+        .table_name(name)
         .set_attribute_definitions(Some(all("AttributeDefinitions").map(attribute).collect()))
         .set_key_schema(Some(keys(&table)))
         .set_global_secondary_indexes(Some(all("GlobalSecondaryIndexes").map(index).collect()))

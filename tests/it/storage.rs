@@ -1,5 +1,11 @@
 //! One contract for every store, races included; and what only the real one can show: what a write costs.
 
+mod differential;
+mod twins;
+mod warm;
+
+pub use twins::TWINS;
+
 use std::sync::Arc;
 
 use session_tracking::config::SessionConfig;
@@ -10,7 +16,7 @@ use session_tracking::storage::{
     Commit, Committed, Consumed, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError, SessionStorage,
     due_shard,
 };
-use session_tracking::stored::MAX_ITEM_BYTES;
+use session_tracking::stored::{MAX_ITEM_BYTES, Room};
 use session_tracking::timeline::Timeline;
 
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
@@ -44,7 +50,7 @@ fn event(distinct_id: &str, uuid: &str, at: Millis) -> String {
 }
 
 fn commit(timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Commit<'_> {
-    Commit { timeline, replaces, etag, expires_at: NOON + 86_400_000 }
+    Commit { timeline, replaces, etag, expires_at: NOON + 86_400_000, room: Room::ToGrow }
 }
 
 pub async fn contract<S: SessionStorage>(store: S) {
@@ -97,7 +103,7 @@ pub async fn contract<S: SessionStorage>(store: S) {
     store.archive(&visitor, &session, NOON).await.unwrap();
     for id in [session.id, alias] {
         let found = store.find(id).await.unwrap();
-        assert_eq!(found.archived, Some((visitor.clone(), session.clone())));
+        assert_eq!(found.archived, [(visitor.clone(), session.clone())]);
         assert_eq!(found.timelines, [Timeline { due_at: None, ..closed.clone() }]);
     }
     let began = session.started_at;
@@ -116,14 +122,125 @@ pub async fn contract<S: SessionStorage>(store: S) {
     let newer = session_tracking::rules::Tally { version: session.version + 1, page_views: 1, ..session.clone() };
     store.archive(&visitor, &newer, NOON).await.unwrap();
     store.archive(&visitor, &session, NOON).await.unwrap();
-    assert_eq!(store.find(session.id).await.unwrap().archived, Some((visitor, newer)));
+    assert_eq!(store.find(session.id).await.unwrap().archived, [(visitor.clone(), newer)]);
 
     // A timeline that is larger than an item may be is refused, whatever it is packed to.
     let (mut large, mut random) = (timeline("large", NOON), Seeded(1));
     let noise: String = (0..2 * MAX_ITEM_BYTES).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
     large.journal[0].properties = vec![("noise".to_owned(), noise)];
     assert_eq!(store.commit(commit(&large, None, 6)).await, Err(SessionError::Full));
+    rooms(&store).await;
+    merges(&store).await;
+    two_projects(&store).await;
+    twins::contract(&store).await;
     race(&store).await;
+}
+
+/// What is closed may be a little larger than what grows; and texts that an item holds in few bytes are bounded all the same, as a
+/// reader makes each of them whole.
+async fn rooms<S: SessionStorage>(store: &S) {
+    let (mut large, mut random) = (timeline("closed", NOON), Seeded(2));
+    let noise: String = (0..MAX_ITEM_BYTES * 11 / 8).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
+    large.journal[0].properties = vec![("noise".to_owned(), format!("\"{}\"", noise.replace('\\', "/")))];
+    assert_eq!(store.commit(commit(&large, None, 6)).await, Err(SessionError::Full));
+    let closing = Commit { room: Room::ToClose, ..commit(&large, None, 7) };
+    assert_eq!(store.commit(closing).await, Ok(Committed::Done));
+    assert!(store.read(&large.visitor).await.unwrap().is_some());
+
+    let mut wide = timeline("wide", NOON);
+    let shared = "x".repeat(16_000);
+    for (count, is_kept) in [(1_000, true), (1_100, false)] {
+        wide.journal[0].properties = (0..count).map(|n| (format!("{shared}{n}"), "1".to_owned())).collect();
+        let committed = store.commit(commit(&wide, None, 8)).await;
+        assert_eq!(committed, if is_kept { Ok(Committed::Done) } else { Err(SessionError::Full) }, "{count} texts");
+        assert!(store.read(&wide.visitor).await.unwrap().is_some());
+    }
+}
+
+/// Ids that were merged lead to the session that they became part of, however many merges lie between; what is older than what is
+/// there changes nothing.
+async fn merges<S: SessionStorage>(store: &S) {
+    let mut timeline = timeline("merges", NOON);
+    let visitor = timeline.visitor.clone();
+    let session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+    let id = |n: Millis| session_tracking::session::session_id(visitor.bits(), NOON + n, "merges", 0);
+    let account = |n: Millis, version: u64, aliases: &[Millis]| session_tracking::rules::Tally {
+        id: id(n),
+        version,
+        started_at: NOON + n,
+        last_activity: NOON + n + 5,
+        aliases: aliases.iter().map(|&n| id(n)).collect(),
+        ..session.clone()
+    };
+    let archive =
+        async |session: &session_tracking::rules::Tally| store.archive(&visitor, session, NOON).await.unwrap();
+    let found = async |n: Millis| store.find(id(n)).await.unwrap().archived;
+    let is = |session: session_tracking::rules::Tally| vec![(visitor.clone(), session)];
+
+    // An account that is refused, as a newer one is there, takes its merges with it.
+    archive(&account(1, 7, &[])).await;
+    archive(&account(2, 8, &[])).await;
+    archive(&account(1, 5, &[2, 3])).await;
+    assert_eq!(found(1).await, is(account(1, 7, &[])));
+    assert_eq!(found(2).await, is(account(2, 8, &[])));
+    assert!(found(3).await.is_empty());
+    // One that is taken leaves alone what is newer than it.
+    archive(&account(1, 7, &[2, 3])).await;
+    assert_eq!(found(2).await, is(account(2, 8, &[])));
+    assert_eq!(found(3).await, is(account(1, 7, &[2, 3])));
+    // And an account of what was merged before is refused.
+    archive(&account(3, 6, &[])).await;
+    assert_eq!(found(3).await, is(account(1, 7, &[2, 3])));
+
+    // Ten merges, one after the other; `archived` knows the sessions alone.
+    for n in 10..20 {
+        archive(&account(n, 10, &[])).await;
+        archive(&account(n + 1, 11, &[n])).await;
+    }
+    assert_eq!(found(10).await, is(account(20, 11, &[19])));
+    assert_eq!(store.archived(&visitor, NOON + 10, NOON + 20).await, Ok(vec![account(20, 11, &[19])]));
+    // More than anybody makes, and a circle: neither is followed for ever.
+    for n in 100..120 {
+        archive(&account(n, 10, &[])).await;
+        archive(&account(n + 1, 11, &[n])).await;
+    }
+    assert!(matches!(store.find(id(100)).await, Err(SessionError::Corrupt { .. })));
+    archive(&account(200, 1, &[])).await;
+    archive(&account(201, 2, &[200, 201])).await;
+    for n in [200, 201] {
+        assert!(matches!(store.find(id(n)).await, Err(SessionError::Corrupt { .. })));
+    }
+}
+
+/// Two projects' visitors with one id, in one batch, are two.
+async fn two_projects<S: SessionStorage>(store: &S) {
+    let clock = ManualClock::default();
+    clock.set(NOON + 1000);
+    let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
+    let texts = ["", "one", "two", "one", "two", "two"].map(|project| {
+        let named = if project.is_empty() { String::new() } else { format!(r#""project":"{project}","#) };
+        event("same", project, NOON).replacen('{', &format!("{{{named}"), 1)
+    });
+    // Each event has an id of its own.
+    let texts: Vec<String> = texts
+        .iter()
+        .enumerate()
+        .map(|(n, text)| text.replacen(r#""uuid":""#, &format!(r#""uuid":"{n}-"#), 1))
+        .collect();
+    let delivery = Delivery { received_at: NOON + 1000, trusts_received_at: false };
+    let parse = |text: &'static str| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+    let events: Vec<_> = texts.iter().map(|text| parse(text.clone().leak())).collect();
+    let sessions = manager.resolve(&events, Millis::MAX).await.into_iter().map(|outcome| match outcome {
+        Outcome::Placed(Some(assignment)) => assignment.session_id.to_string(),
+        other => panic!("{other:?}"),
+    });
+    let sessions: Vec<String> = sessions.collect();
+    for (project, count, places) in [("", 1, vec![0]), ("one", 2, vec![1, 3]), ("two", 3, vec![2, 4, 5])] {
+        let visitor = Visitor { project: project.to_owned(), ..Visitor::new("same") };
+        let session = manager.get_by_user(&visitor).await.unwrap();
+        assert_eq!((session.project.as_str(), session.event_count), (project, count));
+        assert!(places.into_iter().all(|place| sessions[place] == session.id), "{sessions:?}");
+    }
 }
 
 /// Ten writers add one event each to one visitor: nobody's is lost, and there is one session.
@@ -185,7 +302,7 @@ async fn errors_name_the_item_or_what_the_service_said() {
     let mut item = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap().remove(0);
     item.remove("state");
     client.put_item().table_name(TABLE).set_item(Some(item)).send().await.unwrap();
-    let name = format!("{:016x}/s#{}", timeline.visitor.bits(), session.id);
+    let name = format!("{:016x}/s#{:016x}", timeline.visitor.bits(), session.id.as_u64_pair().0);
     let corrupt = SessionError::Corrupt { item: name, reason: "`state` is missing".to_owned() };
     assert_eq!(store.find(session.id).await, Err(corrupt));
 

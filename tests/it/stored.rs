@@ -1,6 +1,10 @@
 //! Stored items: what is written is read back, and what is not ours is refused by name, never taken for something else.
 
 mod corrupt;
+mod fixtures;
+mod hostile;
+mod long;
+mod newer;
 mod random;
 mod rules;
 
@@ -10,7 +14,9 @@ use proptest::prelude::*;
 use session_tracking::config::SessionConfig;
 use session_tracking::rules::{Entry, Kind, Tally};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
-use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
+use session_tracking::stored::{
+    FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
+};
 use session_tracking::timeline::{Arrival, Timeline};
 
 pub use random::{NOON, World, world};
@@ -74,9 +80,9 @@ proptest! {
 fn an_unknown_version_is_named() {
     let timeline = sample();
     let bytes = encode_timeline(&timeline);
-    for version in [0, FORMAT + 1, u32::MAX] {
+    for version in [0, NEWEST_FORMAT + 1, u32::MAX] {
         let error = decode_timeline(version, &bytes, timeline.visitor.clone()).unwrap_err();
-        assert_eq!(error, FormatError::Version(version));
+        assert_eq!(error, if version == 0 { FormatError::Version(0) } else { FormatError::Newer(version) });
         assert!(error.to_string().contains(&format!("version {version} ")), "{error}");
         let session = encode_session(&timeline.ended[0]);
         assert_eq!(decode_session(version, &session, timeline.visitor.bits()), Err(error));

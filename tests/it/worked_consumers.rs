@@ -36,6 +36,6 @@ fn world(lines: Vec<Value>) -> Value {
     let consumer = Consumer::read(&lines);
     let events: BTreeMap<&String, &str> = consumer.events.iter().map(|(uuid, copy)| (uuid, copy.session())).collect();
     let ends: BTreeMap<&String, &Value> =
-        consumer.ends.iter().map(|(id, end)| (id, &end["$session_version"])).collect();
+        consumer.ends.iter().map(|((_, id), end)| (id, &end["$session_version"])).collect();
     json!({ "lines": lines, "events": events, "ends": ends })
 }

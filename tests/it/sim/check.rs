@@ -205,7 +205,7 @@ impl<'w> Checker<'w> {
         for session in consumer.ends.values() {
             let id = session["$session_id"].as_str().unwrap().parse().unwrap();
             let found = storage.inner.find(id).now_or_never().unwrap().unwrap();
-            assert!(found.archived.is_some(), "{session} is said to have ended and is not archived");
+            assert!(!found.archived.is_empty(), "{session} is said to have ended and is not archived");
         }
         lines
     }

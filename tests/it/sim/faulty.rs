@@ -8,17 +8,16 @@ use session_tracking::clock::Clock;
 use session_tracking::output::Output;
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{
-    Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
-};
+use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use uuid::Uuid;
 
 use super::engine::{Engine, Fault};
+use super::store::Store;
 
 /// A store that throttles, loses answers, reads old items, and commits twice.
 pub struct FaultyStorage<'e> {
     pub engine: &'e Engine,
-    pub inner: InMemorySessionStorage,
+    pub inner: Store,
     /// What each timeline was before: eventual reads may still see it.
     history: Mutex<HashMap<Visitor, Vec<Option<Stored>>>>,
     /// Called after each commit that took effect.
@@ -26,8 +25,8 @@ pub struct FaultyStorage<'e> {
 }
 
 impl<'e> FaultyStorage<'e> {
-    pub fn new(engine: &'e Engine) -> Self {
-        Self { engine, inner: InMemorySessionStorage::new(), history: Mutex::default(), committed: Mutex::default() }
+    pub fn new(engine: &'e Engine, inner: Store) -> Self {
+        Self { engine, inner, history: Mutex::default(), committed: Mutex::default() }
     }
 
     async fn faulty<T>(&self, operation: impl AsyncFnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {

@@ -17,6 +17,8 @@ use super::check::Checker;
 use super::engine::Engine;
 use super::faulty::{FaultyOutput, FaultyStorage, SkewedClock};
 use super::source::{Road, SimEvent, Sources};
+use super::store::Store;
+use crate::storage::TWINS;
 use crate::support::Seeded;
 
 const START: Millis = 1_773_144_000_000;
@@ -96,9 +98,18 @@ impl Plan {
     }
 }
 
+/// A world's visitors. In one world of four two of them have equal bits.
+fn visitor(number: usize, has_twins: bool) -> Visitor {
+    match TWINS.get(number) {
+        Some(id) if has_twins => Visitor::new(id),
+        _ => Visitor::new(&format!("v{number}")),
+    }
+}
+
 /// Events over the gaps that matter, with and without a source, that arrive up to five minutes late.
 fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
     let visitors = 1 + random.below(3);
+    let has_twins = visitors > 1 && random.below(3) == 0;
     let count = 2 + random.below(9);
     let mut at = START;
     let mut events = Vec::with_capacity(count);
@@ -106,7 +117,7 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
         at += [0, 1, timeout / 3, timeout - 1, timeout, timeout + 1, 2 * timeout + 1][random.below(7)];
         let has_source = random.below(3) == 0;
         events.push(SimEvent {
-            visitor: Visitor::new(&format!("v{}", random.below(visitors))),
+            visitor: visitor(random.below(visitors), has_twins),
             uuid: format!("{:02}-{index}", random.below(100)),
             name: ["$pageview", "click"][random.below(2)],
             at,
@@ -123,7 +134,7 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
 }
 
 /// Runs the world of a seed.
-pub fn run(seed: u64, is_loud: bool) -> Vec<Value> {
+pub fn run(seed: u64, store: Store, is_loud: bool) -> Vec<Value> {
     let mut random = Seeded(seed ^ 0x5eed_5eed);
     let mut plan = Plan::new(&mut random);
     let sources = Sources::pack(&plan.events, &mut random);
@@ -135,7 +146,7 @@ pub fn run(seed: u64, is_loud: bool) -> Vec<Value> {
     let engine = Engine::new(seed, START);
     engine.state().brown_out = plan.brown_out.clone();
     engine.state().faults = plan.faults;
-    let storage = FaultyStorage::new(&engine);
+    let storage = FaultyStorage::new(&engine, store);
     let (output, rejects) = (FaultyOutput::new(&engine), FaultyOutput::new(&engine));
     let clocks: Vec<SkewedClock<'_>> = (0..=plan.workers)
         .map(|worker| {

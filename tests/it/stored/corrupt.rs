@@ -23,7 +23,7 @@ fn breaks() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
     let mut nonsense = sample();
     nonsense.journal[0].at = 0;
     vec![
-        ("v", Some(AttributeValue::N("2".to_owned())), "format version 2 is not known"),
+        ("v", Some(AttributeValue::N("0".to_owned())), "format version 0 is none that was ever written"),
         ("v", None, "`v` is missing"),
         ("state", None, "`state` is missing"),
         ("state", bytes(b"{}".to_vec()), "the bytes are not a stored timeline"),
@@ -32,7 +32,7 @@ fn breaks() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
     ]
 }
 
-async fn break_item(client: &Client, visitor: &Visitor, name: &str, value: Option<AttributeValue>) {
+pub async fn break_item(client: &Client, visitor: &Visitor, name: &str, value: Option<AttributeValue>) {
     let change = client
         .update_item()
         .table_name(TABLE)

@@ -8,6 +8,8 @@ use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor, datetime};
 use session_tracking::timeline::Timeline;
 
+use crate::support::Seeded;
+
 /// 2026-03-10T12:00:00Z.
 pub const NOON: Millis = 1_773_144_000_000;
 
@@ -128,4 +130,10 @@ impl Sketch {
         json!({"uuid": uuid, "event": self.name, "distinct_id": "u", "timestamp": timestamp, "properties": properties})
             .to_string()
     }
+}
+
+/// Text that does not repeat itself.
+pub fn noise(seed: u64, length: usize) -> String {
+    let mut random = Seeded(seed);
+    (0..length).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789-_"[random.below(38)])).collect()
 }

@@ -1,0 +1,104 @@
+//! The store under a simulated world: in memory, or the real one over the embedded DynamoDB. Each operation is one step of the
+//! scheduler, done when it returns: no other task runs meanwhile, and a seed gives the same run on either store.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use aws_sdk_dynamodb::Client;
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor};
+use session_tracking::storage::{
+    Commit, Committed, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,
+    SessionStorage, Stored,
+};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::engine_http::create_table;
+
+pub enum Store {
+    Memory(InMemorySessionStorage),
+    DynamoDb(Table),
+}
+
+/// A world's own table in the one embedded DynamoDB.
+pub struct Table {
+    storage: DynamoDbSessionStorage,
+    name: String,
+}
+
+/// The embedded DynamoDB, its client, and the runtime on which calls of it are waited for.
+fn database() -> &'static (Runtime, Client) {
+    static DATABASE: OnceLock<(Runtime, Client)> = OnceLock::new();
+    DATABASE.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        (runtime, EmbeddedDynamoDb::start(0).unwrap().client())
+    })
+}
+
+/// Waits for a call here and now: the simulated world has no runtime of its own, and no time passes in it.
+fn wait<T>(call: impl Future<Output = T>) -> T {
+    database().0.block_on(call)
+}
+
+impl Store {
+    /// A store in a table of this seed.
+    pub fn in_dynamodb(seed: u64) -> Self {
+        let client = &database().1;
+        let name = format!("sim-{seed}");
+        wait(create_table(client, &name));
+        Self::DynamoDb(Table { storage: DynamoDbSessionStorage::new(client.clone(), &name), name })
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // A world that failed is looked at by its seed, in a run of its own.
+        let _ = wait(database().1.delete_table().table_name(&self.name).send());
+    }
+}
+
+impl SessionStorage for Store {
+    async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        match self {
+            Self::Memory(storage) => storage.load(visitors, reading).await,
+            Self::DynamoDb(table) => wait(table.storage.load(visitors, reading)),
+        }
+    }
+
+    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.commit(commit).await,
+            Self::DynamoDb(table) => wait(table.storage.commit(commit)),
+        }
+    }
+
+    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.due(shard, from, now, limit).await,
+            Self::DynamoDb(table) => wait(table.storage.due(shard, from, now, limit)),
+        }
+    }
+
+    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+        match self {
+            Self::Memory(storage) => storage.archive(visitor, session, expires_at).await,
+            Self::DynamoDb(table) => wait(table.storage.archive(visitor, session, expires_at)),
+        }
+    }
+
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.archived(visitor, from, to).await,
+            Self::DynamoDb(table) => wait(table.storage.archived(visitor, from, to)),
+        }
+    }
+
+    async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.find(session_id).await,
+            Self::DynamoDb(table) => wait(table.storage.find(session_id)),
+        }
+    }
+}

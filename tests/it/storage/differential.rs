@@ -1,0 +1,181 @@
+//! Random operations on both stores, which must answer alike: on two visitors with equal bits and a third one, with sessions whose
+//! ids, versions and merges meet in every way.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use session_tracking::config::SessionConfig;
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor, session_id};
+use session_tracking::storage::{
+    Commit, Committed, DUE_SHARDS, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError,
+    SessionStorage,
+};
+use session_tracking::stored::Room;
+use uuid::Uuid;
+
+use super::twins::TWINS;
+use super::{NOON, timeline};
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::engine_http::create_table;
+
+/// Ids that sessions of a visitor have here.
+const IDS: u8 = 4;
+const CASES: u32 = 48;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    /// Writes a timeline that begins so many minutes after noon, in the place of what the last write left, or of something else.
+    Commit {
+        visitor: usize,
+        minutes: u8,
+        place: Place,
+        etag: u8,
+    },
+    Archive {
+        visitor: usize,
+        id: u8,
+        version: u8,
+        aliases: Vec<u8>,
+    },
+    Due {
+        from: u8,
+        limit: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Nothing,
+    Current,
+    Etag(u8),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let place = prop_oneof![1 => Just(Place::Nothing), 3 => Just(Place::Current), 1 => (0_u8..6).prop_map(Place::Etag)];
+    let aliases = prop::collection::vec(0..IDS, 0..3);
+    prop_oneof![
+        2 => (0_usize..3, 0_u8..4, place, 0_u8..6)
+            .prop_map(|(visitor, minutes, place, etag)| Operation::Commit { visitor, minutes, place, etag }),
+        4 => (0_usize..3, 0..IDS, 0_u8..4, aliases)
+            .prop_map(|(visitor, id, version, aliases)| Operation::Archive { visitor, id, version, aliases }),
+        1 => (0_u8..6, 1_u8..4).prop_map(|(from, limit)| Operation::Due { from, limit }),
+    ]
+}
+
+fn visitors() -> [Visitor; 3] {
+    // The third is of a project whose name sorts before the mark behind it.
+    [Visitor::new(TWINS[0]), Visitor::new(TWINS[1]), Visitor { project: "a!".to_owned(), ..Visitor::new("b") }]
+}
+
+fn id(visitor: &Visitor, number: u8) -> Uuid {
+    session_id(visitor.bits(), NOON + Millis::from(number / 2), "e", u16::from(number % 2))
+}
+
+/// Does an operation; what the store says of it, as text.
+async fn run<S: SessionStorage>(store: &S, operation: &Operation) -> String {
+    match operation {
+        Operation::Commit { visitor, minutes, place, etag } => {
+            let visitor = &visitors()[*visitor];
+            let mut timeline = timeline("x", NOON + Millis::from(*minutes) * 60_000);
+            timeline.visitor = visitor.clone();
+            // Ids follow the visitor.
+            for head in &mut timeline.heads {
+                head.id = Uuid::from_u64_pair(head.id.as_u64_pair().0, visitor.bits());
+            }
+            let replaces = match place {
+                Place::Nothing => None,
+                Place::Current => store.read(visitor).await.unwrap().map(|stored| stored.etag),
+                Place::Etag(etag) => Some(u64::from(*etag)),
+            };
+            let commit =
+                Commit { timeline: &timeline, replaces, etag: u64::from(*etag), expires_at: NOON, room: Room::ToGrow };
+            match store.commit(commit).await {
+                Ok(Committed::Lost(winner)) => format!("lost to {:?}", winner.map(|winner| winner.etag)),
+                other => format!("{other:?}"),
+            }
+        }
+        Operation::Archive { visitor, id: number, version, aliases } => {
+            let visitor = &visitors()[*visitor];
+            let mut session = timeline("x", NOON).close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+            let mut ids = aliases.clone();
+            ids.retain(|alias| alias != number);
+            ids.sort_unstable();
+            ids.dedup();
+            session.id = id(visitor, *number);
+            session.version = u64::from(*version);
+            session.aliases = ids.iter().map(|&alias| id(visitor, alias)).collect();
+            session.started_at = NOON + Millis::from(*number / 2);
+            format!("{:?}", store.archive(visitor, &session, NOON).await)
+        }
+        Operation::Due { from, limit } => {
+            let mut texts = Vec::new();
+            for shard in 0..DUE_SHARDS {
+                let from = NOON + Millis::from(*from) * 600_000;
+                let all = store.due(shard, from, Millis::MAX / 2, 100).await.unwrap();
+                let first = store.due(shard, from, Millis::MAX / 2, usize::from(*limit)).await.unwrap();
+                // Those of one time come in any order.
+                let mut all: Vec<_> = all.into_iter().map(|due| (due.due_at, due.visitor)).collect();
+                assert!(all.is_sorted_by_key(|(due_at, _)| *due_at));
+                all.sort();
+                texts.push(format!("{all:?}, {:?}", first.iter().map(|due| due.due_at).collect::<Vec<_>>()));
+            }
+            texts.concat()
+        }
+    }
+}
+
+/// All that a store can be asked, as text.
+async fn look<S: SessionStorage>(store: &S) -> String {
+    let visitors = visitors();
+    let mut answers = vec![format!("{:?}", store.load(&visitors, Reading::Strong).await)];
+    for visitor in &visitors {
+        for (from, to) in [(-1, 9), (0, 0), (1, 1)] {
+            answers.push(match store.archived(visitor, NOON + from, NOON + to).await {
+                Ok(sessions) => sessions.iter().map(account).collect::<Vec<_>>().join(" "),
+                Err(error) => error.code().to_owned(),
+            });
+        }
+        for number in 0..=IDS {
+            answers.push(match store.find(id(visitor, number)).await {
+                Ok(found) => {
+                    let archived = found.archived.iter().map(|(owner, session)| (owner.clone(), account(session)));
+                    format!("{:?} {:?}", found.timelines, archived.collect::<Vec<_>>())
+                }
+                // Which of an endless chain's items is named is not part of the contract.
+                Err(error @ SessionError::Corrupt { .. }) => error.code().to_owned(),
+                Err(error) => panic!("{error}"),
+            });
+        }
+    }
+    answers.join("\n")
+}
+
+fn account(session: &Tally) -> String {
+    format!("{} v{} {:?}", session.id, session.version, session.aliases)
+}
+
+#[test]
+fn both_stores_answer_alike() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = EmbeddedDynamoDb::start(0).unwrap().client();
+    let config = Config { cases: CASES, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let tables = std::cell::Cell::new(0);
+    let operations = prop::collection::vec(operation(), 1..16);
+    let result = runner.run(&operations, |operations| {
+        tables.set(tables.get() + 1);
+        let table = format!("differential-{}", tables.get());
+        runtime.block_on(async {
+            create_table(&client, &table).await;
+            let (memory, real) = (InMemorySessionStorage::new(), DynamoDbSessionStorage::new(client.clone(), &table));
+            for (number, operation) in operations.iter().enumerate() {
+                let (here, there) = (run(&memory, operation).await, run(&real, operation).await);
+                prop_assert_eq!(here, there, "operation {}: {:?}", number, operation);
+            }
+            prop_assert_eq!(look(&memory).await, look(&real).await);
+            client.delete_table().table_name(&table).send().await.unwrap();
+            Ok(())
+        })
+    });
+    result.unwrap();
+}

@@ -1,0 +1,436 @@
+//! Items as earlier versions stored them, in `tests/data/stored/format-<version>.jsonl`: each is read to this day, and holds
+//! what it held when it was written.
+//!
+//! A fixture is never rewritten. A new format gets a file of its own, made by the code that first writes it:
+//! `cargo test --test it stored::fixtures::write -- --ignored`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::rules::{Entry, Kind, Late, Previous, Tally};
+use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, visitor_bits};
+use session_tracking::stored::{
+    FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
+};
+use session_tracking::timeline::{Head, MAX_SEEN, Notice, Timeline};
+use uuid::Uuid;
+
+use super::NOON;
+use super::random::noise;
+
+/// Expected contents of more characters than this stand in a file by their hash: they repeat a shape that a smaller one shows.
+const MAX_SHOWN: usize = 12_000;
+const MINUTE: Millis = 60_000;
+
+/// The formats that have fixtures, with their file.
+const FILES: [(u32, &str); 1] = [(1, include_str!("../../data/stored/format-1.jsonl"))];
+
+#[derive(Serialize, Deserialize)]
+struct Fixture {
+    name: String,
+    project: String,
+    distinct_id: String,
+    is_session: bool,
+    /// The stored bytes, in base64.
+    state: String,
+    /// What they hold; see [`timeline_content`].
+    content: Value,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there are a dozen of them")]
+enum Item {
+    Timeline(Timeline),
+    Session(Tally),
+}
+
+#[test]
+fn every_stored_format_is_read() {
+    let mut shapes = BTreeSet::new();
+    for (version, file) in FILES {
+        for fixture in file.lines().map(|line| serde_json::from_str::<Fixture>(line).unwrap()) {
+            let visitor = Visitor { project: fixture.project.clone(), distinct_id: fixture.distinct_id.clone() };
+            let bytes = BASE64_STANDARD.decode(&fixture.state).unwrap();
+            let item = if fixture.is_session {
+                decode_session(version, &bytes, visitor.bits()).map(Item::Session)
+            } else {
+                decode_timeline(version, &bytes, visitor.clone()).map(Item::Timeline)
+            };
+            let item = item.unwrap_or_else(|error| panic!("format {version}, {}: {error}", fixture.name));
+            let content = shown(content(&item, &visitor));
+            assert_eq!(content, fixture.content, "format {version}, {}", fixture.name);
+            // What is read can be written again, in the format that is written now.
+            assert!(!rewritten(&item, &visitor).is_empty());
+            shapes.insert((version, fixture.name));
+        }
+        assert!(shapes.iter().filter(|(of, _)| *of == version).count() >= 15, "format {version} has too few fixtures");
+    }
+}
+
+/// The first release: before it nothing was deployed that could be rolled back to.
+const FIRST_RELEASE: &str = "0.1.0";
+
+/// Every format that was ever written has fixtures, and none is written by the release that first reads it: the one before could
+/// not be gone back to.
+#[test]
+fn a_format_is_read_one_release_before_it_is_written() {
+    assert!(FILES.iter().map(|(version, _)| *version).eq(1..=FORMAT));
+    assert!(FORMATS.iter().map(|format| format.version).eq(1..=NEWEST_FORMAT));
+    let release = |text: &str| {
+        let parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+        assert_eq!(parts.len(), 3, "{text}");
+        parts
+    };
+    let this = release(env!("CARGO_PKG_VERSION"));
+    for format in FORMATS {
+        let (read, written) = (release(format.read_since), release(format.written_since));
+        let is_first = format.written_since == FIRST_RELEASE;
+        assert!(read < written || (is_first && read == written), "format {}", format.version);
+        assert!(read <= this, "format {} is read", format.version);
+        assert_eq!(written <= this, format.version <= FORMAT, "format {} is written", format.version);
+    }
+}
+
+/// Writes the fixtures of the format that the code writes now, unless they are there.
+#[test]
+#[ignore = "writes a file: run it once, by hand, when a new format is first written"]
+fn write() {
+    let path = format!("{}/tests/data/stored/format-{FORMAT}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let is_empty = std::fs::read_to_string(&path).map_or(true, |file| file.is_empty());
+    assert!(is_empty, "{path} is there: fixtures are never rewritten");
+    let mut file = String::new();
+    for (name, visitor, item) in items() {
+        let (state, is_session) = match &item {
+            Item::Timeline(timeline) => (encode_timeline(timeline), false),
+            Item::Session(session) => (encode_session(session), true),
+        };
+        let fixture = Fixture {
+            name: name.to_owned(),
+            project: visitor.project.clone(),
+            distinct_id: visitor.distinct_id.clone(),
+            is_session,
+            state: BASE64_STANDARD.encode(state),
+            content: shown(content(&item, &visitor)),
+        };
+        writeln!(file, "{}", serde_json::to_string(&fixture).unwrap()).unwrap();
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+/// The item written and read once more.
+fn rewritten(item: &Item, visitor: &Visitor) -> Vec<u8> {
+    match item {
+        Item::Timeline(timeline) => {
+            let bytes = encode_timeline(timeline);
+            assert_eq!(decode_timeline(FORMAT, &bytes, visitor.clone()).as_ref(), Ok(timeline));
+            bytes
+        }
+        Item::Session(session) => {
+            let bytes = encode_session(session);
+            assert_eq!(decode_session(FORMAT, &bytes, visitor.bits()).as_ref(), Ok(session));
+            bytes
+        }
+    }
+}
+
+fn shown(content: Value) -> Value {
+    let text = content.to_string();
+    if text.len() <= MAX_SHOWN {
+        return content;
+    }
+    json!({ "characters": text.len(), "xxh3_128": format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes())) })
+}
+
+fn content(item: &Item, visitor: &Visitor) -> Value {
+    match item {
+        Item::Timeline(timeline) => timeline_content(timeline),
+        Item::Session(session) => session_content(session, visitor.bits()),
+    }
+}
+
+/// What a timeline holds, in words of the fixtures' own: they outlive names and types. Of an id the half that the visitor gives
+/// is left out, once it is known to be that.
+fn timeline_content(timeline: &Timeline) -> Value {
+    let bits = timeline.visitor.bits();
+    let previous = timeline.previous.as_ref().map(|previous| {
+        json!({
+            "id": half(previous.id, bits), "started_at": previous.started_at, "last_activity": previous.last_activity,
+            "events": previous.event_count, "ended_by_call": previous.ended_by_call, "number": previous.number,
+        })
+    });
+    let heads = timeline.heads.iter().map(|head| {
+        json!({
+            "entry": head.entry, "id": half(head.id, bits), "leads": head.leads, "version": head.version,
+            "late": late_content(&head.late),
+        })
+    });
+    let notices = timeline.notices.iter().map(|notice| match notice {
+        Notice::Merged { from, into, version } => {
+            json!({ "merged": half(*from, bits), "into": half(*into, bits), "version": version })
+        }
+        Notice::Split { from, into, at, uuid, version } => json!({
+            "split": half(*from, bits), "into": half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
+        }),
+    });
+    json!({
+        "seq": timeline.seq,
+        "frontier": timeline.frontier,
+        "archived": timeline.archived,
+        "previous": previous,
+        "ended": timeline.ended.iter().map(|tally| session_content(tally, bits)).collect::<Vec<_>>(),
+        "open": timeline.open.as_ref().map(|tally| session_content(tally, bits)),
+        "journal": timeline.journal.iter().map(entry_content).collect::<Vec<_>>(),
+        "heads": heads.collect::<Vec<_>>(),
+        "notices": notices.collect::<Vec<_>>(),
+    })
+}
+
+fn session_content(tally: &Tally, bits: u64) -> Value {
+    json!({
+        "id": half(tally.id, bits), "version": tally.version, "reason": tally.reason.name(), "number": tally.number,
+        "previous": tally.previous.map(|id| half(id, bits)),
+        "started_at": tally.started_at, "last_activity": tally.last_activity,
+        "events": tally.event_count, "page_views": tally.page_views,
+        "entry_url": tally.entry_url, "landing_page": tally.landing_page, "exit_page": tally.exit_page,
+        "referrer": tally.referrer, "utm": tally.utm, "click": tally.click, "device": tally.device, "geo": tally.geo,
+        "properties": tally.properties, "ended_by_call": tally.ended_by_call,
+        "aliases": tally.aliases.iter().map(|&id| half(id, bits)).collect::<Vec<_>>(),
+        "seen": prints(&tally.seen), "late": late_content(&tally.late),
+    })
+}
+
+fn entry_content(entry: &Entry) -> Value {
+    let context = &entry.context;
+    let kind = match entry.kind {
+        Kind::Pageview => "pageview",
+        Kind::Event => "event",
+        Kind::Touch => "touch",
+        Kind::End => "end",
+    };
+    json!({
+        "at": entry.at, "uuid": &*entry.uuid, "kind": kind, "url": context.url, "referrer": context.referrer,
+        "utm": context.utm, "device": context.device, "geo": context.geo, "click": entry.click,
+        "properties": entry.properties,
+    })
+}
+
+fn late_content(late: &Late) -> Value {
+    json!({ "events": late.event_count, "page_views": late.page_views, "seen": prints(&late.seen) })
+}
+
+fn prints(seen: &[u64]) -> Value {
+    seen.iter().map(|print| format!("{print:012x}")).collect()
+}
+
+fn half(id: Uuid, bits: u64) -> String {
+    assert_eq!(visitor_bits(id), bits);
+    format!("{:016x}", id.as_u64_pair().0)
+}
+
+/// Items of every shape, made by the code as it is.
+fn items() -> Vec<(&'static str, Visitor, Item)> {
+    let visitor = Visitor::new("u");
+    let elsewhere = Visitor { project: "shop/é".to_owned(), distinct_id: "ann#1@example.test 😀".to_owned() };
+    let timeline = |name, timeline: Timeline| (name, timeline.visitor.clone(), Item::Timeline(timeline));
+    let session = |name, session: Tally| (name, Visitor::new("u"), Item::Session(session));
+    let everything = everything(&visitor);
+    let over = everything.ended[0].clone();
+    vec![
+        timeline("empty", Timeline::new(visitor.clone())),
+        timeline("one event", visit(&visitor, 1, |_| json!({}))),
+        timeline("of another project", visit(&elsewhere, 3, said)),
+        timeline("a visit", visit(&visitor, 6, said)),
+        timeline("everything", everything.clone()),
+        timeline("ended by a call", ended_by_a_call(&visitor)),
+        timeline("a merge and a split", merged_and_split(&visitor)),
+        timeline("20 pages with a query of 1,900 characters", visit(&visitor, 20, |n| query(n, 1_900))),
+        timeline("60 pages with a query of 700 characters", visit(&visitor, 60, |n| query(n, 700))),
+        timeline("12 campaigns with long addresses", visit(&visitor, 12, campaign)),
+        timeline("1,000 events, each of another source", visit(&visitor, 1_000, source)),
+        timeline("512 entries", visit(&visitor, 512, said)),
+        timeline("a long visit", long(&visitor)),
+        timeline("400 sessions that wait", waiting(&visitor)),
+        session("a session", Tally { aliases: Vec::new(), ..over.clone() }),
+        session("a session with everything", decorated(over.clone(), &visitor)),
+        session("a session of 1,024 fingerprints", long(&visitor).open.unwrap()),
+        session("a session with long texts", visit_then_close(&visitor, 20, |n| query(n, 20_000))),
+    ]
+}
+
+/// The rules of the fixtures: those that all options leave room for.
+fn config() -> SessionConfig {
+    SessionConfig::from_rules(json!({ "new_session_on_click_id_change": true })).unwrap()
+}
+
+/// A visit of so many events, a second apart, in one batch.
+fn visit(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    let events: Vec<(Millis, Value)> = (0..count).map(|n| (NOON + 1000 * n as Millis, properties(n))).collect();
+    send(&mut timeline, &events, NOON + 1000 * count as Millis);
+    timeline
+}
+
+fn visit_then_close(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -> Tally {
+    visit(visitor, count, properties).close(NOON + 86_400_000, &config()).ended.remove(0)
+}
+
+fn send(timeline: &mut Timeline, events: &[(Millis, Value)], received_at: Millis) {
+    let config = config();
+    let delivery = Delivery { received_at, trusts_received_at: false };
+    let texts: Vec<String> = events
+        .iter()
+        .enumerate()
+        .map(|(n, (at, properties))| {
+            // Every third id is not in a UUID's usual form.
+            let uuid = if n % 3 == 2 { format!("id-{at}") } else { format!("0190a6f2-0c0a-7cfa-8d8a-{at:012x}") };
+            let name = if n % 4 == 3 { "click" } else { "$pageview" };
+            let timestamp = datetime(*at).to_rfc3339();
+            json!({"uuid": uuid, "event": name, "distinct_id": "u", "timestamp": timestamp, "properties": properties})
+                .to_string()
+        })
+        .collect();
+    let arrivals: Vec<_> = texts
+        .iter()
+        .filter_map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config))
+        .collect();
+    timeline.apply(&arrivals, Vec::new(), &config);
+}
+
+/// All that an event can say.
+fn said(n: usize) -> Value {
+    json!({
+        "$current_url": format!("https://shop.test/käse/{}?gclid=g{}", n, n / 5),
+        "$referrer": (["https://www.google.com/search?q=x", "https://blog.test/"][n / 4 % 2]),
+        "utm_source": "ads", "utm_medium": "cpc", "utm_campaign": format!("c{}", n / 6), "utm_term": "t", "utm_content": "😀",
+        "$device_type": "Desktop", "$os": "Linux", "$os_version": "6.1", "$browser": "Firefox", "$browser_version": 128,
+        "$screen_width": 1920, "$screen_height": 1080,
+        "$geoip_country_code": "CH", "$geoip_subdivision_1_name": "Bern", "$geoip_city_name": "Bern", "$geoip_time_zone": "Europe/Zurich",
+        "$session_properties": { "plan": "pro", "n": n, "list": [1.0, null, "é"] },
+    })
+}
+
+fn query(n: usize, length: usize) -> Value {
+    json!({ "$current_url": format!("https://shop.test/{n}?{}", noise(1, length)) })
+}
+
+fn campaign(n: usize) -> Value {
+    let long = |seed| noise(seed, 1_500);
+    json!({
+        "utm_source": format!("s{n}"), "$current_url": format!("https://shop.test/{n}?{}", long(1)),
+        "$referrer": format!("https://blog.test/{n}?{}", long(2)),
+    })
+}
+
+fn source(n: usize) -> Value {
+    json!({ "utm_source": format!("{}{n:06}", noise(3, 60)) })
+}
+
+/// Two sessions that are over, an open one, entries, heads, a last session, archived ones, late events, corrections.
+fn everything(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    for minutes in [0, 1, 100, 101, 200, 201] {
+        let at = NOON + minutes * MINUTE;
+        send(&mut timeline, &[(at, said(minutes as usize))], at);
+    }
+    timeline.settle(NOON + 202 * MINUTE, &config());
+    for minutes in [203, 204, 205, 290] {
+        let at = NOON + minutes * MINUTE;
+        send(&mut timeline, &[(at, said(201))], at);
+    }
+    // Late ones: into a session that is over, and into the live one.
+    for minutes in [50, 100, 202] {
+        send(&mut timeline, &[(NOON + minutes * MINUTE - 7, said(3))], NOON + 300 * MINUTE);
+    }
+    timeline.archived = 7;
+    let bits = visitor.bits();
+    timeline.previous.get_or_insert(Previous {
+        id: session_id(bits, NOON, "previous", 0),
+        started_at: NOON,
+        last_activity: NOON + 5,
+        event_count: 3,
+        ended_by_call: true,
+        number: 2,
+    });
+    let (from, into, version) = (session_id(bits, NOON, "a", 0), session_id(bits, NOON, "b", 1), timeline.seq);
+    timeline.notices.push(Notice::Merged { from, into, version });
+    let uuid = EventId::new("the first of them");
+    timeline.notices.push(Notice::Split { from: into, into: from, at: NOON, uuid, version });
+    let last = timeline.journal.len() - 1;
+    let head = |leads| Head {
+        entry: last,
+        id: session_id(bits, NOON, "c", 2),
+        leads,
+        version,
+        late: Late { event_count: 2, page_views: 1, seen: vec![5, 0xffff_ffff_ffff] },
+    };
+    if timeline.heads.iter().all(|other| other.entry < last) {
+        timeline.heads.push(head(false));
+    }
+    timeline.due_at = None;
+    timeline
+}
+
+fn ended_by_a_call(visitor: &Visitor) -> Timeline {
+    let mut timeline = visit(visitor, 3, said);
+    let id = timeline.sessions(NOON + MINUTE, &config()).pop().unwrap().id.parse().unwrap();
+    assert!(timeline.end(id, NOON + MINUTE, &config()));
+    send(&mut timeline, &[(NOON + 2 * MINUTE, said(9))], NOON + 2 * MINUTE);
+    timeline
+}
+
+fn merged_and_split(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    // Two sessions, a gap of 50 minutes between them, until an event comes that lies in it.
+    for minutes in [0, 50] {
+        send(&mut timeline, &[(NOON + minutes * MINUTE, json!({}))], NOON + minutes * MINUTE);
+    }
+    let lateness = SessionConfig::from_rules(json!({ "lateness_seconds": 86_400 })).unwrap();
+    let at = NOON + 25 * MINUTE;
+    let text = json!({"uuid": "between", "event": "x", "distinct_id": "u", "timestamp": datetime(at).to_rfc3339()})
+        .to_string();
+    let delivery = Delivery { received_at: NOON + 50 * MINUTE, trusts_received_at: false };
+    let arrival = Event::parse(text.as_bytes(), delivery, &lateness).unwrap().arrival(&lateness).unwrap();
+    timeline.apply(&[arrival], Vec::new(), &lateness);
+    assert!(!timeline.notices.is_empty(), "{timeline:?}");
+    timeline
+}
+
+/// A visit of more events than fingerprints are kept of.
+fn long(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    for minute in 0..300 {
+        let events: Vec<_> = (0..5).map(|n| (NOON + minute * MINUTE + n, json!({ "$os": "Linux" }))).collect();
+        send(&mut timeline, &events, NOON + minute * MINUTE + 5);
+    }
+    assert_eq!(timeline.open.as_ref().map(|open| open.seen.len()), Some(MAX_SEEN));
+    timeline
+}
+
+/// Many sessions that are over and wait to be closed.
+fn waiting(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    for day in 0..400 {
+        let at = NOON + day * 24 * 60 * MINUTE;
+        send(&mut timeline, &[(at, said(day as usize % 7))], at);
+        timeline.settle(at + 6 * MINUTE, &config());
+    }
+    assert!(timeline.ended.len() >= 399);
+    timeline
+}
+
+fn decorated(session: Tally, visitor: &Visitor) -> Tally {
+    let bits = visitor.bits();
+    Tally {
+        aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
+        previous: Some(session_id(bits, NOON - 1, "before", 0)),
+        late: Late { event_count: 3, page_views: 2, seen: vec![1, 2] },
+        properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
+        ended_by_call: true,
+        click: Some(u64::MAX),
+        ..session
+    }
+}

@@ -1,0 +1,204 @@
+//! Whatever events a stranger sends, what the service makes of them is read back: long and repetitive texts, many events of one
+//! moment, very late ones, ends by call in between, values at the edges of JSON.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::rules::Tally;
+use session_tracking::session::{Millis, Visitor, datetime};
+use session_tracking::stored::{FORMAT, Room, decode_timeline, encode_item};
+use session_tracking::timeline::Timeline;
+
+use super::random::noise;
+use super::{NOON, read_session};
+
+/// Rules under which sessions begin often, end often, or hardly ever.
+const RULES: [&str; 6] = [
+    "{}",
+    r#"{"max_events":1}"#,
+    r#"{"timeout_seconds":1,"max_duration_seconds":2,"lateness_seconds":0}"#,
+    r#"{"direct_then_source":"split","new_session_on_click_id_change":true,"boundary":"exclusive"}"#,
+    r#"{"lateness_seconds":172800,"max_duration_seconds":2592000}"#,
+    r#"{"direct_then_source":"upgrade","midnight":"Europe/Zurich"}"#,
+];
+
+/// Values of `$session_properties`, as JSON texts: sound ones, and some that are not.
+const VALUES: [&str; 14] = [
+    "1e999",
+    "-0",
+    "1E-400",
+    "123456789012345678901234567890.123456789012345678901234567890",
+    r#""\ud83d\ude00""#,
+    r#""\ud83d""#,
+    r#""\u0000""#,
+    r#""\"\\\/\b\f\n\r\t""#,
+    "\"\u{7f}\u{ffff}\u{10ffff}\"",
+    r#"{"a":1,"a":{"a":[]}}"#,
+    "[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]",
+    " { \"a\" : [ ] } ",
+    "null",
+    "NaN",
+];
+
+#[derive(Debug, Clone)]
+struct Step {
+    /// Time since the step before.
+    gap: Millis,
+    count: usize,
+    /// Time from one event to the next, backwards from the newest.
+    apart: Millis,
+    /// How long before they are received the events happened.
+    late: Millis,
+    /// Characters that all URLs share, and whether they differ in front of or behind them.
+    length: usize,
+    differs_in_front: bool,
+    /// How many sources the events come from.
+    sources: usize,
+    value: usize,
+    ids: Ids,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ids {
+    Own,
+    /// A few that come again.
+    Few,
+    Odd,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Nothing,
+    End,
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let gap = prop_oneof![Just(0_i64), 0_i64..5_000, 0_i64..4_000_000, Just(90_000_000)];
+    let count = prop_oneof![4 => 1_usize..6, 2 => 6_usize..80, 1 => 500_usize..700];
+    let apart = prop_oneof![2 => Just(0_i64), 2 => 1_i64..2_000, 1 => 1_000_000_i64..4_000_000];
+    let late = prop_oneof![3 => Just(0_i64), 2 => 0_i64..600_000, 1 => 0_i64..90_000_000, 1 => Just(800_000_000_000)];
+    let length = prop_oneof![2 => Just(0_usize), 2 => 1_usize..3_000, 1 => 3_000_usize..20_000];
+    let ids = prop_oneof![4 => Just(Ids::Own), 1 => Just(Ids::Few), 1 => Just(Ids::Odd)];
+    let then = prop_oneof![3 => Just(Then::Nothing), 1 => Just(Then::End), 2 => Just(Then::Close)];
+    let sources = prop_oneof![Just(1_usize), 2_usize..5, Just(1_000)];
+    let what = (length, any::<bool>(), sources, 0..VALUES.len(), ids, then);
+    (gap, count, apart, late, what).prop_map(|(gap, count, apart, late, what)| {
+        let (length, differs_in_front, sources, value, ids, then) = what;
+        Step { gap, count, apart, late, length, differs_in_front, sources, value, ids, then }
+    })
+}
+
+impl Step {
+    fn texts(&self, number: usize, now: Millis) -> Vec<String> {
+        let shared = noise(7, self.length);
+        let text = |n: usize| {
+            let at = now - self.late - self.apart * n as Millis;
+            let own = format!("{number}-{n}");
+            let uuid = match self.ids {
+                Ids::Own => format!("0190a6f2-0c0a-7cfa-8d8a-{:012x}", number * 1_000 + n),
+                Ids::Few => format!("few-{}", n % 7),
+                Ids::Odd => format!("{own}é\u{10fffe}{}", "x".repeat(150)),
+            };
+            let url = match self.differs_in_front {
+                true => format!("https://{own}.shop.test/?{shared}"),
+                false => format!("https://shop.test/?{shared}{own}"),
+            };
+            let mut event = json!({
+                "uuid": uuid, "event": (["$pageview", "click", "$session_end"][n % 3]), "distinct_id": "u",
+                "timestamp": datetime(at).to_rfc3339(),
+                "properties": {
+                    "$current_url": url, "utm_source": format!("s{}", n % self.sources), "$os": "Linux",
+                    "$referrer": format!("https://{}.test/{shared}", n % self.sources), "gclid": own,
+                },
+            });
+            event["properties"]["$session_properties"] = Value::String("here".to_owned());
+            let properties = format!(
+                "{{\"{}\":{},\"k{n}\":{}}}",
+                "k\\u00e9".repeat(n % 40),
+                VALUES[self.value],
+                VALUES[n % VALUES.len()]
+            );
+            event.to_string().replace("\"here\"", &properties)
+        };
+        (0..self.count).map(text).collect()
+    }
+}
+
+/// The item is read back as it was written; one that is too large is refused before it is written.
+fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
+    if let Some(bytes) = encode_item(timeline, Room::ToClose) {
+        let read = decode_timeline(FORMAT, &bytes, timeline.visitor.clone());
+        prop_assert!(read.is_ok(), "{}", read.unwrap_err());
+        prop_assert_eq!(read, Ok(Timeline { due_at: None, ..timeline.clone() }));
+    }
+    for session in timeline.ended.iter().chain(&timeline.open) {
+        prop_assert_eq!(read_session(session), Ok(session.clone()));
+    }
+    Ok(())
+}
+
+fn run(rules: &str, steps: &[Step]) -> Result<(), TestCaseError> {
+    let config = SessionConfig::from_rules(serde_json::from_str(rules).unwrap()).unwrap();
+    let mut timeline = Timeline::new(Visitor::new("u"));
+    let mut archive: Vec<Tally> = Vec::new();
+    let mut now = NOON;
+    for (number, step) in steps.iter().enumerate() {
+        now += step.gap;
+        let delivery = Delivery { received_at: now, trusts_received_at: true };
+        let texts = step.texts(number, now);
+        let events = texts.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, &config).ok());
+        let arrivals: Vec<_> = events.filter_map(|event| event.arrival(&config)).collect();
+        let recalled = timeline.recall_range(&arrivals, &config).map_or(Vec::new(), |(from, to)| {
+            let began = |tally: &&Tally| (from..=to).contains(&((tally.id.as_u128() >> 80) as Millis));
+            archive.iter().filter(began).cloned().collect()
+        });
+        timeline.apply(&arrivals, recalled, &config);
+        check(&timeline)?;
+        match step.then {
+            Then::Nothing => {}
+            Then::End => {
+                let last = timeline.sessions(now, &config).pop();
+                last.map(|session| timeline.end(session.id.parse().unwrap(), now, &config));
+            }
+            Then::Close => {
+                for session in timeline.close(now, &config).ended {
+                    prop_assert_eq!(read_session(&session), Ok(session.clone()));
+                    archive.retain(|other| other.id != session.id);
+                    archive.push(session);
+                }
+            }
+        }
+        check(&timeline)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_made_is_read_back(rules in 0..RULES.len(), steps in prop::collection::vec(step(), 1..7)) {
+        run(RULES[rules], &steps)?;
+    }
+}
+
+/// More sessions of one millisecond than there are ids of it: in one batch, as a queue may bring them.
+#[test]
+fn sessions_of_one_moment_have_ids_of_their_own() {
+    let step = Step {
+        gap: 0,
+        count: 6_000,
+        apart: 0,
+        late: 0,
+        length: 0,
+        differs_in_front: false,
+        sources: 6_000,
+        value: 12,
+        ids: Ids::Own,
+        then: Then::Close,
+    };
+    run(RULES[0], &[step.clone(), Step { gap: 60_000, count: 3, ..step }]).unwrap();
+}
