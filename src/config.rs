@@ -3,14 +3,18 @@
 //! A rule has one name everywhere: in lower case in `--rules` and in `template.yaml`'s parameters' notes, in upper case
 //! (`TIMEOUT_SECONDS`) as an environment variable.
 
+mod hosts;
+mod nobody;
 mod settings;
+mod written;
 
 use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::session::{Millis, datetime};
+pub use hosts::HostRule;
+pub use nobody::NobodyIds;
 pub use settings::{Destination, Settings};
 
 /// Whether a gap of exactly the timeout continues a session.
@@ -35,6 +39,39 @@ pub enum DirectThenSource {
     Split,
     /// It becomes the session's source.
     Upgrade,
+}
+
+/// What a campaign does inside a session that has a referrer, but no campaign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstCampaign {
+    /// Nothing.
+    #[default]
+    Continue,
+    /// It begins a session.
+    Split,
+}
+
+/// What a campaign is on a click that comes from the page's own site or an internal host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InternalCampaigns {
+    /// A campaign like any other.
+    #[default]
+    Split,
+    /// None: a banner of the site's own.
+    Ignore,
+}
+
+/// What of two referrers has to be the same for them to be one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferrerMatch {
+    /// The host, `www.` aside.
+    #[default]
+    Host,
+    /// The registrable domain (`shop.co.uk` of `m.shop.co.uk`), by the public suffix list.
+    Site,
 }
 
 /// A field of [`crate::session::UtmParams`] that can begin a session.
@@ -63,18 +100,32 @@ pub struct SessionConfig {
     pub new_session_on_utm_change: bool,
     /// The fields that make another campaign. Default source, medium, campaign.
     pub utm_fields: Vec<UtmField>,
-    /// What a first source inside a session without one does. Default nothing.
+    /// Whether the values of two campaigns are compared without case. Default false.
+    pub utm_ignore_case: bool,
+    /// What a first source inside a session without any does. Default nothing.
     pub direct_then_source: DirectThenSource,
+    /// What a campaign inside a session that has a referrer but no campaign does. Default nothing.
+    pub first_campaign: FirstCampaign,
+    /// What a campaign is on a click from the own site. Default a campaign like any other.
+    pub internal_campaigns: InternalCampaigns,
+    /// What makes two referrers one source. Default their host.
+    pub referrer_match: ReferrerMatch,
     /// Whether another click id (`gclid`, …) begins a session. Default false.
     pub new_session_on_click_id_change: bool,
     /// The time zone in which an event on another day than the last one begins a session. Default none.
     pub midnight: Option<Tz>,
-    /// Hosts whose referrers count as none, beside the page's own. Lower case, without `www.`.
-    pub internal_hosts: Vec<String>,
-    /// Hosts of payment and login providers: their referrers count as none. Lower case, without `www.`.
-    pub ignored_referrers: Vec<String>,
+    /// Hosts whose referrers count as none, beside the page's own.
+    pub internal_hosts: Vec<HostRule>,
+    /// Hosts of payment and login providers: their referrers count as none.
+    pub ignored_referrers: Vec<HostRule>,
     /// Names of events that are annotated with the live session but never open, extend or count in one.
     pub passive_events: Vec<String>,
+    /// Names of events that keep a live session alive, but never open or count in one. Default `$pageleave`. One that is
+    /// passive, too, is passive.
+    pub keep_alive_events: Vec<String>,
+    /// Values of `distinct_id` that stand for nobody: their events get no session. Default what programs write where they
+    /// have no id.
+    pub nobody_ids: NobodyIds,
     /// The event after this many begins a session. Default none.
     pub max_events: Option<u32>,
     /// How late an event may arrive and still be placed exactly. Default 5 minutes.
@@ -93,12 +144,18 @@ impl Default for SessionConfig {
             new_session_on_referrer_change: true,
             new_session_on_utm_change: true,
             utm_fields: vec![UtmField::Source, UtmField::Medium, UtmField::Campaign],
+            utm_ignore_case: false,
             direct_then_source: DirectThenSource::Continue,
+            first_campaign: FirstCampaign::Continue,
+            internal_campaigns: InternalCampaigns::Split,
+            referrer_match: ReferrerMatch::Host,
             new_session_on_click_id_change: false,
             midnight: None,
             internal_hosts: Vec::new(),
             ignored_referrers: Vec::new(),
             passive_events: Vec::new(),
+            keep_alive_events: vec!["$pageleave".to_owned()],
+            nobody_ids: NobodyIds::default(),
             max_events: None,
             lateness: TimeDelta::minutes(5),
             clock_skew_tolerance: TimeDelta::seconds(60),
@@ -106,49 +163,8 @@ impl Default for SessionConfig {
     }
 }
 
-/// The longest timeout, maximum duration and lateness, in seconds: 30 days. Longer ones would outlive what a
-/// table keeps for corrections.
-const MAX_RULE_SECONDS: i64 = 30 * 86_400;
-
-/// The rules as they are written: names and types of `--rules` and of the environment.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Rules {
-    timeout_seconds: Option<i64>,
-    boundary: Boundary,
-    max_duration_seconds: Option<i64>,
-    new_session_on_referrer_change: Option<bool>,
-    new_session_on_utm_change: Option<bool>,
-    utm_fields: Option<Vec<UtmField>>,
-    direct_then_source: DirectThenSource,
-    new_session_on_click_id_change: bool,
-    midnight: Option<String>,
-    internal_hosts: Vec<String>,
-    ignored_referrers: Vec<String>,
-    passive_events: Vec<String>,
-    max_events: Option<u32>,
-    lateness_seconds: Option<i64>,
-    clock_skew_tolerance_seconds: Option<i64>,
-}
-
-/// Which rules there are, and which of them are lists (written with commas in the environment).
-const RULES: [(&str, bool); 15] = [
-    ("timeout_seconds", false),
-    ("boundary", false),
-    ("max_duration_seconds", false),
-    ("new_session_on_referrer_change", false),
-    ("new_session_on_utm_change", false),
-    ("utm_fields", true),
-    ("direct_then_source", false),
-    ("new_session_on_click_id_change", false),
-    ("midnight", false),
-    ("internal_hosts", true),
-    ("ignored_referrers", true),
-    ("passive_events", true),
-    ("max_events", false),
-    ("lateness_seconds", false),
-    ("clock_skew_tolerance_seconds", false),
-];
+/// The names of our own events. Fed back in, they pass through as they are.
+pub(crate) const LIFECYCLE_EVENTS: [&str; 4] = ["$session_start", "$session_end", "$session_merged", "$session_split"];
 
 /// A setting that cannot be used; the sentence names it and says what to write instead.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,80 +179,6 @@ impl std::fmt::Debug for ConfigError {
 }
 
 impl SessionConfig {
-    /// Reads rules from a JSON object; what it does not name keeps its default.
-    ///
-    /// # Errors
-    /// An unknown name, a value of the wrong type or out of range, an unknown time zone.
-    pub fn from_rules(rules: Value) -> Result<Self, ConfigError> {
-        let Value::Object(members) = &rules else {
-            return Err(ConfigError("the rules are not a JSON object".to_owned()));
-        };
-        // One by one first: the library's sentence does not name the rule.
-        for (name, value) in members {
-            let alone = Map::from_iter([(name.clone(), value.clone())]);
-            let read: Result<Rules, _> = serde_json::from_value(Value::Object(alone));
-            read.map_err(|error| ConfigError(format!("{name}: {}", in_words(&error))))?;
-        }
-        let rules: Rules = serde_json::from_value(rules).map_err(|error| ConfigError(format!("rules: {error}")))?;
-        let seconds = |name: &str, value: Option<i64>, least: i64, default: TimeDelta| match value {
-            None => Ok(default),
-            Some(value) if (least..=MAX_RULE_SECONDS).contains(&value) => Ok(TimeDelta::seconds(value)),
-            Some(value) => Err(ConfigError(format!(
-                "{name} is {value}; it must be a number of seconds from {least} to {MAX_RULE_SECONDS}"
-            ))),
-        };
-        let default = Self::default();
-        Ok(Self {
-            timeout: seconds("timeout_seconds", rules.timeout_seconds, 1, default.timeout)?,
-            boundary: rules.boundary,
-            max_duration: seconds("max_duration_seconds", rules.max_duration_seconds, 1, default.max_duration)?,
-            new_session_on_referrer_change: rules.new_session_on_referrer_change.unwrap_or(true),
-            new_session_on_utm_change: rules.new_session_on_utm_change.unwrap_or(true),
-            utm_fields: rules.utm_fields.unwrap_or(default.utm_fields),
-            direct_then_source: rules.direct_then_source,
-            new_session_on_click_id_change: rules.new_session_on_click_id_change,
-            midnight: rules.midnight.as_deref().map(time_zone).transpose()?,
-            internal_hosts: rules.internal_hosts.iter().map(|host| bare_host(host)).collect(),
-            ignored_referrers: rules.ignored_referrers.iter().map(|host| bare_host(host)).collect(),
-            passive_events: rules.passive_events,
-            max_events: match rules.max_events {
-                Some(0) => return Err(ConfigError("max_events is 0; it must be at least 1, or left out".to_owned())),
-                other => other,
-            },
-            lateness: seconds("lateness_seconds", rules.lateness_seconds, 0, default.lateness)?,
-            clock_skew_tolerance: seconds(
-                "clock_skew_tolerance_seconds",
-                rules.clock_skew_tolerance_seconds,
-                0,
-                default.clock_skew_tolerance,
-            )?,
-        })
-    }
-
-    /// The names of all rules.
-    pub fn rule_names() -> impl Iterator<Item = &'static str> {
-        RULES.iter().map(|(name, _)| *name)
-    }
-
-    /// Reads rules from variables named like the rules in upper case; an empty one keeps its default.
-    ///
-    /// # Errors
-    /// As [`SessionConfig::from_rules`].
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut rules = Map::new();
-        for (name, is_list) in RULES {
-            let Some(text) = variable(&name.to_uppercase()).filter(|text| !text.trim().is_empty()) else { continue };
-            let value = if is_list {
-                text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect()
-            } else {
-                // Numbers and booleans are JSON; what is not (`inclusive`, `Europe/Berlin`) is a word.
-                serde_json::from_str(&text).unwrap_or(Value::String(text))
-            };
-            rules.insert(name.to_owned(), value);
-        }
-        Self::from_rules(Value::Object(rules))
-    }
-
     /// The timeout in milliseconds.
     pub(crate) fn timeout_ms(&self) -> Millis {
         self.timeout.num_milliseconds()
@@ -273,24 +215,6 @@ impl SessionConfig {
             day(one) != day(other)
         })
     }
-}
-
-/// Returns what is wrong with a rule's value in words that need no Rust.
-fn in_words(error: &serde_json::Error) -> String {
-    let types = [
-        ("expected i64", "expected a whole number"),
-        ("expected u32", "expected a whole number, at least 1"),
-        ("expected a sequence", "expected a list"),
-        ("expected string or map", "expected a string"),
-        ("expected a boolean", "expected true or false"),
-    ];
-    types.iter().fold(error.to_string(), |text, (rust, words)| text.replace(rust, words))
-}
-
-fn time_zone(name: &str) -> Result<Tz, ConfigError> {
-    name.parse().map_err(|_| {
-        ConfigError(format!("midnight is `{name}`; it must be a time zone's IANA name, such as `Europe/Berlin`"))
-    })
 }
 
 /// A host as hosts are compared: lower case, without `www.`.

@@ -17,7 +17,7 @@ mod time;
 
 use std::borrow::Cow;
 
-use crate::config::SessionConfig;
+use crate::config::{LIFECYCLE_EVENTS, SessionConfig};
 use crate::rules::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
@@ -134,10 +134,12 @@ pub fn time_of_json(json: &str) -> Option<Millis> {
 /// What an event's name makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It counts in a session.
+    /// It counts in a session, or keeps one alive.
     Activity(Kind),
     /// It is annotated with the live session and counts in none.
     Passive,
+    /// Its `distinct_id` stands for nobody: it gets no session.
+    Nobody,
     /// It is one of our own events, fed back in: passed on as it is.
     Lifecycle,
 }
@@ -229,13 +231,18 @@ impl<'a> Event<'a> {
         let (timestamp, sent_at) = (fields.timestamp.of(text), fields.sent_at.of(text));
         let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
         fields.properties.check()?;
+        let role = match role(&name, config) {
+            Role::Lifecycle => Role::Lifecycle,
+            _ if config.nobody_ids.has(&distinct_id) => Role::Nobody,
+            role => role,
+        };
         Ok(Self {
             text,
             uuid_place,
             uuid: uuid.unwrap_or_else(|| derived(text, &origin, time.is_stated)),
             project,
             distinct_id,
-            role: role(&name, config),
+            role,
             at: time.at,
             received_at,
             time_flag: time.flag,
@@ -250,7 +257,7 @@ impl<'a> Event<'a> {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
     }
 
-    /// The event as the timeline needs it; none for one of our own, which belongs to no session.
+    /// The event as the timeline needs it; none for one of our own or of nobody, which belongs to no session.
     pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
         self.arrival_after(&SessionContext::default(), config)
     }
@@ -260,12 +267,19 @@ impl<'a> Event<'a> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
             Role::Passive => (Kind::Event, true),
-            Role::Lifecycle => return None,
+            Role::Nobody | Role::Lifecycle => return None,
         };
         let properties = &self.fields.properties;
+        let (at, uuid) = (self.at, EventId::new(&self.uuid));
+        if passive || kind == Kind::KeepAlive {
+            // It counts as nothing, so nothing else of it is kept.
+            let (context, properties) = (SessionContext::default(), Vec::new());
+            let entry = Entry { at, uuid, kind, context, click: None, properties };
+            return Some(Arrival { entry, received_at: self.received_at, passive });
+        }
         let entry = Entry {
-            at: self.at,
-            uuid: EventId::new(&self.uuid),
+            at,
+            uuid,
             kind,
             context: properties.context(known, config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
@@ -277,10 +291,12 @@ impl<'a> Event<'a> {
 
 /// What an event's name makes of it.
 fn role(name: &str, config: &SessionConfig) -> Role {
+    let is_in = |names: &[String]| names.iter().any(|other| other == name);
     match name {
+        _ if LIFECYCLE_EVENTS.contains(&name) => Role::Lifecycle,
+        _ if is_in(&config.passive_events) => Role::Passive,
+        _ if is_in(&config.keep_alive_events) => Role::Activity(Kind::KeepAlive),
         "$pageview" | "$screen" => Role::Activity(Kind::Pageview),
-        "$session_start" | "$session_end" | "$session_merged" | "$session_split" => Role::Lifecycle,
-        _ if config.passive_events.iter().any(|passive| passive == name) => Role::Passive,
         _ => Role::Activity(Kind::Event),
     }
 }

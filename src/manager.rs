@@ -115,16 +115,25 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
+        let mut nobody = 0_usize;
         for (index, event) in events.iter().enumerate() {
-            // One of our own belongs to no session.
-            if event.role == Role::Lifecycle {
-                continue;
+            match event.role {
+                Role::Activity(_) | Role::Passive => {}
+                Role::Nobody => {
+                    nobody += 1;
+                    continue;
+                }
+                // One of our own belongs to no session.
+                Role::Lifecycle => continue,
             }
             let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
                 groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
                 groups.len() - 1
             });
             groups[group].indexes.push(index);
+        }
+        if nobody > 0 {
+            tracing::warn!(nobody, "events have a `distinct_id` that stands for nobody; they get no session");
         }
         // Futures are collected before they run: a lazy map of references would not be `Send`.
         let parts: Vec<_> = groups.chunks(PART).map(|part| self.part(part, events, deadline)).collect();

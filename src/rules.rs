@@ -21,6 +21,8 @@ pub enum Kind {
     Touch,
     /// A call ended the session: what follows begins another.
     End,
+    /// A keep-alive event: keeps a live session alive, counts as nothing, opens none. Outside of a live session it is in none.
+    KeepAlive,
 }
 
 /// One event as the rules need it.
@@ -128,8 +130,8 @@ pub struct Draft<'a> {
 /// Where an entry lies: in which draft, and what the session amounted to with it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place<'a> {
-    /// The draft's index.
-    pub draft: usize,
+    /// The draft's index; none for a keep-alive event outside of any session.
+    pub draft: Option<usize>,
     /// The session's page views up to this entry.
     pub page_views: u32,
     /// The last page viewed up to this entry.
@@ -195,7 +197,7 @@ impl<'a> Draft<'a> {
             first: at_index,
             end: at_index,
         };
-        draft.absorb(entry, config);
+        draft.absorb(entry, at_index, config);
         draft
     }
 
@@ -233,12 +235,16 @@ impl<'a> Draft<'a> {
         reason_in_time(&self.so_far(), at, config)
     }
 
-    /// The one place that decides whether an entry begins a session.
+    /// The one place that decides whether an entry ends this session: it begins another, unless it is a keep-alive event.
     pub fn reason_to_end(&self, entry: &Entry, config: &SessionConfig) -> Option<Reason> {
         if entry.kind == Kind::End {
             return None;
         }
-        self.reason_for(entry.at, config).or_else(|| {
+        let reason = self.reason_for(entry.at, config);
+        if entry.kind == Kind::KeepAlive {
+            return reason;
+        }
+        reason.or_else(|| {
             self.source.change(&Source::of(&entry.context, entry.click), config).map(|change| match change {
                 SourceChange::Utm => Reason::UtmChange,
                 SourceChange::Referrer => Reason::ReferrerChange,
@@ -247,13 +253,17 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn absorb(&mut self, entry: &'a Entry, config: &SessionConfig) {
-        self.end += 1;
+    fn absorb(&mut self, entry: &'a Entry, index: usize, config: &SessionConfig) {
+        // Keep-alive events in no session may lie between.
+        self.end = index + 1;
         if entry.kind == Kind::End {
             self.ended_by_call = true;
             return;
         }
         self.last_activity = entry.at;
+        if entry.kind == Kind::KeepAlive {
+            return;
+        }
         let context = &entry.context;
         if config.direct_then_source == DirectThenSource::Upgrade && self.source.is_none() {
             self.source = Source::of(context, entry.click);
@@ -280,7 +290,7 @@ pub fn fold<'a>(
     journal: &'a [Entry],
     config: &SessionConfig,
 ) -> Vec<Draft<'a>> {
-    fold_each(previous, open, journal, config, |_, _, _| ())
+    fold_each(previous, open, journal, config, |_, _| ())
 }
 
 /// The same, and the place of each entry from `from` on.
@@ -292,27 +302,30 @@ pub fn fold_places<'a>(
     config: &SessionConfig,
 ) -> (Vec<Draft<'a>>, Vec<Place<'a>>) {
     let mut places = Vec::with_capacity(journal.len() - from);
-    let drafts = fold_each(previous, open, journal, config, |index, number, draft| {
+    let drafts = fold_each(previous, open, journal, config, |index, draft| {
         if index < from {
             return;
         }
-        places.push(Place {
-            draft: number,
-            page_views: draft.page_views,
-            exit_page: draft.exit_page,
-            is_start: draft.base.is_none() && draft.first == index,
+        places.push(match draft {
+            None => Place { draft: None, page_views: 0, exit_page: None, is_start: false },
+            Some((number, draft)) => Place {
+                draft: Some(number),
+                page_views: draft.page_views,
+                exit_page: draft.exit_page,
+                is_start: draft.base.is_none() && draft.first == index,
+            },
         });
     });
     (drafts, places)
 }
 
-/// Folds, and shows after each entry which draft it is in, and what that amounts to by then.
+/// Folds, and shows after each entry which draft it is in, if any, and what that amounts to by then.
 fn fold_each<'a>(
     previous: Option<&Previous>,
     open: Option<&'a Tally>,
     journal: &'a [Entry],
     config: &SessionConfig,
-    mut each: impl FnMut(usize, usize, &Draft<'a>),
+    mut each: impl FnMut(usize, Option<(usize, &Draft<'a>)>),
 ) -> Vec<Draft<'a>> {
     let mut drafts: Vec<Draft<'a>> = open.map(Draft::resume).into_iter().collect();
     for (index, entry) in journal.iter().enumerate() {
@@ -322,10 +335,14 @@ fn fold_each<'a>(
             None => Some(previous.map_or(Reason::First, |p| p.reason_for(entry.at, config).unwrap_or(Reason::Timeout))),
         };
         match (reason, drafts.last_mut()) {
-            (None, Some(draft)) => draft.absorb(entry, config),
+            (None, Some(draft)) => draft.absorb(entry, index, config),
+            (Some(_), _) if entry.kind == Kind::KeepAlive => {
+                each(index, None);
+                continue;
+            }
             (reason, _) => drafts.push(Draft::begin(reason.unwrap_or(Reason::First), entry, index, config)),
         }
-        each(index, drafts.len() - 1, &drafts[drafts.len() - 1]);
+        each(index, drafts.last().map(|draft| (drafts.len() - 1, draft)));
     }
     drafts
 }

@@ -147,7 +147,8 @@ fn written() -> BTreeSet<String> {
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
     let out = Event::parse(text, delivery, &config()).unwrap().annotate(Some(&assignment()));
     let properties = members(&out).into_iter().find(|(key, _)| key.get() == "\"properties\"").unwrap().1;
-    members(properties.get()).iter().map(|(key, _)| name(key)).chain(["$sanitized".to_owned()]).collect()
+    let flags = ["$sanitized", "$no_session"].map(str::to_owned);
+    members(properties.get()).iter().map(|(key, _)| name(key)).chain(flags).collect()
 }
 
 /// What of an event has to stay: its members and those of its properties, byte for byte, but for those that are written, and

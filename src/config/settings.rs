@@ -93,7 +93,7 @@ fn destination(name: &str, text: &str) -> Result<Destination, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Boundary;
+    use crate::config::{Boundary, FirstCampaign, InternalCampaigns, NobodyIds, ReferrerMatch};
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -109,7 +109,13 @@ mod tests {
             ("BOUNDARY", "exclusive"),
             ("NEW_SESSION_ON_UTM_CHANGE", "false"),
             ("MIDNIGHT", "Europe/Berlin"),
-            ("INTERNAL_HOSTS", "www.a.test, b.test"),
+            ("INTERNAL_HOSTS", "www.a.test, *.b.test"),
+            ("KEEP_ALIVE_EVENTS", "[]"),
+            ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
+            ("FIRST_CAMPAIGN", "split"),
+            ("INTERNAL_CAMPAIGNS", "ignore"),
+            ("REFERRER_MATCH", "site"),
+            ("UTM_IGNORE_CASE", "true"),
             ("MAX_EVENTS", "7"),
             ("UTM_FIELDS", ""),
         ])
@@ -121,7 +127,13 @@ mod tests {
             boundary: Boundary::Exclusive,
             new_session_on_utm_change: false,
             midnight: Some(chrono_tz::Europe::Berlin),
-            internal_hosts: vec!["a.test".to_owned(), "b.test".to_owned()],
+            internal_hosts: vec!["a.test".parse().unwrap(), "*.b.test".parse().unwrap()],
+            keep_alive_events: Vec::new(),
+            nobody_ids: NobodyIds::new(["a,b", "nobody"]),
+            first_campaign: FirstCampaign::Split,
+            internal_campaigns: InternalCampaigns::Ignore,
+            referrer_match: ReferrerMatch::Site,
+            utm_ignore_case: true,
             max_events: Some(7),
             ..SessionConfig::default()
         };
@@ -141,11 +153,26 @@ mod tests {
             ("MIDNIGHT", "Berlin", "Europe/Berlin"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
+            (
+                "INTERNAL_HOSTS",
+                "shop.*",
+                "internal_hosts has `shop.*`, which no host can match; write a host such as `shop`",
+            ),
+            ("IGNORED_REFERRERS", "a.test, *", "ignored_referrers has `*`"),
+            ("PASSIVE_EVENTS", "$session_end", "passive_events has `$session_end`"),
+            ("KEEP_ALIVE_EVENTS", "[\" \"]", "keep_alive_events has ` `"),
+            ("KEEP_ALIVE_EVENTS", "[a", "keep_alive_events: "),
+            ("FIRST_CAMPAIGN", "no", "first_campaign: unknown variant `no`, expected `continue` or `split`"),
         ] {
             let pairs = [&[(name, value)], base.as_slice()].concat();
             let error = settings(&pairs).unwrap_err();
             assert!(error.contains(word), "{name}={value}: {error}");
         }
+        let both = [("PASSIVE_EVENTS", "a,b"), ("KEEP_ALIVE_EVENTS", "b"), base[0], base[1]];
+        assert!(settings(&both).unwrap_err().contains("both have `b`"));
+        // The default gives way.
+        let passive = settings(&[("PASSIVE_EVENTS", "$pageleave"), base[0], base[1]]).unwrap();
+        assert_eq!(passive.rules.passive_events, ["$pageleave"]);
         assert!(settings(&[("OUTPUT", "stdout")]).unwrap_err().starts_with("TABLE is not set"));
     }
 }

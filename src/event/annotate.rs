@@ -66,7 +66,7 @@ impl Event<'_> {
 
     /// Whether there is something to say of the event itself.
     fn is_flagged(&self) -> bool {
-        self.time_flag.is_some() || self.is_repaired
+        self.time_flag.is_some() || self.is_repaired || self.role == Role::Nobody
     }
 
     /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
@@ -93,6 +93,9 @@ impl Event<'_> {
         let mut members = Members { out, is_first: true };
         if let Some(assignment) = assignment {
             self.session_members(assignment, &mut members);
+        }
+        if self.role == Role::Nobody {
+            members.quoted(",\"$no_session\":", "nobody");
         }
         if let Some(flag) = self.time_flag {
             members.quoted(",\"$time_flag\":", flag.name());
@@ -278,6 +281,28 @@ mod tests {
         let delivery = Delivery { received_at: NOON, trusts_received_at: false };
         let event = Event::parse(before.as_bytes(), delivery, &config).unwrap();
         assert_eq!(event.annotate(None), text(r#""$session_id":"own","a":1,"$time_flag":"unparseable""#));
+    }
+
+    #[test]
+    fn an_event_of_nobody_says_so() {
+        let config = SessionConfig::default();
+        let annotate = |text: &str| {
+            let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+            Event::parse(text.as_bytes(), delivery, &config).unwrap().annotate(None)
+        };
+        let text = |own: &str| format!(r#"{{"uuid":"e","event":"$pageview","distinct_id":"undefined"{own}}}"#);
+        let said = text(r#","properties":{"$no_session":"nobody"}"#);
+        for own in ["", r#","properties":{}"#, r#","properties":null"#, r#","properties":{"$no_session":"own"}"#] {
+            assert_eq!(annotate(&text(own)), said, "{own}");
+        }
+        let with = |members: &str| text(&format!(r#","properties":{{{members}}}"#));
+        assert_eq!(
+            annotate(&with(r#""$session_id":"own","a":1"#)),
+            with(r#""$session_id":"own","a":1,"$no_session":"nobody""#)
+        );
+        // One of our own events passes as it is.
+        let end = r#"{"event":"$session_end","distinct_id":"undefined"}"#;
+        assert_eq!(annotate(end), end);
     }
 
     #[test]

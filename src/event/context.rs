@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::part::{Part, Shape};
 use super::properties::Properties;
-use crate::attribution::{click_of, is_external, utm_of};
-use crate::config::SessionConfig;
+use crate::attribution::{Referrer, click_of, utm_of};
+use crate::config::{InternalCampaigns, SessionConfig};
 use crate::session::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
 
 /// Bytes of an address that are kept in a session; browsers and servers agree on about as much.
@@ -24,8 +24,11 @@ impl<'a> Properties<'a> {
     pub(super) fn context(&self, known: &SessionContext, config: &SessionConfig) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
-        let referrer = self.text(self.referrer).filter(|referrer| is_external(referrer, url, config));
-        let utm = self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm);
+        let referrer = self.text(self.referrer);
+        let from = referrer.as_deref().map_or(Referrer::Nothing, |referrer| Referrer::of(referrer, url, config));
+        let referrer = referrer.filter(|_| from == Referrer::External);
+        let is_own_banner = from == Referrer::Internal && config.internal_campaigns == InternalCampaigns::Ignore;
+        let utm = if is_own_banner { None } else { self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm) };
         SessionContext {
             url: url.map(|url| shared(bounded(url, MAX_URL_BYTES), &known.url)),
             referrer: referrer.map(|referrer| shared(bounded(&referrer, MAX_URL_BYTES), &known.referrer)),
@@ -43,7 +46,7 @@ impl<'a> Properties<'a> {
         if self.utm.iter().all(|part| part.shape == Shape::Absent) {
             return None;
         }
-        let mut fields = self.utm.iter().map(|&part| self.text(part).map(Cow::into_owned));
+        let mut fields = self.utm.iter().map(|&part| self.text_or_number(part).map(Cow::into_owned));
         UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
     }
 
@@ -137,8 +140,13 @@ fn shared(text: &str, known: &Option<Arc<str>>) -> Arc<str> {
     }
 }
 
+/// A campaign within the bounds of what is kept. `%00` in an address decodes to a NUL character, which stores behind this
+/// service refuse: what cannot be shown is shown as such, as with bytes that are no UTF-8.
 fn bounded_utm(utm: UtmParams) -> UtmParams {
-    let short = |field: Option<String>| field.map(|text| bounded(&text, MAX_TEXT_BYTES).to_owned());
+    let short = |field: Option<String>| {
+        let text = field?.replace('\0', "\u{fffd}");
+        Some(bounded(&text, MAX_TEXT_BYTES).to_owned())
+    };
     UtmParams {
         source: short(utm.source),
         medium: short(utm.medium),

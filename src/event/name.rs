@@ -10,7 +10,7 @@ pub(super) enum Name {
     Device(usize),
     Screen(usize),
     Geo(usize),
-    /// `$time_flag` and `$sanitized`, which an event without a session can get, too.
+    /// `$time_flag`, `$sanitized` and `$no_session`, which an event without a session can get, too.
     Flag,
     /// It is only written.
     Written,
@@ -48,7 +48,7 @@ impl Name {
             _ if key == b"$geoip_country_name" => Geo(4),
             _ if key == b"$geoip_subdivision_1_name" => Geo(5),
             _ if key == b"$session_properties" => Session,
-            _ if key == b"$time_flag" || key == b"$sanitized" => Flag,
+            _ if key == b"$time_flag" || key == b"$sanitized" || key == b"$no_session" => Flag,
             _ if key == b"$entry_url"
                 || key == b"$event_referrer"
                 || key == b"$event_time"

@@ -79,8 +79,10 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
 /// Checks the journal and where it joins what is settled.
 fn journal(timeline: &Timeline) -> Result<(), &'static str> {
     let Timeline { journal, heads, open, .. } = timeline;
-    let has_id = heads.first().is_some_and(|head| head.entry == 0 && head.leads);
-    let begins_a_session = journal.first().is_none_or(|first| first.kind != Kind::End && has_id);
+    // Keep-alive events may lie outside of any session.
+    let first = journal.iter().position(|entry| entry.kind != Kind::KeepAlive);
+    let has_id = |first| heads.first().is_some_and(|head| head.entry == first && head.leads);
+    let begins_a_session = first.is_none_or(|first| journal[first].kind != Kind::End && has_id(first));
     let settled = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
     let mut uuids = HashSet::new();
     let properties = || journal.iter().flat_map(|entry| &entry.properties);
@@ -114,7 +116,12 @@ fn previous(previous: &Previous) -> Result<(), &'static str> {
 }
 
 fn head(head: &Head, timeline: &Timeline) -> Result<(), &'static str> {
-    first_broken(&[(head.entry < timeline.journal.len(), "a head stands on no entry"), (is_session_id(head.id), ID)])?;
+    let entry = timeline.journal.get(head.entry);
+    first_broken(&[
+        (entry.is_some(), "a head stands on no entry"),
+        (entry.is_none_or(|entry| entry.kind != Kind::KeepAlive), "a session begins with a keep-alive event"),
+        (is_session_id(head.id), ID),
+    ])?;
     version(head.version, timeline)?;
     late(&head.late)
 }

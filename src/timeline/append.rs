@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::ids::unused_id;
 use super::{Applied, Arrival, Assignment, Head, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Late, Tally, fold_places};
+use crate::rules::{Draft, Kind, Late, Tally, fold_places};
 
 /// Events at the most: for more, a map is cheaper than to search for each among all that are known.
 const FEW: usize = 32;
@@ -51,8 +51,15 @@ impl Timeline {
                 let is_behind = last.is_none_or(|last| (last.at, &*last.uuid) < (entry.at, &*entry.uuid));
                 let print = entry.uuid.print();
                 let is_repeat = arrivals[..number].iter().any(|other| other.entry.uuid.print() == print);
+                // At the time of the last activity it changes nothing: the general way finds that.
+                let changes = entry.kind != Kind::KeepAlive || last.is_none_or(|last| last.at < entry.at);
                 last = Some(entry);
-                is_behind && !arrival.passive && !is_repeat && !self.knows(print) && !self.is_late(arrival, config)
+                is_behind
+                    && changes
+                    && !arrival.passive
+                    && !is_repeat
+                    && !self.knows(print)
+                    && !self.is_late(arrival, config)
             })
     }
 
@@ -89,8 +96,8 @@ impl Timeline {
         }
         let grown = drafts.iter().rposition(was_there).filter(|&last| drafts[last].end > old).map(|last| ids[last]);
         let placed = self.journal[old..].iter().zip(&places).map(|(entry, place)| {
-            let draft = &drafts[place.draft];
-            Some(self.assignment(draft, place.draft, &ids, entry.at, Some(place), self.seq + 1))
+            let number = place.draft?;
+            Some(self.assignment(&drafts[number], number, &ids, entry.at, Some(place), self.seq + 1))
         });
         Some(Appended { assignments: placed.collect(), grown, begun })
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Head, Notice, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Entry, Late, Tally, fold};
+use crate::rules::{Draft, Entry, Kind, Late, Tally, fold};
 use crate::session::{Millis, Reason, session_id};
 
 /// Ids that one event can give, but for the first: twelve bits of a session's id are its own.
@@ -19,13 +19,17 @@ pub(super) struct Before {
     reason: Reason,
     number: u32,
     previous: Option<Uuid>,
-    entries: usize,
+    /// Its entries: `journal[first..end]`; and how many of them count.
+    first: usize,
+    end: usize,
+    counted: usize,
+    last_activity: Millis,
 }
 
 impl Timeline {
     /// Inserts new entries, folds again, matches the sessions to the ids already given out.
     pub(super) fn insert(&mut self, fresh: Vec<Entry>, before: &[Before], config: &SessionConfig) {
-        let old_ids = self.handed_out();
+        let old_ids = self.handed_out(before);
         let origin = self.merge(fresh);
         self.match_ids(before, &old_ids, &origin, config);
     }
@@ -48,22 +52,26 @@ impl Timeline {
             return false;
         }
         self.seq += 1;
-        let old_ids = self.handed_out();
+        let old_ids = self.handed_out(&[]);
         let origin: Vec<Option<usize>> = (0..self.journal.len()).map(Some).collect();
         self.match_ids(&[], &old_ids, &origin, config);
         true
     }
 
-    /// The session id under which each entry was handed out.
-    fn handed_out(&self) -> Vec<Uuid> {
-        let mut id = self.open.as_ref().map_or(Uuid::nil(), |open| open.id);
+    /// The session id under which each entry was handed out; none for a keep-alive event that was in none of the sessions `before`.
+    fn handed_out(&self, before: &[Before]) -> Vec<Option<Uuid>> {
+        let mut id = self.open.as_ref().map(|open| open.id);
         let mut heads = self.heads.iter().filter(|head| head.leads).peekable();
         let mut ids = Vec::with_capacity(self.journal.len());
         for entry in 0..self.journal.len() {
             if let Some(head) = heads.next_if(|head| head.entry == entry) {
-                id = head.id;
+                id = Some(head.id);
             }
-            ids.push(id);
+            let holds = |session: &Before| (session.first..session.end).contains(&entry);
+            // Which ones were in none under other rules, nobody knows any more.
+            let is_outside =
+                self.journal[entry].kind == Kind::KeepAlive && !before.is_empty() && !before.iter().any(holds);
+            ids.push(id.filter(|_| !is_outside));
         }
         ids
     }
@@ -81,14 +89,23 @@ impl Timeline {
             reason: draft.reason,
             number: self.first_number() + number as u32,
             previous: self.previous_of(number, &ids),
-            entries: draft.end - draft.first,
+            first: draft.first,
+            end: draft.end,
+            counted: self.counted(draft).count(),
+            last_activity: draft.last_activity,
         };
         Some(drafts.iter().enumerate().map(before).collect())
     }
 
     /// Gives the sessions of the journal their ids, those that changed their version, and takes note of what changes for
     /// events already handed out. `origin` says of each entry which one it was before.
-    fn match_ids(&mut self, before: &[Before], old_ids: &[Uuid], origin: &[Option<usize>], config: &SessionConfig) {
+    fn match_ids(
+        &mut self,
+        before: &[Before],
+        old_ids: &[Option<Uuid>],
+        origin: &[Option<usize>],
+        config: &SessionConfig,
+    ) {
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let bits = self.visitor.bits();
         let settled = self.ended.iter().chain(&self.open).flat_map(Tally::ids);
@@ -120,9 +137,10 @@ impl Timeline {
                     && was.reason == draft.reason
                     && was.number == self.first_number() + number as u32
                     && was.previous == self.previous_of(number, &ids)
-                    && was.entries == draft.end - draft.first
+                    && was.counted == self.counted(draft).count()
+                    && was.last_activity == draft.last_activity
             };
-            let all_old = (draft.first..draft.end).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == id));
+            let all_old = self.counted(draft).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
             if !(all_old && before.iter().any(same)) {
                 moved.push(id);
             }
@@ -138,10 +156,15 @@ impl Timeline {
         self.notices.extend(notices);
     }
 
+    /// The entries of a draft, but for keep-alive events: of those a session keeps nothing but the last activity.
+    fn counted(&self, draft: &Draft<'_>) -> impl Iterator<Item = usize> {
+        (draft.first..draft.end).filter(|&entry| self.journal[entry].kind != Kind::KeepAlive)
+    }
+
     /// What changes for events already handed out: the runs of each old session that now lie in another one.
     fn changes_of_id(
         &self,
-        old_ids: &[Uuid],
+        old_ids: &[Option<Uuid>],
         origin: &[Option<usize>],
         drafts: &[Draft<'_>],
         ids: &[Uuid],
@@ -155,7 +178,7 @@ impl Timeline {
         let mut notices = Vec::new();
         for (draft, &id) in drafts.iter().zip(ids) {
             for (entry, from) in self.journal.iter().zip(origin).take(draft.end).skip(draft.first) {
-                let Some(was) = from.map(|old| old_ids[old]) else { continue };
+                let Some(was) = from.and_then(|old| old_ids[old]) else { continue };
                 let last = now_in.insert(was, id);
                 if last.unwrap_or(was) == id {
                     continue;

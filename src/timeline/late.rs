@@ -30,7 +30,8 @@ impl Timeline {
         let spots = self.spots(&[]);
         let unknown = arrivals
             .iter()
-            .filter(|arrival| !arrival.passive && self.is_late(arrival, config))
+            .filter(|arrival| !arrival.passive && arrival.entry.kind != Kind::KeepAlive)
+            .filter(|arrival| self.is_late(arrival, config))
             .filter(|arrival| !spots.contains_key(&arrival.entry.uuid.print()))
             .map(|arrival| arrival.entry.at);
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {

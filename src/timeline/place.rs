@@ -8,7 +8,7 @@ use super::ids::lead_ids;
 use super::spots::{ByPrint, Spot};
 use super::{Applied, Arrival, Assignment, Overflow, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Place, Tally, fold_places};
+use crate::rules::{Kind, Place, Tally, fold_places};
 use crate::session::Millis;
 
 impl Timeline {
@@ -23,8 +23,13 @@ impl Timeline {
         let mut late = Vec::new();
         for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
             if let MapEntry::Vacant(vacant) = spots.entry(arrival.entry.uuid.print()) {
+                let is_late = self.is_late(arrival, config);
+                // A late keep-alive event moves nothing, so it is not remembered: it is annotated like a passive event.
+                if is_late && arrival.entry.kind == Kind::KeepAlive {
+                    continue;
+                }
                 vacant.insert(Spot::Journal);
-                if self.is_late(arrival, config) {
+                if is_late {
                     late.push(&arrival.entry);
                 } else {
                     fresh.push(arrival.entry.clone());
@@ -82,11 +87,13 @@ impl Timeline {
                 return Some(of_draft(0, at, None));
             }
             let head = self.heads.iter().find(|head| head.id == id)?;
-            Some(of_draft(places[head.entry].draft, at, None))
+            Some(of_draft(places[head.entry].draft?, at, None))
         };
         let assign = |arrival: &Arrival| {
             let at = arrival.entry.at;
-            if arrival.passive {
+            let print = arrival.entry.uuid.print();
+            let is_unplaced = arrival.entry.kind == Kind::KeepAlive && !spots.contains_key(&print);
+            if arrival.passive || is_unplaced {
                 let number = drafts.iter().rposition(|draft| draft.started_at <= at);
                 return match number {
                     Some(number) if !config.is_timeout(at - drafts[number].last_activity) => {
@@ -101,11 +108,10 @@ impl Timeline {
                         .map(|t| t.assignment(at, self.seq)),
                 };
             }
-            let print = arrival.entry.uuid.print();
             match spots.get(&print)? {
                 Spot::Journal => {
                     let index = *by_print.get(&print)?;
-                    Some(of_draft(places[index].draft, self.journal[index].at, Some(&places[index])))
+                    Some(of_draft(places[index].draft?, self.journal[index].at, Some(&places[index])))
                 }
                 Spot::Settled(id) => of_id(*id, at),
                 Spot::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),

@@ -43,10 +43,15 @@ impl Timeline {
         self.frontier = horizon;
         let cut = self.journal.partition_point(|entry| entry.at < horizon);
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
-        let Some(last) = drafts.last() else { return 0 };
+        let Some(last) = drafts.last() else {
+            // Nothing but keep-alive events in no session.
+            self.drop_entries(cut);
+            return 0;
+        };
         // One that a call ends behind the horizon stays open till then, also where it is over for another reason: only so
         // does what follows begin for the call.
-        let has_mark = self.journal.get(cut).is_some_and(|next| next.kind == Kind::End);
+        let mut following = self.journal[cut..].iter().filter(|entry| entry.kind != Kind::KeepAlive);
+        let has_mark = following.next().is_some_and(|next| next.kind == Kind::End);
         let last_is_over = !has_mark && last.reason_for(horizon, config).is_some();
         let ids = lead_ids(&self.heads, &drafts);
         let mut tallies = Vec::with_capacity(drafts.len());
@@ -63,6 +68,12 @@ impl Timeline {
         self.ended.extend(tallies);
         self.ended.sort_by_key(|tally| tally.started_at);
         self.open = open;
+        self.drop_entries(cut);
+        forgotten
+    }
+
+    /// Takes the first entries out of the journal, with the heads that stand on them.
+    fn drop_entries(&mut self, cut: usize) {
         self.journal.drain(..cut);
         self.heads.retain_mut(|head| match head.entry.checked_sub(cut) {
             Some(entry) => {
@@ -71,7 +82,6 @@ impl Timeline {
             }
             None => false,
         });
-        forgotten
     }
 
     /// Adds up a draft whose entries are all being settled.
@@ -102,8 +112,9 @@ impl Timeline {
             tally.late.add(&head.late);
         }
         for entry in &self.journal[draft.first..draft.end] {
-            tally.set_properties(entry);
-            if entry.kind != Kind::End {
+            // A keep-alive event that comes again later changes nothing, so none is remembered.
+            if !matches!(entry.kind, Kind::End | Kind::KeepAlive) {
+                tally.set_properties(entry);
                 tally.seen.push(entry.uuid.print());
             }
         }

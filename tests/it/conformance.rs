@@ -1,4 +1,4 @@
-//! The scenarios of `tests/data/sessions.jsonl` and the real traffic, in every arrangement that must not matter.
+//! The scenarios of `tests/data/sessions.jsonl` and `sources.jsonl` and the real traffic, in every arrangement that must not matter.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,7 +18,8 @@ struct Scenario {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    include_str!("../data/sessions.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let files = [include_str!("../data/sessions.jsonl"), include_str!("../data/sources.jsonl")];
+    files.into_iter().flat_map(str::lines).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 async fn sessions_of(config: &SessionConfig, batches: &[Vec<&str>]) -> Vec<FinalSession> {

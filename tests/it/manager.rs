@@ -423,3 +423,36 @@ async fn a_run_counts_what_it_cannot_read_and_leaves_alone_what_the_index_is_lat
     assert_eq!(report, CloseReport { examined: 3, failed: 2, ..CloseReport::default() });
     assert_eq!(store.commits.lock().unwrap().len(), commits);
 }
+
+/// Whoever has no id is nobody: nothing is read or written for it, whatever its events say; its neighbours in the batch are
+/// as ever.
+#[tokio::test]
+async fn nobody_costs_nothing() {
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let manager = manager(&store, &clock);
+    let nobody = |count: usize| (0..count).map(|number| ("undefined".to_owned(), number));
+    let outcomes = resolve(&manager, &nobody(1_000).collect::<Vec<_>>(), Millis::MAX).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Placed(None))), "{outcomes:?}");
+    assert_eq!((store.loads.lock().unwrap().len(), store.commits.lock().unwrap().len()), (0, 0));
+    let mixed: Vec<_> = nobody(3).chain(of_one(2)).chain(nobody(2)).collect();
+    let outcomes = resolve(&manager, &mixed, Millis::MAX).await;
+    let placed: Vec<bool> = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Placed(Some(_)))).collect();
+    assert_eq!(placed, [false, false, false, true, true, false, false]);
+    assert_eq!((store.loads.lock().unwrap().as_slice(), store.commits.lock().unwrap().len()), ([1].as_slice(), 1));
+}
+
+/// A visitor who really has that many events costs what any other does: one write a batch, and the first two batches a read
+/// each, until it is known that nobody else writes.
+#[tokio::test]
+async fn a_thousand_events_of_one_visitor_cost_a_write_a_batch_and_hardly_a_read() {
+    for (batch, reads, writes) in [(1_000, 1, 1), (100, 2, 10), (10, 2, 100)] {
+        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let manager = manager(&store, &clock);
+        for events in of_one(1_000).chunks(batch) {
+            let outcomes = resolve(&manager, events, Millis::MAX).await;
+            assert!(errors(&outcomes).iter().all(Option::is_none), "{outcomes:?}");
+        }
+        let calls = (store.loads.lock().unwrap().len(), store.commits.lock().unwrap().len());
+        assert_eq!(calls, (reads, writes), "{batch} a batch");
+    }
+}

@@ -5,7 +5,9 @@
 mod tests;
 
 use chrono::Datelike;
-use session_tracking::config::{Boundary, DirectThenSource, SessionConfig, UtmField};
+use session_tracking::config::{
+    Boundary, DirectThenSource, FirstCampaign, HostRule, InternalCampaigns, ReferrerMatch, SessionConfig, UtmField,
+};
 use session_tracking::session::{Millis, UtmParams};
 
 /// What the oracle reads of an event.
@@ -62,6 +64,14 @@ pub fn sessions_with_ends<'a>(
     for event in sorted {
         let source = Source::of(event, rules);
         let before = sessions.last_mut().filter(|session| session.visitor == event.visitor);
+        if rules.keep_alive_events.iter().any(|name| name == event.name) {
+            if let Some(session) = before
+                && time_reason(session, event, ends, rules).is_none()
+            {
+                session.last_activity = event.at;
+            }
+            continue;
+        }
         let reason = match &before {
             None => Some("first"),
             Some(session) => reason(session, event, &source, ends, rules),
@@ -82,6 +92,16 @@ fn reason(
     ends: &[(&str, Millis)],
     rules: &SessionConfig,
 ) -> Option<&'static str> {
+    time_reason(session, event, ends, rules).or_else(|| source_reason(session, source, rules))
+}
+
+/// The first of the reasons that hold whatever an event says of its source.
+fn time_reason(
+    session: &OracleSession,
+    event: &OracleEvent,
+    ends: &[(&str, Millis)],
+    rules: &SessionConfig,
+) -> Option<&'static str> {
     let gap = event.at - session.last_activity;
     let timeout = rules.timeout.num_milliseconds();
     let is_timeout = if rules.boundary == Boundary::Inclusive { gap > timeout } else { gap >= timeout };
@@ -98,19 +118,28 @@ fn reason(
     } else if rules.max_events.is_some_and(|most| session.event_count >= most) {
         Some("max_events")
     } else {
-        source_reason(session, source, rules)
+        None
     }
 }
 
 fn source_reason(session: &OracleSession, source: &Source, rules: &SessionConfig) -> Option<&'static str> {
     let first_source = session.has_no_source() && rules.direct_then_source == DirectThenSource::Split;
     let utm = match (&session.utm, &source.utm) {
-        (Some(one), Some(other)) => rules.utm_fields.iter().any(|&field| value(one, field) != value(other, field)),
+        (Some(one), Some(other)) => rules.utm_fields.iter().any(|&field| {
+            let shown = |utm| {
+                value(utm, field).as_ref().map(|text: &String| match rules.utm_ignore_case {
+                    true => text.to_lowercase(),
+                    false => text.clone(),
+                })
+            };
+            shown(one) != shown(other)
+        }),
+        (None, Some(_)) if session.referrer.is_some() => rules.first_campaign == FirstCampaign::Split,
         (None, Some(_)) => first_source,
         _ => false,
     };
     let referrer = match (session.referrer, source.referrer) {
-        (Some(one), Some(other)) => host(one) != host(other),
+        (Some(one), Some(other)) => place(one, rules) != place(other, rules),
         (None, Some(_)) => first_source,
         _ => false,
     };
@@ -200,29 +229,31 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(event: &OracleEvent<'a>, rules: &SessionConfig) -> Self {
-        let own_host = || event.url.and_then(host);
+        let is_own = |referrer: &str| event.url.is_some_and(|url| place(url, rules) == place(referrer, rules));
+        let is_internal = |referrer: &str| is_listed(referrer, &rules.internal_hosts) || is_own(referrer);
         let is_external = |referrer: &&str| {
-            host(referrer).is_some_and(|from| {
-                Some(&from) != own_host().as_ref()
-                    && !rules.internal_hosts.contains(&from)
-                    && !rules.ignored_referrers.contains(&from)
-            })
+            host(referrer).is_some() && !is_internal(referrer) && !is_listed(referrer, &rules.ignored_referrers)
         };
-        let parameter = |name: &str| event.url.and_then(|url| parameter(url, name));
+        let is_own_banner = rules.internal_campaigns == InternalCampaigns::Ignore
+            && event.referrer.is_some_and(|referrer| host(referrer).is_some() && is_internal(referrer));
         let [source, medium, campaign, term, content] = event.utm.map(|value| value.map(str::to_owned));
         let explicit = UtmParams { source, medium, campaign, term, content };
-        let of_address = || UtmParams {
-            source: parameter("utm_source"),
-            medium: parameter("utm_medium"),
-            campaign: parameter("utm_campaign"),
-            term: parameter("utm_term"),
-            content: parameter("utm_content"),
+        let lists = event.url.map(parameter_lists).unwrap_or_default();
+        let of_address = |list: &&str| {
+            known(UtmParams {
+                source: parameter(list, "utm_source"),
+                medium: parameter(list, "utm_medium"),
+                campaign: parameter(list, "utm_campaign"),
+                term: parameter(list, "utm_term"),
+                content: parameter(list, "utm_content"),
+            })
         };
-        let click = || parameter("gclid").or_else(|| parameter("fbclid"));
+        let click = |list: &&str| parameter(list, "gclid").or_else(|| parameter(list, "fbclid"));
+        let utm = known(explicit).or_else(|| lists.iter().find_map(of_address));
         Self {
             referrer: event.referrer.filter(is_external),
-            utm: known(explicit).or_else(|| known(of_address())),
-            click: if rules.new_session_on_click_id_change { click() } else { None },
+            utm: utm.filter(|_| !is_own_banner),
+            click: if rules.new_session_on_click_id_change { lists.iter().find_map(click) } else { None },
         }
     }
 }
@@ -232,15 +263,49 @@ fn known(utm: UtmParams) -> Option<UtmParams> {
     (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
 }
 
-/// A parameter of an address's query; an empty one counts as none.
-fn parameter(url: &str, name: &str) -> Option<String> {
-    let (_, query) = url.split('#').next()?.split_once('?')?;
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+/// What an address holds of parameters: its query, then for each `#` what stands behind it, from a `?` on and as a whole.
+fn parameter_lists(url: &str) -> Vec<&str> {
+    let mut parts = url.split('#');
+    let mut lists: Vec<&str> =
+        parts.next().and_then(|page| page.split_once('?')).map(|(_, query)| query).into_iter().collect();
+    for part in parts {
+        lists.extend(part.split_once('?').map(|(_, query)| query));
+        lists.push(part);
+    }
+    lists
+}
+
+/// A parameter of a list, its name in any case; an empty one counts as none.
+fn parameter(list: &str, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(list.as_bytes());
+    let found = pairs.find(|(key, _)| key.to_lowercase() == name).map(|(_, value)| value.replace('\0', "\u{fffd}"));
+    found.filter(|value| !value.is_empty())
+}
+
+/// Whether an address's host stands in a list, itself or below a wildcard.
+fn is_listed(address: &str, rules: &[HostRule]) -> bool {
+    let Some(host) = host(address) else { return false };
+    rules.iter().map(HostRule::to_string).any(|rule| match rule.strip_prefix("*.") {
+        Some(domain) => host == domain || host.ends_with(&format!(".{domain}")),
+        None => host == rule,
+    })
+}
+
+/// What two addresses have in common if they are one source.
+fn place(address: &str, rules: &SessionConfig) -> Option<String> {
+    let host = host(address)?;
+    if rules.referrer_match == ReferrerMatch::Host || !address.starts_with("http") {
+        return Some(host);
+    }
+    // Of the public suffixes of more than one label only those that the scenarios have.
+    let labels: Vec<&str> = host.split('.').collect();
+    let is_long = ["co.uk", "github.io"].iter().any(|suffix| host.ends_with(suffix));
+    let kept = if is_long { 3 } else { 2 };
+    Some(labels[labels.len().saturating_sub(kept)..].join("."))
 }
 
 /// An address's host, `www.` aside.
 fn host(address: &str) -> Option<String> {
-    let host = url::Url::parse(address).ok()?.host_str()?.to_lowercase();
+    let host = url::Url::parse(address).ok()?.host_str()?.trim_end_matches('.').to_lowercase();
     Some(host.strip_prefix("www.").unwrap_or(&host).to_owned())
 }

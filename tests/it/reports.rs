@@ -18,16 +18,6 @@ use world::World;
 const PENDING: &[(&str, &str)] = &[
     ("R029", "events of an upload are placed exactly"),
     ("R033", "an overflow makes nothing of its own millisecond late"),
-    ("R040", "ids for nobody"),
-    ("R050", "host options that are URLs"),
-    ("R052", "host options with wildcards"),
-    ("R060", "campaigns in fragments"),
-    ("R062", "`utm_ignore_case`"),
-    ("R063", "campaigns that are numbers"),
-    ("R067", "no NUL in what is emitted"),
-    ("R068", "`internal_campaigns`"),
-    ("R080", "`keep_alive_events`"),
-    ("R081", "`keep_alive_events`"),
 ];
 
 #[derive(Deserialize)]

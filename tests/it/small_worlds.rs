@@ -160,6 +160,21 @@ fn three_events_under_other_rules() {
     }
 }
 
+/// Keep-alive events: in no session, in one that they keep alive, in another once one comes in between.
+#[test]
+fn keep_alive_events() {
+    let found = ["default", "max_events"].map(|rules| {
+        let family = Family { rules, sources: "-1K", lateness: 0, ..FAMILY };
+        let anywhen = ways(Exact, Family { between: Between::Anywhen, ..family });
+        let ends = ways(Exact, Family { between: Between::Ends, sources: "-K", ..family });
+        let each = ways(Exact, Family { between: Between::Each, sources: "-K", lateness: 60_000, ..family });
+        (anywhen, ends, each)
+    });
+    assert_eq!(found, [(37_827, 19_200, 12_288); 2]);
+    let family = Family { events: 4, gaps: &[0, TIMEOUT, TIMEOUT + 1], sources: "-K", ..FAMILY };
+    assert_eq!(ways(Exact, family), 27 * 16 * 192);
+}
+
 #[test]
 fn four_events() {
     let gaps = &[0, TIMEOUT, TIMEOUT + 1];

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use session_tracking::clock::Clock;
-use session_tracking::event::{Delivery, Event};
+use session_tracking::event::{Delivery, Event, Role};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::output::Output;
+use session_tracking::rules::Kind;
 use session_tracking::session::Millis;
 use session_tracking::storage::SessionStorage;
 
@@ -111,9 +112,9 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         let outcomes = self.manager.resolve(&events, Millis::MAX).await;
         for (event, outcome) in events.iter().zip(outcomes) {
             let Outcome::Placed(assignment) = outcome else { panic!("{outcome:?}") };
-            if let Some(assignment) =
-                assignment.filter(|_| !matches!(event.role, session_tracking::event::Role::Passive))
-            {
+            // Passive and keep-alive events carry the session of their time, and are none of its events.
+            let counts = !matches!(event.role, Role::Passive | Role::Activity(Kind::KeepAlive));
+            if let Some(assignment) = assignment.filter(|_| counts) {
                 self.assigned.insert(event.uuid.to_string(), (assignment.session_id.to_string(), event.at));
             }
         }

@@ -39,6 +39,7 @@ pub(super) enum WireKind {
     Event,
     Touch,
     End,
+    KeepAlive,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,6 +119,7 @@ impl WireKind {
             Kind::Event => Self::Event,
             Kind::Touch => Self::Touch,
             Kind::End => Self::End,
+            Kind::KeepAlive => Self::KeepAlive,
         }
     }
 
@@ -127,6 +129,7 @@ impl WireKind {
             Self::Event => Kind::Event,
             Self::Touch => Kind::Touch,
             Self::End => Kind::End,
+            Self::KeepAlive => Kind::KeepAlive,
         }
     }
 }

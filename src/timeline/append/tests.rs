@@ -42,7 +42,11 @@ fn arrival((number, at, campaign, passive): (u8, Millis, u8, bool), received_at:
         ..SessionContext::default()
     };
     let uuid = EventId::new(&format!("{number:03}"));
-    let kind = if number.is_multiple_of(3) { Kind::Event } else { Kind::Pageview };
+    let kind = match number % 4 {
+        0 => Kind::KeepAlive,
+        1 => Kind::Event,
+        _ => Kind::Pageview,
+    };
     let entry = Entry { at, uuid, kind, context, click: None, properties: Vec::new() };
     Arrival { entry, received_at, passive }
 }

@@ -26,7 +26,10 @@ fn event(line: &Value) -> OracleEvent<'_> {
         name: line["event"].as_str().unwrap(),
         url: property("$current_url"),
         referrer: property("$referrer"),
-        utm: ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"].map(property),
+        utm: ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"].map(|name| {
+            let number = || line["properties"][name].as_i64().map(|number| &*number.to_string().leak());
+            property(name).or_else(number)
+        }),
     }
 }
 
@@ -60,8 +63,8 @@ fn in_any_order(lines: &[Value], rules: &SessionConfig) -> Vec<FinalSession> {
 
 #[test]
 fn the_oracle_knows_every_scenario() {
-    let scenarios = include_str!("../../data/sessions.jsonl").lines();
-    for scenario in scenarios.map(|line| serde_json::from_str::<Scenario>(line).unwrap()) {
+    let files = [include_str!("../../data/sessions.jsonl"), include_str!("../../data/sources.jsonl")];
+    for scenario in files.into_iter().flat_map(str::lines).map(|line| serde_json::from_str::<Scenario>(line).unwrap()) {
         let rules = SessionConfig::from_rules(scenario.rules.clone()).unwrap();
         assert_eq!(in_any_order(&scenario.arrivals, &rules), scenario.sessions, "{}", scenario.id);
     }

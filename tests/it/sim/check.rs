@@ -160,7 +160,8 @@ impl<'w> Checker<'w> {
 
     /// A source was told that these events are applied: then they are stored.
     pub fn acknowledged(&self, storage: &FaultyStorage<'_>, events: &[usize]) {
-        for event in events.iter().map(|&index| &self.events[index]).filter(|event| !event.is_poison) {
+        let counted = |event: &&SimEvent| !event.is_poison && !self.is_beside(event.name);
+        for event in events.iter().map(|&index| &self.events[index]).filter(counted) {
             let known = known(storage, &event.visitor);
             let print = fingerprint(&event.uuid);
             let in_timeline = known.timeline.as_ref().is_some_and(|timeline| {
@@ -187,6 +188,10 @@ impl<'w> Checker<'w> {
         if self.is_loud {
             lines.iter().for_each(|line| println!("{line}"));
         }
+        let is_counted = |line: &Value| !self.is_beside(line["event"].as_str().unwrap());
+        let annotated: HashSet<String> =
+            lines.iter().filter_map(|line| Some(line["uuid"].as_str()?.to_owned())).collect();
+        let lines: Vec<Value> = lines.into_iter().filter(is_counted).collect();
         let consumer = Consumer::read(&lines);
         let sessions = consumer.sessions();
         for session in &sessions {
@@ -197,7 +202,7 @@ impl<'w> Checker<'w> {
             assert_eq!(sessions, self.expected());
         }
         for event in self.events {
-            let is_annotated = consumer.events.contains_key(&event.uuid);
+            let is_annotated = annotated.contains(&event.uuid);
             let is_rejected =
                 self.refused.contains(&event.uuid) || rejects.iter().any(|line| line.contains(&event.uuid));
             assert_eq!((is_annotated, is_rejected), (!event.is_poison, event.is_poison), "{event:?}");
@@ -208,6 +213,11 @@ impl<'w> Checker<'w> {
             assert!(!found.archived.is_empty(), "{session} is said to have ended and is not archived");
         }
         lines
+    }
+
+    /// Whether an event of this name is passive or a keep-alive event: annotated, and none of a session's events.
+    fn is_beside(&self, name: &str) -> bool {
+        self.config.passive_events.iter().chain(&self.config.keep_alive_events).any(|other| other == name)
     }
 
     fn expected(&self) -> Vec<FinalSession> {

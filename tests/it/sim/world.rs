@@ -72,6 +72,15 @@ impl Plan {
         let is_exact = random.below(4) > 0;
         let lateness = if is_exact || random.below(2) == 0 { LATENESS_S } else { 20 };
         let boundary = ["inclusive", "exclusive"][random.below(2)];
+        // `click` and page views too can keep alive, or be passive.
+        let (passive, keep_alive) = [
+            (json!([]), json!(["$pageleave"])),
+            (json!(["click"]), json!(["$pageleave", "$screen"])),
+            (json!(["$screen"]), json!(["click"])),
+            (json!(["$pageleave"]), json!([])),
+        ][random.below(8).saturating_sub(4)]
+        .clone();
+        let internal_hosts = [vec![], vec!["*.b.test"], vec!["https://blog.shop.test/"]][random.below(3)].clone();
         let direct_then_source = ["continue", "split", "upgrade"][random.below(3)];
         let rules = json!({
             "timeout_seconds": timeout,
@@ -79,6 +88,13 @@ impl Plan {
             "lateness_seconds": lateness,
             "boundary": boundary,
             "direct_then_source": direct_then_source,
+            "first_campaign": (["continue", "split"][random.below(2)]),
+            "internal_campaigns": (["split", "ignore"][random.below(2)]),
+            "referrer_match": (["host", "site"][random.below(2)]),
+            "utm_ignore_case": random.below(2) == 0,
+            "internal_hosts": internal_hosts,
+            "passive_events": passive,
+            "keep_alive_events": keep_alive,
             "max_events": (random.below(4) == 0).then_some(3),
         });
         let events = events(random, timeout * 1000);
@@ -119,13 +135,22 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
         events.push(SimEvent {
             visitor: visitor(random.below(visitors), has_twins),
             uuid: format!("{:02}-{index}", random.below(100)),
-            name: ["$pageview", "click"][random.below(2)],
+            name: ["$pageview", "click", "$pageview", "click", "$pageleave", "$screen"][random.below(6)],
             at,
             arrives_at: at + random.below(300_000) as Millis * random.below(2) as Millis,
-            url: (random.below(4) > 0).then(|| format!("https://shop.test/{index}")),
-            referrer: [None, Some("https://a.test/"), Some("https://www.b.test/x")]
-                [if has_source { random.below(3) } else { 0 }],
-            utm: [None, Some("ads"), Some("mail")][if has_source { random.below(3) } else { 0 }],
+            url: (random.below(4) > 0).then(|| {
+                let campaign = ["", "?utm_source=ads", "#/r?UTM_Source=Ads", "#utm_source=mail"];
+                format!("https://shop.test/{index}{}", campaign[if has_source { random.below(4) } else { 0 }])
+            }),
+            referrer: [
+                None,
+                Some("https://a.test/"),
+                Some("https://www.b.test/x"),
+                Some("https://m.a.test/"),
+                Some("https://blog.shop.test/"),
+                Some("https://shop.test/y"),
+            ][if has_source { random.below(6) } else { 0 }],
+            utm: [None, None, Some("ads"), Some("mail"), Some("ADS")][if has_source { random.below(5) } else { 0 }],
             is_poison: random.below(20) == 0,
             is_bare: false,
         });

@@ -162,6 +162,12 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
     let sets = &run.known().sets;
     let mut consumer = run.consumer.clone();
     for (&event, assignment) in delivered.iter().zip(&again.assignments) {
+        // A keep-alive event is in the session of its time, if any, and none of its events.
+        if run.is_keep_alive(event) {
+            let is_known = |assignment: &Assignment| sessions.iter().any(|known| id_of(known) == assignment.session_id);
+            ensure!(assignment.as_ref().is_none_or(is_known), "event {event} is in no session: {assignment:?}");
+            continue;
+        }
         let Some(assignment) = assignment else { return Err(format!("event {event} is not known")) };
         let number = sets.iter().position(|set| set >> event & 1 == 1).unwrap_or_default();
         let (id, previous) = (id_of(&sessions[number]), number.checked_sub(1).map(|before| id_of(&sessions[before])));
@@ -182,7 +188,9 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
 fn assigned(run: &Run, event: usize, assignment: &Assignment, number: usize) -> Verdict {
     let (known, set) = (&run.known().sessions[number], run.known().sets[number]);
     let is_settled = run.world.at(event) < run.timeline.frontier;
-    let up_to = set & if is_settled { usize::MAX } else { (2 << event) - 1 };
+    // Without the keep-alive events in between it would be several.
+    let alive: usize = members(run.delivered).filter(|&event| run.is_keep_alive(event)).map(|event| 1 << event).sum();
+    let up_to = (set | alive) & if is_settled { usize::MAX } else { (2 << event) - 1 };
     // The same session as of that event: it begins alike.
     let part = run.known_of(up_to).sessions.first().unwrap_or(known);
     let text = |value: &Option<Arc<str>>, known: Option<&str>| value.as_deref() == known;

@@ -83,6 +83,11 @@ impl<'w> Run<'w> {
         if self.clock == Clock::Latest { self.time_for(0) } else { Millis::MAX }
     }
 
+    /// Whether a delivered event is a keep-alive event.
+    pub fn is_keep_alive(&self, event: usize) -> bool {
+        SOURCES[self.sources[event]] == 'K'
+    }
+
     /// Whether an event that is received at this time comes too late.
     fn is_late(&self, event: usize, received_at: Millis) -> bool {
         let at = self.world.at(event);
@@ -107,7 +112,8 @@ impl<'w> Run<'w> {
         let (timeline, applied) = self.applied(batch, &sources, received_at);
         self.timeline = timeline;
         for (&event, assignment) in batch.iter().zip(&applied.assignments) {
-            if let Some(assignment) = assignment {
+            // A keep-alive event is none of a session's events.
+            if let Some(assignment) = assignment.as_ref().filter(|_| !self.is_keep_alive(event)) {
                 self.consumer.note(event, assignment.session_id, assignment.version);
             }
         }

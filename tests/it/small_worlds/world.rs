@@ -30,8 +30,9 @@ const EVENTS: [(&str, bool, Option<&str>); MOST] = [
     ("d", false, None),
     ("e", true, Some("https://shop.test/e")),
 ];
-/// What an event can say of its source: nothing, one of two referrers, one of two campaigns.
-pub const SOURCES: [char; 5] = ['-', 'A', 'B', '1', '2'];
+/// What an event can say of its source: nothing, one of two referrers, one of two campaigns. `K`: it is a keep-alive event.
+pub const SOURCES: [char; 6] = ['-', 'A', 'B', '1', '2', 'K'];
+const KEEP_ALIVE: &str = "alive";
 
 /// The rules of a world, by name.
 fn rules(name: &str, lateness: Millis) -> SessionConfig {
@@ -39,6 +40,7 @@ fn rules(name: &str, lateness: Millis) -> SessionConfig {
         timeout: TimeDelta::milliseconds(TIMEOUT),
         max_duration: TimeDelta::milliseconds(MAX_DURATION),
         lateness: TimeDelta::milliseconds(lateness),
+        keep_alive_events: vec![KEEP_ALIVE.to_owned()],
         ..SessionConfig::default()
     };
     match name {
@@ -200,7 +202,11 @@ fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival
         device: device.map(Into::into),
         geo: None,
     };
-    let kind = if is_page_view { Kind::Pageview } else { Kind::Event };
+    let kind = match (source, is_page_view) {
+        ('K', _) => Kind::KeepAlive,
+        (_, true) => Kind::Pageview,
+        (_, false) => Kind::Event,
+    };
     let properties = if has_extras { vec![("last".to_owned(), format!("\"{uuid}\""))] } else { Vec::new() };
     let entry = Entry { at, uuid: EventId::new(uuid), kind, context, click: None, properties };
     Arrival { entry, received_at: at, passive: false }
@@ -212,7 +218,11 @@ fn oracle_event(number: usize, at: Millis, source: char) -> OracleEvent<'static>
         visitor: "u",
         uuid,
         at,
-        name: if is_page_view { "$pageview" } else { "event" },
+        name: match (source, is_page_view) {
+            ('K', _) => KEEP_ALIVE,
+            (_, true) => "$pageview",
+            (_, false) => "event",
+        },
         url,
         referrer: referrer(source),
         utm: [campaign(source), None, None, None, None],

@@ -210,6 +210,7 @@ fn entry_content(entry: &Entry) -> Value {
         Kind::Event => "event",
         Kind::Touch => "touch",
         Kind::End => "end",
+        Kind::KeepAlive => "keep_alive",
     };
     json!({
         "at": entry.at, "uuid": &*entry.uuid, "kind": kind, "url": context.url, "referrer": context.referrer,

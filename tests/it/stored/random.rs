@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn sketch() -> impl Strategy<Value = Sketch> {
     let late = prop_oneof![3 => Just(0_i64), 2 => 0_i64..300_000, 1 => 300_000_i64..8_000_000];
-    let name = prop_oneof![Just("$pageview"), Just("click"), Just("$session_end")];
+    let name = prop_oneof![Just("$pageview"), Just("click"), Just("$pageleave"), Just("$session_end")];
     let properties = prop::collection::vec(("[a-c]", "[ -~é€😀]{0,8}"), 0..3);
     let parts = (late, name, 0_u8..4, 0_u8..5, 0_u8..3, prop::option::weighted(0.2, 0_u8..6), properties);
     parts.prop_map(|(late, name, page, source, device, uuid, properties)| Sketch {

@@ -52,7 +52,7 @@ const SESSION: [Break<Tally>; 24] = [
     (NUMBER, |s| s.number = u32::MAX / 2 + 1),
 ];
 
-const TIMELINE: [Break<Timeline>; 35] = [
+const TIMELINE: [Break<Timeline>; 36] = [
     ("a session's number is out of range", |t| t.ended[0].number = 0),
     ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
     (VERSION, |t| t.ended[0].version = t.seq + 1),
@@ -96,6 +96,10 @@ const TIMELINE: [Break<Timeline>; 35] = [
         (t.journal[1].kind, t.journal[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
     }),
     ("a head stands on no entry", |t| t.heads.last_mut().unwrap().entry = t.journal.len()),
+    ("a session begins with a keep-alive event", |t| {
+        let entry = t.heads[0].entry;
+        t.journal[entry].kind = Kind::KeepAlive;
+    }),
     ("the heads are not in order", |t| t.heads.push(t.heads[0].clone())),
     (LATE, |t| t.heads[0].late.page_views = 1),
     ("the sessions are not in order", |t| t.ended.reverse()),
