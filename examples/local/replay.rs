@@ -95,7 +95,7 @@ struct Replay<'a> {
 }
 
 pub async fn run(options: Options) -> Result<(), Failure> {
-    let stop = Stop::listen();
+    let stop = Stop::listen()?;
     let mut input = Input::open(&options.file)?;
     // On disk beyond a few megabytes: sessions of the input's last 30 days stay in the table.
     let database = EmbeddedDynamoDb::start_on_disk()?;

@@ -98,7 +98,7 @@ impl Options {
 type Function = Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>;
 
 pub async fn run(options: Options) -> Result<(), Failure> {
-    let stop = Stop::listen();
+    let stop = Stop::listen()?;
     start_log();
     let database =
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;

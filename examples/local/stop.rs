@@ -1,6 +1,10 @@
 //! Ctrl-C and SIGTERM: the first asks a command to end, the second ends it.
 
+use std::io;
+
 use tokio::sync::watch;
+
+use crate::failure::{Failure, reason};
 
 /// The exit status of a process that Ctrl-C ended, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -11,19 +15,26 @@ pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
     /// Listens from now on. Whatever the process is at when it is asked the second time, it ends.
-    pub fn listen() -> Self {
+    pub fn listen() -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::work(format!("signals cannot be listened for: {}", reason(&error)));
         let (sender, receiver) = watch::channel(false);
+        // A thread and a runtime of its own: the others may wait for somebody to read what they print.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         // Before anything else happens, and once: no signal falls between two listeners.
-        let signals = Signals::new();
-        tokio::spawn(async move {
-            let Some(mut signals) = signals else { return std::future::pending().await };
-            signals.next().await;
-            // Where nobody waits, the second one ends the process.
-            let _ = sender.send(true);
-            signals.next().await;
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::new().map_err(failed)?
+        };
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                signals.next().await;
+                // Where nobody waits, the second one ends the process.
+                let _ = sender.send(true);
+                signals.next().await;
+            });
             std::process::exit(INTERRUPTED);
         });
-        Self(receiver)
+        Ok(Self(receiver))
     }
 
     /// Returns once the process is asked to end.
@@ -35,7 +46,7 @@ impl Stop {
     }
 }
 
-/// The signals that ask a process to end. None where they cannot be had: it is ended from outside then.
+/// The signals that ask a process to end.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -44,10 +55,9 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> Option<Self> {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (interrupt, terminate) = (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?);
-        Some(Self { interrupt, terminate })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     async fn next(&mut self) {
@@ -63,8 +73,8 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> Option<Self> {
-        Some(Self)
+    fn new() -> io::Result<Self> {
+        Ok(Self)
     }
 
     async fn next(&mut self) {

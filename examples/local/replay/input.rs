@@ -1,7 +1,8 @@
 //! The lines of the input, a batch at a time: read ahead by a thread, never held as a whole.
 
+use std::collections::VecDeque;
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use tokio::sync::mpsc;
 use crate::clock::parse_time;
 use crate::failure::{Failure, reason};
 
-/// Lines that are read ahead.
-const READ_AHEAD: usize = 1_000;
+/// Bytes that are read at once. The lines that end in them are handed on together.
+const READ_BYTES: usize = 64 * 1024;
+/// Such groups of lines that are read ahead.
+const READ_AHEAD: usize = 4;
 /// How long a batch of a stream waits for its next lines.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Bytes of a line that are kept. More than an event may have, so that a longer one is rejected for its size.
@@ -44,9 +47,9 @@ struct Times {
 
 /// The input.
 pub struct Input {
-    lines: mpsc::Receiver<io::Result<Line>>,
-    /// What was received of the next batch.
-    pending: Vec<Line>,
+    lines: mpsc::Receiver<io::Result<Vec<Line>>>,
+    /// What was received and not given out.
+    pending: VecDeque<Line>,
     /// How long it is, where that is known.
     pub bytes: Option<u64>,
     name: String,
@@ -56,13 +59,13 @@ impl Input {
     /// Opens a file, or standard input for `-`.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let (reader, bytes): (Box<dyn BufRead + Send>, _) = match open(path, &name)? {
-            None => (Box::new(BufReader::new(io::stdin())), None),
-            Some((file, data)) => (Box::new(BufReader::new(file)), data.is_file().then_some(data.len())),
+        let (reader, bytes): (Box<dyn Read + Send>, _) = match open(path, &name)? {
+            None => (Box::new(io::stdin()), None),
+            Some((file, data)) => (Box::new(file), data.is_file().then_some(data.len())),
         };
         let (sender, lines) = mpsc::channel(READ_AHEAD);
-        std::thread::spawn(move || read(reader, &sender));
-        Ok(Self { lines, pending: Vec::new(), bytes, name })
+        std::thread::spawn(move || read(BufReader::with_capacity(READ_BYTES, reader), &sender));
+        Ok(Self { lines, pending: VecDeque::new(), bytes, name })
     }
 
     /// Looks whether there is a regular file to read; what else there is shows when it is read.
@@ -78,38 +81,33 @@ impl Input {
     /// Returns the next batch, none at the end. One of a stream is smaller where the next line is long in coming. What is
     /// received of a batch stays when the future is dropped.
     pub async fn batch(&mut self, size: usize) -> Result<Option<Vec<Line>>, Failure> {
-        if self.pending.is_empty() {
-            match self.lines.recv().await {
-                Some(line) => self.take(line)?,
-                None => return Ok(None),
-            }
+        if self.pending.is_empty() && !self.receive().await? {
+            return Ok(None);
         }
         if self.bytes.is_some() {
             self.fill(size).await?;
         } else if let Ok(filled) = tokio::time::timeout(PAUSE, self.fill(size)).await {
             filled?;
         }
-        Ok(Some(self.pending()))
+        let count = size.min(self.pending.len());
+        Ok(Some(self.pending.drain(..count).collect()))
     }
 
-    /// Returns what was received and not given out.
+    /// Returns all that was received and not given out.
     pub fn pending(&mut self) -> Vec<Line> {
-        std::mem::take(&mut self.pending)
+        self.pending.drain(..).collect()
     }
 
     async fn fill(&mut self, size: usize) -> Result<(), Failure> {
-        while self.pending.len() < size {
-            match self.lines.recv().await {
-                Some(line) => self.take(line)?,
-                None => break,
-            }
-        }
+        while self.pending.len() < size && self.receive().await? {}
         Ok(())
     }
 
-    fn take(&mut self, line: io::Result<Line>) -> Result<(), Failure> {
-        self.pending.push(line.map_err(|error| unreadable(&self.name, &error))?);
-        Ok(())
+    /// Receives more lines; returns whether there are any.
+    async fn receive(&mut self) -> Result<bool, Failure> {
+        let Some(lines) = self.lines.recv().await else { return Ok(false) };
+        self.pending.extend(lines.map_err(|error| unreadable(&self.name, &error))?);
+        Ok(true)
     }
 }
 
@@ -130,38 +128,45 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
     Failure::work(format!("the input `{name}` cannot be read: {}", reason(error)))
 }
 
-/// Reads lines until the input ends or nobody takes them any more. An event was received at its `received_at`, else when the
-/// newest so far happened.
-fn read(mut reader: Box<dyn BufRead + Send>, to: &mpsc::Sender<io::Result<Line>>) {
+/// Reads lines until the input ends or nobody takes them any more. Whenever the next line has to be waited for, those
+/// before it are handed on.
+fn read(mut reader: BufReader<impl Read>, to: &mpsc::Sender<io::Result<Vec<Line>>>) {
     let (mut number, mut end, mut newest) = (0, 0, 0);
+    let mut group = Vec::new();
     loop {
-        let (mut text, bytes) = match next_line(&mut reader, &mut end) {
-            Ok(Some(line)) => line,
-            Ok(None) => return,
-            Err(error) => {
-                // Nobody takes it: then nobody needs it.
-                let _ = to.blocking_send(Err(error));
-                return;
-            }
-        };
-        number += 1;
-        if number == 1 && text.starts_with(BYTE_ORDER_MARK) {
-            text.drain(..BYTE_ORDER_MARK.len());
+        let next = next_line(&mut reader, &mut end);
+        let is_over = !matches!(next, Ok(Some(_)));
+        if let Ok(Some((text, bytes))) = next {
+            number += 1;
+            group.extend(line(number, text, bytes, end, &mut newest));
+        } else if let Err(error) = next {
+            // Nobody takes it: then nobody needs it.
+            let _ = to.blocking_send(Ok(std::mem::take(&mut group)));
+            let _ = to.blocking_send(Err(error));
         }
-        if text.trim_ascii().is_empty() {
-            continue;
-        }
-        // What is no event is for the event parser to reject. An array would be read as the members in their order.
-        let object = Some(text.trim_ascii()).filter(|text| text.starts_with(b"{"));
-        let times: Times = object.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
-        let parse = |text: Option<String>| parse_time(&text?);
-        let stated = parse(times.received_at);
-        newest = newest.max(stated.or_else(|| parse(times.timestamp)).unwrap_or(newest));
-        let line = Line { number, text, bytes, received_at: stated.unwrap_or(newest), end };
-        if to.blocking_send(Ok(line)).is_err() {
+        let is_waiting = is_over || memchr::memchr(b'\n', reader.buffer()).is_none();
+        if is_waiting && !group.is_empty() && to.blocking_send(Ok(std::mem::take(&mut group))).is_err() || is_over {
             return;
         }
     }
+}
+
+/// Returns a line with when it was received: at its `received_at`, else when the newest event so far happened. None where
+/// there is nothing in it.
+fn line(number: u64, mut text: Vec<u8>, bytes: u64, end: u64, newest: &mut Millis) -> Option<Line> {
+    if number == 1 && text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
+    if text.trim_ascii().is_empty() {
+        return None;
+    }
+    // What is no event is for the event parser to reject. An array would be read as the members in their order.
+    let object = Some(text.trim_ascii()).filter(|text| text.starts_with(b"{"));
+    let times: Times = object.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+    let parse = |text: Option<String>| parse_time(&text?);
+    let stated = parse(times.received_at);
+    *newest = (*newest).max(stated.or_else(|| parse(times.timestamp)).unwrap_or(*newest));
+    Some(Line { number, text, bytes, received_at: stated.unwrap_or(*newest), end })
 }
 
 /// Returns the next line without its end, as much of it as is kept, and how long it is; adds all that was read to `end`.

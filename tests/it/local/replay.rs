@@ -77,6 +77,25 @@ fn ctrl_c_ends_a_stream_with_its_sessions() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_ends_it_even_where_nobody_reads_what_it_prints() {
+    let folder = Folder::new("unread");
+    folder.write("in", &events(1_400));
+    let mut command = super::local(&folder.0, &["replay", "in", "--annotated", "-"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    // The pipe holds a tenth of it. A signal before it listens would end it another way.
+    let mut first = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    let status = loop {
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Some(130));
+}
+
 #[test]
 fn rejected_lines_are_said_with_number_and_code() {
     let folder = Folder::new("rejected");
