@@ -38,7 +38,11 @@ impl EmbeddedDynamoDb {
         Self::start_on(Database::new("").map_err(|error| error.to_string())?, 0)
     }
 
-    fn start_on(database: Database, port: u16) -> Result<Self, String> {
+    /// Creates the table in this database, and serves it.
+    ///
+    /// # Errors
+    /// As [`EmbeddedDynamoDb::start`].
+    pub fn start_on(database: Database, port: u16) -> Result<Self, String> {
         let table = table_definition(include_str!("../template.yaml"))?;
         let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
         database.create_table(table).map_err(|error| error.to_string())?;

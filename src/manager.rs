@@ -24,7 +24,8 @@ use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::stored::Room;
 use crate::timeline::{Arrival, Assignment, Timeline};
-pub use close::{CLOSE_GRACE_MS, CloseReport};
+pub(crate) use close::CLOSE_CALLS_AT_ONCE;
+pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 use recent::Recent;
 
 /// Visitors that are read at once, and then written: the sooner a timeline is written after it was read, the fewer races are

@@ -268,7 +268,7 @@ mod tests {
         let id = |salt| session_id(here.bits(), 1_773_144_000_123, "e1", salt).to_string();
         assert_eq!([id(0), id(1)], ["019cd79e-467b-7aef-9205-d694bcc727e6", "019cd79e-467b-7af0-9205-d694bcc727e6"]);
         assert_eq!(fingerprint("e1"), 0x2402_3b50_eaef);
-        assert_eq!([&here, &there].map(crate::storage::due_shard), [6, 7]);
+        assert_eq!([&here, &there].map(crate::storage::due_shard), [38, 63]);
     }
 
     #[test]

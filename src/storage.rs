@@ -91,7 +91,8 @@ pub struct Commit<'a> {
     pub replaces: Option<u64>,
     /// This attempt's own etag.
     pub etag: u64,
-    /// When the item may be collected as garbage.
+    /// When the item may be collected as garbage. A timeline with something to close ([`Timeline::due_at`]) is never garbage:
+    /// its item does not expire, however long the close function is down.
     pub expires_at: Millis,
     /// How large the item may be; a larger one is [`SessionError::Full`].
     pub room: Room,
@@ -104,6 +105,18 @@ pub enum Committed {
     Done,
     /// Another write came first: the timeline as it is now; none if it is gone.
     Lost(Option<Box<Stored>>),
+}
+
+/// What [`SessionStorage::load_within`] finds of a visitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few are made, nearly all of them timelines, and each is taken apart at once"
+)]
+pub enum Found {
+    Timeline(Stored),
+    /// A timeline whose stored form is too large for this read; it was not decoded.
+    TooLarge,
 }
 
 /// A timeline that the close function has to look at.
@@ -128,8 +141,12 @@ const MAX_MERGES: usize = 16;
 /// What is wrong with an archived session's alias that leads nowhere after [`MAX_MERGES`].
 const ENDLESS: &str = "its merges do not end";
 
-/// How many shards the index of due timelines has.
-pub const DUE_SHARDS: u8 = 8;
+/// How many shards the index of due timelines has. One partition key of an index takes 1,000 writes a second, and a session
+/// makes two of them: 64 shards take 32,000 session starts a second. Each shard costs a query a minute, due or not.
+///
+/// It may grow: an entry keeps its shard until its timeline is written again, and the low numbers are still listed. It must
+/// not shrink, because the close function would never list the entries of the shards that are gone.
+pub const DUE_SHARDS: u8 = 64;
 
 /// The shard in which a visitor's timeline is indexed.
 pub fn due_shard(visitor: &Visitor) -> u8 {
@@ -162,11 +179,25 @@ pub trait SessionStorage: Send + Sync {
     }
     /// Writes a timeline if it is still the one that was read.
     fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send;
-    /// Timelines of a shard due from `from` to `now`, the longest due first, at most `limit`.
+    /// Reads timelines as they are now, like [`Self::load`], but does not decode those whose stored form has more than
+    /// `max_bytes`: decoded, a large one takes many times its size. A store that knows no sizes decodes all.
+    fn load_within(
+        &self,
+        visitors: &[Visitor],
+        max_bytes: usize,
+    ) -> impl Future<Output = Vec<Result<Option<Found>, SessionError>>> + Send {
+        let _ = max_bytes;
+        async {
+            let loaded = self.load(visitors, Reading::Strong).await;
+            loaded.into_iter().map(|stored| Ok(stored?.map(Found::Timeline))).collect()
+        }
+    }
+    /// Timelines of a shard that are due at `now`, the longest due first, at most `limit`; those behind `after`, if it is
+    /// given. Fewer than `limit` are the last.
     fn due(
         &self,
         shard: u8,
-        from: Millis,
+        after: Option<&Due>,
         now: Millis,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
@@ -208,14 +239,22 @@ macro_rules! forward_storage {
                 (**self).commit(commit)
             }
 
+            fn load_within(
+                &self,
+                visitors: &[Visitor],
+                max_bytes: usize,
+            ) -> impl Future<Output = Vec<Result<Option<Found>, SessionError>>> + Send {
+                (**self).load_within(visitors, max_bytes)
+            }
+
             fn due(
                 &self,
                 shard: u8,
-                from: Millis,
+                after: Option<&Due>,
                 now: Millis,
                 limit: usize,
             ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send {
-                (**self).due(shard, from, now, limit)
+                (**self).due(shard, after, now, limit)
             }
 
             fn archive(

@@ -10,6 +10,7 @@
 //! ```
 
 mod append;
+mod closing;
 mod ids;
 mod late;
 mod place;
@@ -17,7 +18,8 @@ mod settle;
 mod spots;
 mod view;
 
-pub use settle::{Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES};
+pub use closing::Closing;
+pub use settle::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 
 use std::sync::Arc;
 

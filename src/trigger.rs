@@ -10,6 +10,7 @@ mod direct;
 mod envelope;
 mod http;
 mod pipe;
+pub mod schedule;
 pub mod split;
 mod sqs;
 

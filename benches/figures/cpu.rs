@@ -63,7 +63,13 @@ impl SessionStorage for &Prepared {
         Ok(Committed::Done)
     }
 
-    async fn due(&self, _shard: u8, _from: Millis, _now: Millis, _limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(
+        &self,
+        _shard: u8,
+        _after: Option<&Due>,
+        _now: Millis,
+        _limit: usize,
+    ) -> Result<Vec<Due>, SessionError> {
         Ok(Vec::new())
     }
 

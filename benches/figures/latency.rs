@@ -19,20 +19,20 @@ use tokio::time::Instant;
 use crate::AnyError;
 use crate::seeded::Seeded;
 
-const NOON: Millis = 1_773_144_000_000;
+pub const NOON: Millis = 1_773_144_000_000;
 /// A call of the store.
-const CALL: Duration = Duration::from_millis(5);
+pub const CALL: Duration = Duration::from_millis(5);
 /// Writes that the store takes for a key in a second; more are throttled. It saves up for a second, as DynamoDB does.
 const WRITES_A_SECOND: f64 = 1_000.0;
 
 /// Virtual time, and random bits that are the same in every run.
-struct Virtual {
+pub struct Virtual {
     began: Instant,
     random: Mutex<Seeded>,
 }
 
 impl Virtual {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { began: Instant::now(), random: Mutex::new(Seeded(5)) }
     }
 }
@@ -53,8 +53,8 @@ impl Clock for &Virtual {
 
 /// A store of which every call takes its time and every key its share.
 #[derive(Default)]
-struct Slow {
-    store: InMemorySessionStorage,
+pub struct Slow {
+    pub store: InMemorySessionStorage,
     /// The writes saved up by each key, and when that was so.
     saved: Mutex<HashMap<Visitor, (f64, Option<Instant>)>>,
 }
@@ -91,9 +91,9 @@ impl SessionStorage for &Slow {
         self.store.commit(commit).await
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.wait().await;
-        self.store.due(shard, from, now, limit).await
+        self.store.due(shard, after, now, limit).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
@@ -112,7 +112,7 @@ impl SessionStorage for &Slow {
     }
 }
 
-fn event(visitor: &str, uuid: &str, at: Millis) -> String {
+pub fn event(visitor: &str, uuid: &str, at: Millis) -> String {
     let at = time_text(datetime(at));
     format!(r#"{{"uuid":"{uuid}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{at}"}}"#)
 }
@@ -128,7 +128,7 @@ async fn wide_batch() -> Result<f64, AnyError> {
 }
 
 /// Applies texts; those that failed.
-async fn apply(manager: &SessionManager<&Slow, &Virtual>, texts: &[String]) -> Result<(), Vec<String>> {
+pub async fn apply(manager: &SessionManager<&Slow, &Virtual>, texts: &[String]) -> Result<(), Vec<String>> {
     let now = manager.clock().now();
     let delivery = Delivery { received_at: now, trusts_received_at: false };
     let events: Vec<Event<'_>> =
@@ -219,5 +219,11 @@ pub fn print() -> Result<(), AnyError> {
     );
     let (before, after) = (quiet.others_p99.as_millis(), busy.others_p99.as_millis());
     println!("hot visitor: p99 of other visitors' batches, without and with | {before} and {after} ms | unchanged");
+    for closers in [1, 2, 4, 8] {
+        let rate = runtime()?.block_on(crate::closing::rate(closers))?;
+        println!("timelines closed a second, store and output of 5 ms, {closers} closers | {rate:.0} | >= 5,000 each");
+    }
+    let (took, sessions) = runtime()?.block_on(crate::closing::large())?;
+    println!("a visitor of {sessions} ended sessions, store of 5 ms | {:.1} s | < 60 s", took.as_secs_f64());
     Ok(())
 }

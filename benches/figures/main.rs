@@ -7,6 +7,7 @@
 //! … -- sessions FILE                                 the sessions of a file of events, as CSV
 //! ```
 
+mod closing;
 mod cost;
 mod cpu;
 #[path = "../../dev/dynamodb.rs"]

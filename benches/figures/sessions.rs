@@ -54,8 +54,8 @@ impl SessionStorage for &Kept {
         Ok(Committed::Done)
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.nothing.due(shard, from, now, limit).await
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.nothing.due(shard, after, now, limit).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {

@@ -30,8 +30,8 @@ impl<S: SessionStorage> SessionStorage for Sizing<S> {
         self.storage.commit(commit).await
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.storage.due(shard, from, now, limit).await
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.storage.due(shard, after, now, limit).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {

@@ -1,18 +1,21 @@
-//! The function that closes what went stale, on a schedule.
+//! The function that closes what is over, on a schedule.
 
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use serde::de::IgnoredAny;
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+use session_tracking::manager::CloseReport;
 use session_tracking::start::{Service, deadline};
+use session_tracking::trigger::schedule::{failure, share};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
     let output = service.output()?;
     let (manager, output) = (&service.manager, &output);
-    run(service_fn(|event: LambdaEvent<IgnoredAny>| async move {
-        let report = manager.cleanup(output, deadline(&event.context)).await;
-        tracing::info!(?report, "closed");
-        Ok::<_, Error>(report)
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        let share = share(&event.payload)?;
+        let report = manager.cleanup_share(output, deadline(&event.context), share).await;
+        report.log();
+        if report.is_failure() { Err(failure(&report)) } else { Ok::<CloseReport, Diagnostic>(report) }
     }))
     .await
 }

@@ -10,12 +10,28 @@ pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Messages of a batch at the most. Two messages in a row never fit into one chunk, so size ends a batch before this does.
 pub(super) const MAX_BATCH_MESSAGES: usize = 10;
 
-/// A message: lines, each ended by a line feed but the last.
+/// A message: lines, each ended by a line feed but the last. Its body is made when it is sent: the bodies of all would be
+/// as large as all lines once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
-    pub body: String,
+    /// The bytes of its body.
+    bytes: usize,
     /// The indexes of its lines.
     pub lines: Vec<usize>,
+}
+
+impl Message {
+    /// Its body, made of the lines that it was packed of.
+    pub fn body(&self, lines: &[String]) -> String {
+        let mut body = String::with_capacity(self.bytes);
+        for (number, line) in self.lines.iter().filter_map(|&line| lines.get(line)).enumerate() {
+            if number > 0 {
+                body.push('\n');
+            }
+            body.push_str(&accepted(line));
+        }
+        body
+    }
 }
 
 /// What is to be sent.
@@ -31,27 +47,26 @@ pub(super) fn pack(lines: &[String]) -> Plan {
     let mut plan = Plan::default();
     let mut messages: Vec<Message> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let line = accepted(line);
-        if line.len() > MAX_BATCH_BYTES {
+        let bytes = accepted(line).len();
+        if bytes > MAX_BATCH_BYTES {
             plan.too_large.push(index);
             continue;
         }
         match messages.last_mut() {
-            Some(message) if message.body.len() + 1 + line.len() <= CHUNK_BYTES => {
-                message.body.push('\n');
-                message.body.push_str(&line);
+            Some(message) if message.bytes + 1 + bytes <= CHUNK_BYTES => {
+                message.bytes += 1 + bytes;
                 message.lines.push(index);
             }
-            _ => messages.push(Message { body: line.into_owned(), lines: vec![index] }),
+            _ => messages.push(Message { bytes, lines: vec![index] }),
         }
     }
     let mut bytes = 0;
     for message in messages {
-        bytes += message.body.len();
+        bytes += message.bytes;
         match plan.batches.last_mut() {
             Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes <= MAX_BATCH_BYTES => batch.push(message),
             _ => {
-                bytes = message.body.len();
+                bytes = message.bytes;
                 plan.batches.push(vec![message]);
             }
         }
@@ -98,10 +113,12 @@ mod tests {
 
     #[test]
     fn lines_share_a_message_up_to_a_chunk() {
-        let plan = pack(&lines(&[CHUNK_BYTES - 3, 2, 1]));
+        let lines = lines(&[CHUNK_BYTES - 3, 2, 1]);
+        let plan = pack(&lines);
         assert_eq!(indexes(&plan), [[vec![0, 1], vec![2]]]);
-        assert_eq!(plan.batches[0][0].body.len(), CHUNK_BYTES);
-        assert!(plan.batches[0][0].body.ends_with("x\nxx"));
+        let body = plan.batches[0][0].body(&lines);
+        assert_eq!((body.len(), plan.batches[0][0].bytes), (CHUNK_BYTES, CHUNK_BYTES));
+        assert!(body.ends_with("x\nxx"));
         assert_eq!(pack(&[]), Plan::default());
     }
 
@@ -148,11 +165,12 @@ mod tests {
             let mut seen: Vec<usize> = Vec::new();
             for batch in &plan.batches {
                 prop_assert!(!batch.is_empty() && batch.len() <= MAX_BATCH_MESSAGES);
-                prop_assert!(batch.iter().map(|message| message.body.len()).sum::<usize>() <= MAX_BATCH_BYTES);
+                prop_assert!(batch.iter().map(|message| message.body(&lines).len()).sum::<usize>() <= MAX_BATCH_BYTES);
                 for message in batch {
-                    prop_assert!(message.body.len() <= CHUNK_BYTES || message.lines.len() == 1);
+                    prop_assert!(message.bytes <= CHUNK_BYTES || message.lines.len() == 1);
                     let own: Vec<&str> = message.lines.iter().map(|&index| lines[index].as_str()).collect();
-                    prop_assert_eq!(&message.body, &own.join("\n"));
+                    prop_assert_eq!(message.body(&lines), own.join("\n"));
+                    prop_assert_eq!(message.bytes, own.join("\n").len());
                     seen.extend(&message.lines);
                 }
             }

@@ -61,14 +61,14 @@ impl<C: Clock> SqsOutput<C> {
     }
 
     /// Sends a batch until all of it is taken or no attempt is left; returns the indexes of lines that were not taken.
-    async fn deliver(&self, mut messages: Vec<Message>) -> Vec<usize> {
+    async fn deliver(&self, mut messages: Vec<Message>, lines: &[String]) -> Vec<usize> {
         let mut lost = Vec::new();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 let most = BACKOFF_MS << (attempt - 1);
                 self.clock.sleep(Duration::from_millis(self.clock.random() % most + 1)).await;
             }
-            let refused = self.request(messages).await;
+            let refused = self.request(messages, lines).await;
             lost.extend(refused.lost);
             messages = refused.again;
             if messages.is_empty() {
@@ -79,9 +79,10 @@ impl<C: Clock> SqsOutput<C> {
     }
 
     /// Sends one request; returns what was not taken.
-    async fn request(&self, messages: Vec<Message>) -> Refused {
+    async fn request(&self, messages: Vec<Message>, lines: &[String]) -> Refused {
         let entry = |(position, message): (usize, &Message)| {
-            let entry = SendMessageBatchRequestEntry::builder().id(position.to_string()).message_body(&message.body);
+            let entry =
+                SendMessageBatchRequestEntry::builder().id(position.to_string()).message_body(message.body(lines));
             // Building fails only without an id or a body.
             entry.build().ok()
         };
@@ -118,8 +119,10 @@ impl<C: Clock> SqsOutput<C> {
 impl<C: Clock> Output for SqsOutput<C> {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
         let plan = pack(lines);
-        let deliveries = futures_util::stream::iter(plan.batches).map(|batch| self.deliver(batch));
-        let lost: Vec<Vec<usize>> = deliveries.buffer_unordered(CONCURRENCY).collect().await;
+        // Futures are collected before they run: a lazy map of references would not be `Send`.
+        let deliveries: Vec<_> = plan.batches.into_iter().map(|batch| self.deliver(batch, lines)).collect();
+        let lost: Vec<Vec<usize>> =
+            futures_util::stream::iter(deliveries).buffer_unordered(CONCURRENCY).collect().await;
         let mut lost = [plan.too_large, lost.concat()].concat();
         lost.sort_unstable();
         lost

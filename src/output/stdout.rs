@@ -10,6 +10,7 @@ pub struct StdoutOutput;
 
 impl Output for StdoutOutput {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
+        // Locked until all is written, so that the lines of others do not come between.
         match print(io::stdout().lock(), lines) {
             Ok(()) => Vec::new(),
             // How much was written is unknown; all of it may come again.
@@ -21,10 +22,17 @@ impl Output for StdoutOutput {
     }
 }
 
-/// Writes all lines at once, so that those of others do not come between.
+/// Bytes that are written at once: what is printed is not copied whole.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Writes lines, many at once.
 fn print(mut to: impl Write, lines: &[String]) -> io::Result<()> {
-    let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
+    let mut text = String::with_capacity(CHUNK_BYTES);
     for line in lines {
+        if !text.is_empty() && text.len() + line.len() >= CHUNK_BYTES {
+            to.write_all(text.as_bytes())?;
+            text.clear();
+        }
         text.push_str(line);
         text.push('\n');
     }
@@ -41,5 +49,9 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out, &["{}".to_owned(), "[1]".to_owned()]).unwrap();
         assert_eq!(out, b"{}\n[1]\n");
+        let lines: Vec<String> = (0..40).map(|line| format!("{line}").repeat(4_000)).collect();
+        let mut out = Vec::new();
+        print(&mut out, &lines).unwrap();
+        assert_eq!(out, format!("{}\n", lines.join("\n")).as_bytes());
     }
 }

@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 const FEW: usize = 4;
 /// Answers that bring one more place.
 const CALLS_A_PLACE: usize = 8;
-/// Places at most: as many calls as the manager makes at once for one batch.
-const MOST: usize = crate::manager::CALLS_AT_ONCE;
+/// Places at most: as many calls as the close function makes at once, more than the manager makes for a batch.
+const MOST: usize = crate::manager::CLOSE_CALLS_AT_ONCE;
 /// How long a call waits for a place.
 const PATIENCE: Duration = Duration::from_millis(150);
 /// How long a connection may stay unused: below the 60 s or so after which servers drop it. A thawed function would
@@ -139,10 +139,10 @@ mod tests {
     async fn places_begin_few_grow_with_answers_and_go_after_a_pause() {
         let connections = Connections::default();
         assert_eq!(calls(&connections, 33).await, (FEW + 3, Duration::from_millis(35)));
-        for _ in 0..20 {
+        for _ in 0..MOST / 4 {
             calls(&connections, 33).await;
         }
-        assert_eq!(calls(&connections, 200).await, (MOST, Duration::from_millis(20)));
+        assert_eq!(calls(&connections, 200).await, (MOST, Duration::from_millis(15)));
         // Just before the pause is over they are all there.
         advance(IDLE - Duration::from_millis(1)).await;
         assert_eq!(calls(&connections, 100).await.0, MOST);

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  pk      sk                                        attributes
-//!  9f0c…   t#<project>#<distinct_id>                 v etag state expires_at [due_shard due_at]   a timeline
-//!  9f0c…   s#<id half>#<project>#<distinct_id>       v version state expires_at                   an archived session
-//!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at                      one merged into another
+//!  9f0c…   t#<project>#<distinct_id>                 v etag state due_shard due_at   a timeline with something to close
+//!  9f0c…   t#<project>#<distinct_id>                 v etag state expires_at         a timeline with nothing to close
+//!  9f0c…   s#<id half>#<project>#<distinct_id>       v version state expires_at      an archived session
+//!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at         one merged into another
 //!
 //!  index `due`       due_shard, due_at               keys only; a timeline with nothing to close is not in it
 //! ```
@@ -13,7 +14,8 @@
 //! its id alone; the id's other half is in its sort key. Visitors with equal bits share a partition, so every sort key names its
 //! owner in full: no visitor's item can replace another's, or be taken for it. `state` is the stored form of `stored.rs`, `v`
 //! its version; `into` is the half of an id, and of two accounts of an id the one with the higher `version` stays. `expires_at`
-//! (seconds) is the TTL: garbage collection, on which no rule relies.
+//! (seconds) is the TTL: garbage collection, on which no rule relies. What is in the index has
+//! none: it is not closed yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,8 +32,8 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::connections::Connections;
 use super::{
-    Commit, Committed, Consumed, Due, ENDLESS, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
-    due_shard,
+    Commit, Committed, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
+    Stored, due_shard,
 };
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
@@ -109,6 +111,32 @@ impl DynamoDbSessionStorage {
             }
         }
         Err(SessionError::Storage("the table left keys unread".to_owned()))
+    }
+
+    /// Reads the visitors' timelines, each as `read` has it; the answer is in the order of the question.
+    async fn load_items<T>(
+        &self,
+        visitors: &[Visitor],
+        reading: Reading,
+        read: impl Fn(&Item, Visitor) -> Result<T, SessionError>,
+    ) -> Vec<Result<Option<T>, SessionError>> {
+        if visitors.is_empty() {
+            return Vec::new();
+        }
+        let key_of = |visitor: &Visitor| key(&partition_key(visitor.bits()), timeline_key(visitor));
+        match self.batch_get(visitors.iter().map(key_of).collect(), reading).await {
+            Err(error) => visitors.iter().map(|_| Err(error.clone())).collect(),
+            Ok(items) => {
+                // A timeline's sort key names its visitor in full.
+                let by_key: HashMap<&str, &Item> =
+                    items.iter().filter_map(|item| Some((read_text(item, "sk")?, item))).collect();
+                let stored = |visitor: &Visitor| match by_key.get(timeline_key(visitor).as_str()) {
+                    Some(item) => read(item, visitor.clone()).map(Some),
+                    None => Ok(None),
+                };
+                visitors.iter().map(stored).collect()
+            }
+        }
     }
 
     /// Reads all items of a partition whose sort key lies in a range.
@@ -197,23 +225,7 @@ impl DynamoDbSessionStorage {
 
 impl SessionStorage for DynamoDbSessionStorage {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
-        if visitors.is_empty() {
-            return Vec::new();
-        }
-        let key_of = |visitor: &Visitor| key(&partition_key(visitor.bits()), timeline_key(visitor));
-        match self.batch_get(visitors.iter().map(key_of).collect(), reading).await {
-            Err(error) => visitors.iter().map(|_| Err(error.clone())).collect(),
-            Ok(items) => {
-                // A timeline's sort key names its visitor in full.
-                let by_key: HashMap<&str, &Item> =
-                    items.iter().filter_map(|item| Some((read_text(item, "sk")?, item))).collect();
-                let stored = |visitor: &Visitor| match by_key.get(timeline_key(visitor).as_str()) {
-                    Some(item) => read_timeline(item, visitor.clone()).map(Some),
-                    None => Ok(None),
-                };
-                visitors.iter().map(stored).collect()
-            }
-        }
+        self.load_items(visitors, reading, read_timeline).await
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
@@ -255,31 +267,42 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at BETWEEN :from AND :now")
-            .expression_attribute_values(":shard", text(shard.to_string()))
-            .expression_attribute_values(":from", number(from))
-            .expression_attribute_values(":now", number(now))
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .set_return_consumed_capacity(self.reported());
-        let place = self.connections.place().await;
-        let answer = query.send().await.map_err(|e| failed(&e))?;
-        drop(place);
-        self.count(answer.consumed_capacity(), false);
-        // One row that is not ours must not hold up its shard.
-        let due = |item: &Item| {
-            let due = owner_of(item, TIMELINE).zip(read_number(item, "due_at"));
-            if due.is_none() {
-                tracing::error!(error = %corrupt(item, "its keys are not ours"), "an index entry is passed over");
+    async fn load_within(&self, visitors: &[Visitor], max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
+        let found = |item: &Item, visitor: Visitor| {
+            if read_bytes(item, "state").is_some_and(|state| state.len() > max_bytes) {
+                return Ok(Found::TooLarge);
             }
-            due.map(|(visitor, due_at)| Due { visitor, due_at })
+            read_timeline(item, visitor).map(Found::Timeline)
         };
-        Ok(answer.items().iter().filter_map(due).collect())
+        self.load_items(visitors, Reading::Strong, found).await
+    }
+
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        let mut due = Vec::new();
+        let mut start = after.map(|due| due_key(shard, due));
+        while due.len() < limit {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(DUE_INDEX)
+                .key_condition_expression("due_shard = :shard AND due_at <= :now")
+                .expression_attribute_values(":shard", text(shard.to_string()))
+                .expression_attribute_values(":now", number(now))
+                .limit(i32::try_from(limit - due.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start)
+                .set_return_consumed_capacity(self.reported());
+            let place = self.connections.place().await;
+            let answer = query.send().await.map_err(|e| failed(&e))?;
+            drop(place);
+            self.count(answer.consumed_capacity(), false);
+            due.extend(answer.items().iter().filter_map(read_due));
+            start = answer.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
+        }
+        Ok(due)
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
@@ -401,12 +424,32 @@ fn timeline_item(commit: &Commit<'_>, state: Vec<u8>) -> Item {
     item.insert("v".to_owned(), number(i64::from(FORMAT)));
     item.insert("etag".to_owned(), etag_value(commit.etag));
     item.insert("state".to_owned(), AttributeValue::B(Blob::new(state)));
-    item.insert("expires_at".to_owned(), number(commit.expires_at / 1000));
-    if let Some(due_at) = timeline.due_at {
-        item.insert("due_shard".to_owned(), text(due_shard(&timeline.visitor).to_string()));
-        item.insert("due_at".to_owned(), number(due_at));
+    match timeline.due_at {
+        Some(due_at) => {
+            item.insert("due_shard".to_owned(), text(due_shard(&timeline.visitor).to_string()));
+            item.insert("due_at".to_owned(), number(due_at));
+        }
+        // What is still to be closed is no garbage.
+        None => drop(item.insert("expires_at".to_owned(), number(commit.expires_at / 1000))),
     }
     item
+}
+
+/// Where an entry stands in the index: what a query goes on behind.
+fn due_key(shard: u8, due: &Due) -> Item {
+    let mut key = key(&partition_key(due.visitor.bits()), timeline_key(&due.visitor));
+    key.insert("due_shard".to_owned(), text(shard.to_string()));
+    key.insert("due_at".to_owned(), number(due.due_at));
+    key
+}
+
+/// An entry of the index. One row that is not ours must not hold up its shard.
+fn read_due(item: &Item) -> Option<Due> {
+    let due = owner_of(item, TIMELINE).zip(read_number(item, "due_at"));
+    if due.is_none() {
+        tracing::error!(error = %corrupt(item, "its keys are not ours"), "an index entry is passed over");
+    }
+    due.map(|(visitor, due_at)| Due { visitor, due_at })
 }
 
 fn read_text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {

@@ -1,12 +1,14 @@
 //! A store in memory, for development and tests: as strict as the real one, each step under one lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
 use super::{
-    Commit, Committed, Due, ENDLESS, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
+    Commit, Committed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
+    due_shard,
 };
 use crate::rules::Tally;
 use crate::session::{Millis, Visitor, visitor_bits};
@@ -21,6 +23,8 @@ pub struct InMemorySessionStorage {
 #[derive(Debug, Default)]
 struct Items {
     timelines: BTreeMap<Visitor, TimelineItem>,
+    /// The index of timelines with something to close, by shard.
+    due: BTreeSet<(u8, Millis, Visitor)>,
     /// By the session id, its visitor's bits first, then by its owner.
     sessions: BTreeMap<SessionKey, SessionItem>,
 }
@@ -91,20 +95,37 @@ impl SessionStorage for InMemorySessionStorage {
             let stored = current.map(|current| current.stored(visitor)).transpose()?;
             return Ok(Committed::Lost(stored.map(Box::new)));
         }
+        let shard = due_shard(visitor);
+        if let Some(due_at) = current.and_then(|current| current.due_at) {
+            items.due.remove(&(shard, due_at, visitor.clone()));
+        }
+        if let Some(due_at) = item.due_at {
+            items.due.insert((shard, due_at, visitor.clone()));
+        }
         items.timelines.insert(visitor.clone(), item);
         Ok(Committed::Done)
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn load_within(&self, visitors: &[Visitor], max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
         let items = self.items();
-        let due = items.timelines.iter().filter_map(|(visitor, item)| {
-            let due_at = item.due_at.filter(|due_at| (from..=now).contains(due_at) && due_shard(visitor) == shard)?;
-            Some(Due { visitor: visitor.clone(), due_at })
-        });
-        let mut due: Vec<Due> = due.collect();
-        due.sort_by_key(|due| due.due_at);
-        due.truncate(limit);
-        Ok(due)
+        let found = |visitor| match items.timelines.get(visitor) {
+            Some(item) if item.bytes.len() > max_bytes => Ok(Some(Found::TooLarge)),
+            Some(item) => Ok(Some(Found::Timeline(item.stored(visitor)?))),
+            None => Ok(None),
+        };
+        visitors.iter().map(found).collect()
+    }
+
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        let items = self.items();
+        let least = (shard, Millis::MIN, Visitor::new(""));
+        let from = match after {
+            Some(due) => Bound::Excluded((shard, due.due_at, due.visitor.clone())),
+            None => Bound::Included(least),
+        };
+        let until = Bound::Excluded((shard.saturating_add(1), Millis::MIN, Visitor::new("")));
+        let due = items.due.range((from, until)).take_while(|(_, due_at, _)| *due_at <= now).take(limit);
+        Ok(due.map(|(_, due_at, visitor)| Due { visitor: visitor.clone(), due_at: *due_at }).collect())
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, _expires_at: Millis) -> Result<(), SessionError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::ids::lead_ids;
-use super::{Arrival, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Notice, Overflow, Timeline};
+use super::{Arrival, Closing, FREE_JOURNAL, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_SEEN, Overflow, Timeline};
 use crate::config::SessionConfig;
 use crate::rules::{Draft, Entry, Kind, Late, Previous, Tally, fold};
 use crate::session::{Millis, Reason};
@@ -14,14 +14,6 @@ use crate::session::{Millis, Reason};
 pub const MAX_PROPERTIES: usize = 16;
 /// Bytes of a session's custom properties at the most, keys and values together.
 pub const MAX_PROPERTY_BYTES: usize = 1024;
-
-/// What the close function has to say of a timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
-    /// Sessions that are over.
-    pub ended: Vec<Tally>,
-    pub notices: Vec<Notice>,
-}
 
 impl Timeline {
     /// Takes out what is over at `now`: everything about it can be said, its sessions archived, before the timeline that

@@ -140,6 +140,17 @@ impl Counts {
         counts
     }
 
+    /// Adds those of a part of the invocation.
+    pub fn add(&mut self, part: Self) {
+        self.applied += part.applied;
+        self.rejected += part.rejected;
+        self.failed += part.failed;
+        self.again += part.again;
+        for (code, count) in part.codes {
+            *self.codes.entry(code).or_default() += count;
+        }
+    }
+
     /// Of an invocation in which no event was read.
     pub fn only(code: &'static str) -> Self {
         let mut counts = Self::default();

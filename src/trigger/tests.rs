@@ -52,8 +52,8 @@ impl SessionStorage for Faulty {
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         self.0.commit(commit).await
     }
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.0.due(shard, from, now, limit).await
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.0.due(shard, after, now, limit).await
     }
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
         self.0.archive(visitor, session, expires_at).await
@@ -202,6 +202,40 @@ async fn a_fifo_group_stops_at_its_first_failure() {
     assert_eq!(deliver(&function, &records).await, ["m2", "m4"]);
     assert_eq!(sent(&function.output).len(), 2);
     assert_eq!(sent(&function.rejects).len(), 0);
+}
+
+/// Messages of 900 KB: 25 or so are a chunk. Nothing is lost between chunks, and a group that failed is not begun in later ones.
+#[tokio::test]
+async fn a_large_batch_is_worked_on_in_chunks_and_groups_stay_in_order() {
+    let mut function = function();
+    // The last line of the first chunk but one of a group; a rejected event in each chunk.
+    function.output.refused = Some("e-v9\"");
+    let body = |n: usize| match n {
+        2 => json!([event("down")]).to_string(),
+        _ => format!("{}{}", json!([event(&format!("v{n}")), 7]), " ".repeat(900_000)),
+    };
+    let records: Vec<Value> = (0..90).map(|n| record(&n.to_string(), Some(&format!("g{}", n % 3)), &body(n))).collect();
+    let failed = deliver(&function, &records).await;
+    // Group 2 from its first message on; group 0 from its fourth on, for the line that was not taken.
+    let mut wanted: Vec<usize> = (0..90).filter(|n| n % 3 == 2 || (n % 3 == 0 && *n >= 9)).collect();
+    wanted.sort_by_key(|n| *n);
+    assert_eq!(failed, wanted.iter().map(usize::to_string).collect::<Vec<_>>());
+    let events = sent(&function.output);
+    let uuids: Vec<&str> = events.iter().map(|event| event["uuid"].as_str().unwrap()).collect();
+    assert!((0..90).filter(|n| n % 3 == 1).all(|n| uuids.contains(&format!("e-v{n}").as_str())), "{uuids:?}");
+    // What has failed already is not even begun in later chunks.
+    for (visitor, is_begun) in [("v88", true), ("v12", true), ("v87", false), ("v89", false)] {
+        let session = function.manager.get_by_user(&Visitor::new(visitor)).await;
+        assert_eq!(session.is_ok(), is_begun, "{visitor}");
+    }
+    assert!(sent(&function.rejects).len() >= 30);
+    // The second time nothing is in the way: every event is sent, in the order of its group.
+    function.output.refused = None;
+    let again: Vec<Value> = wanted.iter().filter(|n| **n != 2).map(|n| records[*n].clone()).collect();
+    assert_eq!(deliver(&function, &again).await, [""; 0]);
+    let events = sent(&function.output);
+    let order: Vec<usize> = events.iter().map(|event| event["uuid"].as_str().unwrap()[3..].parse().unwrap()).collect();
+    assert!(order.is_sorted() && order.len() == again.len(), "{order:?}");
 }
 
 #[tokio::test]

@@ -204,7 +204,7 @@ async fn i05_a_closed_timeline_is_in_no_index() {
     service.apply(&[("a", VIEW, NOON)]).await;
     service.close(NOON + 60 * MINUTE).await;
     for shard in 0..session_tracking::storage::DUE_SHARDS {
-        assert!(storage.due(shard, 0, Millis::MAX, 10).await.unwrap().is_empty());
+        assert!(storage.due(shard, None, Millis::MAX, 10).await.unwrap().is_empty());
     }
 }
 

@@ -136,7 +136,12 @@ impl Function {
 
     /// What it says next.
     pub async fn said(&mut self) -> Said {
-        match select(Box::pin(self.said.recv()), Box::pin(SystemClock.sleep(PATIENCE))).await {
+        self.said_within(PATIENCE).await
+    }
+
+    /// What it says next, if it has so much to do that it may take longer than others.
+    pub async fn said_within(&mut self, patience: Duration) -> Said {
+        match select(Box::pin(self.said.recv()), Box::pin(SystemClock.sleep(patience))).await {
             Either::Left((Some(said), _)) => said,
             _ => panic!("the function says nothing; has it ended? {:?}", self.child.try_wait()),
         }

@@ -4,6 +4,8 @@ mod bad_input;
 mod binaries;
 mod brownout;
 mod cases;
+mod close_function;
+mod closing;
 mod conformance;
 mod consumer;
 mod corpus;
@@ -11,6 +13,7 @@ mod crash;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
+mod expiry;
 mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
@@ -18,6 +21,7 @@ mod fuzz;
 mod identity;
 mod local;
 mod manager;
+mod memory;
 mod oracle;
 mod pipeline;
 mod proxy;

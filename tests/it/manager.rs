@@ -79,14 +79,14 @@ impl SessionStorage for Probe {
         self.inner.commit(commit).await
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.dues.lock().unwrap().push(limit);
         if self.is_unlisted {
             return Err(SessionError::Storage("refused".to_owned()));
         }
         let is_here = |due: &mut Due| due_shard(&due.visitor) == shard;
         let mut due: Vec<Due> = self.overtaken.lock().unwrap().extract_if(.., is_here).collect();
-        due.extend(self.inner.due(shard, from, now, limit).await?);
+        due.extend(self.inner.due(shard, after, now, limit).await?);
         Ok(due)
     }
 
@@ -351,7 +351,7 @@ impl Output for Deaf {
 }
 
 #[tokio::test]
-async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
+async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     let visitors = neighbours(65);
     let events: Vec<(String, usize)> = visitors.into_iter().zip(0..).collect();
     let later = NOON + 36 * MINUTE + 1;
@@ -365,7 +365,9 @@ async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
     assert_eq!((report.examined, report.closed, report.rescheduled), (65, 65, 0));
     assert_eq!((report.notices, report.lost, report.failed, report.is_incomplete), (0, 0, 0, false));
     assert_eq!(output.take().len(), 65);
-    assert!(store.dues.lock().unwrap().iter().all(|limit| *limit == 32));
+    // A page that is not full is the last.
+    assert_eq!(*store.dues.lock().unwrap(), [100; DUE_SHARDS as usize]);
+    assert_eq!(store.archived_until.lock().unwrap().len(), 65);
 
     // Of what cannot be said or archived each is tried once a run, and holds up nobody.
     for (output, is_read_only) in [(true, false), (false, true)] {
@@ -378,25 +380,40 @@ async fn a_run_goes_through_a_full_shard_slice_by_slice_and_says_what_it_did() {
             false => service.cleanup(&MemoryOutput::default(), Millis::MAX).await,
         };
         assert_eq!((report.examined, report.failed, report.closed), (65, 65, 0), "{report:?}");
-        assert_eq!(*store.dues.lock().unwrap().iter().max().unwrap(), 32 + 65);
+        assert_eq!((report.is_failure(), report.oldest_due_seconds), (true, Some(60)), "{report:?}");
+        assert_eq!(store.dues.lock().unwrap().len(), usize::from(DUE_SHARDS));
     }
 
-    // A shard that cannot be listed counts as one failure, and is tried once a run.
+    // A shard that cannot be listed is tried once a run.
     let store = Probe { is_unlisted: true, ..Probe::default() };
     let report = manager(&store, &clock).cleanup(&MemoryOutput::default(), Millis::MAX).await;
-    assert_eq!((report.examined, report.failed, report.is_incomplete), (0, usize::from(DUE_SHARDS), false));
+    assert_eq!((report.examined, report.unlisted, report.is_incomplete), (0, usize::from(DUE_SHARDS), false));
+    assert!(report.is_failure() && report.has_left_work());
     assert_eq!(store.dues.lock().unwrap().len(), usize::from(DUE_SHARDS));
 
-    // Lost races are seen in the next run; a deadline ends this one.
+    // A deadline ends a run before it begins.
     let (store, clock) = (Probe::default(), Waits::at(NOON));
     let service = manager(&store, &clock);
     resolve(&service, &events, Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS - 1).await;
-    assert!(report.is_incomplete && report.examined == 0, "{report:?}");
+    assert!(report.is_incomplete && report.examined == 0 && report.has_left_work(), "{report:?}");
+
+    // After a conflict what was archived is taken out of what is there now, without emitting it again; after three the next run
+    // does.
+    store.losses.store(2, Ordering::Relaxed);
+    let output = MemoryOutput::default();
+    let report = service.cleanup(&output, later + DEADLINE_MARGIN_MS).await;
+    assert_eq!((report.examined, report.lost, report.closed, report.is_incomplete), (65, 0, 65, false), "{report:?}");
+    assert_eq!(output.take().len(), 65);
+    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let service = manager(&store, &clock);
+    resolve(&service, &events[..1], Millis::MAX).await;
+    clock.now.store(later, Ordering::Relaxed);
     store.losses.store(3, Ordering::Relaxed);
-    let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS).await;
-    assert_eq!((report.examined, report.lost, report.closed, report.is_incomplete), (65, 3, 62, false), "{report:?}");
+    let report = service.cleanup(&output, Millis::MAX).await;
+    assert_eq!((report.lost, report.closed, report.oldest_due_seconds), (1, 0, Some(60)), "{report:?}");
+    assert_eq!(service.cleanup(&output, Millis::MAX).await.closed, 1);
 }
 
 #[tokio::test]
@@ -416,11 +433,12 @@ async fn a_run_counts_what_it_cannot_read_and_leaves_alone_what_the_index_is_lat
     assert_eq!(report, CloseReport { examined: 1, ..CloseReport::default() });
     clock.now.store(NOON + 36 * MINUTE + 1, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
-    assert_eq!(report, CloseReport { examined: 4, closed: 2, failed: 2, ..CloseReport::default() });
+    assert_eq!((report.examined, report.closed, report.failed, report.corrupt), (4, 2, 2, 2), "{report:?}");
+    assert!(!report.is_failure() && report.oldest_due_seconds == Some(60), "{report:?}");
     let commits = store.commits.lock().unwrap().len();
     overtaken(&visitors[3]);
     let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
-    assert_eq!(report, CloseReport { examined: 3, failed: 2, ..CloseReport::default() });
+    assert_eq!((report.examined, report.closed, report.failed), (3, 0, 2), "{report:?}");
     assert_eq!(store.commits.lock().unwrap().len(), commits);
 }
 

@@ -13,8 +13,8 @@ use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Consumed, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError, SessionStorage,
-    due_shard,
+    Commit, Committed, Consumed, Due, DynamoDbSessionStorage, Found, InMemorySessionStorage, Reading, SessionError,
+    SessionStorage, due_shard,
 };
 use session_tracking::stored::{MAX_ITEM_BYTES, Room};
 use session_tracking::timeline::Timeline;
@@ -84,16 +84,21 @@ pub async fn contract<S: SessionStorage>(store: S) {
     let shard = due_shard(&visitor);
     let due_at = second.due_at.unwrap();
     assert_eq!(
-        store.due(shard, 0, due_at - 1, 10).await.unwrap().iter().filter(|due| due.visitor == visitor).count(),
+        store.due(shard, None, due_at - 1, 10).await.unwrap().iter().filter(|due| due.visitor == visitor).count(),
         0
     );
-    let due = store.due(shard, 0, due_at, 10).await.unwrap();
+    let due = store.due(shard, None, due_at, 10).await.unwrap();
     assert!(due.iter().any(|due| due.visitor == visitor && due.due_at == due_at), "{due:?}");
+    contract_of_pages(&store).await;
+    let within = store.load_within(&visitors, 0).await;
+    assert_eq!(within, [Ok(Some(Found::TooLarge)), Ok(None), Ok(Some(Found::TooLarge))]);
+    let within = store.load_within(&visitors[2..], MAX_ITEM_BYTES).await;
+    assert!(matches!(&within[..], [Ok(Some(Found::Timeline(stored)))] if stored.etag == 3), "{within:?}");
     let mut closed = second.clone();
     let closing = closed.close(due_at + 1, &config);
     assert_eq!((closing.ended.len(), closed.due_at), (1, None));
     assert_eq!(store.commit(commit(&closed, Some(3), 5)).await, Ok(Committed::Done));
-    assert!(store.due(shard, 0, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
+    assert!(store.due(shard, None, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
 
     // An archived session is found by its id, by an id that was merged into it, and by its visitor and time.
     let mut session = closing.ended[0].clone();
@@ -243,6 +248,41 @@ async fn two_projects<S: SessionStorage>(store: &S) {
     }
 }
 
+/// A shard is listed page by page, each behind the one before it, also where many are due at the same time and stay due.
+async fn contract_of_pages<S: SessionStorage>(store: &S) {
+    let names = (0..).map(|number| format!("page-{number}"));
+    let names: Vec<String> = names.filter(|name| due_shard(&Visitor::new(name)) == 5).take(23).collect();
+    for (number, name) in names.iter().enumerate() {
+        let mut timeline = timeline(name, NOON);
+        timeline.due_at = Some(NOON - 100 + number as Millis / 20);
+        assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    }
+    let mut listed: Vec<Due> = Vec::new();
+    loop {
+        let page = store.due(5, listed.last(), NOON - 99, 7).await.unwrap();
+        let is_last = page.len() < 7;
+        listed.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    assert!(listed.is_sorted_by_key(|due| due.due_at), "{listed:?}");
+    let mut visitors: Vec<&str> = listed.iter().map(|due| due.visitor.distinct_id.as_str()).collect();
+    visitors.sort_unstable();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(visitors, names);
+    // What is listed behind may be gone meanwhile, and what is due later is not listed.
+    let mut gone = timeline(names[0], NOON);
+    gone.due_at = None;
+    assert_eq!(store.commit(commit(&gone, Some(1), 2)).await, Ok(Committed::Done));
+    let behind = listed.iter().find(|due| due.visitor == gone.visitor).unwrap();
+    let rest = store.due(5, Some(behind), NOON - 99, 100).await.unwrap();
+    let at = listed.iter().position(|due| due == behind).unwrap();
+    assert_eq!(rest, listed[at + 1..]);
+    assert!(store.due(5, None, NOON - 100, 100).await.unwrap().iter().all(|due| due.due_at == NOON - 100));
+}
+
 /// Ten writers add one event each to one visitor: nobody's is lost, and there is one session.
 async fn race<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
@@ -275,7 +315,8 @@ async fn the_contract_in_dynamodb() {
     contract(embedded()).await;
 }
 
-/// DynamoDB takes times in seconds for garbage; a late one would be kept for a thousand times as long.
+/// DynamoDB takes times in seconds for garbage; a late one would be kept for a thousand times as long. What is to be closed
+/// says none.
 #[tokio::test]
 async fn items_say_in_seconds_when_they_may_go() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
@@ -283,7 +324,10 @@ async fn items_say_in_seconds_when_they_may_go() {
     let mut timeline = timeline("u1", NOON);
     let expires_at = NOON + 86_400_000;
     assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();
+    assert!(items.len() == 1 && items[0].contains_key("due_at") && !items[0].contains_key("expires_at"), "{items:?}");
     let mut session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+    assert_eq!(store.commit(commit(&timeline, Some(1), 2)).await, Ok(Committed::Done));
     session.aliases.push(session_tracking::session::session_id(timeline.visitor.bits(), NOON + 1, "other", 0));
     store.archive(&timeline.visitor, &session, expires_at).await.unwrap();
     let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();

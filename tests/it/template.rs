@@ -69,3 +69,52 @@ fn both_functions_are_built_by_cargo_lambda() {
         assert_eq!(metadata["BuildProperties"]["Binary"], binary);
     }
 }
+
+/// Whatever `CloserCount` may be, the schedules that are on share all shards among them, each once.
+#[test]
+fn the_schedules_share_the_work() {
+    let template = template();
+    let counts = template["Parameters"]["CloserCount"]["AllowedValues"].as_sequence().unwrap();
+    let events = template["Resources"]["CloseFunction"]["Properties"]["Events"].as_mapping().unwrap();
+    for count in counts.iter().map(|count| count.as_u64().unwrap()) {
+        let mut shards = Vec::new();
+        for schedule in events.values().map(|event| &event["Properties"]) {
+            let is_on = match schedule["State"].as_sequence().or_else(|| tagged(&schedule["State"])) {
+                None => true,
+                Some(choice) => {
+                    assert_eq!([&choice[1], &choice[2]].map(|state| state.as_str().unwrap()), ["ENABLED", "DISABLED"]);
+                    match choice[0].as_str().unwrap() {
+                        "TwoClosers" => count >= 2,
+                        "FourClosers" => count >= 4,
+                        "EightClosers" => count == 8,
+                        other => panic!("{other}"),
+                    }
+                }
+            };
+            let input = text(&schedule["Input"]).replace("${CloserCount}", &count.to_string());
+            let input: serde_json::Value = serde_json::from_str(&input).unwrap();
+            if is_on {
+                let share = session_tracking::trigger::schedule::share(&input).unwrap();
+                shards.extend(share.shards());
+            }
+        }
+        shards.sort_unstable();
+        assert_eq!(shards, (0..session_tracking::storage::DUE_SHARDS).collect::<Vec<_>>(), "{count} closers");
+    }
+}
+
+/// What an intrinsic function is given: a list.
+fn tagged(value: &Value) -> Option<&Vec<Value>> {
+    match value {
+        Value::Tagged(tagged) => tagged.value.as_sequence(),
+        _ => None,
+    }
+}
+
+/// What an intrinsic function is given: a text.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Tagged(tagged) => tagged.value.as_str().unwrap().to_owned(),
+        other => other.as_str().unwrap().to_owned(),
+    }
+}

@@ -176,7 +176,7 @@ impl<'w> Checker<'w> {
 
     /// When the first timeline is due.
     pub fn next_due(&self, storage: &FaultyStorage<'_>) -> Option<Millis> {
-        let due = |shard| storage.inner.due(shard, 0, Millis::MAX, 100).now_or_never().unwrap().unwrap();
+        let due = |shard| storage.inner.due(shard, None, Millis::MAX, 100).now_or_never().unwrap().unwrap();
         (0..DUE_SHARDS).flat_map(due).map(|due| due.due_at).min()
     }
 

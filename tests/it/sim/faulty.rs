@@ -8,7 +8,9 @@ use session_tracking::clock::Clock;
 use session_tracking::output::Output;
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::storage::{
+    Commit, Committed, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored,
+};
 use uuid::Uuid;
 
 use super::engine::{Engine, Fault};
@@ -65,6 +67,14 @@ impl SessionStorage for FaultyStorage<'_> {
         loaded
     }
 
+    async fn load_within(&self, visitors: &[Visitor], _max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
+        let loaded = self.load(visitors, Reading::Strong).await;
+        // What is large is the seed's to say: a timeline may be read by itself whatever its size.
+        let is_large = |_: &Stored| self.engine.below(4) == 0;
+        let found = |stored: Stored| if is_large(&stored) { Found::TooLarge } else { Found::Timeline(stored) };
+        loaded.into_iter().map(|stored| Ok(stored?.map(found))).collect()
+    }
+
     async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
         let visitor = &commit.timeline.visitor;
         let mut committed = Ok(Committed::Done);
@@ -95,8 +105,8 @@ impl SessionStorage for FaultyStorage<'_> {
         result
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.faulty(async || self.inner.due(shard, from, now, limit).await).await
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+        self.faulty(async || self.inner.due(shard, after, now, limit).await).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {

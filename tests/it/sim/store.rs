@@ -74,10 +74,10 @@ impl SessionStorage for Store {
         }
     }
 
-    async fn due(&self, shard: u8, from: Millis, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
+    async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         match self {
-            Self::Memory(storage) => storage.due(shard, from, now, limit).await,
-            Self::DynamoDb(table) => wait(table.storage.due(shard, from, now, limit)),
+            Self::Memory(storage) => storage.due(shard, after, now, limit).await,
+            Self::DynamoDb(table) => wait(table.storage.due(shard, after, now, limit)),
         }
     }
 

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
@@ -48,6 +49,16 @@ struct Task<'w> {
     job: Job,
     /// Lambda ends it then.
     ends_at: Millis,
+}
+
+/// Whether a task can go on.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a seed decides.
@@ -155,7 +166,29 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
             is_bare: false,
         });
     }
+    if timeout == 10_000 && random.below(6) == 0 {
+        events.extend(short_sessions(random, events.len(), at, timeout));
+    }
     events
+}
+
+/// More sessions of one visitor than a step of the close function takes, in a message or a few.
+fn short_sessions(random: &mut Seeded, first: usize, from: Millis, timeout: Millis) -> Vec<SimEvent> {
+    let count = 34 + random.below(30);
+    let arrives_at = from + count as Millis * (timeout + 1);
+    let event = |index: usize| SimEvent {
+        visitor: Visitor::new("short"),
+        uuid: format!("s-{}", first + index),
+        name: "$pageview",
+        at: from + index as Millis * (timeout + 1),
+        arrives_at,
+        url: None,
+        referrer: None,
+        utm: None,
+        is_poison: false,
+        is_bare: false,
+    };
+    (0..count).map(event).collect()
 }
 
 /// Runs the world of a seed.
@@ -265,7 +298,9 @@ impl<'w> World<'w> {
         if self.next_close <= now && running(&self.tasks, true) < 2 {
             self.next_close = now + self.plan.close_every;
             let worker = &self.workers[self.plan.workers];
-            let deadline = now + 2 * INVOCATION_MS + *self.clocks[self.plan.workers].skew.lock().unwrap();
+            // Mostly all the time it may have; sometimes hardly enough for a step.
+            let time = [2 * INVOCATION_MS, 2 * INVOCATION_MS, 8_000, 3_500][self.random.below(4)];
+            let deadline = now + time + *self.clocks[self.plan.workers].skew.lock().unwrap();
             let output = self.output;
             let close = async move { format!("{:?}", worker.manager.cleanup(&output, deadline).await) };
             self.spawn(Box::pin(close), Job::Close, now + 2 * INVOCATION_MS);
@@ -364,8 +399,17 @@ impl<'w> World<'w> {
     fn poll(&mut self, at: usize, now: Millis) {
         let Some(task) = &mut self.tasks[at] else { return };
         self.engine.state().task = at;
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = task.future.as_mut().poll(&mut context) else { return };
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        // Parts of a task wait for each other, not only for the engine: it is polled until none of them can go on.
+        let answer = loop {
+            match task.future.as_mut().poll(&mut context) {
+                Poll::Ready(answer) => break answer,
+                Poll::Pending if woken.0.swap(false, Ordering::Relaxed) => {}
+                Poll::Pending => return,
+            }
+        };
         let Some(task) = self.tasks[at].take() else { return };
         match task.job {
             Job::Close => {}

@@ -38,7 +38,7 @@ enum Operation {
         aliases: Vec<u8>,
     },
     Due {
-        from: u8,
+        until: u8,
         limit: u8,
     },
 }
@@ -58,7 +58,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(visitor, minutes, place, etag)| Operation::Commit { visitor, minutes, place, etag }),
         4 => (0_usize..3, 0..IDS, 0_u8..4, aliases)
             .prop_map(|(visitor, id, version, aliases)| Operation::Archive { visitor, id, version, aliases }),
-        1 => (0_u8..6, 1_u8..4).prop_map(|(from, limit)| Operation::Due { from, limit }),
+        1 => (0_u8..6, 1_u8..4).prop_map(|(until, limit)| Operation::Due { until, limit }),
     ]
 }
 
@@ -107,12 +107,16 @@ async fn run<S: SessionStorage>(store: &S, operation: &Operation) -> String {
             session.started_at = NOON + Millis::from(*number / 2);
             format!("{:?}", store.archive(visitor, &session, NOON).await)
         }
-        Operation::Due { from, limit } => {
+        Operation::Due { until, limit } => {
             let mut texts = Vec::new();
             for shard in 0..DUE_SHARDS {
-                let from = NOON + Millis::from(*from) * 600_000;
-                let all = store.due(shard, from, Millis::MAX / 2, 100).await.unwrap();
-                let first = store.due(shard, from, Millis::MAX / 2, usize::from(*limit)).await.unwrap();
+                // The first session that a commit writes is due 35 minutes later.
+                let until = NOON + Millis::from(*until) * 600_000 + 2_100_000;
+                let all = store.due(shard, None, until, 100).await.unwrap();
+                let first = store.due(shard, None, until, usize::from(*limit)).await.unwrap();
+                let rest = store.due(shard, first.last(), until, 100).await.unwrap();
+                let listed = first.iter().chain(&rest).collect::<Vec<_>>();
+                assert!(listed.iter().copied().eq(&all), "a listing goes on behind its first page");
                 // Those of one time come in any order.
                 let mut all: Vec<_> = all.into_iter().map(|due| (due.due_at, due.visitor)).collect();
                 assert!(all.is_sorted_by_key(|(due_at, _)| *due_at));

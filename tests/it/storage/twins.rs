@@ -29,7 +29,7 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     }
     let stored = store.load(&twins, Reading::Strong).await.into_iter().map(|stored| stored.unwrap().unwrap());
     assert!(stored.map(|stored| (stored.timeline, stored.etag)).eq([(one.clone(), 101), (two.clone(), 102)]));
-    let due = store.due(due_shard(&twins[0]), 0, Millis::MAX / 2, 100).await.unwrap();
+    let due = store.due(due_shard(&twins[0]), None, Millis::MAX / 2, 100).await.unwrap();
     assert_eq!(due.iter().filter(|due| twins.contains(&due.visitor)).count(), 2);
 
     // Sessions of one id, archived in either order and in any version.

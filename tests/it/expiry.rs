@@ -1,0 +1,114 @@
+//! Nothing expires that is not closed: the table's garbage collection by virtual time, over extreme settings.
+
+use chrono::TimeDelta;
+use dynoxide::storage_backend::ManualClock as EngineClock;
+use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::output::MemoryOutput;
+use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::storage::DynamoDbSessionStorage;
+
+use crate::cases::NOON;
+use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::support::ManualClock;
+
+const HOUR: Millis = 3_600_000;
+const DAY: Millis = 24 * HOUR;
+
+/// A table whose items expire by a clock of its own.
+struct Table {
+    database: dynoxide::Database,
+    engine: EngineClock,
+    storage: DynamoDbSessionStorage,
+    clock: ManualClock,
+}
+
+impl Table {
+    fn new() -> Self {
+        let engine = EngineClock::new((NOON / 1000) as u64);
+        let database = dynoxide::Database::memory_with_clock(engine.arc()).unwrap();
+        let served = EmbeddedDynamoDb::start_on(database.clone(), 0).unwrap();
+        let ttl = json!({
+            "TableName": TABLE,
+            "TimeToLiveSpecification": { "AttributeName": "expires_at", "Enabled": true },
+        });
+        database.update_time_to_live(serde_json::from_value(ttl).unwrap()).unwrap();
+        let storage = DynamoDbSessionStorage::new(served.client(), TABLE);
+        Self { database, engine, storage, clock: ManualClock::default() }
+    }
+
+    /// It is that time, and what has expired is deleted; how many items.
+    fn sweep(&self, now: Millis) -> usize {
+        self.clock.set(now);
+        self.engine.set((now / 1000) as u64);
+        self.database.sweep_ttl().unwrap()
+    }
+}
+
+/// The sessions whose end is among these lines.
+fn ends(lines: &[String]) -> usize {
+    let is_end = |line: &&String| serde_json::from_str::<Value>(line).unwrap()["event"] == "$session_end";
+    lines.iter().filter(is_end).count()
+}
+
+/// Events of one visitor each: now, as far ahead as is believed, and a year old.
+async fn events(manager: &SessionManager<&DynamoDbSessionStorage, &ManualClock>, received_at: Millis, name: &str) {
+    let times = [0, 23 * HOUR - 1, -HOUR, -365 * DAY].map(|later| received_at + later);
+    let text = |(number, at): (usize, Millis)| {
+        let at = time_text(datetime(at));
+        format!(r#"{{"uuid":"{name}{number}","event":"$pageview","distinct_id":"{name}{number}","timestamp":"{at}"}}"#)
+    };
+    let texts: Vec<String> = times.into_iter().enumerate().map(text).collect();
+    let delivery = Delivery { received_at, trusts_received_at: true };
+    let events: Vec<Event<'_>> =
+        texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
+    let outcomes = manager.resolve(&events, Millis::MAX).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Placed(Some(_)))), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_closed_never_expires() {
+    const LONGEST: i64 = 30 * 86_400;
+    for (timeout, max_duration, lateness, retention) in [
+        (1800, 86_400, 300, 1),
+        (LONGEST, 86_400, 2 * 86_400, 30),
+        (2 * 86_400, LONGEST, 0, 1),
+        (LONGEST, LONGEST, LONGEST, 1),
+        (1, 1, LONGEST, 1),
+    ] {
+        // The close function runs from the beginning, or is down for long.
+        for (every, first) in [(8 * DAY, 0), (8 * DAY, 100 * DAY), (400 * DAY, 400 * DAY)] {
+            let table = Table::new();
+            let rules = json!({
+                "timeout_seconds": timeout, "max_duration_seconds": max_duration, "lateness_seconds": lateness,
+            });
+            let config = SessionConfig::from_rules(rules.clone()).unwrap();
+            let manager = SessionManager::with_clock(config, &table.storage, &table.clock)
+                .with_retention(TimeDelta::days(retention));
+            let output = MemoryOutput::default();
+            table.sweep(NOON);
+            events(&manager, NOON, "a").await;
+            // More of the same visitors, much later: what was written first is written again.
+            table.sweep(NOON + 3 * HOUR);
+            events(&manager, NOON + 3 * HOUR, "b").await;
+            let (mut closed, mut next) = (0, NOON + first);
+            for now in (0..70).map(|day| NOON + day * 2 * DAY).chain([NOON + 500 * DAY]) {
+                table.sweep(now);
+                while next <= now {
+                    table.clock.set(next.max(now - 2 * DAY));
+                    let report = manager.cleanup(&output, Millis::MAX).await;
+                    assert_eq!(report.failed + report.unlisted, 0, "{report:?}");
+                    next += every;
+                }
+                closed += ends(&output.take());
+            }
+            assert_eq!(closed, 8, "{rules}, retention {retention}, closed from {first} every {every}");
+            // And what is closed does expire, all of it.
+            table.sweep(NOON + 2_000 * DAY);
+            let left = table.database.scan(serde_json::from_value(json!({ "TableName": TABLE })).unwrap()).unwrap();
+            assert_eq!(left.count, 0, "{rules}, retention {retention}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the functions take of memory at their largest input: the most that the real binaries ever had (VmHWM), their own pages
+//! included. `cargo test --test it memory -- --nocapture` prints it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use session_tracking::clock::{Clock, SystemClock};
+
+use crate::binaries::{INGEST, variables};
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::fake_runtime::{Function, Said};
+
+/// What a queue batch may take of the function's 512 MB, in bytes.
+const MOST: usize = 200_000_000;
+/// A hundred megabytes are a lot for a binary that is not optimized, on a machine that does other things.
+const PATIENCE: Duration = Duration::from_secs(900);
+const MESSAGES: usize = 100;
+const EVENTS: usize = 1_000;
+
+/// A message as large as may be, packed: as many events as it may hold, each of so many bytes.
+fn body(message: usize, event_bytes: usize) -> String {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    for event in 0..EVENTS {
+        let head = format!(
+            r#"{{"uuid":"{message}-{event}","event":"$pageview","distinct_id":"v{}","properties":{{"$current_url":"https://shop.test/{event}","text":""#,
+            event % 200
+        );
+        let line = format!("{head}{}\"}}}}\n", "x".repeat(event_bytes.saturating_sub(head.len() + 4)));
+        packer.write_all(line.as_bytes()).unwrap();
+    }
+    BASE64_STANDARD.encode(packer.finish().unwrap())
+}
+
+fn payload(event_bytes: usize) -> String {
+    let attribute = |value: &str| json!({ "stringValue": value, "dataType": "String" });
+    let record = |message: usize| {
+        json!({
+            "messageId": message.to_string(), "body": body(message, event_bytes), "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:x:1:q",
+            "attributes": { "SentTimestamp": SystemClock.now().to_string() },
+            "messageAttributes": {
+                "content-encoding": attribute("gzip"), "content-type": attribute("application/x-ndjson"),
+            },
+        })
+    };
+    let payload = json!({ "Records": (0..MESSAGES).map(record).collect::<Vec<_>>() }).to_string();
+    assert!(payload.len() < 6 * 1024 * 1024, "Lambda passes on no more than 6 MB: {}", payload.len());
+    payload
+}
+
+/// The most that a process ever had, in bytes.
+fn peak(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() * 1024
+}
+
+type Lines = std::sync::Arc<std::sync::Mutex<usize>>;
+
+/// A queue that takes everything and counts the lines.
+async fn take(State(lines): State<Lines>, body: String) -> String {
+    let request: Value = serde_json::from_str(&body).unwrap();
+    let entries = request["Entries"].as_array().unwrap();
+    let count = |entry: &Value| entry["MessageBody"].as_str().unwrap().lines().count();
+    *lines.lock().unwrap() += entries.iter().map(count).sum::<usize>();
+    let taken = |entry: &Value| json!({ "Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "x" });
+    json!({ "Successful": entries.iter().map(taken).collect::<Vec<_>>() }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_batch_of_a_queue_takes_less_than_200_mb() {
+    let database = EmbeddedDynamoDb::start(0).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let lines = Lines::default();
+    let router = Router::new().fallback(take).layer(DefaultBodyLimit::disable()).with_state(lines.clone());
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    let queue = format!("{endpoint}/1/out");
+    // Events as large as they may be on average, and small ones, of which there are as many.
+    for (event_bytes, is_queue) in [(1_045, true), (200, false)] {
+        let mut variables = variables(&database.endpoint);
+        variables.push(("MALLOC_MMAP_THRESHOLD_", "131072"));
+        if is_queue {
+            variables.retain(|(name, _)| *name != "OUTPUT");
+            variables.extend([("OUTPUT", queue.as_str()), ("AWS_ENDPOINT_URL_SQS", endpoint.as_str())]);
+        }
+        let mut function = Function::start(INGEST, &variables).await;
+        let payload = payload(event_bytes);
+        function.hand(payload, PATIENCE).await;
+        let answer = function.said_within(PATIENCE).await;
+        assert_eq!(answer, Said::Answer(r#"{"batchItemFailures":[]}"#.to_owned()));
+        let peak = peak(function.id());
+        println!(
+            "100 packed messages of 1,000 events of {event_bytes} bytes, to {}: {} MB",
+            if is_queue { "a queue" } else { "standard output" },
+            peak / 1_000_000
+        );
+        assert!(peak < MOST, "{peak} bytes");
+        let printed = function.kill().lines.len();
+        let sent = std::mem::take(&mut *lines.lock().unwrap());
+        assert_eq!(if is_queue { sent } else { printed }, MESSAGES * EVENTS);
+    }
+}
