@@ -156,6 +156,11 @@ impl World {
             self.flags.insert(uuid.clone(), properties["$time_flag"].clone());
             self.late += usize::from(properties["$late"] == true);
             let time = properties.get("$event_time").unwrap_or(&event["timestamp"]);
+            // Passive and keep-alive events carry the session of their time, and are none of its events.
+            let mut beside = self.config.passive_events.iter().chain(&self.config.keep_alive_events);
+            if beside.any(|name| event["event"] == **name) {
+                continue;
+            }
             let Some(session) = properties["$session_id"].as_str().map(str::to_owned) else { continue };
             self.assigned.push(Assigned { session, at: millis(time.as_str().unwrap()), uuid });
         }
