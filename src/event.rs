@@ -162,6 +162,8 @@ pub struct Event<'a> {
     pub time_flag: Option<TimeFlag>,
     /// Whether `at` is the event's own `timestamp`, as every consumer reads it.
     is_own_time: bool,
+    /// Whether `sent_at` moved it.
+    is_time_corrected: bool,
     /// Whether something in the text was replaced, because others would choke on it.
     is_repaired: bool,
     uuid_place: UuidPlace,
@@ -247,6 +249,7 @@ impl<'a> Event<'a> {
             received_at,
             time_flag: time.flag,
             is_own_time: time.is_own,
+            is_time_corrected: time.is_corrected,
             is_repaired: false,
             fields,
         })
@@ -275,7 +278,12 @@ impl<'a> Event<'a> {
             // It counts as nothing, so nothing else of it is kept.
             let (context, properties) = (SessionContext::default(), Vec::new());
             let entry = Entry { at, uuid, kind, context, click: None, properties };
-            return Some(Arrival { entry, received_at: self.received_at, passive });
+            return Some(Arrival {
+                entry,
+                received_at: self.received_at,
+                passive,
+                timed_by_sent_at: self.is_time_corrected,
+            });
         }
         let entry = Entry {
             at,
@@ -285,7 +293,7 @@ impl<'a> Event<'a> {
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
             properties: properties.session_properties(),
         };
-        Some(Arrival { entry, received_at: self.received_at, passive })
+        Some(Arrival { entry, received_at: self.received_at, passive, timed_by_sent_at: self.is_time_corrected })
     }
 }
 

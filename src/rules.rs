@@ -176,6 +176,32 @@ impl Previous {
         };
         reason_in_time(&so_far, at, config)
     }
+
+    /// The first time at which any event would begin a session after this one.
+    pub fn over_from(&self, config: &SessionConfig) -> Millis {
+        let is_over = |at: Millis| self.reason_for(at, config).is_some();
+        let (mut before, mut after) = (self.last_activity, self.last_activity + config.timeout_ms() + 1);
+        if is_over(before + 1) {
+            return before + 1;
+        }
+        after = after.min(self.started_at + config.max_duration_ms() + 1);
+        // The boundary, and midnight, can make it sooner; once over, a session stays so.
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            if is_over(middle) { after = middle } else { before = middle }
+        }
+        after
+    }
+}
+
+impl From<SourceChange> for Reason {
+    fn from(change: SourceChange) -> Self {
+        match change {
+            SourceChange::Utm => Self::UtmChange,
+            SourceChange::Referrer => Self::ReferrerChange,
+            SourceChange::Click => Self::ClickIdChange,
+        }
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -244,13 +270,7 @@ impl<'a> Draft<'a> {
         if entry.kind == Kind::KeepAlive {
             return reason;
         }
-        reason.or_else(|| {
-            self.source.change(&Source::of(&entry.context, entry.click), config).map(|change| match change {
-                SourceChange::Utm => Reason::UtmChange,
-                SourceChange::Referrer => Reason::ReferrerChange,
-                SourceChange::Click => Reason::ClickIdChange,
-            })
-        })
+        reason.or_else(|| self.source.change(&Source::of(&entry.context, entry.click), config).map(Reason::from))
     }
 
     fn absorb(&mut self, entry: &'a Entry, index: usize, config: &SessionConfig) {

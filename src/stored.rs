@@ -16,14 +16,14 @@ use crate::rules::Tally;
 use crate::session::Visitor;
 use crate::timeline::Timeline;
 use texts::{Reader, Writer};
-use wire::{WireSession, WireTimeline};
+use wire::{WireSession, WireTimeline, WireWatermark};
 
 /// The version of the stored form that is written.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The newest version of the stored form that is read. A release reads a form before a later one writes it, so that a deployment
 /// can be rolled back: see [`FORMATS`].
-pub const NEWEST_FORMAT: u32 = 1;
+pub const NEWEST_FORMAT: u32 = 2;
 
 /// Since when a stored form is read and written: releases of this crate.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +34,11 @@ pub struct Format {
 }
 
 /// The stored forms, oldest first. All of them are read.
-pub const FORMATS: [Format; NEWEST_FORMAT as usize] =
-    [Format { version: 1, read_since: "0.1.0", written_since: "0.1.0" }];
+pub const FORMATS: [Format; NEWEST_FORMAT as usize] = [
+    Format { version: 1, read_since: "0.1.0", written_since: "0.1.0" },
+    // Behind the timeline stand `held_until` and `frontier_id`. Nothing was deployed when it came: see `docs/decisions.md`.
+    Format { version: 2, read_since: "0.1.0", written_since: "0.1.0" },
+];
 
 /// Bytes of a stored form at most, where events are added. DynamoDB's limit for an item is 400 KB, its keys and other attributes
 /// included.
@@ -80,7 +83,7 @@ pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
     let mut texts = Writer::default();
     wire::each_text(timeline, &mut |text| texts.add(text));
     let texts = texts.finish();
-    pack::pack(encode(&WireTimeline::write(timeline, &texts)))
+    pack::pack(encode(&(WireTimeline::write(timeline, &texts), WireWatermark::write(timeline, &texts))))
 }
 
 /// Writes a timeline as an item holds it, like [`encode_timeline`]; none where it is too large. Whatever this returns can be read.
@@ -92,7 +95,7 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
     if texts.bytes() > max_text_bytes {
         return None;
     }
-    let form = encode(&WireTimeline::write(timeline, &texts));
+    let form = encode(&(WireTimeline::write(timeline, &texts), WireWatermark::write(timeline, &texts)));
     if form.len() > max_form_bytes {
         return None;
     }
@@ -106,8 +109,11 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
 /// A version that is not known, bytes that are no timeline, a timeline that breaks the rules.
 pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
     let bytes = pack::unpack(bytes).ok_or(FormatError::Bytes("timeline"))?;
-    let wire: WireTimeline<'_> = decode(version, &bytes, "timeline")?;
-    let timeline = wire.read(visitor)?;
+    let (wire, watermark): (WireTimeline<'_>, WireWatermark) = match version {
+        1 => (decode(version, &bytes, "timeline")?, WireWatermark::default()),
+        _ => decode(version, &bytes, "timeline")?,
+    };
+    let timeline = wire.read(watermark, visitor)?;
     check::timeline(&timeline).map_err(FormatError::Rule)?;
     Ok(timeline)
 }

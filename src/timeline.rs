@@ -5,8 +5,8 @@
 //! await, no randomness.
 //!
 //! ```text
-//!   ended … | open (settled part) | journal (events not settled yet, sorted by time, then uuid)
-//!                                 ^ frontier: no event that is placed exactly can come before it
+//!   ended … | open (finalized part) | journal (events not finalized yet, sorted by time, then uuid)
+//!                                   ^ frontier (the watermark): an event behind it is late, any other is placed exactly
 //! ```
 
 mod append;
@@ -17,6 +17,7 @@ mod place;
 mod settle;
 mod spots;
 mod view;
+mod watermark;
 
 pub use closing::Closing;
 pub use settle::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
@@ -34,7 +35,7 @@ use ids::lead_ids;
 /// and deliveries that took longer than `lateness` are still placed exactly.
 const FREE_JOURNAL: usize = 8;
 /// Journal entries at the most; more are settled early, the oldest first, and counted.
-pub const MAX_JOURNAL: usize = 512;
+pub const MAX_JOURNAL: usize = 768;
 /// Bytes of text in the journal at the most; likewise.
 pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
 /// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
@@ -53,8 +54,13 @@ pub struct Timeline {
     pub visitor: Visitor,
     /// How many writes have changed a session; the version of what the last one changed.
     pub seq: u64,
-    /// Every event before this time is settled.
+    /// The watermark: every event before this time is finalized, and one that arrives behind it is late.
     pub frontier: Millis,
+    /// Where the bounds cut the journal: of the events at that very time, those up to this id are finalized, too.
+    pub frontier_id: Option<EventId>,
+    /// Nothing is finalized before this time, but for the bounds: a backdated event was received `timeout` before it, and
+    /// others like it may follow.
+    pub held_until: Option<Millis>,
     /// How many sessions were archived.
     pub archived: u32,
     /// The last session that is over.
@@ -103,6 +109,8 @@ pub struct Arrival {
     pub received_at: Millis,
     /// Annotated with the session at its time, never part of one.
     pub passive: bool,
+    /// Whether `sent_at` had a part in its time: a duplicate that is sent later then has a later time.
+    pub timed_by_sent_at: bool,
 }
 
 /// The session that an event belongs to, and what it amounts to with that event.
@@ -113,7 +121,8 @@ pub struct Assignment {
     pub number: u32,
     pub previous: Option<Uuid>,
     pub started_at: Millis,
-    /// The time of this event.
+    /// The time of this event as it was counted. Of a duplicate of a finalized event it is not known any more: its own time,
+    /// within the finalized part of the session.
     pub at: Millis,
     pub page_views: u32,
     pub entry_url: Option<Arc<str>>,
@@ -153,6 +162,8 @@ impl Timeline {
             visitor,
             seq: 0,
             frontier: Millis::MIN,
+            frontier_id: None,
+            held_until: None,
             archived: 0,
             previous: None,
             ended: Vec::new(),
@@ -208,7 +219,7 @@ impl Timeline {
             .iter()
             .map(|tally| tally.last_activity)
             .filter(|last| (at..=at + MAX_CALL_AHEAD_MS).contains(last));
-        over.max().map_or(at, |last| last + 1).max(self.frontier)
+        over.max().map_or(at, |last| last + 1).max(self.first_time())
     }
 
     /// Whether an entry, if it came now, would begin a session.
@@ -273,6 +284,12 @@ impl Timeline {
         }
     }
 
+    /// The page views among the late events that are counted in a draft.
+    fn late_page_views(&self, draft: &Draft<'_>) -> u32 {
+        let begun = || self.heads.iter().find(|head| head.leads && head.entry == draft.first).map(|head| &head.late);
+        draft.base.map(|base| &base.late).or_else(begun).map_or(0, |late| late.page_views)
+    }
+
     /// The assignment of an event at `at` to the draft `number`; to the whole of it where its place there is not known.
     fn assignment(
         &self,
@@ -290,7 +307,10 @@ impl Timeline {
             previous: self.previous_of(number, ids),
             started_at: draft.started_at,
             at,
-            page_views: place.map_or(draft.page_views, |place| place.page_views),
+            page_views: match place {
+                Some(place) => place.page_views,
+                None => draft.page_views.saturating_add(self.late_page_views(draft)),
+            },
             entry_url: draft.entry_url.cloned(),
             exit_page: place.map_or(draft.exit_page, |place| place.exit_page).cloned(),
             referrer: draft.source.referrer.cloned(),

@@ -19,7 +19,8 @@ pub fn stored_timeline(bytes: &[u8]) {
         let mut all = timeline.clone();
         let arrivals: Vec<Arrival> = times.iter().map(|&at| arrival(at, "all", false)).collect();
         all.apply(&arrivals, Vec::new(), config);
-        let now = times.iter().max().copied().unwrap_or_default() + 100 * 86_400_000;
+        let last = times.iter().copied().chain(all.held_until).max();
+        let now = last.unwrap_or_default() + 100 * 86_400_000;
         all.close(now, config).ended.iter().for_each(check_session);
         assert!(all.open.is_none() && all.journal.is_empty(), "something is left after a hundred days");
         read_again(&all);
@@ -35,6 +36,8 @@ pub fn stored_session(bytes: &[u8]) {
         for at in [session.started_at - 1, session.started_at, session.last_activity + 1] {
             let mut timeline = Timeline::new(visitor.clone());
             timeline.archived = 1;
+            // So that they are late.
+            timeline.frontier = (session.last_activity + 2).min(4_102_444_800_000);
             let arrivals = [arrival(at, "late", false), arrival(at, "late", false)];
             timeline.apply(&arrivals, vec![session.clone()], config);
             read_again(&timeline);
@@ -111,6 +114,7 @@ fn arrival(at: Millis, uuid: &str, passive: bool) -> Arrival {
         entry: Entry { at, uuid, kind: Kind::Pageview, context, click: None, properties },
         received_at: at,
         passive,
+        timed_by_sent_at: false,
     }
 }
 

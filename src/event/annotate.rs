@@ -125,8 +125,9 @@ impl Event<'_> {
         if assignment.is_late {
             members.raw(",\"$late\":", "true");
         }
-        if !self.is_own_time {
-            members.quoted(",\"$event_time\":", &time_text(datetime(self.at)));
+        // Of a duplicate it is the time that was counted.
+        if !self.is_own_time || assignment.at != self.at {
+            members.quoted(",\"$event_time\":", &time_text(datetime(assignment.at)));
         }
     }
 }

@@ -48,11 +48,13 @@ pub(super) struct EventTime {
     pub is_stated: bool,
     /// Whether `at` is what its `timestamp` says, in a form that every consumer reads: RFC 3339.
     pub is_own: bool,
+    /// Whether `sent_at` moved it: sent again, it has another time.
+    pub is_corrected: bool,
 }
 
 impl EventTime {
     fn of_receipt(received_at: Millis, flag: Option<TimeFlag>) -> Self {
-        Self { at: received_at, flag, is_stated: false, is_own: false }
+        Self { at: received_at, flag, is_stated: false, is_own: false, is_corrected: false }
     }
 }
 
@@ -187,7 +189,8 @@ pub(super) fn event_time(
         return EventTime::of_receipt(received_at, Some(TimeFlag::Unparseable));
     }
     let flag = (at > received_at.saturating_add(config.lateness_ms())).then_some(TimeFlag::Ahead);
-    EventTime { at, flag, is_stated: true, is_own: stated.is_rfc3339 && at == stated.at }
+    let is_corrected = at != stated.at;
+    EventTime { at, flag, is_stated: true, is_own: stated.is_rfc3339 && !is_corrected, is_corrected }
 }
 
 /// A stated time by the service's clock. A small difference between sending and receipt is transit, no wrong clock; and a

@@ -142,7 +142,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         // Calls made one after the other stand in that order, whoever made them and whatever else happened in that millisecond.
         let at = stored.as_ref().map_or(now, |stored| stored.timeline.time_of_call(now, &entry.uuid));
         let entry = Entry { at, ..entry };
-        let arrivals = [Arrival { entry, received_at: now, passive: false }];
+        let arrivals = [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false }];
         // No invocation to end: as long as all attempts may take.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
         let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_guess: false }, deadline).await;

@@ -56,6 +56,7 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     first_broken(&[
         (timeline.seq <= MAX_VERSION, VERSION),
         (timeline.frontier == Millis::MIN || are_times(&[timeline.frontier]), TIME),
+        (timeline.held_until.is_none_or(|until| are_times(&[until])), TIME),
     ])?;
     let sessions = || timeline.ended.iter().chain(&timeline.open);
     sessions().try_for_each(session)?;
@@ -68,7 +69,7 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     let mut ids = HashSet::new();
     first_broken(&[
         (timeline.ended.is_sorted_by_key(|session| session.started_at), "the sessions are not in order"),
-        (heads.is_sorted_by(|a, b| a.entry < b.entry), "the heads are not in order"),
+        (heads.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.leads))), "the heads are not in order"),
         (
             sessions().flat_map(Tally::ids).chain(heads.iter().map(|head| head.id)).all(|id| ids.insert(id)),
             "two sessions have one id",
@@ -84,14 +85,18 @@ fn journal(timeline: &Timeline) -> Result<(), &'static str> {
     let has_id = |first| heads.first().is_some_and(|head| head.entry == first && head.leads);
     let begins_a_session = first.is_none_or(|first| journal[first].kind != Kind::End && has_id(first));
     let settled = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
+    // What lies at the watermark's own time is finalized up to an id, if it has one.
+    let finalized = timeline.frontier_id.as_ref();
+    let is_behind = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.frontier, finalized);
+    let end = timeline.frontier.saturating_add(Millis::from(finalized.is_some()));
     let mut uuids = HashSet::new();
     let properties = || journal.iter().flat_map(|entry| &entry.properties);
     first_broken(&[
         (journal.iter().all(|entry| are_times(&[entry.at])), TIME),
         (journal.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the journal is not in order"),
         (journal.iter().all(|entry| uuids.insert(&entry.uuid)), "the journal holds an event twice"),
-        (journal.first().is_none_or(|first| first.at >= timeline.frontier), "the journal reaches behind the frontier"),
-        (settled.max().is_none_or(|last| last < timeline.frontier), "what is settled reaches beyond the frontier"),
+        (journal.first().is_none_or(is_behind), "the journal reaches behind the frontier"),
+        (settled.max().is_none_or(|last| last < end), "what is settled reaches beyond the frontier"),
         (open.is_some() || begins_a_session, "the journal begins outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
         (journal.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "a call's mark is not one of ours"),

@@ -11,7 +11,7 @@ use super::{FormatError, id_half, id_of};
 use crate::rules::Previous;
 use crate::session::{Millis, Visitor};
 use crate::timeline::{Notice, Timeline};
-use journal::{WireEntry, WireHead, WireNotice, canonical};
+use journal::{WireEntry, WireHead, WireNotice, WireUuid, canonical};
 use origin::{WireOrigin, each_origin_text};
 pub(super) use session::{WireSession, each_session_text};
 
@@ -34,6 +34,22 @@ pub(super) struct WireTimeline<'a> {
     journal: Vec<WireEntry>,
     heads: Vec<WireHead>,
     notices: Vec<WireNotice>,
+}
+
+/// What is stored behind a timeline since format 2.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct WireWatermark {
+    held_until: Option<Millis>,
+    frontier_id: Option<WireUuid>,
+}
+
+impl WireWatermark {
+    pub(super) fn write(timeline: &Timeline, texts: &Texts<'_>) -> Self {
+        Self {
+            held_until: timeline.held_until,
+            frontier_id: timeline.frontier_id.as_ref().map(|id| WireUuid::write(id, texts)),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +83,9 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
         if canonical(&entry.uuid).is_none() {
             add(&entry.uuid);
         }
+    }
+    if let Some(id) = timeline.frontier_id.as_deref().filter(|id| canonical(id).is_none()) {
+        add(id);
     }
     for notice in &timeline.notices {
         if let Notice::Split { uuid, .. } = notice {
@@ -107,7 +126,7 @@ impl<'a> WireTimeline<'a> {
         }
     }
 
-    pub(super) fn read(&self, visitor: Visitor) -> Result<Timeline, FormatError> {
+    pub(super) fn read(&self, watermark: WireWatermark, visitor: Visitor) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
         let texts = Reader::new(&self.texts)?;
         let contexts = self.contexts.iter().map(|wire| wire.read(&texts)).collect::<Result<Vec<_>, _>>()?;
@@ -133,6 +152,8 @@ impl<'a> WireTimeline<'a> {
             visitor,
             seq: self.seq,
             frontier: self.frontier.unwrap_or(Millis::MIN),
+            frontier_id: watermark.frontier_id.map(|id| id.read(&texts)).transpose()?,
+            held_until: watermark.held_until,
             archived: self.archived,
             previous,
             ended: self.ended.iter().map(|wire| wire.read(&texts, bits)).collect::<Result<_, _>>()?,

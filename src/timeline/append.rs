@@ -23,7 +23,7 @@ struct Appended {
 impl Timeline {
     /// Applies events where they are the common case; where they are not, changes nothing.
     pub(super) fn append(&mut self, arrivals: &[Arrival], config: &SessionConfig) -> Option<Applied> {
-        if !self.are_common(arrivals, config) {
+        if !self.are_common(arrivals) {
             return None;
         }
         let old = self.journal.len();
@@ -33,6 +33,7 @@ impl Timeline {
             return None;
         };
         self.seq += 1;
+        arrivals.iter().for_each(|arrival| self.hold(arrival, config));
         self.heads.extend(appended.begun);
         if let Some(id) = appended.grown {
             self.set_version(id);
@@ -41,8 +42,8 @@ impl Timeline {
         Some(Applied { assignments: appended.assignments, changed: true, overflow })
     }
 
-    /// Whether events are few, new, on time, in order and behind all others.
-    fn are_common(&self, arrivals: &[Arrival], config: &SessionConfig) -> bool {
+    /// Whether events are few, new, not late, in order and behind all others.
+    fn are_common(&self, arrivals: &[Arrival]) -> bool {
         let mut last = self.journal.last();
         !arrivals.is_empty()
             && arrivals.len() <= FEW
@@ -54,12 +55,7 @@ impl Timeline {
                 // At the time of the last activity it changes nothing: the general way finds that.
                 let changes = entry.kind != Kind::KeepAlive || last.is_none_or(|last| last.at < entry.at);
                 last = Some(entry);
-                is_behind
-                    && changes
-                    && !arrival.passive
-                    && !is_repeat
-                    && !self.knows(print)
-                    && !self.is_late(arrival, config)
+                is_behind && changes && !arrival.passive && !is_repeat && !self.knows(print) && !self.is_late(entry)
             })
     }
 

@@ -118,7 +118,7 @@ impl Timeline {
             // it apart. (Over so many writes that it comes again no event stays unsettled.)
             let is_known = origin.get(draft.first).is_some_and(Option::is_some);
             let salt = if is_known { 1 + (self.seq % u64::from(SALTS)) as u16 } else { 0 };
-            lead(&mut self.heads, draft, &self.journal, |first| {
+            lead(&mut self.heads, draft, &self.journal, config, |first| {
                 let id = unused_id(bits, first.at, &first.uuid, salt, |id| taken.contains(&id));
                 taken.insert(id);
                 id
@@ -205,20 +205,37 @@ impl Timeline {
     }
 }
 
-/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries, else a new one.
-/// The leader stands on the draft's first entry.
-fn lead(heads: &mut Vec<Head>, draft: &Draft<'_>, journal: &[Entry], new: impl FnOnce(&Entry) -> Uuid) {
+/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries and are not too
+/// far from its first one, else a new one. The leader stands on the draft's first entry, before others that stand there.
+///
+/// An id is found by its time once its session is archived. So it leads no session that begins more than the maximum
+/// duration before that time, however far earlier events move the beginning back.
+fn lead(
+    heads: &mut Vec<Head>,
+    draft: &Draft<'_>,
+    journal: &[Entry],
+    config: &SessionConfig,
+    new: impl FnOnce(&Entry) -> Uuid,
+) {
     if draft.base.is_some() {
         return;
     }
     let at = heads.partition_point(|head| head.entry < draft.first);
-    if let Some(head) = heads.get_mut(at).filter(|head| head.entry < draft.end) {
-        head.entry = draft.first;
-        head.leads = true;
-        return;
-    }
-    let id = new(&journal[draft.first]);
-    heads.insert(at, Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() });
+    let end = heads.partition_point(|head| head.entry < draft.end);
+    let is_near = |head: &Head| id_time(head.id) - draft.started_at <= config.max_duration_ms();
+    let leader = match heads[at..end].iter().position(is_near) {
+        Some(known) => Head { entry: draft.first, leads: true, ..heads.remove(at + known) },
+        None => {
+            let id = new(&journal[draft.first]);
+            Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() }
+        }
+    };
+    heads.insert(at, leader);
+}
+
+/// The time of a session id.
+fn id_time(id: Uuid) -> Millis {
+    (id.as_u128() >> 80) as Millis
 }
 
 /// Moves the late events of ids that were merged to the leading one: what is split off later takes none of them along, as no

@@ -1,14 +1,17 @@
 //! The rule for late events: they join the session that they lie in or next to, or make one of their own; they never move a
 //! session that may still grow.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::ids::{lead_ids, unused_id};
 use super::spots::{ByPrint, Spot};
 use super::{Arrival, MAX_SEEN, Timeline};
-use crate::config::SessionConfig;
+use crate::attribution::Source;
+use crate::config::{DirectThenSource, SessionConfig};
 use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
-use crate::session::{Millis, Reason};
+use crate::session::{Millis, Reason, UtmParams};
 
 /// A session as the rule sees it.
 struct Span {
@@ -16,90 +19,112 @@ struct Span {
     start: Millis,
     last: Millis,
     number: u32,
+    referrer: Option<Arc<str>>,
+    utm: Option<Arc<UtmParams>>,
+    click: Option<u64>,
     /// A session that is over grows by late events; one that follows from the journal stays where it is.
     is_over: bool,
 }
 
 impl Timeline {
-    /// The span of time in which archived sessions could be needed to place these events: those that come too late and are not
-    /// known here. None where nothing was archived or nothing is needed.
+    /// The span of time in which archived sessions could be needed to place these events: those that are late, or that are
+    /// backdated by `sent_at` and so may be duplicates of earlier ones, and are not known here. None where nothing was
+    /// archived or nothing is needed.
     pub fn recall_range(&self, arrivals: &[Arrival], config: &SessionConfig) -> Option<(Millis, Millis)> {
         if self.archived == 0 {
             return None;
         }
+        let is_asked_for = |arrival: &&Arrival| {
+            let may_be_duplicate = arrival.timed_by_sent_at && arrival.is_backdated(config);
+            let is_counted = !arrival.passive && arrival.entry.kind != Kind::KeepAlive;
+            is_counted && (may_be_duplicate || self.is_late(&arrival.entry))
+        };
+        let mut asked_for = arrivals.iter().filter(is_asked_for).peekable();
+        asked_for.peek()?;
         let spots = self.spots(&[]);
-        let unknown = arrivals
-            .iter()
-            .filter(|arrival| !arrival.passive && arrival.entry.kind != Kind::KeepAlive)
-            .filter(|arrival| self.is_late(arrival, config))
+        let unknown = asked_for
             .filter(|arrival| !spots.contains_key(&arrival.entry.uuid.print()))
             .map(|arrival| arrival.entry.at);
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
         })?;
-        // An id's time lies within its session, and that at most its maximum and a timeout away from an event that can join.
-        let reach = config.max_duration_ms() + config.timeout_ms();
+        // A session that an event can join is at most a timeout away from it. The time of its id lies no sooner than its
+        // start, and at most the maximum duration behind where it began before late events made it longer; see `ids::lead`.
+        let reach = 2 * config.max_duration_ms() + config.timeout_ms();
         Some((least - reach, most + reach))
     }
 
-    /// Places late events, the oldest first.
-    pub(super) fn place_late(
+    /// Places those that are late among new events, which come in order of time; returns the others. Recalled sessions that
+    /// change join the timeline again, the others stay archived as they are.
+    pub(super) fn place_late<'a>(
         &mut self,
-        mut late: Vec<&Entry>,
-        recalled: &mut [Tally],
+        new: Vec<&'a Arrival>,
+        recalled: &mut Vec<Tally>,
         spots: &mut ByPrint<Spot>,
         config: &SessionConfig,
-    ) {
-        late.sort_by_key(|entry| (entry.at, &entry.uuid));
-        let mut spans = self.spans(recalled, config);
-        for entry in late {
-            let id = match nearest(&mut spans, entry.at, config) {
-                Some(id) => {
-                    self.count_late(id, entry, recalled);
+    ) -> Vec<&'a Arrival> {
+        let received_at = new.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.frontier);
+        let mut spans: Option<Vec<Span>> = None;
+        let mut fresh = Vec::new();
+        for arrival in new {
+            let entry = &arrival.entry;
+            if !self.is_late(entry) {
+                fresh.push(arrival);
+                continue;
+            }
+            if entry.kind == Kind::KeepAlive {
+                spots.remove(&entry.uuid.print());
+                continue;
+            }
+            let spans = spans.get_or_insert_with(|| self.spans(recalled, config));
+            let id = match nearest(spans, entry, config) {
+                Ok(id) => {
+                    self.count_late(id, entry, recalled, config);
                     id
                 }
-                None => {
-                    let tally = self.late_session(entry, &spans, recalled, config);
-                    let (id, start, number) = (tally.id, tally.started_at, tally.number);
-                    spans.push(Span { id, start, last: start, number, is_over: true });
-                    spans.sort_by_key(|span| span.start);
-                    let at = self.ended.partition_point(|other| other.started_at <= start);
-                    self.ended.insert(at, tally);
+                Err(change) => {
+                    let tally = self.late_session(entry, change, spans, recalled, config);
+                    let at = spans.partition_point(|span| span.start <= tally.started_at);
+                    spans.insert(at, Span::over(&tally));
+                    let id = tally.id;
+                    self.ended.push(tally);
                     id
                 }
             };
             spots.insert(entry.uuid.print(), Spot::Late(id));
+            self.go_along(id, received_at - config.lateness_ms(), recalled, config);
         }
+        if spans.is_some() {
+            self.take_back(recalled);
+            self.ended.sort_by_key(|tally| tally.started_at);
+        }
+        fresh
     }
 
     /// All known sessions, by start.
     fn spans(&self, recalled: &[Tally], config: &SessionConfig) -> Vec<Span> {
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let ids = lead_ids(&self.heads, &drafts);
-        let over = self.ended.iter().chain(recalled).map(|tally| Span {
-            id: tally.id,
-            start: tally.started_at,
-            last: tally.last_activity,
-            number: tally.number,
-            is_over: true,
-        });
         let live = drafts.iter().zip(ids).zip(self.first_number()..).map(|((draft, id), number)| Span {
             id,
             start: draft.started_at,
             last: draft.last_activity,
             number,
+            referrer: draft.source.referrer.cloned(),
+            utm: draft.source.utm.cloned(),
+            click: draft.source.click,
             is_over: false,
         });
-        let mut spans: Vec<Span> = over.chain(live).collect();
+        let mut spans: Vec<Span> = self.ended.iter().chain(recalled).map(Span::over).chain(live).collect();
         spans.sort_by_key(|span| span.start);
         spans
     }
 
     /// Counts a late event in a session.
-    fn count_late(&mut self, id: Uuid, entry: &Entry, recalled: &mut [Tally]) {
+    fn count_late(&mut self, id: Uuid, entry: &Entry, recalled: &mut [Tally], config: &SessionConfig) {
         if let Some(tally) = self.ended.iter_mut().chain(recalled).find(|tally| tally.id == id) {
             tally.version = self.seq;
-            tally.grow(entry);
+            tally.grow(entry, config);
             tally.late.count(entry);
         } else if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
             open.version = self.seq;
@@ -110,8 +135,16 @@ impl Timeline {
         }
     }
 
-    /// A session that a late event makes: over from its beginning. Sessions after it keep their numbers.
-    fn late_session(&self, entry: &Entry, spans: &[Span], recalled: &[Tally], config: &SessionConfig) -> Tally {
+    /// A session that a late event makes, for its source where that is why it joins no other: over from its beginning.
+    /// Sessions after it keep their numbers.
+    fn late_session(
+        &self,
+        entry: &Entry,
+        change: Option<Reason>,
+        spans: &[Span],
+        recalled: &[Tally],
+        config: &SessionConfig,
+    ) -> Tally {
         let id = unused_id(self.visitor.bits(), entry.at, &entry.uuid, 0, |id| {
             self.ended.iter().chain(&self.open).chain(recalled).any(|tally| tally.ids().any(|other| other == id))
                 || self.heads.iter().any(|head| head.id == id)
@@ -119,8 +152,8 @@ impl Timeline {
         let before = spans.iter().rev().find(|span| span.start <= entry.at);
         let known =
             |span: &Span| self.ended.iter().chain(recalled).find(|tally| tally.id == span.id).map(Previous::from);
-        // Not in the timeout of a session before it, or it would have joined that.
-        let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config));
+        // Not in the timeout of a session before it, or it would have joined that, but for its source.
+        let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config)).or(change);
         let mut tally = Tally {
             version: self.seq,
             reason: before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout)),
@@ -132,45 +165,93 @@ impl Timeline {
             click: entry.click,
             ..Tally::empty(id)
         };
-        tally.grow(entry);
+        tally.grow(entry, config);
         tally.late.count(entry);
         tally
     }
 
-    /// Takes the recalled sessions that changed back into the timeline; the others stay archived as they are.
-    pub(super) fn take_back(&mut self, recalled: Vec<Tally>) {
-        for tally in recalled.into_iter().filter(|tally| tally.version == self.seq) {
-            self.archived = self.archived.saturating_sub(1);
-            let at = self.ended.partition_point(|other| other.started_at <= tally.started_at);
-            self.ended.insert(at, tally);
-        }
+    /// Takes the recalled sessions that changed in this write, and so have its version, back into the timeline.
+    fn take_back(&mut self, recalled: &mut Vec<Tally>) {
+        let (changed, same) = std::mem::take(recalled).into_iter().partition(|tally| tally.version == self.seq);
+        *recalled = same;
+        let changed: Vec<Tally> = changed;
+        self.archived = self.archived.saturating_sub(changed.len() as u32);
+        self.ended.extend(changed);
     }
 }
 
-/// The session that a late event at `at` joins: the one it lies in, else the one before it within the timeout, else the one
-/// after it. One that is over grows to it, up to the maximum duration.
-fn nearest(spans: &mut [Span], at: Millis, config: &SessionConfig) -> Option<Uuid> {
-    let after = spans.partition_point(|span| span.start <= at);
-    let fits = |span: &Span, start: Millis, last: Millis| !span.is_over || last - start <= config.max_duration_ms();
-    if let Some(span) = after.checked_sub(1).and_then(|before| spans.get_mut(before)) {
-        if at <= span.last {
-            return Some(span.id);
+impl Span {
+    fn over(tally: &Tally) -> Self {
+        Self {
+            id: tally.id,
+            start: tally.started_at,
+            last: tally.last_activity,
+            number: tally.number,
+            referrer: tally.referrer.clone(),
+            utm: tally.utm.clone(),
+            click: tally.click,
+            is_over: true,
         }
-        if !config.is_timeout(at - span.last) && fits(span, span.start, at) {
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::new(self.referrer.as_ref(), self.utm.as_ref(), self.click)
+    }
+
+    /// Whether it would not be too long between these times. One that follows from the journal does not grow.
+    fn fits(&self, start: Millis, last: Millis, config: &SessionConfig) -> bool {
+        !self.is_over || last - start <= config.max_duration_ms()
+    }
+
+    /// Whether an event at `at`, not before its start, lies in it or within the timeout behind it.
+    fn reaches(&self, at: Millis, config: &SessionConfig) -> bool {
+        at <= self.last || !config.is_timeout(at - self.last) && self.fits(self.start, at, config)
+    }
+}
+
+/// The session that a late event joins: the one it lies in, else the one before it within the timeout, else the one
+/// after it, as long as neither source would begin a session beside the other. One that is over grows to the event, up to the
+/// maximum duration; an event that lies in it joins it whatever its source. If there is none, returns the reason that the
+/// event's source is, if it is one.
+fn nearest(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<Uuid, Option<Reason>> {
+    let at = entry.at;
+    let source = Source::of(&entry.context, entry.click);
+    let after = spans.partition_point(|span| span.start <= at);
+    let mut reason = None;
+    if let Some(span) = spans[..after].iter_mut().rev().find(|span| span.reaches(at, config)) {
+        if span.is_over && at <= span.last {
+            return Ok(span.id);
+        }
+        reason = span.source().change(&source, config).map(Reason::from);
+        if reason.is_none() {
             if span.is_over {
                 span.last = at;
             }
-            return Some(span.id);
+            return Ok(span.id);
         }
     }
-    let span = spans.get_mut(after)?;
-    if config.is_timeout(span.start - at) || !fits(span, at, span.last) {
-        return None;
+    let Some(span) = spans.get_mut(after) else { return Err(reason) };
+    let is_near = !config.is_timeout(span.start - at) && span.fits(at, span.last, config);
+    if !is_near || source.change(&span.source(), config).is_some() {
+        return Err(reason);
     }
     if span.is_over {
         span.start = at;
+        if gives_source(&source, config) {
+            (span.referrer, span.utm, span.click) = owned(&source);
+        }
     }
-    Some(span.id)
+    Ok(span.id)
+}
+
+/// Whether the source of an event that comes to be a session's first is the session's: also where there is none, unless a
+/// later one would be taken instead.
+fn gives_source(source: &Source<'_>, config: &SessionConfig) -> bool {
+    !source.is_none() || config.direct_then_source != DirectThenSource::Upgrade
+}
+
+fn owned(source: &Source<'_>) -> (Option<Arc<str>>, Option<Arc<UtmParams>>, Option<u64>) {
+    (source.referrer.cloned(), source.utm.cloned(), source.click)
 }
 
 impl Late {
@@ -199,7 +280,13 @@ impl Late {
 
 impl Tally {
     /// Moves the edges of a session that is over out to a late event.
-    fn grow(&mut self, entry: &Entry) {
+    fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
+        let source = Source::of(&entry.context, entry.click);
+        let own = Source::new(self.referrer.as_ref(), self.utm.as_ref(), self.click);
+        let is_upgrade = own.is_none() && config.direct_then_source == DirectThenSource::Upgrade;
+        if is_upgrade || entry.at < self.started_at && gives_source(&source, config) {
+            (self.referrer, self.utm, self.click) = owned(&source);
+        }
         let url = entry.context.url.as_ref();
         let page = url.filter(|_| entry.kind == Kind::Pageview);
         if entry.at < self.started_at {

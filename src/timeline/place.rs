@@ -19,48 +19,33 @@ impl Timeline {
         // A session that is still here was archived by a close function that had no time to take it out.
         recalled.retain(|session| !self.holds(session.id));
         let mut spots = self.spots(&recalled);
-        let mut fresh = Vec::new();
-        let mut late = Vec::new();
+        let mut new: Vec<&Arrival> = Vec::new();
         for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
             if let MapEntry::Vacant(vacant) = spots.entry(arrival.entry.uuid.print()) {
-                let is_late = self.is_late(arrival, config);
                 // A late keep-alive event moves nothing, so it is not remembered: it is annotated like a passive event.
-                if is_late && arrival.entry.kind == Kind::KeepAlive {
+                if arrival.entry.kind == Kind::KeepAlive && self.is_late(&arrival.entry) {
                     continue;
                 }
                 vacant.insert(Spot::Journal);
-                if is_late {
-                    late.push(&arrival.entry);
-                } else {
-                    fresh.push(arrival.entry.clone());
-                }
+                new.push(arrival);
             }
         }
-        let changed = !fresh.is_empty() || !late.is_empty();
+        let changed = !new.is_empty();
         if changed {
             // Above the versions that recalled sessions were archived under.
             self.seq = recalled.iter().map(|tally| tally.version).fold(self.seq, u64::max) + 1;
-        }
-        if !fresh.is_empty() {
-            self.insert(fresh, &before, config);
-        }
-        if !late.is_empty() {
-            self.place_late(late, &mut recalled, &mut spots, config);
+            // In order of time: where a late event takes the watermark along, what follows it may be late, too.
+            new.sort_by_key(|arrival| (arrival.entry.at, &arrival.entry.uuid));
+            let fresh = self.place_late(new, &mut recalled, &mut spots, config);
+            fresh.iter().for_each(|arrival| self.hold(arrival, config));
+            if !fresh.is_empty() {
+                self.insert(fresh.into_iter().map(|arrival| arrival.entry.clone()).collect(), &before, config);
+            }
         }
         let assignments = self.assign(arrivals, &spots, &recalled, config);
-        self.take_back(recalled);
         let changed = changed || realigned;
         let overflow = if changed { self.bound(arrivals, noticed, config) } else { Overflow::default() };
         Applied { assignments, changed, overflow }
-    }
-
-    /// Whether an event is too late to be placed exactly; or lies within a session that late events made, if its delivery
-    /// took longer than theirs.
-    pub(super) fn is_late(&self, arrival: &Arrival, config: &SessionConfig) -> bool {
-        let at = arrival.entry.at;
-        at < self.frontier
-            || at < arrival.received_at - config.lateness_ms()
-            || self.ended.iter().any(|tally| (tally.started_at..=tally.last_activity).contains(&at))
     }
 
     /// The session of each arrival.
@@ -113,7 +98,12 @@ impl Timeline {
                     let index = *by_print.get(&print)?;
                     Some(of_draft(places[index].draft?, self.journal[index].at, Some(&places[index])))
                 }
-                Spot::Settled(id) => of_id(*id, at),
+                Spot::Settled(id) => {
+                    // When it was counted is not known any more: somewhere in what is finalized of its session.
+                    let session = recalled.iter().chain(&self.ended).chain(&self.open).find(|tally| tally.id == *id)?;
+                    let at_most = at.clamp(session.started_at, session.last_activity);
+                    of_id(*id, at).map(|assignment| Assignment { at: at_most, ..assignment })
+                }
                 Spot::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),
             }
         };

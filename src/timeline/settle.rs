@@ -20,11 +20,43 @@ impl Timeline {
     /// remains is written. What it returns depends on the timeline and `now` alone.
     pub fn close(&mut self, now: Millis, config: &SessionConfig) -> Closing {
         self.realign(config);
-        self.settle(now - config.lateness_ms(), config);
+        if !self.is_held(now) {
+            self.settle_what_is_over(now - config.lateness_ms(), config);
+        }
         let closing = Closing { ended: std::mem::take(&mut self.ended), notices: std::mem::take(&mut self.notices) };
         self.archived = self.archived.saturating_add(closing.ended.len() as u32);
         self.due_at = self.next_due(config);
         closing
+    }
+
+    /// Settles the sessions that no event from `horizon` on can change. One that may go on keeps its events in the journal,
+    /// but for the first where that one's source ended the session before: only so is it known why that is over.
+    fn settle_what_is_over(&mut self, horizon: Millis, config: &SessionConfig) {
+        let cut = self.journal.partition_point(|entry| entry.at < horizon);
+        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
+        let Some((last, before)) = drafts.split_last() else {
+            self.settle(horizon, config);
+            return;
+        };
+        let horizon = match before.last() {
+            _ if self.is_over(last, cut, horizon, config) => horizon,
+            // Of events at the time of its first one, some may belong to the session before.
+            Some(over) if over.reason_for(last.started_at, config).is_none() => last.started_at + 1,
+            Some(over) if over.end.checked_sub(1).is_some_and(|end| self.journal[end].at == last.started_at) => {
+                last.started_at + 1
+            }
+            Some(_) => last.started_at,
+            None => return,
+        };
+        self.settle(horizon, config);
+    }
+
+    /// Whether the session of the journal's first `cut` entries is over at `horizon`. One that a call ends behind the horizon
+    /// stays open till then, also where it is over for another reason: only so does what follows begin for the call.
+    fn is_over(&self, last: &Draft<'_>, cut: usize, horizon: Millis, config: &SessionConfig) -> bool {
+        let mut following = self.journal[cut..].iter().filter(|entry| entry.kind != Kind::KeepAlive);
+        let has_mark = following.next().is_some_and(|next| next.kind == Kind::End);
+        !has_mark && last.reason_for(horizon, config).is_some()
     }
 
     /// Settles every event before `horizon`. Returns how many fingerprints had to be let go.
@@ -32,19 +64,36 @@ impl Timeline {
         if horizon <= self.frontier {
             return 0;
         }
-        self.frontier = horizon;
         let cut = self.journal.partition_point(|entry| entry.at < horizon);
+        // Keep-alive events in no session among them: they are not remembered, so one that comes again must be late.
+        let last = cut.checked_sub(1).map(|last| self.journal[last].at);
+        let forgotten = self.settle_first(cut, horizon, config);
+        // What is over needs no more than that nothing can join it; what may go on, no more than that nothing comes before.
+        let is_over = self.open.is_none();
+        let over_from = self.previous.filter(|_| is_over).map(|previous| previous.over_from(config).min(horizon));
+        self.advance(last.map_or(Millis::MIN, |at| at + 1).max(over_from.unwrap_or(Millis::MIN)));
+        forgotten
+    }
+
+    /// Settles the journal's first `count` entries: there is no room for them. Returns how many fingerprints had to be let go.
+    fn settle_excess(&mut self, count: usize, config: &SessionConfig) -> usize {
+        let last = &self.journal[count - 1];
+        let (at, id) = (last.at, last.uuid.clone());
+        let forgotten = self.settle_first(count, at, config);
+        self.advance_behind(at, id);
+        forgotten
+    }
+
+    /// Settles the journal's first `cut` entries, and the last session among them, if it is over at `horizon`. The watermark
+    /// is for the caller to move.
+    fn settle_first(&mut self, cut: usize, horizon: Millis, config: &SessionConfig) -> usize {
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal[..cut], config);
         let Some(last) = drafts.last() else {
             // Nothing but keep-alive events in no session.
             self.drop_entries(cut);
             return 0;
         };
-        // One that a call ends behind the horizon stays open till then, also where it is over for another reason: only so
-        // does what follows begin for the call.
-        let mut following = self.journal[cut..].iter().filter(|entry| entry.kind != Kind::KeepAlive);
-        let has_mark = following.next().is_some_and(|next| next.kind == Kind::End);
-        let last_is_over = !has_mark && last.reason_for(horizon, config).is_some();
+        let last_is_over = self.is_over(last, cut, horizon, config);
         let ids = lead_ids(&self.heads, &drafts);
         let mut tallies = Vec::with_capacity(drafts.len());
         let mut forgotten = 0;
@@ -117,7 +166,7 @@ impl Timeline {
     pub(super) fn bound(&mut self, arrivals: &[Arrival], noticed: usize, config: &SessionConfig) -> Overflow {
         let newest = arrivals.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.frontier);
         let mut overflow = Overflow::default();
-        if self.journal.len() > FREE_JOURNAL {
+        if !self.is_held(newest) && self.journal.len() > FREE_JOURNAL {
             overflow.forgotten += self.settle(newest - config.lateness_ms(), config);
         }
         let mut excess = self.journal.len().saturating_sub(MAX_JOURNAL);
@@ -127,10 +176,8 @@ impl Timeline {
             excess += 1;
         }
         if excess > 0 {
-            let before = self.journal.len();
-            // One past the last of the excess: entries of one time settle together.
-            overflow.forgotten += self.settle(self.journal[excess - 1].at + 1, config);
-            overflow.settled_early = before - self.journal.len();
+            overflow.forgotten += self.settle_excess(excess, config);
+            overflow.settled_early = excess;
         }
         self.schedule(newest, self.notices.len() > noticed, config);
         overflow
@@ -146,16 +193,18 @@ impl Timeline {
         if is_near && !has_news && self.ended.is_empty() {
             return;
         }
-        let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now) };
+        // What late events made or changed waits for others like them: each correction is said, and written, again.
+        let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now + config.lateness_ms()) };
         self.due_at = match (self.due_at, next) {
             (due, _) if has_news => due.into_iter().chain([now]).min(),
+            (due, next) if !self.ended.is_empty() => due.into_iter().chain(next).min(),
             // Only an event far ahead puts it off so long.
             (Some(due), Some(next)) if due - next > reach => Some(next),
             (due, next) => due.or(next),
         };
     }
 
-    /// The first time at which something of the journal is over, if nothing more comes.
+    /// The first time at which something of the journal is over and may be finalized, if nothing more comes.
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
         let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
         let over_at = |number: usize, draft: &Draft<'_>| {
@@ -168,7 +217,7 @@ impl Timeline {
             drafts.get(number + 1).map_or(alone, |next| alone.min(next.started_at))
         };
         let first = drafts.iter().enumerate().map(|(number, draft)| over_at(number, draft)).min()?;
-        Some(first + 1 + config.lateness_ms())
+        Some((first + 1 + config.lateness_ms()).max(self.held_until.unwrap_or(Millis::MIN)))
     }
 }
 

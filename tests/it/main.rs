@@ -10,6 +10,7 @@ mod conformance;
 mod consumer;
 mod corpus;
 mod crash;
+mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
@@ -19,6 +20,7 @@ mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 mod identity;
+mod late_table;
 mod local;
 mod manager;
 mod memory;

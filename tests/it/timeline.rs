@@ -21,7 +21,7 @@ fn entry(uuid: &str, at: Millis) -> Entry {
 }
 
 fn arrival(uuid: &str, at: Millis, received_at: Millis) -> Arrival {
-    Arrival { entry: entry(uuid, at), received_at, passive: false }
+    Arrival { entry: entry(uuid, at), received_at, passive: false, timed_by_sent_at: false }
 }
 
 fn numbered(numbers: std::ops::Range<usize>, at: impl Fn(usize) -> Millis) -> Vec<Arrival> {
@@ -48,7 +48,8 @@ fn a_few_events_are_kept_though_they_could_be_settled() {
     for number in 0..9 {
         let at = NOON + number * 10 * MINUTE;
         apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
-        let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 5 * MINUTE) };
+        // The watermark stands right behind what was finalized, not at the time of receipt less the lateness.
+        let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 10 * MINUTE + 1) };
         assert_eq!((timeline.journal.len(), timeline.frontier), kept);
     }
     assert_eq!(timeline.open.as_ref().map(|open| open.event_count), Some(8));
@@ -57,17 +58,35 @@ fn a_few_events_are_kept_though_they_could_be_settled() {
 #[test]
 fn more_events_than_a_journal_holds_are_settled_early() {
     let config = rules(json!({ "lateness_seconds": 7200 }));
-    // Each at its own time; two at each time, which settle together.
-    for (share, settled) in [(1, 1), (2, 2)] {
+    // Each at its own time; two at each time, of which one may stay.
+    for share in [1, 2] {
         let mut timeline = empty();
         let at = |number: usize| NOON + (number / share) as Millis;
         let full = apply(&mut timeline, &numbered(0..MAX_JOURNAL, at), &config);
         assert_eq!((full.overflow, timeline.journal.len()), (Overflow::default(), MAX_JOURNAL));
         let over = apply(&mut timeline, &numbered(MAX_JOURNAL..MAX_JOURNAL + 1, at), &config);
-        assert_eq!((over.overflow.settled_early, over.overflow.forgotten), (settled, 0));
-        assert_eq!(timeline.journal.len(), MAX_JOURNAL + 1 - settled);
+        assert_eq!((over.overflow.settled_early, over.overflow.forgotten), (1, 0));
+        assert_eq!(timeline.journal.len(), MAX_JOURNAL);
         assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_JOURNAL + 1);
     }
+}
+
+/// Clients cut times to the second: what follows at the time of the last one settled is not late for that.
+#[test]
+fn events_of_one_time_are_not_late_because_there_are_many() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    for part in numbered(0..1200, |_| NOON + 59 * MINUTE).chunks(400) {
+        let applied = apply(&mut timeline, part, &config);
+        assert!(applied.assignments.iter().flatten().all(|assignment| !assignment.is_late));
+    }
+    let last = timeline.journal.last().unwrap().uuid.clone();
+    assert_eq!((&*last, timeline.sessions(NOON, &config)[0].event_count), ("e1199", 1200));
+    // One that belongs before what is settled is late, and one that is known is a duplicate.
+    let now = NOON + 60 * MINUTE;
+    let before = apply(&mut timeline, &[arrival("e0000-", NOON + 59 * MINUTE, now)], &config);
+    assert_eq!(before.assignments[0].as_ref().map(|assignment| assignment.is_late), Some(true));
+    assert!(!apply(&mut timeline, &[arrival("e0600", NOON + 59 * MINUTE, now)], &config).changed);
 }
 
 #[test]
@@ -129,7 +148,8 @@ fn a_session_of_many_events_forgets_the_oldest() {
     assert_eq!(last.overflow.forgotten, 0);
     let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &soon);
     assert_eq!(later.overflow, Overflow { settled_early: 0, forgotten: 6 });
-    assert_eq!(timeline.open.as_ref().map(|open| open.seen.len()), Some(MAX_SEEN));
+    let newest: Vec<u64> = numbered(6..events, at).iter().map(|arrival| arrival.entry.uuid.print()).collect();
+    assert_eq!(timeline.open.as_ref().map(|open| &open.seen), Some(&newest));
 
     let late = rules(json!({ "lateness_seconds": 7200 }));
     let (mut timeline, mut forgotten) = (empty(), 0);
@@ -146,10 +166,12 @@ fn late_events_beyond_the_bound_forget_the_oldest() {
     let now = NOON + 20 * MINUTE;
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("live", now, now)], &config);
+    timeline.settle(now + 1, &config);
     let late: Vec<Arrival> = (0..MAX_SEEN + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
     apply(&mut timeline, &late, &config);
-    let kept = |timeline: &Timeline| timeline.heads[0].late.seen.len();
-    assert_eq!((kept(&timeline), timeline.heads[0].late.event_count as usize), (MAX_SEEN, MAX_SEEN + 1));
+    let counted = |timeline: &Timeline| timeline.open.clone().unwrap().late;
+    let kept = |timeline: &Timeline| counted(timeline).seen.len();
+    assert_eq!((kept(&timeline), counted(&timeline).event_count as usize), (MAX_SEEN, MAX_SEEN + 1));
     // The newest is known, the oldest is not.
     assert!(!apply(&mut timeline, &late[1..], &config).changed);
     assert!(apply(&mut timeline, &late[..1], &config).changed);
@@ -164,7 +186,11 @@ fn properties_keep_within_their_bounds() {
         for (number, properties) in batches.iter().enumerate() {
             let at = NOON + number as Millis;
             let entry = Entry { properties: properties.clone(), ..entry(&format!("e{number}"), at) };
-            apply(&mut timeline, &[Arrival { entry, received_at: at, passive: false }], &config);
+            apply(
+                &mut timeline,
+                &[Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false }],
+                &config,
+            );
         }
         let properties = timeline.sessions(NOON, &config)[0].properties.clone();
         properties.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect::<Vec<_>>()
@@ -196,16 +222,23 @@ fn the_time_to_look_again_is_kept_where_it_does_no_harm() {
         apply(&mut timeline, &[arrival("now", NOON, NOON)], &config);
         let due_at = if is_brought_forward { NOON + reach + 1 } else { NOON + ahead + reach + 1 };
         assert_eq!(timeline.due_at, Some(due_at), "{ahead}");
-        // So too for a session of late events, which is over.
+        // A backdated event, which is placed exactly, brings it forward only where it is much too late, and not to before
+        // anything may be finalized.
         let now = NOON + 2 * MINUTE;
-        apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, now)], &config);
-        let due_at = if is_too_late { now } else { due_at };
-        assert_eq!((timeline.due_at, timeline.ended.len()), (Some(due_at), 1), "{ahead}");
+        apply(&mut timeline, &[arrival("backdated", NOON - 60 * MINUTE, now)], &config);
+        assert_eq!(timeline.held_until, Some(now + 30 * MINUTE));
+        let due_at = if is_too_late { now + 30 * MINUTE } else { due_at };
+        assert_eq!((timeline.due_at, timeline.ended.len()), (Some(due_at), 0), "{ahead}");
     }
-    // Where there is nothing else, it is looked at for that.
+    // A session of late events is over: it does not wait for the live one, but for others like it.
     let mut timeline = empty();
-    apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, NOON)], &config);
-    assert_eq!((timeline.due_at, timeline.ended.len()), (Some(NOON), 1));
+    apply(&mut timeline, &[arrival("live", NOON, NOON)], &config);
+    timeline.settle(NOON + 1, &config);
+    let now = NOON + MINUTE;
+    apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, now)], &config);
+    assert_eq!((timeline.due_at, timeline.ended.len()), (Some(now + 5 * MINUTE), 1));
+    apply(&mut timeline, &[arrival("later", NOON - 59 * MINUTE, now + MINUTE)], &config);
+    assert_eq!(timeline.due_at, Some(now + 5 * MINUTE));
 }
 
 #[test]
@@ -264,6 +297,57 @@ fn a_repeat_of_a_settled_event_is_answered_with_its_session() {
     }
 }
 
+/// A duplicate is dated as the event was when it was counted; once that is finalized, within the finalized part of its
+/// session: so a consumer moves it with a split as it moves the event.
+#[test]
+fn a_duplicate_has_the_time_that_was_counted() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    // An event without a time is dated by its receipt, each time anew.
+    let received = |minutes: i64| arrival("untimed", NOON + minutes * MINUTE, NOON + minutes * MINUTE);
+    let at = |timeline: &mut Timeline, minutes: i64| {
+        apply(timeline, &[received(minutes)], &config).assignments[0].as_ref().map(|assignment| assignment.at)
+    };
+    apply(&mut timeline, &[received(0), arrival("b", NOON + MINUTE, NOON + MINUTE)], &config);
+    assert_eq!(at(&mut timeline, 2), Some(NOON));
+    timeline.settle(NOON + MINUTE + 1, &config);
+    apply(&mut timeline, &[arrival("c", NOON + 3 * MINUTE, NOON + 3 * MINUTE)], &config);
+    assert_eq!(at(&mut timeline, 2), Some(NOON + MINUTE), "c is not finalized");
+    timeline.settle(NOON + 40 * MINUTE, &config);
+    assert_eq!((at(&mut timeline, 2), at(&mut timeline, 50)), (Some(NOON + 2 * MINUTE), Some(NOON + 3 * MINUTE)));
+}
+
+#[test]
+fn a_late_event_in_a_live_session_says_its_page_views_with_its_own() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON), arrival("b", NOON + MINUTE, NOON + MINUTE)], &config);
+    timeline.settle(NOON + MINUTE + 1, &config);
+    let applied = apply(&mut timeline, &[arrival("late", NOON + 1, NOON + MINUTE)], &config);
+    let assignment = applied.assignments[0].as_ref().unwrap();
+    assert_eq!((assignment.is_late, assignment.page_views), (true, 3));
+}
+
+/// Ids are found by their times, once their sessions are archived: so an id goes no further back than a session is long.
+#[test]
+fn an_id_leads_no_session_that_begins_long_before_it() {
+    let config = rules(json!({ "timeout_seconds": 1800, "max_duration_seconds": 3600 }));
+    let mut timeline = empty();
+    let now = NOON + 60 * MINUTE;
+    let mut ids = Vec::new();
+    for minutes in [60, 35, 10, -15, -40, -65, -90] {
+        let applied = apply(&mut timeline, &[arrival(&format!("e{minutes}"), NOON + minutes * MINUTE, now)], &config);
+        ids.push(applied.assignments[0].as_ref().unwrap().session_id);
+        let is_near = |head: &session_tracking::timeline::Head| {
+            let at = (head.id.as_u128() >> 80) as Millis;
+            at - timeline.journal[head.entry].at <= 60 * MINUTE
+        };
+        assert!(timeline.heads.iter().filter(|head| head.leads).all(is_near), "{:?}", timeline.heads);
+    }
+    ids.dedup();
+    assert!(ids.len() > 1, "the session is longer than that");
+}
+
 /// A closer said and archived sessions and died before it took them out of the timeline: they count once.
 #[test]
 fn what_a_dead_closer_archived_is_there_once() {
@@ -279,11 +363,13 @@ fn what_a_dead_closer_archived_is_there_once() {
     for horizon in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
         timeline.settle(horizon, &config);
         for (minutes, session) in [(5, 0), (65, 1)] {
-            let mut timeline = timeline.clone();
-            let late = arrival("late", NOON + minutes * MINUTE, NOON + 120 * MINUTE);
+            let (timeline_before, mut timeline) = (&timeline, timeline.clone());
+            let late_at = NOON + minutes * MINUTE;
+            let late = arrival("late", late_at, NOON + 120 * MINUTE);
             let applied = timeline.apply(&[late], archived.clone(), &config);
             let assignment = applied.assignments[0].clone().unwrap();
-            assert_eq!((assignment.session_id, assignment.is_late), (archived[session].id, true));
+            let is_late = late_at < timeline_before.frontier;
+            assert_eq!((assignment.session_id, assignment.is_late), (archived[session].id, is_late));
             let mut counts = [1, 1];
             counts[session] = 2;
             let sessions = timeline.sessions(NOON + 120 * MINUTE, &config);
@@ -300,25 +386,29 @@ fn what_a_dead_closer_archived_is_there_once() {
 }
 
 #[test]
-fn only_late_events_that_are_not_known_recall_archived_sessions() {
-    let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
+fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
+    let config = rules(json!({ "lateness_seconds": 60, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
     let now = NOON + 300 * MINUTE;
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
-    let late = |uuid: &str, minutes: i64| arrival(uuid, NOON + minutes * MINUTE, now);
-    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), None, "nothing is archived");
+    let aged = |uuid: &str, minutes: i64| arrival(uuid, NOON + minutes * MINUTE, now);
+    assert_eq!(timeline.recall_range(&[aged("l", -20)], &config), None, "nothing is archived");
     timeline.close(NOON + 100 * MINUTE, &config);
-    let live = apply(&mut timeline, &[arrival("b", now, now)], &config);
-    assert!(live.changed);
-    apply(&mut timeline, &[late("known", 290)], &config);
-    let passive = Arrival { passive: true, ..late("p", 10) };
-    let in_time = arrival("new", now + 1, now + 1);
-    assert_eq!(timeline.recall_range(&[late("known", 290), passive.clone(), in_time.clone()], &config), None);
-    let reach = 40;
+    assert_eq!(timeline.frontier, NOON + 10 * MINUTE + 1);
+    apply(&mut timeline, &[arrival("b", now, now)], &config);
+    apply(&mut timeline, &[aged("known", 5)], &config);
+    let passive = Arrival { passive: true, ..aged("p", -30) };
+    let nothing = [aged("known", 5), passive.clone(), aged("backdated", 60), arrival("new", now + 1, now + 1)];
+    assert_eq!(timeline.recall_range(&nothing, &config), None);
+    let reach = 70;
     let range = |from: i64, to: i64| Some((NOON + (from - reach) * MINUTE, NOON + (to + reach) * MINUTE));
-    assert_eq!(timeline.recall_range(&[late("l", 60)], &config), range(60, 60));
-    let arrivals = [late("l", 60), passive, late("m", 50), in_time, late("n", 70)];
-    assert_eq!(timeline.recall_range(&arrivals, &config), range(50, 70));
+    assert_eq!(timeline.recall_range(&[aged("l", 6)], &config), range(6, 6));
+    let arrivals = [aged("l", 6), passive, aged("m", -50), arrival("new", now, now), aged("n", 7)];
+    assert_eq!(timeline.recall_range(&arrivals, &config), range(-50, 7));
+    // Sent again, what `sent_at` timed has another time: only what is old enough may be archived.
+    let by_sent_at = |arrival: Arrival| Arrival { timed_by_sent_at: true, ..arrival };
+    assert_eq!(timeline.recall_range(&[by_sent_at(aged("b60", 60))], &config), range(60, 60));
+    assert_eq!(timeline.recall_range(&[by_sent_at(aged("b299", 299))], &config), None);
 }
 
 /// A session of late events has its reason from the one before it, as far as that is known to be over.
@@ -335,7 +425,7 @@ fn a_session_of_late_events_says_why_it_began() {
     }
     let now = NOON + 300 * MINUTE;
     apply(&mut timeline, &[arrival("live", now, now)], &config);
-    timeline.settle(now, &config);
+    timeline.settle(now + 1, &config);
     let mut reason = |uuid: &str, minutes: i64| {
         let applied = apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, now)], &config);
         let assignment = applied.assignments[0].clone().unwrap();
@@ -361,7 +451,7 @@ fn a_session_of_late_events_says_why_it_began() {
 fn late_events_stay_behind_when_what_was_merged_is_split_off() {
     let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 10 }));
     let mut timeline = empty();
-    let mut deliver = |events: &[(&str, Millis, Option<&str>)]| {
+    let deliver = |timeline: &mut Timeline, events: &[(&str, Millis, Option<&str>)]| {
         let newest = events.iter().map(|(_, at, _)| NOON + at).max().unwrap();
         let arrivals = events.iter().map(|&(uuid, at, source)| {
             let mut arrival = arrival(uuid, NOON + at, newest);
@@ -369,13 +459,16 @@ fn late_events_stay_behind_when_what_was_merged_is_split_off() {
             arrival.entry.context.utm = source.map(|source| utm(source).into());
             arrival
         });
-        apply(&mut timeline, &arrivals.collect::<Vec<_>>(), &config);
+        apply(timeline, &arrivals.collect::<Vec<_>>(), &config);
         timeline.sessions(newest, &config).iter().map(|session| session.event_count).collect::<Vec<_>>()
     };
-    deliver(&[("a", 0, Some("one"))]);
-    assert_eq!(deliver(&[("late", 16_000, None), ("e", 18_000, Some("one"))]), [1, 2]);
-    assert_eq!(deliver(&[("bridge", 8_000, None)]), [4]);
-    assert_eq!(deliver(&[("c", 10_000, Some("two"))]), [3, 1, 1]);
+    deliver(&mut timeline, &[("a", 0, Some("one"))]);
+    assert_eq!(deliver(&mut timeline, &[("e", 18_000, Some("one"))]), [1, 1]);
+    // Such a late event lies behind the watermark, and within the timeout of the session that it joined.
+    timeline.heads[1].late.event_count = 1;
+    timeline.heads[1].late.seen = vec![7];
+    assert_eq!(deliver(&mut timeline, &[("bridge", 8_000, None)]), [4]);
+    assert_eq!(deliver(&mut timeline, &[("c", 10_000, Some("two"))]), [3, 1, 1]);
 }
 
 /// A late event at or beyond an edge of a session that is over moves what is said of that edge; within it, it says only what

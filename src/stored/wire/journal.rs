@@ -75,10 +75,7 @@ impl WireEntry {
         });
         Self {
             gap: entry.at.abs_diff(before),
-            uuid: match canonical(&entry.uuid) {
-                Some(bits) => WireUuid::Bits(bits.into_bytes()),
-                None => WireUuid::Text(texts.place(Some(&entry.uuid))),
-            },
+            uuid: WireUuid::write(&entry.uuid, texts),
             kind: WireKind::write(entry.kind),
             url: texts.place(context.url.as_deref()),
             referrer: texts.place(context.referrer.as_deref()),
@@ -91,13 +88,9 @@ impl WireEntry {
     pub(super) fn read(&self, before: Millis, origins: &[Origin], texts: &Reader) -> Result<Entry, FormatError> {
         let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
-        let mut buffer = Uuid::encode_buffer();
         Ok(Entry {
             at: after(before, self.gap)?,
-            uuid: match &self.uuid {
-                WireUuid::Bits(bits) => EventId::new(Uuid::from_bytes(*bits).hyphenated().encode_lower(&mut buffer)),
-                WireUuid::Text(place) => EventId::new(&texts.require(*place)?),
-            },
+            uuid: self.uuid.read(texts)?,
             kind: self.kind.read(),
             context: SessionContext {
                 url: texts.get(self.url)?,
@@ -108,6 +101,23 @@ impl WireEntry {
             },
             click: self.click.map(u64::from_be_bytes),
             properties: read_pairs(&self.properties, texts)?,
+        })
+    }
+}
+
+impl WireUuid {
+    pub(super) fn write(id: &EventId, texts: &Texts<'_>) -> Self {
+        match canonical(id) {
+            Some(bits) => Self::Bits(bits.into_bytes()),
+            None => Self::Text(texts.place(Some(id))),
+        }
+    }
+
+    pub(super) fn read(&self, texts: &Reader) -> Result<EventId, FormatError> {
+        let mut buffer = Uuid::encode_buffer();
+        Ok(match self {
+            Self::Bits(bits) => EventId::new(Uuid::from_bytes(*bits).hyphenated().encode_lower(&mut buffer)),
+            Self::Text(place) => EventId::new(&texts.require(*place)?),
         })
     }
 }

@@ -48,7 +48,7 @@ fn arrival((number, at, campaign, passive): (u8, Millis, u8, bool), received_at:
         _ => Kind::Pageview,
     };
     let entry = Entry { at, uuid, kind, context, click: None, properties: Vec::new() };
-    Arrival { entry, received_at, passive }
+    Arrival { entry, received_at, passive, timed_by_sent_at: false }
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub struct Checker<'w> {
     events: &'w [SimEvent],
     config: &'w SessionConfig,
     /// Whether every event arrives within the lateness, by clocks that are right enough.
-    is_exact: bool,
+    pub is_exact: bool,
     is_loud: bool,
     /// How many events of each visitor are stored: never fewer than before.
     stored: HashMap<Visitor, u64>,

@@ -61,5 +61,10 @@ fn sim() {
             });
         }
     });
+    let [short, enough] = world::AT_THE_EDGE.each_ref().map(|worlds| worlds.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(
+        seeds < 1000 || enough > seeds / 50 && short > seeds / 50,
+        "{enough} worlds at the edge, {short} beyond it"
+    );
     println!("{seeds} seeds, {:.0} a second", seeds as f64 / began.elapsed().as_secs_f64());
 }

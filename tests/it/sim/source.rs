@@ -67,6 +67,8 @@ pub struct Message {
     pub visible_at: Millis,
     pub in_flight: bool,
     pub done: bool,
+    /// Whether it was acknowledged before.
+    pub was_done: bool,
     pub deliveries: u32,
 }
 
@@ -104,6 +106,7 @@ impl Sources {
                     visible_at: events[index].arrives_at,
                     in_flight: false,
                     done: false,
+                    was_done: false,
                     deliveries: 0,
                 }),
             }
@@ -189,7 +192,10 @@ impl Sources {
     pub fn settle(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
         let message = &mut self.messages[at];
         message.in_flight = false;
+        message.was_done |= is_done;
         message.done = is_done && !(message.road == Road::Standard && message.deliveries < 3 && random.below(8) == 0);
-        message.visible_at = again_at;
+        // Now and then so late that what it brought is archived.
+        let is_much_later = is_done && !message.done && random.below(4) == 0;
+        message.visible_at = again_at + if is_much_later { random.below(3 * 3_600_000) as Millis } else { 0 };
     }
 }

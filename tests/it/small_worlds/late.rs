@@ -3,7 +3,6 @@
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Reason, Session};
 use session_tracking::timeline::{Applied, Closing};
-use uuid::Uuid;
 
 use super::consumer::{Consumer, Verdict, ensure, id_of};
 use super::exact::ids_lead_to_their_events;
@@ -29,10 +28,8 @@ impl Check for Late {
         sessions: &[Session],
     ) -> Verdict {
         ensure!(applied.changed, "new events changed nothing");
-        for (&event, assignment) in batch.iter().zip(&applied.assignments) {
-            let is_late = assignment.as_ref().map(|assignment| assignment.is_late);
-            ensure!(is_late == Some(after.late >> event & 1 == 1), "event {event} is late or not: {assignment:?}");
-        }
+        late_behind_the_watermark(before, after, batch, applied)?;
+        held_while_others_may_follow(before, after, batch)?;
         hold_together(after, sessions)?;
         if batch.iter().all(|event| after.late >> event & 1 == 1) {
             let known = before.sessions();
@@ -69,6 +66,36 @@ impl Check for Late {
     }
 }
 
+/// An event is late if it lies behind the watermark, or falls behind it as another late event of its batch takes it along.
+fn late_behind_the_watermark(before: &Run, after: &Run, batch: &[usize], applied: &Applied) -> Verdict {
+    let (old, new) = (before.timeline.frontier, after.timeline.frontier);
+    let is_behind = |event: &usize| after.world.at(*event) < old;
+    for (event, assignment) in batch.iter().zip(&applied.assignments) {
+        let Some(assignment) = assignment else { return Err(format!("event {event} has no session")) };
+        let may_be = batch.iter().any(is_behind) && after.world.at(*event) < new;
+        let is_right = if assignment.is_late { may_be } else { !is_behind(event) };
+        // Where no delivery overtakes another, what is received in time is never late.
+        let received_at = before.time_for(batch.iter().map(|event| 1 << event).sum());
+        let is_in_time = after.world.at(*event) >= received_at - after.world.lateness();
+        let is_right = is_right && !(assignment.is_late && is_in_time && after.clock == Clock::Newest);
+        ensure!(is_right, "event {event} is late or not, with the watermark at {old}, then {new}: {assignment:?}");
+    }
+    Ok(())
+}
+
+/// A backdated event holds the watermark: nothing that was placed exactly is finalized until a timeout after its receipt.
+fn held_while_others_may_follow(before: &Run, after: &Run, batch: &[usize]) -> Verdict {
+    let received_at = before.time_for(batch.iter().map(|event| 1 << event).sum());
+    let is_backdated = |event: &usize| {
+        let at = after.world.at(*event);
+        after.late >> event & 1 == 0 && at < received_at - after.world.lateness()
+    };
+    let until = after.timeline.held_until;
+    let is_held = !batch.iter().any(is_backdated) || until >= Some(received_at + TIMEOUT);
+    ensure!(is_held, "a backdated event of {batch:?} holds nothing: {until:?}");
+    Ok(())
+}
+
 /// What holds after each step.
 fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
     let mut consumer = run.consumer.clone();
@@ -88,8 +115,9 @@ fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
     for pair in sessions.windows(2) {
         ensure!(pair[0].id != pair[1].id, "an id stands for two sessions: {pair:?}");
         let is_all_late = |session: &Session| consumer.events_of(id_of(session)) & !run.late == 0;
-        // Where deliveries overtake one another, events in time may come to lie around a session that late ones made.
-        let may_overlap = run.clock == Clock::Own && pair.iter().any(is_all_late);
+        // Events that are placed exactly may come to lie around a session that late ones made, and a late one of another
+        // source makes a session of its own within one that is not over.
+        let may_overlap = pair.iter().any(is_all_late);
         let is_apart = pair[0].last_activity <= pair[1].started_at;
         ensure!(is_apart || may_overlap, "sessions overlap: {pair:?}");
     }
@@ -129,9 +157,15 @@ fn is_undisturbed(
 ) -> Verdict {
     let holds = |session: &&Session| consumer.events_of(id_of(session)) & !run.late == events;
     let Some(session) = sessions.iter().find(holds) else { return Err(format!("no session for {known:?}")) };
-    let source = (session.reason.name(), session.referrer.as_deref(), &session.utm);
-    ensure!(source == (known.reason, known.referrer, &known.utm), "{session:?} instead of {known:?}");
     let (start, last) = span(session);
+    // A late event that made a session before it longer may have changed which of the rules in time began it.
+    let is_in_time = |reason: &str| ["first", "timeout", "max_duration"].contains(&reason);
+    let reason = session.reason.name();
+    let same_reason = reason == known.reason || run.late != 0 && is_in_time(reason) && is_in_time(known.reason);
+    // One that comes first gives its source.
+    let same_source = (session.referrer.as_deref(), &session.utm) == (known.referrer, &known.utm);
+    let is_right = same_reason && (same_source || run.is_over(id_of(session)) && start < known.started_at);
+    ensure!(is_right, "{session:?} instead of {known:?}");
     let pages = (session.entry_url.as_deref(), session.landing_page.as_deref(), session.exit_page.as_deref());
     let is_same = (start, last) == (known.started_at, known.last_activity)
         && pages == (known.entry_url, known.landing_page, known.exit_page);
@@ -159,27 +193,32 @@ fn nothing_moved(before: &Run, known: &[Session], sessions: &[Session]) -> Verdi
     Ok(())
 }
 
-/// A late event joins the session that it lies in, else one within the timeout of its edge; else it makes one of its own.
+/// A late event joins the session over that it lies in; else the one that lies around it or ended last before it, or the one
+/// after it, within the timeout, unless a campaign or a referrer would begin a session in between; else it makes one of its own.
 fn joined_by_the_rule(before: &Run, known: &[Session], after: &Run, event: usize) -> Verdict {
     let at = after.world.at(event);
     let joined = known.iter().find(|session| after.consumer.events_of(id_of(session)) >> event & 1 == 1);
-    let choices = |is_choice: &dyn Fn(Millis, Millis, Uuid) -> bool| -> Vec<Uuid> {
-        let ids = known.iter().map(|session| (span(session), id_of(session)));
-        ids.filter(|((start, last), id)| is_choice(*start, *last, *id)).map(|(_, id)| id).collect()
-    };
-    let around = choices(&|start, last, _| start <= at && at <= last);
     // One that is over would grow to it: not beyond its maximum duration.
-    let near = choices(&|start, last, id| {
-        let fits = !before.is_over(id) || last.max(at) - start.min(at) <= MAX_DURATION;
+    let reaches = |session: &&Session| {
+        let (start, last) = span(session);
+        let fits = !before.is_over(id_of(session)) || last.max(at) - start.min(at) <= MAX_DURATION;
         start - TIMEOUT <= at && at <= last + TIMEOUT && fits
-    });
-    let choices = if around.is_empty() { near } else { around };
-    match joined {
-        Some(session) => ensure!(choices.contains(&id_of(session)), "event {event} joined {session:?}"),
-        None => {
-            ensure!(choices.is_empty(), "event {event} joined none of {choices:?}");
-            follows_the_one_before(known, after, event)?;
-        }
+    };
+    let has_begun = |session: &&Session| span(session).0 <= at;
+    let context = &after.world.arrival(event, after.sources[event]).entry.context;
+    let is_alike = |session: &&Session| {
+        let is_inside = before.is_over(id_of(session)) && has_begun(session) && at <= span(session).1;
+        let utm = session.utm.as_ref().zip(context.utm.as_deref()).is_none_or(|(one, other)| one == other);
+        let referrer = session.referrer.as_deref().zip(context.referrer.as_deref());
+        is_inside || utm && referrer.is_none_or(|(one, other)| one == other)
+    };
+    let last_before = known.iter().rev().filter(has_begun).find(reaches).filter(is_alike);
+    let first_after = known.iter().find(|session| !has_begun(session)).filter(reaches).filter(is_alike);
+    match (joined, last_before.or(first_after)) {
+        (Some(session), Some(choice)) => ensure!(session.id == choice.id, "event {event} joined {session:?}"),
+        (Some(session), None) => return Err(format!("event {event} joined {session:?}")),
+        (None, Some(choice)) => return Err(format!("event {event} did not join {choice:?}")),
+        (None, None) => follows_the_one_before(known, after, event)?,
     }
     Ok(())
 }
@@ -189,7 +228,7 @@ fn follows_the_one_before(known: &[Session], after: &Run, event: usize) -> Verdi
     let at = after.world.at(event);
     let previous = known.iter().rfind(|session| span(session).0 <= at);
     // One that was archived is looked up only as far back as its events could join it.
-    let is_far = |session: &Session| at - span(session).0 > MAX_DURATION + TIMEOUT;
+    let is_far = |session: &Session| at - span(session).0 > 2 * MAX_DURATION + TIMEOUT;
     if previous.is_some_and(is_far) {
         return Ok(());
     }
@@ -235,9 +274,10 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
         let is_there = consumer.events_of(assignment.session_id) >> event & 1 == 1;
         let is_late = run.late >> event & 1 == 1;
         let session = sessions.iter().find(|session| id_of(session) == assignment.session_id);
-        // Of a session that is over, an event says all pages.
+        // Of a session that is over, and as a late one, an event says all pages.
         let is_whole = session.is_some_and(|session| session.page_views == assignment.page_views);
-        let is_right = is_there && assignment.is_late == is_late && (is_whole || !run.is_over(assignment.session_id));
+        let says_all = is_late || run.is_over(assignment.session_id);
+        let is_right = is_there && assignment.is_late == is_late && (is_whole || !says_all);
         ensure!(is_right, "event {event} became {assignment:?} with a repeat");
     }
     Ok(())

@@ -32,7 +32,7 @@ pub struct Run<'w> {
     /// Closed sessions, by first close; of each the last account.
     pub archive: Vec<Tally>,
     pub consumer: Consumer,
-    /// The set of events delivered so far, and those of them that came too late.
+    /// The set of events delivered so far, and those of them that were late.
     pub delivered: usize,
     pub late: usize,
     /// The sources of the events delivered so far.
@@ -88,15 +88,6 @@ impl<'w> Run<'w> {
         SOURCES[self.sources[event]] == 'K'
     }
 
-    /// Whether an event that is received at this time comes too late.
-    fn is_late(&self, event: usize, received_at: Millis) -> bool {
-        let at = self.world.at(event);
-        let is_within = |tally: &Tally| tally.started_at <= at && at <= tally.last_activity;
-        at < received_at - self.world.lateness()
-            || at < self.timeline.frontier
-            || self.timeline.ended.iter().any(is_within)
-    }
-
     /// Delivers a batch, in this order, its events with these sources.
     pub fn deliver(&mut self, batch: &[usize], sources: Sources) -> Applied {
         let set: usize = batch.iter().map(|event| 1 << event).sum();
@@ -107,13 +98,13 @@ impl<'w> Run<'w> {
         self.steps.push(' ');
         for &event in batch {
             self.steps.push_str(uuid_of(event));
-            self.late |= usize::from(self.is_late(event, received_at)) << event;
         }
         let (timeline, applied) = self.applied(batch, &sources, received_at);
         self.timeline = timeline;
         for (&event, assignment) in batch.iter().zip(&applied.assignments) {
             // A keep-alive event is none of a session's events.
             if let Some(assignment) = assignment.as_ref().filter(|_| !self.is_keep_alive(event)) {
+                self.late |= usize::from(assignment.is_late) << event;
                 self.consumer.note(event, assignment.session_id, assignment.version);
             }
         }

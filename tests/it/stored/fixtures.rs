@@ -28,7 +28,8 @@ const MAX_SHOWN: usize = 12_000;
 const MINUTE: Millis = 60_000;
 
 /// The formats that have fixtures, with their file.
-const FILES: [(u32, &str); 1] = [(1, include_str!("../../data/stored/format-1.jsonl"))];
+const FILES: [(u32, &str); 2] =
+    [(1, include_str!("../../data/stored/format-1.jsonl")), (2, include_str!("../../data/stored/format-2.jsonl"))];
 
 #[derive(Serialize, Deserialize)]
 struct Fixture {

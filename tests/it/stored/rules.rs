@@ -52,7 +52,7 @@ const SESSION: [Break<Tally>; 24] = [
     (NUMBER, |s| s.number = u32::MAX / 2 + 1),
 ];
 
-const TIMELINE: [Break<Timeline>; 36] = [
+const TIMELINE: [Break<Timeline>; 38] = [
     ("a session's number is out of range", |t| t.ended[0].number = 0),
     ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
     (VERSION, |t| t.ended[0].version = t.seq + 1),
@@ -62,6 +62,10 @@ const TIMELINE: [Break<Timeline>; 36] = [
     ("a version is out of range", |t| t.seq = u64::MAX),
     (TIME, |t| t.frontier = TOO_LATE),
     (TIME, |t| t.frontier = 0),
+    (TIME, |t| t.held_until = Some(TOO_LATE)),
+    ("the journal reaches behind the frontier", |t| {
+        (t.frontier, t.frontier_id) = (t.journal[0].at, Some(t.journal[0].uuid.clone()));
+    }),
     (TIME, |t| t.previous.as_mut().unwrap().started_at = TOO_EARLY),
     (TIME, |t| t.previous.as_mut().unwrap().last_activity = TOO_LATE),
     (NUMBER, |t| t.previous.as_mut().unwrap().number = u32::MAX),

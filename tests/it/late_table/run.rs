@@ -1,0 +1,168 @@
+//! One history through the real manager, beside the oracle.
+
+use std::collections::HashMap;
+
+use session_tracking::config::SessionConfig;
+use session_tracking::event::{Delivery, Event};
+use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
+use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::storage::{DUE_SHARDS, InMemorySessionStorage, SessionStorage};
+
+use super::histories::{Ev, History};
+use crate::consumer::Consumer;
+use crate::oracle::{OracleEvent, sessions};
+use crate::support::{FinalSession, ManualClock, Sink};
+
+const MINUTE: Millis = 60_000;
+
+/// What one history, or several, came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Score {
+    /// The oracle's sessions, and how many of them the service ends with, field by field.
+    pub sessions: usize,
+    pub equal: usize,
+    /// The oracle's sessions with a campaign or a referrer, and how many of them keep it.
+    pub sources: usize,
+    pub kept: usize,
+    /// Ends that were emitted, corrections included.
+    pub ends: usize,
+    /// Histories, those in which every event was counted once, and those in which a consumer has what the service counted.
+    pub histories: usize,
+    pub counted_once: usize,
+    pub converged: usize,
+}
+
+impl Score {
+    pub fn add(self, other: Self) -> Self {
+        Self {
+            sessions: self.sessions + other.sessions,
+            equal: self.equal + other.equal,
+            sources: self.sources + other.sources,
+            kept: self.kept + other.kept,
+            ends: self.ends + other.ends,
+            histories: self.histories + other.histories,
+            counted_once: self.counted_once + other.counted_once,
+            converged: self.converged + other.converged,
+        }
+    }
+}
+
+/// Runs a history until everything is closed.
+pub async fn run(history: &History, config: &SessionConfig) -> Score {
+    let (clock, sink) = (ManualClock::default(), Sink::default());
+    let mut running = Running {
+        manager: SessionManager::with_clock(config.clone(), InMemorySessionStorage::new(), &clock),
+        clock: &clock,
+        sink: &sink,
+        lines: Vec::new(),
+        times: HashMap::new(),
+        next_close: history.deliveries.first().map_or(0, |delivery| delivery.received_at) / MINUTE * MINUTE,
+        down: history.down.clone(),
+    };
+    for delivery in &history.deliveries {
+        running.close_until(delivery.received_at).await;
+        running.deliver(&history.events, delivery).await;
+    }
+    running.close_until(Millis::MAX).await;
+    running.score(&history.events, config)
+}
+
+struct Running<'a> {
+    manager: SessionManager<InMemorySessionStorage, &'a ManualClock>,
+    clock: &'a ManualClock,
+    sink: &'a Sink,
+    /// Annotated events, as a consumer reads them.
+    lines: Vec<String>,
+    /// The time of each event in its first delivery.
+    times: HashMap<String, Millis>,
+    next_close: Millis,
+    /// When no closer runs.
+    down: std::ops::Range<Millis>,
+}
+
+impl Running<'_> {
+    async fn deliver(&mut self, events: &[Ev], sent: &super::histories::Sent) {
+        self.clock.set(sent.received_at);
+        let texts: Vec<String> = sent.events.iter().map(|&event| events[event].text(sent)).collect();
+        let delivery = Delivery { received_at: sent.received_at, trusts_received_at: true };
+        let config = self.manager.config().clone();
+        let events: Vec<Event<'_>> =
+            texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap()).collect();
+        let outcomes = self.manager.resolve(&events, Millis::MAX).await;
+        for (event, outcome) in events.iter().zip(outcomes) {
+            let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
+            self.times.entry(event.uuid.to_string()).or_insert(event.at);
+            self.lines.push(event.annotate(Some(&assignment)));
+        }
+    }
+
+    /// Runs the close function, as its schedule does, once a minute; minutes in which nothing is due are left out.
+    async fn close_until(&mut self, time: Millis) {
+        loop {
+            let mut due = Vec::new();
+            for shard in 0..DUE_SHARDS {
+                due.extend(self.manager.storage().due(shard, None, Millis::MAX, 10).await.unwrap());
+            }
+            let Some(due_at) = due.iter().map(|due| due.due_at).min() else { break };
+            let minute = (due_at + CLOSE_GRACE_MS + MINUTE - 1) / MINUTE * MINUTE;
+            let mut minute = minute.max(self.next_close);
+            if self.down.contains(&minute) {
+                minute = self.down.end / MINUTE * MINUTE + MINUTE;
+            }
+            if minute >= time {
+                break;
+            }
+            self.clock.set(minute);
+            let report = self.manager.cleanup(&self.sink, Millis::MAX).await;
+            assert_eq!(report.failed, 0, "{report:?}");
+            self.next_close = minute + MINUTE;
+        }
+    }
+
+    fn score(&self, events: &[Ev], config: &SessionConfig) -> Score {
+        let said = self.sink.0.lock().unwrap();
+        let lines: Vec<_> = self.lines.iter().chain(&*said).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let consumer = Consumer::read(&lines);
+        let found = consumer.sessions();
+        let oracle_event = |event| oracle_event(event, &self.times);
+        let events: Vec<OracleEvent<'_>> = events.iter().map(oracle_event).collect();
+        let known: Vec<FinalSession> = sessions(&events, config).into_iter().map(FinalSession::from).collect();
+        let with_source = || known.iter().filter(|session| session.utm.is_some() || session.referrer.is_some());
+        let is_kept = |session: &&FinalSession| {
+            let holder = found.iter().find(|other| other.events.contains(&session.events[0]));
+            holder.is_some_and(|other| (&other.utm, &other.referrer) == (&session.utm, &session.referrer))
+        };
+        let is_equal = |session: &&FinalSession| {
+            // Why a session began is not compared: that of a late one can follow from less than all events.
+            found.iter().any(|other| FinalSession { reason: session.reason.clone(), ..other.clone() } == **session)
+        };
+        let counted: u64 = found.iter().map(|session| session.event_count).sum();
+        let has_all = found.iter().all(|session| session.event_count == session.events.len() as u64);
+        Score {
+            sessions: known.len(),
+            equal: known.iter().filter(is_equal).count(),
+            sources: with_source().count(),
+            kept: with_source().filter(is_kept).count(),
+            ends: said.iter().filter(|line| line.contains("\"$session_end\"")).count(),
+            histories: 1,
+            counted_once: usize::from(counted == events.len() as u64),
+            converged: usize::from(has_all),
+        }
+    }
+}
+
+fn oracle_event<'e>(event: &'e Ev, times: &HashMap<String, Millis>) -> OracleEvent<'e> {
+    OracleEvent {
+        visitor: "v",
+        uuid: &event.uuid,
+        at: times[&event.uuid],
+        name: event.name,
+        url: Some(&event.url),
+        referrer: event.referrer,
+        utm: [event.utm, None, None, None, None],
+    }
+}
+
+pub fn text_time(at: Millis) -> String {
+    time_text(datetime(at))
+}
