@@ -9,7 +9,7 @@ use session_tracking::output::Output;
 use session_tracking::rules::Tally;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, Committed, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
 };
 use uuid::Uuid;
 
