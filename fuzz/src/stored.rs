@@ -48,7 +48,8 @@ pub fn stored_session(bytes: &[u8]) {
 /// Everything that is done with a timeline, around one time.
 fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     let sessions = timeline.sessions(at, config);
-    let known = timeline.journal.first().map(|entry| entry.uuid.clone());
+    // A keep-alive event is not remembered once it is finalized.
+    let known = timeline.journal.iter().find(|entry| entry.kind != Kind::KeepAlive).map(|entry| entry.uuid.clone());
     for session in &sessions {
         let id = session.id.parse().unwrap();
         assert!(timeline.session(id, at, config).is_some(), "{id}");

@@ -170,7 +170,7 @@ fn keep_alive_events() {
         let each = ways(Exact, Family { between: Between::Each, sources: "-K", lateness: 60_000, ..family });
         (anywhen, ends, each)
     });
-    assert_eq!(found, [(37_827, 19_200, 12_288); 2]);
+    assert_eq!(found, [(40_275, 19_200, 12_288); 2]);
     let family = Family { events: 4, gaps: &[0, TIMEOUT, TIMEOUT + 1], sources: "-K", ..FAMILY };
     assert_eq!(ways(Exact, family), 27 * 16 * 192);
 }
