@@ -22,6 +22,7 @@ use crate::rules::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
+pub(crate) use context::bounded_context;
 use fields::{Fields, diagnosis};
 use id::{UuidPlace, derived, own_id};
 use part::Json;
@@ -94,6 +95,11 @@ pub struct Rejection {
 impl Rejection {
     fn new(code: RejectCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// Returns whether text that others choke on is all that is wrong: [`Repaired`] may make something of the event.
+    pub fn is_text(&self) -> bool {
+        matches!(self.code, RejectCode::NulCharacter | RejectCode::LoneSurrogate | RejectCode::InvalidUtf8)
     }
 }
 

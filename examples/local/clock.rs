@@ -35,11 +35,3 @@ impl Clock for &VirtualClock {
         self.drawn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
 }
-
-/// Returns the time that a text says in RFC 3339; without an offset it is taken as UTC.
-pub fn parse_time(text: &str) -> Option<Millis> {
-    let text = text.trim();
-    let naive = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok();
-    let fixed = chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
-    fixed.or_else(|| naive().map(|time| time.and_utc().timestamp_millis()))
-}

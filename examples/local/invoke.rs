@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
+use session_tracking::event::time_of_json;
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, datetime, time_text};
@@ -18,7 +19,7 @@ use session_tracking::storage::DynamoDbSessionStorage;
 use session_tracking::trigger::Ingest;
 
 use crate::cli::{Command, Files, Opt, Takes, Words};
-use crate::clock::{VirtualClock, parse_time};
+use crate::clock::VirtualClock;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::failure::{Failure, reason};
 use crate::rules::{RULES, rules};
@@ -66,7 +67,7 @@ impl Options {
     pub fn read(words: &Words) -> Result<Self, Failure> {
         let now = match words.text("now")? {
             None => None,
-            Some(text) => Some(parse_time(text).ok_or_else(|| words.wrong("now", text))?),
+            Some(text) => Some(time_of_json(&Value::from(text).to_string()).ok_or_else(|| words.wrong("now", text))?),
         };
         Ok(Self { files: words.files().to_vec(), rules: rules(words)?, now })
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
-use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role};
+use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Repaired, Role};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
@@ -159,12 +159,21 @@ impl Replay<'_> {
         }
         let last = lines.iter().map(|line| line.received_at).max().unwrap_or(first);
         self.clock.move_to(last);
+        let repairs: Vec<(usize, Repaired)>;
+        let config = self.manager.config();
+        let mut read: Vec<_> = lines.iter().map(|line| parse(line, config)).collect();
+        repairs = read.iter().enumerate().filter_map(|(at, event)| Some((at, repaired(event, &lines[at])?))).collect();
+        for (at, repaired) in &repairs {
+            if let Some(event) = repaired.parse(origin(&lines[*at]), config) {
+                read[*at] = event;
+            }
+        }
         let mut events = Vec::with_capacity(lines.len());
         let mut texts: Vec<Option<String>> = lines.iter().map(|_| None).collect();
-        for (at, line) in lines.iter().enumerate() {
-            match parse(line, self.manager.config()) {
+        for (at, event) in read.into_iter().enumerate() {
+            match event {
                 Ok(event) => events.push((at, event)),
-                Err(rejection) => texts[at] = Some(self.rejected(line, &rejection)),
+                Err(rejection) => texts[at] = Some(self.rejected(&lines[at], &rejection)),
             }
         }
         let (places, events): (Vec<usize>, Vec<Event<'_>>) = events.into_iter().unzip();
@@ -279,8 +288,16 @@ fn parse<'a>(line: &'a Line, config: &SessionConfig) -> Result<Event<'a>, Reject
         let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", line.bytes);
         return Err(Rejection { code: RejectCode::TooLarge, message });
     }
+    Event::parse(&line.text, origin(line), config)
+}
+
+/// Returns what can be made of a line that was rejected for text that others choke on, as the functions do.
+fn repaired(event: &Result<Event<'_>, Rejection>, line: &Line) -> Option<Repaired> {
+    event.as_ref().err().filter(|rejection| rejection.is_text()).and_then(|_| Repaired::of(&line.text))
+}
+
+/// Returns where a line came from. The file is the delivery: equal lines that say no time are as many events.
+fn origin(line: &Line) -> Origin<'static> {
     let delivery = Delivery { received_at: line.received_at, trusts_received_at: false };
-    // The file is the delivery: equal lines that say no time are as many events.
-    let origin = Origin { index: usize::try_from(line.number).unwrap_or(usize::MAX), ..delivery.into() };
-    Event::parse(&line.text, origin, config)
+    Origin { index: usize::try_from(line.number).unwrap_or(usize::MAX), ..delivery.into() }
 }

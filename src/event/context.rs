@@ -143,16 +143,47 @@ fn shared(text: &str, known: &Option<Arc<str>>) -> Arc<str> {
 /// A campaign within the bounds of what is kept. `%00` in an address decodes to a NUL character, which stores behind this
 /// service refuse: what cannot be shown is shown as such, as with bytes that are no UTF-8.
 fn bounded_utm(utm: UtmParams) -> UtmParams {
-    let short = |field: Option<String>| {
-        let text = field?.replace('\0', "\u{fffd}");
-        Some(bounded(&text, MAX_TEXT_BYTES).to_owned())
-    };
+    let short = |field: Option<String>| field.map(|text| short(&text, MAX_TEXT_BYTES));
     UtmParams {
         source: short(utm.source),
         medium: short(utm.medium),
         campaign: short(utm.campaign),
         term: short(utm.term),
         content: short(utm.content),
+    }
+}
+
+/// A text as it is kept: at most so many bytes, and no NUL character, which stores behind this service refuse.
+fn short(text: &str, bytes: usize) -> String {
+    bounded(&text.replace('\0', "\u{fffd}"), bytes).to_owned()
+}
+
+/// Returns the context of a library call within the bounds that hold for events: its texts come from the program that calls, and
+/// nobody has looked at them.
+pub(crate) fn bounded_context(context: SessionContext) -> SessionContext {
+    let url = |text: Option<Arc<str>>| text.map(|text| short(&text, MAX_URL_BYTES).into());
+    let text = |text: Option<String>| text.map(|text| short(&text, MAX_TEXT_BYTES));
+    let device = context.device.map(|device| {
+        let DeviceInfo { device_type, os, os_version, browser, browser_version, screen_resolution } = (*device).clone();
+        Arc::new(DeviceInfo {
+            device_type: short(&device_type, MAX_TEXT_BYTES),
+            os: text(os),
+            os_version: text(os_version),
+            browser: text(browser),
+            browser_version: text(browser_version),
+            screen_resolution: text(screen_resolution),
+        })
+    });
+    let geo = context.geo.map(|geo| {
+        let GeoInfo { country, region, city, timezone } = (*geo).clone();
+        Arc::new(GeoInfo { country: text(country), region: text(region), city: text(city), timezone: text(timezone) })
+    });
+    SessionContext {
+        url: url(context.url),
+        referrer: url(context.referrer),
+        utm: context.utm.map(|utm| Arc::new(bounded_utm((*utm).clone()))),
+        device,
+        geo,
     }
 }
 

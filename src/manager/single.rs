@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Arrival, Base, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
+use crate::event::bounded_context;
 use crate::rules::{Entry, Kind};
 use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
 use crate::storage::{SessionError, SessionStorage};
@@ -133,6 +134,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let at = self.clock.now();
         let uuid = call_id(at, self.calls.fetch_add(1, Ordering::Relaxed), self.clock.random());
         let uuid = EventId::new(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        let context = bounded_context(context);
         Entry { at, uuid, kind, context, click: None, properties: Vec::new() }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::split::Slice;
 use crate::clock::Clock;
 use crate::config::SessionConfig;
-use crate::event::{Event, Origin, RejectCode, Rejection, Repaired};
+use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
 use crate::storage::{SessionError, SessionStorage};
@@ -77,9 +77,7 @@ pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
 
 /// What can be made of an event that was rejected for text that others choke on.
 fn repaired(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
-    let is_text =
-        matches!(rejection.code, RejectCode::NulCharacter | RejectCode::LoneSurrogate | RejectCode::InvalidUtf8);
-    if is_text { Repaired::of(bytes) } else { None }
+    if rejection.is_text() { Repaired::of(bytes) } else { None }
 }
 
 /// The events with those among them that are repaired, in their order.

@@ -272,3 +272,21 @@ async fn calls_stand_in_the_order_in_which_they_were_made() {
         assert_eq!((viewed.number, viewed.page_views), (third.number + 1, 2), "run {run}");
     }
 }
+
+/// What a program hands over nobody has looked at: it is kept within the bounds that hold for events.
+#[tokio::test]
+async fn texts_of_calls_are_kept_within_the_bounds_of_events() {
+    let manager = session_tracking::SessionManager::new(SessionConfig::default(), InMemorySessionStorage::new());
+    let long = |count: usize| format!("https://shop.test/\0{}", "x".repeat(count));
+    let context = SessionContext {
+        url: Some(long(1_000_000).into()),
+        utm: Some(std::sync::Arc::new(UtmParams { source: Some("a\0b".to_owned()), ..UtmParams::default() })),
+        ..SessionContext::default()
+    };
+    let begun = manager.get_or_create("u1", context).await.unwrap();
+    let updated = manager.update(&begun.id, EventType::Pageview(long(1_000_000))).await.unwrap();
+
+    let urls = [updated.entry_url, updated.landing_page, updated.exit_page].map(Option::unwrap);
+    assert!(urls.iter().all(|url| url.len() <= 2048 && url.starts_with("https://shop.test/\u{fffd}x")));
+    assert_eq!(updated.utm.unwrap().source.as_deref(), Some("a\u{fffd}b"));
+}

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
+use session_tracking::event::time_of_json;
 use session_tracking::session::{Millis, datetime, time_text};
 
 use super::Service;
 use super::screen::Screen;
-use crate::clock::{VirtualClock, parse_time};
+use crate::clock::VirtualClock;
 use crate::failure::Failure;
 
 /// The real traffic that the repository carries, and its sessions, which another program worked out.
@@ -78,7 +79,7 @@ async fn replay(service: &Service<'_>, events: &[String]) -> Result<Vec<Value>, 
 /// Returns an event with the time at which the pipeline received it: when the newest so far happened.
 fn received(text: &str, now: &mut Millis) -> String {
     let mut event = parsed(text);
-    *now = event["timestamp"].as_str().and_then(parse_time).map_or(*now, |at| at.max(*now));
+    *now = time_of_json(&event["timestamp"].to_string()).map_or(*now, |at| at.max(*now));
     event["received_at"] = time_text(datetime(*now)).into();
     event.to_string()
 }

@@ -1,9 +1,8 @@
 //! When a payload was received, by what it says.
 
 use serde_json::Value;
+use session_tracking::event::time_of_json;
 use session_tracking::session::Millis;
-
-use crate::clock::parse_time;
 
 /// The times that are believed: from 2000 to 2100.
 const BELIEVED: std::ops::Range<Millis> = 946_684_800_000..4_102_444_800_000;
@@ -47,5 +46,5 @@ fn millis(value: &Value) -> Option<Millis> {
 }
 
 fn time(value: &Value) -> Option<Millis> {
-    parse_time(value.as_str()?).filter(|time| BELIEVED.contains(time))
+    time_of_json(&value.to_string()).filter(|time| BELIEVED.contains(time))
 }

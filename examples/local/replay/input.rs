@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use session_tracking::event::MAX_EVENT_BYTES;
+use serde_json::value::RawValue;
+use session_tracking::event::{MAX_EVENT_BYTES, time_of_json};
 use session_tracking::session::Millis;
 use tokio::sync::mpsc;
 
-use crate::clock::parse_time;
 use crate::failure::{Failure, reason};
 
 /// Bytes that are read at once. The lines that end in them are handed on together.
@@ -40,9 +40,11 @@ pub struct Line {
 
 /// The times of an event, if it says any.
 #[derive(Deserialize, Default)]
-struct Times {
-    received_at: Option<String>,
-    timestamp: Option<String>,
+struct Times<'a> {
+    #[serde(borrow)]
+    received_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
 }
 
 /// The input.
@@ -162,8 +164,8 @@ fn line(number: u64, mut text: Vec<u8>, bytes: u64, end: u64, newest: &mut Milli
     }
     // What is no event is for the event parser to reject. An array would be read as the members in their order.
     let object = Some(text.trim_ascii()).filter(|text| text.starts_with(b"{"));
-    let times: Times = object.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
-    let parse = |text: Option<String>| parse_time(&text?);
+    let times: Times<'_> = object.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+    let parse = |json: Option<&RawValue>| time_of_json(json?.get());
     let stated = parse(times.received_at);
     *newest = (*newest).max(stated.or_else(|| parse(times.timestamp)).unwrap_or(*newest));
     Some(Line { number, text, bytes, received_at: stated.unwrap_or(*newest), end })

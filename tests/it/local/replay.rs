@@ -222,3 +222,22 @@ fn files_that_cannot_be_used_are_named_with_their_option() {
         assert!(said.contains(wanted), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn times_and_texts_are_read_as_the_functions_read_them() {
+    let folder = Folder::new("spellings");
+    // An hour of times in other spellings, and a NUL in a title: events like any others.
+    let events = [
+        r#"{"uuid":"a","event":"$pageview","distinct_id":"ada","timestamp":1773144000}"#,
+        r#"{"uuid":"b","event":"$pageview","distinct_id":"ada","timestamp":"2026-03-10 12:10:00+00","properties":{"title":"a\u0000b"}}"#,
+        r#"{"uuid":"c","event":"$pageview","distinct_id":"ada","timestamp":"1773147600000"}"#,
+    ];
+    let output = run_with(&folder.0, &["replay", "-", "--annotated", "out"], &events.join("\n"));
+    assert!(output.status.success(), "{output:?}");
+    let found = json_lines(&folder.read("out"));
+    let property = |name: &str| found.iter().map(|event| event["properties"][name].clone()).collect::<Vec<_>>();
+    assert_eq!(property("$session_start_reason"), ["first", "first", "timeout"]);
+    assert_eq!(property("$session_duration"), [0, 600, 0]);
+    assert_eq!(property("$sanitized"), [Value::Null, json!(true), Value::Null]);
+    assert_eq!(found[1]["properties"]["title"], "a\u{fffd}b");
+}
