@@ -159,6 +159,7 @@ impl Replay<'_> {
         }
         let last = lines.iter().map(|line| line.received_at).max().unwrap_or(first);
         self.clock.move_to(last);
+        #[expect(clippy::needless_late_init, reason = "what is read borrows from it, so it has to outlive that")]
         let repairs: Vec<(usize, Repaired)>;
         let config = self.manager.config();
         let mut read: Vec<_> = lines.iter().map(|line| parse(line, config)).collect();
