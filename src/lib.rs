@@ -11,10 +11,10 @@
 //! - [`stored`]: the stored form of timelines and sessions
 //! - [`storage`]: the store's contract, in DynamoDB and in memory
 //! - [`manager`]: the session manager: decides purely, then acts in one place; closes what went stale
-//! - [`ends`]: what the service says of its own accord: ends, merges, splits
+//! - [`emitted`]: what the service says of its own accord: ends, merges, splits
 //! - [`output`]: where annotated events and ends go
 //! - [`trigger`]: AWS envelopes in, answers out
-//! - [`clock`], [`aws`], [`start`]: what the functions take from outside: time, clients, their start
+//! - [`clock`], [`aws`], [`startup`]: what the functions take from outside: time, clients, their start
 //!
 //! What always holds, each with a test that would fail:
 //!
@@ -33,13 +33,13 @@ pub mod attribution;
 pub mod aws;
 pub mod clock;
 pub mod config;
-pub mod ends;
+pub mod emitted;
 pub mod event;
 pub mod manager;
 pub mod output;
 pub mod rules;
 pub mod session;
-pub mod start;
+pub mod startup;
 pub mod storage;
 pub mod stored;
 pub mod timeline;

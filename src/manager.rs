@@ -1,11 +1,11 @@
 //! The session manager: decides purely what becomes of a visitor's timeline, then acts in one place.
 //!
 //! However many events of a visitor a batch holds, they cost one conditional write; a batch that brings nothing new costs
-//! none. A lost race is applied again to the item that came back with it.
+//! none. A conflict is applied again to the item that came back with it.
 
+mod calls;
 mod close;
-mod recent;
-mod single;
+mod timeline_cache;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,24 +19,24 @@ use futures_util::stream;
 use crate::clock::{Clock, SystemClock};
 use crate::config::SessionConfig;
 use crate::event::{Event, Role};
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::{Millis, SessionContext, Visitor};
-use crate::storage::{Commit, Committed, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
+use crate::storage::{Commit, CommitOutcome, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::stored::Room;
 use crate::timeline::{Arrival, Assignment, Timeline};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
-use recent::Recent;
+use timeline_cache::TimelineCache;
 
 /// Visitors that are read at once, and then written: the sooner a timeline is written after it was read, the fewer races are
 /// lost, each of which costs a write.
-const PART: usize = 25;
-const _: () = assert!(PART <= MAX_LOAD);
-/// Calls of the store under way at once: a part is read by one, then written by one for each visitor.
+const CHUNK: usize = 25;
+const _: () = assert!(CHUNK <= MAX_LOAD);
+/// Calls of the store under way at once: a chunk is read by one, then written by one for each visitor.
 pub(crate) const CALLS_AT_ONCE: usize = 50;
 /// Parts of a batch under way at once.
-const PARTS_AT_ONCE: usize = CALLS_AT_ONCE / PART;
-/// Attempts to write one timeline. Each lost race means that another writer won it: with ten writers on one visitor
+const CHUNKS_AT_ONCE: usize = CALLS_AT_ONCE / CHUNK;
+/// Attempts to write one timeline. Each conflict means that another writer won it: with ten writers on one visitor
 /// the unluckiest needs ten.
 const MAX_ATTEMPTS: u32 = 16;
 /// The pause before the second attempt, doubled with each further one up to [`MAX_PAUSE_MS`], and jittered down to nothing.
@@ -65,7 +65,7 @@ pub struct SessionManager<S, C = SystemClock> {
     retention: Millis,
     /// See [`CLOSE_GRACE_MS`].
     close_grace: Millis,
-    recent: Recent,
+    cache: TimelineCache,
     /// How many library calls recorded an event: their ids follow each other.
     calls: AtomicU64,
 }
@@ -82,8 +82,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// A manager that goes by a clock of the caller's, as tests and simulations do.
     pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        let (recent, calls) = (Recent::default(), AtomicU64::new(0));
-        Self { config, storage, clock, retention, close_grace, recent, calls }
+        let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
+        Self { config, storage, clock, retention, close_grace, cache, calls }
     }
 
     /// Keeps archived sessions for this long.
@@ -137,25 +137,25 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             tracing::warn!(nobody, "events have a `distinct_id` that stands for nobody; they get no session");
         }
         // Futures are collected before they run: a lazy map of references would not be `Send`.
-        let parts: Vec<_> = groups.chunks(PART).map(|part| self.part(part, events, deadline)).collect();
-        let mut done = stream::iter(parts).buffer_unordered(PARTS_AT_ONCE);
+        let chunks: Vec<_> = groups.chunks(CHUNK).map(|chunk| self.chunk(chunk, events, deadline)).collect();
+        let mut done = stream::iter(chunks).buffer_unordered(CHUNKS_AT_ONCE);
         while let Some(resolved) = done.next().await {
             resolved.into_iter().for_each(|(group, resolved)| resolved.tell(&group.indexes, &mut outcomes));
         }
         outcomes
     }
 
-    /// Resolves a part of a batch's groups.
-    async fn part<'g>(
+    /// Resolves a chunk of a batch's groups.
+    async fn chunk<'g>(
         &self,
         groups: &'g [Group],
         events: &[Event<'_>],
         deadline: Millis,
     ) -> Vec<(&'g Group, Resolved)> {
         let mut bases = self.bases(groups, deadline).await;
-        let settle = |(group, base)| self.settle(group, events, base, deadline);
-        let writes: Vec<_> = groups.iter().zip(&mut bases).map(settle).collect();
-        stream::iter(writes).buffer_unordered(PART).collect().await
+        let resolve_group = |(group, base)| self.resolve_group(group, events, base, deadline);
+        let writes: Vec<_> = groups.iter().zip(&mut bases).map(resolve_group).collect();
+        stream::iter(writes).buffer_unordered(CHUNK).collect().await
     }
 
     /// What each group's events are applied to: what this process wrote last, else what is read.
@@ -163,21 +163,21 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let now = self.clock.now();
         let mut bases: Vec<_> = groups
             .iter()
-            .map(|group| Ok(Base { stored: self.recent.take(&group.visitor, now), is_guess: true }))
+            .map(|group| Ok(Base { stored: self.cache.take(&group.visitor, now), is_speculative: true }))
             .collect();
         let is_unknown = |base: &Result<Base, _>| base.as_ref().is_ok_and(|base| base.stored.is_none());
         let unknown: Vec<usize> = (0..groups.len()).filter(|&group| is_unknown(&bases[group])).collect();
         let visitors: Vec<Visitor> = unknown.iter().map(|&group| groups[group].visitor.clone()).collect();
         let loaded = if visitors.is_empty() { Vec::new() } else { self.load(&visitors, deadline).await };
         for ((group, visitor), stored) in unknown.into_iter().zip(&visitors).zip(loaded) {
-            self.recent.learn(visitor, &stored, now);
-            bases[group] = stored.map(|stored| Base { stored, is_guess: false });
+            self.cache.learn(visitor, &stored, now);
+            bases[group] = stored.map(|stored| Base { stored, is_speculative: false });
         }
         bases
     }
 
     /// Applies a group's events to their base.
-    async fn settle<'g>(
+    async fn resolve_group<'g>(
         &self,
         group: &'g Group,
         events: &[Event<'_>],
@@ -200,7 +200,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let mut arrivals: Vec<Arrival> = Vec::with_capacity(group.indexes.len());
         let nothing = SessionContext::default();
         for event in group.indexes.iter().map(|&index| &events[index]) {
-            let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.journal.last());
+            let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.unfinalized.last());
             let known = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
             let known = known.map_or(&nothing, |entry| &entry.context);
             arrivals.extend(event.arrival_after(known, &self.config));
@@ -219,10 +219,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.clock.now() > deadline.saturating_sub(DEADLINE_MARGIN_MS)
     }
 
-    /// Applies a visitor's events with one conditional write, again after each lost race. Timelines are large: this one changes
+    /// Applies a visitor's events with one conditional write, again after each conflict. Timelines are large: this one changes
     /// where it is.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
-        let Base { stored, is_guess } = base;
+        let Base { stored, is_speculative } = base;
         // All, unless the item cannot hold what they make; then as many as it can.
         let mut count = arrivals.len();
         let mut rest = None;
@@ -238,26 +238,26 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 Err(error) => return Resolved::failed(error),
             };
             let applied = current.timeline.apply(arrivals, recalled, &self.config);
-            if !applied.changed && !*is_guess {
+            if !applied.changed && !*is_speculative {
                 return Resolved { assignments: applied.assignments, rest };
             }
             let committed = match applied.changed {
-                true => self.commit(current, replaces, *is_guess).await,
-                // Nothing is written that would prove the guess: what is stored is read instead.
-                false => self.storage.read(visitor).await.map(|stored| Committed::Lost(stored.map(Box::new))),
+                true => self.commit(current, replaces, *is_speculative).await,
+                // Nothing is written that would prove the speculative write: what is stored is read instead.
+                false => self.storage.read(visitor).await.map(|stored| CommitOutcome::Conflict(stored.map(Box::new))),
             };
             match committed {
-                Ok(Committed::Done) => {
+                Ok(CommitOutcome::Done) => {
                     log_overflow(&applied.overflow);
                     if let Some(written) = stored.take() {
-                        self.recent.put(written);
+                        self.cache.put(written);
                     }
                     return Resolved { assignments: applied.assignments, rest };
                 }
-                Ok(Committed::Lost(winner)) => {
+                Ok(CommitOutcome::Conflict(winner)) => {
                     *stored = winner.map(|winner| *winner);
-                    // A guess that failed is no race with others at work.
-                    if !*is_guess {
+                    // A speculative write that failed is no race with others at work.
+                    if !*is_speculative {
                         self.pause(attempt).await;
                     }
                 }
@@ -270,13 +270,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 }
                 Err(error) => return Resolved::failed(error),
             }
-            *is_guess = false;
+            *is_speculative = false;
         }
         Resolved::failed(SessionError::Contention)
     }
 
     /// Reads the archived sessions that late events could belong to.
-    async fn recall(&self, timeline: &Timeline, arrivals: &[Arrival]) -> Result<Vec<Tally>, SessionError> {
+    async fn recall(&self, timeline: &Timeline, arrivals: &[Arrival]) -> Result<Vec<SessionState>, SessionError> {
         match timeline.recall_range(arrivals, &self.config) {
             None => Ok(Vec::new()),
             Some((from, to)) => self.storage.archived(&timeline.visitor, from, to).await,
@@ -288,12 +288,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         &self,
         stored: &mut Stored,
         replaces: Option<u64>,
-        is_guess: bool,
-    ) -> Result<Committed, SessionError> {
+        is_speculative: bool,
+    ) -> Result<CommitOutcome, SessionError> {
         stored.etag = self.clock.random();
         let committed = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await?;
-        if is_guess {
-            self.recent.judge(committed == Committed::Done);
+        if is_speculative {
+            self.cache.judge(committed == CommitOutcome::Done);
         }
         Ok(committed)
     }
@@ -304,7 +304,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         timeline: &Timeline,
         replaces: Option<u64>,
         etag: u64,
-    ) -> impl Future<Output = Result<Committed, SessionError>> + Send {
+    ) -> impl Future<Output = Result<CommitOutcome, SessionError>> + Send {
         self.write_within(Room::ToClose, timeline, replaces, etag)
     }
 
@@ -314,12 +314,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         timeline: &Timeline,
         replaces: Option<u64>,
         etag: u64,
-    ) -> Result<Committed, SessionError> {
+    ) -> Result<CommitOutcome, SessionError> {
         let expires_at = self.clock.now() + self.retention + TIMELINE_MARGIN_MS;
         self.storage.commit(Commit { timeline, replaces, etag, expires_at, room }).await
     }
 
-    /// Waits before the attempt after `attempt`: a random part of a pause that doubles.
+    /// Waits before the attempt after `attempt`: a random chunk of a pause that doubles.
     async fn pause(&self, attempt: u32) {
         let most = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
         self.clock.sleep(Duration::from_millis(self.clock.random() % (most + 1))).await;
@@ -336,8 +336,8 @@ struct Group {
 /// What events are applied to.
 struct Base {
     stored: Option<Stored>,
-    /// Whether it is what this process wrote last, and may be overtaken; see [`Recent`].
-    is_guess: bool,
+    /// Whether it is what this process wrote last, and may be overtaken; see [`TimelineCache`].
+    is_speculative: bool,
 }
 
 /// What became of a visitor's events: the first so many are placed, the rest failed.
@@ -365,9 +365,9 @@ impl Resolved {
 }
 
 fn log_overflow(overflow: &crate::timeline::Overflow) {
-    if overflow.settled_early + overflow.forgotten > 0 {
+    if overflow.finalized_early + overflow.forgotten > 0 {
         tracing::warn!(
-            settled_early = overflow.settled_early,
+            finalized_early = overflow.finalized_early,
             fingerprints_forgotten = overflow.forgotten,
             "a visitor has more recent events than a timeline holds"
         );

@@ -1,6 +1,6 @@
 //! Where annotated events, ends of sessions and rejected events go: lines of JSON.
 
-mod pack;
+mod batching;
 mod sqs;
 mod stdout;
 

@@ -10,7 +10,7 @@ use crate::attribution::{Source, SourceChange};
 use crate::config::{DirectThenSource, SessionConfig};
 use crate::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams};
 
-/// What an entry of the journal stands for.
+/// What an entry of the unfinalized events stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A page view: counts as an event and as a page view.
@@ -46,12 +46,12 @@ pub struct Late {
     pub event_count: u32,
     pub page_views: u32,
     /// Their fingerprints.
-    pub seen: Vec<u64>,
+    pub fingerprints: Vec<u64>,
 }
 
-/// The settled part of a session: what its settled events add up to.
+/// The finalized part of a session: what its finalized events add up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
+pub struct SessionState {
     pub id: Uuid,
     pub version: u64,
     pub reason: Reason,
@@ -74,13 +74,13 @@ pub struct Tally {
     pub ended_by_call: bool,
     /// Ids that were merged into this one.
     pub aliases: Vec<Uuid>,
-    /// Fingerprints of its settled events, the oldest first.
-    pub seen: Vec<u64>,
+    /// Fingerprints of its finalized events, the oldest first.
+    pub fingerprints: Vec<u64>,
     /// Late events counted in. Kept apart, so that they do not move the rule for `max_events`.
     pub late: Late,
 }
 
-/// What the rules need of the session before the first one that follows from the journal.
+/// What the rules need of the session before the first one that follows from the unfinalized events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Previous {
     pub id: Uuid,
@@ -92,22 +92,22 @@ pub struct Previous {
     pub number: u32,
 }
 
-impl From<&Tally> for Previous {
-    fn from(tally: &Tally) -> Self {
+impl From<&SessionState> for Previous {
+    fn from(state: &SessionState) -> Self {
         Self {
-            id: tally.id,
-            started_at: tally.started_at,
-            last_activity: tally.last_activity,
-            event_count: tally.event_count,
-            ended_by_call: tally.ended_by_call,
-            number: tally.number,
+            id: state.id,
+            started_at: state.started_at,
+            last_activity: state.last_activity,
+            event_count: state.event_count,
+            ended_by_call: state.ended_by_call,
+            number: state.number,
         }
     }
 }
 
-/// A session as it follows from the journal, by reference to it.
+/// A session as it follows from the unfinalized events, by reference to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft<'a> {
+pub struct SessionView<'a> {
     pub reason: Reason,
     pub started_at: Millis,
     pub last_activity: Millis,
@@ -120,18 +120,18 @@ pub struct Draft<'a> {
     pub device: Option<&'a Arc<DeviceInfo>>,
     pub geo: Option<&'a Arc<GeoInfo>>,
     pub ended_by_call: bool,
-    /// The settled part, where the session began before the journal.
-    pub base: Option<&'a Tally>,
-    /// Its entries: `journal[first..end]`.
+    /// The finalized part, where the session began before the unfinalized events.
+    pub base: Option<&'a SessionState>,
+    /// Its entries: `unfinalized events[first..end]`.
     pub first: usize,
     pub end: usize,
 }
 
-/// Where an entry lies: in which draft, and what the session amounted to with it.
+/// Where an entry lies: in which view, and what the session amounted to with it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Place<'a> {
-    /// The draft's index; none for a keep-alive event outside of any session.
-    pub draft: Option<usize>,
+pub struct Position<'a> {
+    /// The view's index; none for a keep-alive event outside of any session.
+    pub view: Option<usize>,
     /// The session's page views up to this entry.
     pub page_views: u32,
     /// The last page viewed up to this entry.
@@ -204,9 +204,9 @@ impl From<SourceChange> for Reason {
     }
 }
 
-impl<'a> Draft<'a> {
+impl<'a> SessionView<'a> {
     fn begin(reason: Reason, entry: &'a Entry, at_index: usize, config: &SessionConfig) -> Self {
-        let mut draft = Self {
+        let mut view = Self {
             reason,
             started_at: entry.at,
             last_activity: entry.at,
@@ -223,11 +223,11 @@ impl<'a> Draft<'a> {
             first: at_index,
             end: at_index,
         };
-        draft.absorb(entry, at_index, config);
-        draft
+        view.absorb(entry, at_index, config);
+        view
     }
 
-    fn resume(base: &'a Tally) -> Self {
+    fn resume(base: &'a SessionState) -> Self {
         Self {
             reason: base.reason,
             started_at: base.started_at,
@@ -302,67 +302,67 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The sessions of a timeline: its settled, still open one continued by the journal, in time order.
+/// The sessions of a timeline: its finalized, still open one continued by the unfinalized events, in time order.
 /// An end mark always follows a session: one is set only there, and nothing before it ever goes.
 pub fn fold<'a>(
     previous: Option<&Previous>,
-    open: Option<&'a Tally>,
-    journal: &'a [Entry],
+    open: Option<&'a SessionState>,
+    unfinalized: &'a [Entry],
     config: &SessionConfig,
-) -> Vec<Draft<'a>> {
-    fold_each(previous, open, journal, config, |_, _| ())
+) -> Vec<SessionView<'a>> {
+    fold_each(previous, open, unfinalized, config, |_, _| ())
 }
 
 /// The same, and the place of each entry from `from` on.
-pub fn fold_places<'a>(
+pub fn fold_with_positions<'a>(
     previous: Option<&Previous>,
-    open: Option<&'a Tally>,
-    journal: &'a [Entry],
+    open: Option<&'a SessionState>,
+    unfinalized: &'a [Entry],
     from: usize,
     config: &SessionConfig,
-) -> (Vec<Draft<'a>>, Vec<Place<'a>>) {
-    let mut places = Vec::with_capacity(journal.len() - from);
-    let drafts = fold_each(previous, open, journal, config, |index, draft| {
+) -> (Vec<SessionView<'a>>, Vec<Position<'a>>) {
+    let mut positions = Vec::with_capacity(unfinalized.len() - from);
+    let views = fold_each(previous, open, unfinalized, config, |index, view| {
         if index < from {
             return;
         }
-        places.push(match draft {
-            None => Place { draft: None, page_views: 0, exit_page: None, is_start: false },
-            Some((number, draft)) => Place {
-                draft: Some(number),
-                page_views: draft.page_views,
-                exit_page: draft.exit_page,
-                is_start: draft.base.is_none() && draft.first == index,
+        positions.push(match view {
+            None => Position { view: None, page_views: 0, exit_page: None, is_start: false },
+            Some((number, view)) => Position {
+                view: Some(number),
+                page_views: view.page_views,
+                exit_page: view.exit_page,
+                is_start: view.base.is_none() && view.first == index,
             },
         });
     });
-    (drafts, places)
+    (views, positions)
 }
 
-/// Folds, and shows after each entry which draft it is in, if any, and what that amounts to by then.
+/// Folds, and shows after each entry which view it is in, if any, and what that amounts to by then.
 fn fold_each<'a>(
     previous: Option<&Previous>,
-    open: Option<&'a Tally>,
-    journal: &'a [Entry],
+    open: Option<&'a SessionState>,
+    unfinalized: &'a [Entry],
     config: &SessionConfig,
-    mut each: impl FnMut(usize, Option<(usize, &Draft<'a>)>),
-) -> Vec<Draft<'a>> {
-    let mut drafts: Vec<Draft<'a>> = open.map(Draft::resume).into_iter().collect();
-    for (index, entry) in journal.iter().enumerate() {
-        let reason = match drafts.last() {
-            Some(draft) => draft.reason_to_end(entry, config),
-            // A session follows a settled one only when time or counts ended that: see `Timeline::settle`.
+    mut each: impl FnMut(usize, Option<(usize, &SessionView<'a>)>),
+) -> Vec<SessionView<'a>> {
+    let mut views: Vec<SessionView<'a>> = open.map(SessionView::resume).into_iter().collect();
+    for (index, entry) in unfinalized.iter().enumerate() {
+        let reason = match views.last() {
+            Some(view) => view.reason_to_end(entry, config),
+            // A session follows a finalized one only when time or counts ended that: see `Timeline::finalize`.
             None => Some(previous.map_or(Reason::First, |p| p.reason_for(entry.at, config).unwrap_or(Reason::Timeout))),
         };
-        match (reason, drafts.last_mut()) {
-            (None, Some(draft)) => draft.absorb(entry, index, config),
+        match (reason, views.last_mut()) {
+            (None, Some(view)) => view.absorb(entry, index, config),
             (Some(_), _) if entry.kind == Kind::KeepAlive => {
                 each(index, None);
                 continue;
             }
-            (reason, _) => drafts.push(Draft::begin(reason.unwrap_or(Reason::First), entry, index, config)),
+            (reason, _) => views.push(SessionView::begin(reason.unwrap_or(Reason::First), entry, index, config)),
         }
-        each(index, drafts.last().map(|draft| (drafts.len() - 1, draft)));
+        each(index, views.last().map(|view| (views.len() - 1, view)));
     }
-    drafts
+    views
 }

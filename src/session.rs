@@ -94,7 +94,7 @@ pub fn session_id(visitor_bits: u64, at: Millis, event_uuid: &str, salt: u16) ->
     Uuid::from_u64_pair(high, visitor_bits)
 }
 
-/// What a settled event is remembered by: 48 bits of its id's hash. Among a session's thousand
+/// What a finalized event is remembered by: 48 bits of its id's hash. Among a session's thousand
 /// events a new one is mistaken for a repeated one with a chance of 4 in 10¹².
 pub fn fingerprint(event_uuid: &str) -> u64 {
     xxh3_64(event_uuid.as_bytes()) & 0xffff_ffff_ffff
@@ -104,17 +104,17 @@ pub fn fingerprint(event_uuid: &str) -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     text: Arc<str>,
-    print: u64,
+    fingerprint: u64,
 }
 
 impl EventId {
     pub fn new(text: &str) -> Self {
-        Self { text: text.into(), print: fingerprint(text) }
+        Self { text: text.into(), fingerprint: fingerprint(text) }
     }
 
     /// The id's [`fingerprint`].
-    pub fn print(&self) -> u64 {
-        self.print
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 }
 
@@ -274,8 +274,12 @@ mod tests {
     #[test]
     fn one_page_and_nothing_else_is_a_bounce() {
         let bounce = |page_views, event_count| {
-            let tally = crate::rules::Tally { page_views, event_count, ..crate::rules::Tally::empty(Uuid::nil()) };
-            tally.session(&Visitor::new("u"), false).is_bounce()
+            let state = crate::rules::SessionState {
+                page_views,
+                event_count,
+                ..crate::rules::SessionState::empty(Uuid::nil())
+            };
+            state.session(&Visitor::new("u"), false).is_bounce()
         };
         assert_eq!(
             [(1, 1), (1, 2), (2, 2)].map(|(views, events)| bounce(views, events)),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::{Millis, Visitor};
 use crate::stored::{FormatError, NEWEST_FORMAT, Room};
 use crate::timeline::Timeline;
@@ -98,13 +98,13 @@ pub struct Commit<'a> {
     pub room: Room,
 }
 
-/// How a commit went. A lost race is an outcome, not an error.
+/// How a commit went. A conflict is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
+pub enum CommitOutcome {
     /// It took effect, now or in an earlier attempt with the same etag.
     Done,
     /// Another write came first: the timeline as it is now; none if it is gone.
-    Lost(Option<Box<Stored>>),
+    Conflict(Option<Box<Stored>>),
 }
 
 /// What [`SessionStorage::load_within`] finds of a visitor.
@@ -133,7 +133,7 @@ pub struct Partition {
     /// The partition's timelines, in the order of their visitors.
     pub timelines: Vec<Timeline>,
     /// The archived session of that id, or the one that it was merged into; one for each visitor that has one, in their order.
-    pub archived: Vec<(Visitor, Tally)>,
+    pub archived: Vec<(Visitor, SessionState)>,
 }
 
 /// How many merges are followed from an id to the session that it leads to. Each is a read.
@@ -164,7 +164,7 @@ pub enum Reading {
 
 /// A store of timelines and archived sessions. Every method may be repeated.
 ///
-/// A [`Commit`] is all that a write needs, and the manager hands it over in one place. A store that writes several timelines
+/// A [`Commit`] is all that a write needs, and the manager hands it over in one slot. A store that writes several timelines
 /// in one call would take a slice of them there; `docs/decisions.md` says why none does.
 pub trait SessionStorage: Send + Sync {
     /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question.
@@ -178,7 +178,7 @@ pub trait SessionStorage: Send + Sync {
         async { self.load(std::slice::from_ref(visitor), Reading::Strong).await.pop().unwrap_or(Ok(None)) }
     }
     /// Writes a timeline if it is still the one that was read.
-    fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send;
+    fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<CommitOutcome, SessionError>> + Send;
     /// Reads timelines as they are now, like [`Self::load`], but does not decode those whose stored form has more than
     /// `max_bytes`: decoded, a large one takes many times its size. A store that knows no sizes decodes all.
     fn load_within(
@@ -206,7 +206,7 @@ pub trait SessionStorage: Send + Sync {
     fn archive(
         &self,
         visitor: &Visitor,
-        session: &Tally,
+        session: &SessionState,
         expires_at: Millis,
     ) -> impl Future<Output = Result<(), SessionError>> + Send;
     /// The visitor's archived sessions that began from `from` to `to`.
@@ -215,7 +215,7 @@ pub trait SessionStorage: Send + Sync {
         visitor: &Visitor,
         from: Millis,
         to: Millis,
-    ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send;
+    ) -> impl Future<Output = Result<Vec<SessionState>, SessionError>> + Send;
     /// What a session id leads to.
     fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send;
 }
@@ -235,7 +235,7 @@ macro_rules! forward_storage {
                 (**self).load(visitors, reading)
             }
 
-            fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<Committed, SessionError>> + Send {
+            fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<CommitOutcome, SessionError>> + Send {
                 (**self).commit(commit)
             }
 
@@ -260,7 +260,7 @@ macro_rules! forward_storage {
             fn archive(
                 &self,
                 visitor: &Visitor,
-                session: &Tally,
+                session: &SessionState,
                 expires_at: Millis,
             ) -> impl Future<Output = Result<(), SessionError>> + Send {
                 (**self).archive(visitor, session, expires_at)
@@ -271,7 +271,7 @@ macro_rules! forward_storage {
                 visitor: &Visitor,
                 from: Millis,
                 to: Millis,
-            ) -> impl Future<Output = Result<Vec<Tally>, SessionError>> + Send {
+            ) -> impl Future<Output = Result<Vec<SessionState>, SessionError>> + Send {
                 (**self).archived(visitor, from, to)
             }
 

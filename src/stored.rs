@@ -1,21 +1,21 @@
 //! The stored form of timelines and archived sessions: compact, versioned, checked.
 //!
-//! DynamoDB bills an item in steps of a kilobyte, before and after a write, so the form is dense: texts stand once, sorted,
+//! DynamoDB bills an item in steps of a kilobyte, before and after a write, so the form is dense: strings stand once, sorted,
 //! each without what it shares with the one before; session ids without the half that the visitor gives. A timeline that would
-//! still need a second kilobyte is packed: a unit saved is worth far more than the time that packing takes. What is read back
+//! still need a second kilobyte is compressed: a unit saved is worth far more than the time that packing takes. What is read back
 //! is checked against the timeline's own rules: an item that breaks them is an error, never a new session.
 
 mod check;
-mod pack;
-mod texts;
+mod compression;
+mod string_table;
 mod wire;
 
 use uuid::Uuid;
 
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::Visitor;
 use crate::timeline::Timeline;
-use texts::{Reader, Writer};
+use string_table::{Reader, Writer};
 use wire::{WireSession, WireTimeline, WireWatermark};
 
 /// The version of the stored form that is written.
@@ -36,7 +36,7 @@ pub struct Format {
 /// The stored forms, oldest first. All of them are read.
 pub const FORMATS: [Format; NEWEST_FORMAT as usize] = [
     Format { version: 1, read_since: "0.1.0", written_since: "0.1.0" },
-    // Behind the timeline stand `held_until` and `frontier_id`. Nothing was deployed when it came: see `docs/decisions.md`.
+    // Behind the timeline stand `held_until` and `watermark_id`. Nothing was deployed when it came: see `docs/decisions.md`.
     Format { version: 2, read_since: "0.1.0", written_since: "0.1.0" },
 ];
 
@@ -55,12 +55,12 @@ pub enum Room {
 }
 
 impl Room {
-    /// Bytes of the item's stored form, of that form unpacked, and of its texts, each whole, at most.
+    /// Bytes of the item's stored form, of that form decompressed, and of its strings, each whole, at most.
     fn limits(self) -> [usize; 3] {
         match self {
-            // An unpacked form, and its texts once each is whole, take memory; both are far more than real traffic makes.
+            // An decompressed form, and its strings once each is whole, take memory; both are far more than real traffic makes.
             Self::ToGrow => [MAX_ITEM_BYTES, 4 * 1024 * 1024, 16 * 1024 * 1024],
-            Self::ToClose => [390 * 1024, pack::MAX_FORM_BYTES, texts::MAX_BYTES],
+            Self::ToClose => [390 * 1024, compression::MAX_FORM_BYTES, string_table::MAX_BYTES],
         }
     }
 }
@@ -80,27 +80,27 @@ pub enum FormatError {
 
 /// Writes a timeline. Its visitor and its due time are not in the bytes: they are attributes of the item.
 pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
-    let mut texts = Writer::default();
-    wire::each_text(timeline, &mut |text| texts.add(text));
-    let texts = texts.finish();
-    pack::pack(encode(&(WireTimeline::write(timeline, &texts), WireWatermark::write(timeline, &texts))))
+    let mut strings = Writer::default();
+    wire::each_text(timeline, &mut |text| strings.add(text));
+    let strings = strings.finish();
+    compression::compress(encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings))))
 }
 
 /// Writes a timeline as an item holds it, like [`encode_timeline`]; none where it is too large. Whatever this returns can be read.
 pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
     let [max_item_bytes, max_form_bytes, max_text_bytes] = room.limits();
-    let mut texts = Writer::default();
-    wire::each_text(timeline, &mut |text| texts.add(text));
-    let texts = texts.finish();
-    if texts.bytes() > max_text_bytes {
+    let mut strings = Writer::default();
+    wire::each_text(timeline, &mut |text| strings.add(text));
+    let strings = strings.finish();
+    if strings.bytes() > max_text_bytes {
         return None;
     }
-    let form = encode(&(WireTimeline::write(timeline, &texts), WireWatermark::write(timeline, &texts)));
+    let form = encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings)));
     if form.len() > max_form_bytes {
         return None;
     }
-    let packed = pack::pack(form);
-    (packed.len() <= max_item_bytes).then_some(packed)
+    let compressed = compression::compress(form);
+    (compressed.len() <= max_item_bytes).then_some(compressed)
 }
 
 /// Reads a timeline of this visitor.
@@ -108,7 +108,7 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
 /// # Errors
 /// A version that is not known, bytes that are no timeline, a timeline that breaks the rules.
 pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
-    let bytes = pack::unpack(bytes).ok_or(FormatError::Bytes("timeline"))?;
+    let bytes = compression::decompress(bytes).ok_or(FormatError::Bytes("timeline"))?;
     let (wire, watermark): (WireTimeline<'_>, WireWatermark) = match version {
         1 => (decode(version, &bytes, "timeline")?, WireWatermark::default()),
         _ => decode(version, &bytes, "timeline")?,
@@ -119,20 +119,20 @@ pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<T
 }
 
 /// Writes a session that is over.
-pub fn encode_session(session: &Tally) -> Vec<u8> {
-    let mut texts = Writer::default();
-    wire::each_session_text(session, &mut |text| texts.add(text));
-    let texts = texts.finish();
-    encode(&(texts.stored(), WireSession::write(session, &texts)))
+pub fn encode_session(session: &SessionState) -> Vec<u8> {
+    let mut strings = Writer::default();
+    wire::each_session_text(session, &mut |text| strings.add(text));
+    let strings = strings.finish();
+    encode(&(strings.stored(), WireSession::write(session, &strings)))
 }
 
 /// Reads a session of the visitor with these bits.
 ///
 /// # Errors
 /// As [`decode_timeline`].
-pub fn decode_session(version: u32, bytes: &[u8], visitor_bits: u64) -> Result<Tally, FormatError> {
-    let (texts, wire): (Vec<(u32, &str)>, WireSession<'_>) = decode(version, bytes, "session")?;
-    let session = wire.read(&Reader::new(&texts)?, visitor_bits)?;
+pub fn decode_session(version: u32, bytes: &[u8], visitor_bits: u64) -> Result<SessionState, FormatError> {
+    let (strings, wire): (Vec<(u32, &str)>, WireSession<'_>) = decode(version, bytes, "session")?;
+    let session = wire.read(&Reader::new(&strings)?, visitor_bits)?;
     check::session(&session).map_err(FormatError::Rule)?;
     Ok(session)
 }

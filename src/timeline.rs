@@ -1,45 +1,45 @@
 //! A visitor's timeline: the sessions that are not archived yet, and what is needed to place the next events.
 //!
-//! [`Timeline::apply`] inserts what is new into the journal, folds again, and gives every event its session. Applying the
-//! same events again changes nothing: a retry, a redelivery and a lost race are all the same case. Pure: no clock, no
+//! [`Timeline::apply`] inserts what is new into the unfinalized events, folds again, and gives every event its session. Applying the
+//! same events again changes nothing: a retry, a redelivery and a conflict are all the same case. Pure: no clock, no
 //! await, no randomness.
 //!
 //! ```text
-//!   ended … | open (finalized part) | journal (events not finalized yet, sorted by time, then uuid)
-//!                                   ^ frontier (the watermark): an event behind it is late, any other is placed exactly
+//!   ended … | open (finalized part) | unfinalized events (events not finalized yet, sorted by time, then uuid)
+//!                                   ^ watermark (the watermark): an event behind it is late, any other is placed exactly
 //! ```
 
-mod append;
 mod closing;
+mod fast_path;
+mod finalize;
 mod ids;
+mod known_events;
 mod late;
-mod place;
-mod settle;
-mod spots;
-mod view;
+mod sessions;
+mod slow_path;
 mod watermark;
 
 pub use closing::Closing;
-pub use settle::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
+pub use finalize::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Entry, Kind, Late, Place, Previous, Tally, fold};
+use crate::rules::{Entry, Kind, Late, Position, Previous, SessionState, SessionView, fold};
 use crate::session::{EventId, Millis, Reason, SessionContext, Visitor};
-use ids::lead_ids;
+use ids::primary_ids;
 
-/// Journal entries that are kept although they could be settled: an item with so few stays within its first kilobyte,
+/// Unfinalized entries that are kept although they could be finalized: an item with so few stays within its first kilobyte,
 /// and deliveries that took longer than `lateness` are still placed exactly.
-const FREE_JOURNAL: usize = 8;
-/// Journal entries at the most; more are settled early, the oldest first, and counted.
-pub const MAX_JOURNAL: usize = 768;
-/// Bytes of text in the journal at the most; likewise.
-pub const MAX_JOURNAL_BYTES: usize = 64 * 1024;
+const MIN_UNFINALIZED_EVENTS: usize = 8;
+/// Unfinalized entries at the most; more are finalized early, the oldest first, and counted.
+pub const MAX_UNFINALIZED_EVENTS: usize = 768;
+/// Bytes of text in the unfinalized events at the most; likewise.
+pub const MAX_UNFINALIZED_BYTES: usize = 64 * 1024;
 /// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
-pub const MAX_SEEN: usize = 1024;
+pub const MAX_FINGERPRINTS: usize = 1024;
 
 /// How far ahead of a library call something may lie and still be taken to have happened before it, in milliseconds: the
 /// clocks of several processes differ by as much.
@@ -55,9 +55,9 @@ pub struct Timeline {
     /// How many writes have changed a session; the version of what the last one changed.
     pub seq: u64,
     /// The watermark: every event before this time is finalized, and one that arrives behind it is late.
-    pub frontier: Millis,
-    /// Where the bounds cut the journal: of the events at that very time, those up to this id are finalized, too.
-    pub frontier_id: Option<EventId>,
+    pub watermark: Millis,
+    /// Where the bounds cut the unfinalized events: of the events at that very time, those up to this id are finalized, too.
+    pub watermark_id: Option<EventId>,
     /// Nothing is finalized before this time, but for the bounds: a backdated event was received `timeout` before it, and
     /// others like it may follow.
     pub held_until: Option<Millis>,
@@ -66,36 +66,36 @@ pub struct Timeline {
     /// The last session that is over.
     pub previous: Option<Previous>,
     /// Sessions that are over and wait to be closed, by start.
-    pub ended: Vec<Tally>,
-    /// The settled part of the session at the frontier.
-    pub open: Option<Tally>,
-    /// Events that are not settled, by time, then uuid.
-    pub journal: Vec<Entry>,
-    /// The ids that lead, or led before a merge, a session beginning at an entry of the journal; by entry.
-    pub heads: Vec<Head>,
+    pub ended: Vec<SessionState>,
+    /// The finalized part of the session at the watermark.
+    pub open: Option<SessionState>,
+    /// Events that are not finalized, by time, then uuid.
+    pub unfinalized: Vec<Entry>,
+    /// The ids that primary, or led before a merge, a session beginning at an entry of the unfinalized events; by entry.
+    pub anchors: Vec<SessionAnchor>,
     /// What changed for events already handed out, and is not said yet.
-    pub notices: Vec<Notice>,
+    pub corrections: Vec<Correction>,
     /// When the close function has to look again; none if there is nothing to close.
     pub due_at: Option<Millis>,
 }
 
-/// What is remembered of a session that follows from the journal.
+/// What is remembered of a session that follows from the unfinalized events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// The index in the journal of the session's first entry. (Of an id that was merged: of the entry it stood on then.)
+pub struct SessionAnchor {
+    /// The index in the unfinalized events of the session's first entry. (Of an id that was merged: of the entry it stood on then.)
     pub entry: usize,
     pub id: Uuid,
     /// Whether it is a session's id now, or was merged into the one before it.
-    pub leads: bool,
+    pub is_primary: bool,
     /// The write that last changed the session.
     pub version: u64,
     /// Late events that were counted in without moving the session.
     pub late: Late,
 }
 
-/// A change for events that were already handed out. `version` orders the notices of a visitor.
+/// A change for events that were already handed out. `version` orders the corrections of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum Correction {
     /// All events of `from` belong to `into`.
     Merged { from: Uuid, into: Uuid, version: u64 },
     /// The events of `from` that are not before the event `uuid` at `at` belong to `into`.
@@ -149,8 +149,8 @@ pub struct Applied {
 /// What the timeline did before its time, for the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// Entries settled early because the journal was full.
-    pub settled_early: usize,
+    /// Entries finalized early because the unfinalized events was full.
+    pub finalized_early: usize,
     /// Fingerprints let go because a session has too many events.
     pub forgotten: usize,
 }
@@ -161,41 +161,41 @@ impl Timeline {
         Self {
             visitor,
             seq: 0,
-            frontier: Millis::MIN,
-            frontier_id: None,
+            watermark: Millis::MIN,
+            watermark_id: None,
             held_until: None,
             archived: 0,
             previous: None,
             ended: Vec::new(),
             open: None,
-            journal: Vec::new(),
-            heads: Vec::new(),
-            notices: Vec::new(),
+            unfinalized: Vec::new(),
+            anchors: Vec::new(),
+            corrections: Vec::new(),
             due_at: None,
         }
     }
 
     /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
     /// join the timeline again.
-    pub fn apply(&mut self, arrivals: &[Arrival], recalled: Vec<Tally>, config: &SessionConfig) -> Applied {
-        let appended = if recalled.is_empty() { self.append(arrivals, config) } else { None };
-        appended.unwrap_or_else(|| self.place(arrivals, recalled, config))
+    pub fn apply(&mut self, arrivals: &[Arrival], recalled: Vec<SessionState>, config: &SessionConfig) -> Applied {
+        let appended = if recalled.is_empty() { self.apply_fast(arrivals, config) } else { None };
+        appended.unwrap_or_else(|| self.apply_slow(arrivals, recalled, config))
     }
 
     /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
     pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
         self.realign(config);
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let Some(last) = drafts.last() else { return false };
-        let at = now.max(last.last_activity).max(self.frontier);
-        let lead = lead_ids(&self.heads, &drafts)[drafts.len() - 1];
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
+        let Some(last) = views.last() else { return false };
+        let at = now.max(last.last_activity).max(self.watermark);
+        let primary = primary_ids(&self.anchors, &views)[views.len() - 1];
         let is_meant = last.base.is_some_and(|base| base.ids().any(|other| other == id))
-            || self.heads.iter().any(|head| head.id == id && head.entry >= last.first);
+            || self.anchors.iter().any(|anchor| anchor.id == id && anchor.entry >= last.first);
         if !is_meant || last.reason_for(at, config).is_some() {
             return false;
         }
         self.seq += 1;
-        self.set_version(lead);
+        self.set_version(primary);
         let uuid = EventId::new(&format!("{MARK}{}", self.seq));
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
         self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
@@ -208,7 +208,7 @@ impl Timeline {
     pub fn time_of_call(&self, now: Millis, uuid: &str) -> Millis {
         // What lies further ahead comes from a wrong clock. Only an end that was asked for is before every later call.
         let is_before = |entry: &&Entry| entry.at <= now + MAX_CALL_AHEAD_MS || entry.kind == Kind::End;
-        let at = match self.journal.iter().rev().find(is_before) {
+        let at = match self.unfinalized.iter().rev().find(is_before) {
             Some(last) if last.at >= now && &*last.uuid >= uuid => last.at + 1,
             Some(last) => last.at.max(now),
             None => now,
@@ -217,38 +217,39 @@ impl Timeline {
         let over = self
             .ended
             .iter()
-            .map(|tally| tally.last_activity)
+            .map(|state| state.last_activity)
             .filter(|last| (at..=at + MAX_CALL_AHEAD_MS).contains(last));
         over.max().map_or(at, |last| last + 1).max(self.first_time())
     }
 
     /// Whether an entry, if it came now, would begin a session.
     pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        drafts.last().is_none_or(|draft| draft.reason_to_end(entry, config).is_some())
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
+        views.last().is_none_or(|view| view.reason_to_end(entry, config).is_some())
     }
 
     /// Whether a session with this id is in the timeline, not counting ids that were merged.
     fn holds(&self, id: Uuid) -> bool {
-        self.ended.iter().chain(&self.open).any(|tally| tally.id == id) || self.heads.iter().any(|head| head.id == id)
+        self.ended.iter().chain(&self.open).any(|state| state.id == id)
+            || self.anchors.iter().any(|anchor| anchor.id == id)
     }
 
-    /// Merges sorted new entries into the journal; says of each entry which one it was before.
+    /// Merges sorted new entries into the unfinalized events; says of each entry which one it was before.
     fn merge(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
         fresh.sort_by(|a, b| (a.at, &a.uuid).cmp(&(b.at, &b.uuid)));
         let is_behind =
             |last: &Entry| fresh.first().is_none_or(|first| (last.at, &last.uuid) < (first.at, &first.uuid));
-        if self.journal.last().is_none_or(is_behind) {
-            let mut origin: Vec<Option<usize>> = (0..self.journal.len()).map(Some).collect();
+        if self.unfinalized.last().is_none_or(is_behind) {
+            let mut origin: Vec<Option<usize>> = (0..self.unfinalized.len()).map(Some).collect();
             origin.extend(std::iter::repeat_n(None, fresh.len()));
-            self.journal.extend(fresh);
+            self.unfinalized.extend(fresh);
             return origin;
         }
-        let mut merged: Vec<Entry> = Vec::with_capacity(self.journal.len() + fresh.len());
+        let mut merged: Vec<Entry> = Vec::with_capacity(self.unfinalized.len() + fresh.len());
         let mut origin = Vec::with_capacity(merged.capacity());
-        let mut index_now = Vec::with_capacity(self.journal.len());
+        let mut index_now = Vec::with_capacity(self.unfinalized.len());
         let mut fresh = fresh.into_iter().peekable();
-        for (index, old) in std::mem::take(&mut self.journal).into_iter().enumerate() {
+        for (index, old) in std::mem::take(&mut self.unfinalized).into_iter().enumerate() {
             while let Some(new) = fresh.next_if(|new| (new.at, &new.uuid) < (old.at, &old.uuid)) {
                 merged.push(new);
                 origin.push(None);
@@ -259,14 +260,14 @@ impl Timeline {
         }
         origin.extend(std::iter::repeat_n(None, fresh.len()));
         merged.extend(fresh);
-        self.journal = merged;
-        for head in &mut self.heads {
-            head.entry = index_now[head.entry];
+        self.unfinalized = merged;
+        for anchor in &mut self.anchors {
+            anchor.entry = index_now[anchor.entry];
         }
         origin
     }
 
-    /// The number of the first session that follows from the journal.
+    /// The number of the first session that follows from the unfinalized events.
     fn first_number(&self) -> u32 {
         match (&self.open, &self.previous) {
             (Some(open), _) => open.number,
@@ -275,7 +276,7 @@ impl Timeline {
         }
     }
 
-    /// The session before the draft `number`.
+    /// The session before the view `number`.
     fn previous_of(&self, number: usize, ids: &[Uuid]) -> Option<Uuid> {
         match (number, &self.open) {
             (0, Some(open)) => open.previous,
@@ -284,37 +285,42 @@ impl Timeline {
         }
     }
 
-    /// The page views among the late events that are counted in a draft.
-    fn late_page_views(&self, draft: &Draft<'_>) -> u32 {
-        let begun = || self.heads.iter().find(|head| head.leads && head.entry == draft.first).map(|head| &head.late);
-        draft.base.map(|base| &base.late).or_else(begun).map_or(0, |late| late.page_views)
+    /// The page views among the late events that are counted in a view.
+    fn late_page_views(&self, view: &SessionView<'_>) -> u32 {
+        let begun = || {
+            self.anchors
+                .iter()
+                .find(|anchor| anchor.is_primary && anchor.entry == view.first)
+                .map(|anchor| &anchor.late)
+        };
+        view.base.map(|base| &base.late).or_else(begun).map_or(0, |late| late.page_views)
     }
 
-    /// The assignment of an event at `at` to the draft `number`; to the whole of it where its place there is not known.
+    /// The assignment of an event at `at` to the view `number`; to the whole of it where its place there is not known.
     fn assignment(
         &self,
-        draft: &Draft<'_>,
+        view: &SessionView<'_>,
         number: usize,
         ids: &[Uuid],
         at: Millis,
-        place: Option<&Place<'_>>,
+        position: Option<&Position<'_>>,
         version: u64,
     ) -> Assignment {
         Assignment {
             session_id: ids[number],
-            reason: draft.reason,
+            reason: view.reason,
             number: self.first_number() + number as u32,
             previous: self.previous_of(number, ids),
-            started_at: draft.started_at,
+            started_at: view.started_at,
             at,
-            page_views: match place {
-                Some(place) => place.page_views,
-                None => draft.page_views.saturating_add(self.late_page_views(draft)),
+            page_views: match position {
+                Some(position) => position.page_views,
+                None => view.page_views.saturating_add(self.late_page_views(view)),
             },
-            entry_url: draft.entry_url.cloned(),
-            exit_page: place.map_or(draft.exit_page, |place| place.exit_page).cloned(),
-            referrer: draft.source.referrer.cloned(),
-            is_start: place.is_some_and(|place| place.is_start),
+            entry_url: view.entry_url.cloned(),
+            exit_page: position.map_or(view.exit_page, |position| position.exit_page).cloned(),
+            referrer: view.source.referrer.cloned(),
+            is_start: position.is_some_and(|position| position.is_start),
             is_late: false,
             version,
         }

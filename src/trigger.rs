@@ -1,7 +1,7 @@
 //! AWS envelopes in, answers out.
 //!
-//! Only the envelope is typed; a body is split into its events by our own code ([`split`]), so that one bad
-//! event costs that event alone. Every door shares one step, `batch::settle`, and answers in its own way.
+//! Only the envelope is typed; a body is split into its events by our own code ([`split_body`]), so that one bad
+//! event costs that event alone. Every trigger shares one step, `batch::resolve_events`, and answers in its own way.
 
 mod answer;
 mod batch;
@@ -11,7 +11,7 @@ mod envelope;
 mod http;
 mod pipe;
 pub mod schedule;
-pub mod split;
+pub mod split_body;
 mod sqs;
 
 use crate::clock::Clock;
@@ -38,7 +38,7 @@ pub struct HandlerError(pub(crate) String);
 
 /// An answer, and what its line in the log says.
 struct Reply {
-    door: &'static str,
+    trigger: &'static str,
     /// Of an HTTP answer.
     status: Option<u16>,
     counts: Counts,
@@ -80,7 +80,16 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
             }
         };
         let Counts { applied, rejected, failed, again, codes } = &reply.counts;
-        tracing::info!(door = reply.door, status = reply.status, applied, rejected, failed, again, ?codes, "handled");
+        tracing::info!(
+            trigger = reply.trigger,
+            status = reply.status,
+            applied,
+            rejected,
+            failed,
+            again,
+            ?codes,
+            "handled"
+        );
         Ok(reply.text)
     }
 }

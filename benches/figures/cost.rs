@@ -152,7 +152,7 @@ async fn racing() -> Result<(f64, u64, usize), AnyError> {
     for worker in workers {
         visitor_batches += worker.await??;
     }
-    Ok((consumed.table_write_units() / visitor_batches as f64, consumed.lost_races(), visitor_batches))
+    Ok((consumed.table_write_units() / visitor_batches as f64, consumed.conflicts(), visitor_batches))
 }
 
 /// The real traffic that the repository carries.
@@ -195,7 +195,7 @@ pub async fn gates() -> Result<Vec<(&'static str, f64)>, AnyError> {
 /// Prints the rows of cost.
 pub async fn print() -> Result<(), AnyError> {
     let (units, lost, visitor_batches) = racing().await?;
-    println!("write units a visitor-batch, 8 workers ({lost} lost races in {visitor_batches}) | {units:.3} | <= 1.03");
+    println!("write units a visitor-batch, 8 workers ({lost} conflicts in {visitor_batches}) | {units:.3} | <= 1.03");
     for (name, batches, most) in [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6)] {
         let totals = run(&batches, true).await?;
         let (half, most_of) = (totals.size(0.5), totals.size(0.99));

@@ -11,12 +11,12 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::timeline::Timeline;
 use session_tracking::trigger::body::{Form, Limits};
-use session_tracking::trigger::split::split;
+use session_tracking::trigger::split_body::split_body;
 
 use crate::trace::{Batch, Shop};
 
@@ -58,9 +58,9 @@ impl SessionStorage for &Prepared {
         visitors.iter().map(|visitor| Ok(stored.remove(visitor))).collect()
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         black_box(commit.timeline);
-        Ok(Committed::Done)
+        Ok(CommitOutcome::Done)
     }
 
     async fn due(
@@ -73,11 +73,16 @@ impl SessionStorage for &Prepared {
         Ok(Vec::new())
     }
 
-    async fn archive(&self, _visitor: &Visitor, _session: &Tally, _at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, _visitor: &Visitor, _session: &SessionState, _at: Millis) -> Result<(), SessionError> {
         Ok(())
     }
 
-    async fn archived(&self, _visitor: &Visitor, _from: Millis, _to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(
+        &self,
+        _visitor: &Visitor,
+        _from: Millis,
+        _to: Millis,
+    ) -> Result<Vec<SessionState>, SessionError> {
         Ok(Vec::new())
     }
 
@@ -133,10 +138,10 @@ pub fn ours(batch: &Prepared) -> usize {
     let clock = Still(batch.received_at);
     let manager = SessionManager::with_clock(SessionConfig::default(), batch, &clock);
     let origin = Delivery { received_at: batch.received_at, trusts_received_at: false }.into();
-    let body = split(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config());
-    let slices = body.map(|body| body.slices).unwrap_or_default();
-    let mut events: Vec<Event<'_>> = Vec::with_capacity(slices.len());
-    events.extend(slices.into_iter().filter_map(|slice| slice.parse(origin, manager.config()).ok()));
+    let body = split_body(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config());
+    let raw_events = body.map(|body| body.raw_events).unwrap_or_default();
+    let mut events: Vec<Event<'_>> = Vec::with_capacity(raw_events.len());
+    events.extend(raw_events.into_iter().filter_map(|raw_event| raw_event.parse(origin, manager.config()).ok()));
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().unwrap_or_default();
     let mut answer = String::with_capacity(batch.body.len() + BATCH * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {

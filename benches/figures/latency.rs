@@ -9,10 +9,10 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
-    Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
 };
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ impl SessionStorage for &Slow {
         self.store.load(visitors, reading).await
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.wait().await;
         if self.is_throttled(&commit.timeline.visitor) {
             return Err(SessionError::Storage("ThrottlingException".to_owned()));
@@ -96,12 +96,12 @@ impl SessionStorage for &Slow {
         self.store.due(shard, after, now, limit).await
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         self.wait().await;
         self.store.archive(visitor, session, expires_at).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.wait().await;
         self.store.archived(visitor, from, to).await
     }

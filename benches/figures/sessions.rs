@@ -13,10 +13,10 @@ use memchr::memchr_iter;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
 };
 use session_tracking::timeline::Timeline;
 
@@ -31,7 +31,7 @@ const BATCH: usize = 100;
 struct Kept {
     timelines: Mutex<HashMap<Visitor, Timeline, RandomState>>,
     /// Sessions that are over, as the close function would take them out.
-    over: Mutex<Vec<(Visitor, Tally)>>,
+    over: Mutex<Vec<(Visitor, SessionState)>>,
     nothing: InMemorySessionStorage,
 }
 
@@ -42,27 +42,27 @@ impl SessionStorage for &Kept {
         visitors.iter().map(stored).collect()
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         if let Ok(mut timelines) = self.timelines.lock() {
             let mut timeline = commit.timeline.clone();
             let ended = std::mem::take(&mut timeline.ended).into_iter();
             if let Ok(mut over) = self.over.lock() {
-                over.extend(ended.map(|tally| (timeline.visitor.clone(), tally)));
+                over.extend(ended.map(|state| (timeline.visitor.clone(), state)));
             }
             timelines.insert(timeline.visitor.clone(), timeline);
         }
-        Ok(Committed::Done)
+        Ok(CommitOutcome::Done)
     }
 
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.nothing.due(shard, after, now, limit).await
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         self.nothing.archive(visitor, session, expires_at).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.nothing.archived(visitor, from, to).await
     }
 
@@ -82,7 +82,7 @@ pub fn print(file: &str) -> Result<(), AnyError> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (timelines, over) = (kept.timelines.lock().map_err(|_| "poisoned")?, kept.over.lock().map_err(|_| "poisoned")?);
     let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &SessionConfig::default()));
-    let over = over.iter().map(|(visitor, tally)| tally.session(visitor, false));
+    let over = over.iter().map(|(visitor, state)| state.session(visitor, false));
     for session in over.chain(live) {
         let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
         let (events, views) = (session.event_count, session.page_views);
@@ -113,7 +113,7 @@ fn read(input: &mut BufReader<File>, batch: &mut Vec<u8>) -> Result<bool, AnyErr
     Ok(!batch.is_empty())
 }
 
-/// Decodes, groups, applies and annotates a batch; what is over is settled at the next event, and none is closed.
+/// Decodes, groups, applies and annotates a batch; what is over is finalized at the next event, and none is closed.
 fn apply(batch: &[u8], kept: &Kept) -> Result<(), AnyError> {
     // An event's own time is when it came: the file is in order.
     let delivery = Delivery { received_at: Millis::MAX / 2, trusts_received_at: true };

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{Commit, Committed, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::stored::encode_timeline;
 
 /// Bytes of a timeline's item besides its sort key and the stored form: the names of its attributes (40), the partition key
@@ -21,7 +21,7 @@ impl<S: SessionStorage> SessionStorage for Sizing<S> {
         self.storage.load(visitors, reading).await
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         let visitor = &commit.timeline.visitor;
         let key = "t##".len() + visitor.project.len() + visitor.distinct_id.len();
         if let Ok(mut sizes) = self.sizes.lock() {
@@ -34,11 +34,11 @@ impl<S: SessionStorage> SessionStorage for Sizing<S> {
         self.storage.due(shard, after, now, limit).await
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         self.storage.archive(visitor, session, expires_at).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.storage.archived(visitor, from, to).await
     }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Failure;
-use crate::fake_runtime::{Function, Said};
+use crate::fake_runtime::{Emitted, Function};
 use crate::table::Table;
 use crate::traffic::Visitors;
 
@@ -132,9 +132,9 @@ pub async fn instructions(command: &str, table: &Table, warm: usize) -> Result<(
     for _ in 0..2 + warm {
         let before = table.calls();
         function.hand(visitors.batch(), TIME).await;
-        match function.said().await {
-            Said::Answer(_) => calls = table.calls() - before,
-            said => return Err(format!("{said:?}").into()),
+        match function.emitted().await {
+            Emitted::Answer(_) => calls = table.calls() - before,
+            emitted => return Err(format!("{emitted:?}").into()),
         }
     }
     // Until it waits for the next one: it is slow here.

@@ -11,8 +11,8 @@
 //! and `event`, `envelope`, `stored_timeline`, `stored_session` likewise. No sanitizer: the crate forbids unsafe code, and
 //! what counts are panics, with overflow checked. Seeds are written by the ignored test `write_seeds`.
 
-mod doors;
 mod stored;
+mod triggers;
 
-pub use doors::{body, envelope, event};
 pub use stored::{stored_session, stored_timeline};
+pub use triggers::{body, envelope, event};

@@ -1,7 +1,7 @@
 //! What is read back from the store.
 
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
-use session_tracking::rules::{Entry, Kind, Tally};
+use session_tracking::rules::{Entry, Kind, SessionState};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Arrival, Timeline};
@@ -22,7 +22,7 @@ pub fn stored_timeline(bytes: &[u8]) {
         let last = times.iter().copied().chain(all.held_until).max();
         let now = last.unwrap_or_default() + 100 * 86_400_000;
         all.close(now, config).ended.iter().for_each(check_session);
-        assert!(all.open.is_none() && all.journal.is_empty(), "something is left after a hundred days");
+        assert!(all.open.is_none() && all.unfinalized.is_empty(), "something is left after a hundred days");
         read_again(&all);
     }
 }
@@ -37,7 +37,7 @@ pub fn stored_session(bytes: &[u8]) {
             let mut timeline = Timeline::new(visitor.clone());
             timeline.archived = 1;
             // So that they are late.
-            timeline.frontier = (session.last_activity + 2).min(4_102_444_800_000);
+            timeline.watermark = (session.last_activity + 2).min(4_102_444_800_000);
             let arrivals = [arrival(at, "late", false), arrival(at, "late", false)];
             timeline.apply(&arrivals, vec![session.clone()], config);
             read_again(&timeline);
@@ -49,7 +49,7 @@ pub fn stored_session(bytes: &[u8]) {
 fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     let sessions = timeline.sessions(at, config);
     // A keep-alive event is not remembered once it is finalized.
-    let known = timeline.journal.iter().find(|entry| entry.kind != Kind::KeepAlive).map(|entry| entry.uuid.clone());
+    let known = timeline.unfinalized.iter().find(|entry| entry.kind != Kind::KeepAlive).map(|entry| entry.uuid.clone());
     for session in &sessions {
         let id = session.id.parse().unwrap();
         assert!(timeline.session(id, at, config).is_some(), "{id}");
@@ -70,7 +70,7 @@ fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     }
     read_again(&ended);
     for mut timeline in [timeline, ended] {
-        timeline.settle(at, config);
+        timeline.finalize(at, config);
         read_again(&timeline);
         timeline.close(at + 3_600_000, config).ended.iter().for_each(check_session);
         read_again(&timeline);
@@ -85,7 +85,7 @@ fn read_again(timeline: &Timeline) -> Timeline {
     again
 }
 
-fn check_session(session: &Tally) {
+fn check_session(session: &SessionState) {
     let visitor = Visitor::new("u");
     assert_eq!(decode_session(FORMAT, &encode_session(session), visitor.bits()).as_ref(), Ok(session));
     assert!(serde_json::to_string(&session.session(&visitor, false)).is_ok());
@@ -93,11 +93,12 @@ fn check_session(session: &Tally) {
 
 /// The times around which something may happen.
 fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
-    let settled = timeline.ended.iter().chain(&timeline.open).take(3);
-    let edges = settled.flat_map(|session| [session.started_at, session.last_activity]);
-    let journal = timeline.journal.iter().take(2).chain(timeline.journal.last()).map(|entry| entry.at);
-    let frontier = Some(timeline.frontier).filter(|&at| at != Millis::MIN);
-    let mut times: Vec<Millis> = edges.chain(journal).chain(frontier).flat_map(|at| [at - 1, at, at + 1]).collect();
+    let finalized = timeline.ended.iter().chain(&timeline.open).take(3);
+    let edges = finalized.flat_map(|session| [session.started_at, session.last_activity]);
+    let unfinalized = timeline.unfinalized.iter().take(2).chain(timeline.unfinalized.last()).map(|entry| entry.at);
+    let watermark = Some(timeline.watermark).filter(|&at| at != Millis::MIN);
+    let mut times: Vec<Millis> =
+        edges.chain(unfinalized).chain(watermark).flat_map(|at| [at - 1, at, at + 1]).collect();
     let last = times.iter().max().copied().unwrap_or(1_773_144_000_000);
     times.extend([config.timeout, config.max_duration].map(|time| last + time.num_milliseconds()));
     times.sort_unstable();

@@ -3,7 +3,7 @@
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use session_tracking::manager::CloseReport;
-use session_tracking::start::{Service, deadline};
+use session_tracking::startup::{Service, deadline};
 use session_tracking::trigger::schedule::{failure, share};
 
 #[tokio::main(flavor = "current_thread")]

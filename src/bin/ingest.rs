@@ -5,7 +5,7 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
-use session_tracking::start::{Service, deadline};
+use session_tracking::startup::{Service, deadline};
 use session_tracking::trigger::Ingest;
 
 #[tokio::main(flavor = "current_thread")]

@@ -114,7 +114,7 @@ impl Event<'_> {
         members.text(",\"$exit_url\":", assignment.exit_page.as_deref());
         members.text(",\"$referrer\":", assignment.referrer.as_deref());
         let own = self.fields.properties.referrer();
-        if own.part.is_given() && own.text().as_deref() != assignment.referrer.as_deref() {
+        if own.raw.is_given() && own.text().as_deref() != assignment.referrer.as_deref() {
             members.raw(",\"$event_referrer\":", own.raw().unwrap_or("null"));
         }
         members.quoted(",\"$session_start_reason\":", assignment.reason.name());
@@ -292,9 +292,9 @@ mod tests {
             Event::parse(text.as_bytes(), delivery, &config).unwrap().annotate(None)
         };
         let text = |own: &str| format!(r#"{{"uuid":"e","event":"$pageview","distinct_id":"undefined"{own}}}"#);
-        let said = text(r#","properties":{"$no_session":"nobody"}"#);
+        let emitted = text(r#","properties":{"$no_session":"nobody"}"#);
         for own in ["", r#","properties":{}"#, r#","properties":null"#, r#","properties":{"$no_session":"own"}"#] {
-            assert_eq!(annotate(&text(own)), said, "{own}");
+            assert_eq!(annotate(&text(own)), emitted, "{own}");
         }
         let with = |members: &str| text(&format!(r#","properties":{{{members}}}"#));
         assert_eq!(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::part::{Part, Shape};
 use super::properties::Properties;
+use super::raw_field::{RawField, Shape};
 use crate::attribution::{Referrer, click_of, utm_of};
 use crate::config::{InternalCampaigns, SessionConfig};
 use crate::session::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
@@ -43,10 +43,10 @@ impl<'a> Properties<'a> {
     }
 
     fn utm(&self) -> Option<UtmParams> {
-        if self.utm.iter().all(|part| part.shape == Shape::Absent) {
+        if self.utm.iter().all(|raw| raw.shape == Shape::Absent) {
             return None;
         }
-        let mut fields = self.utm.iter().map(|&part| self.text_or_number(part).map(Cow::into_owned));
+        let mut fields = self.utm.iter().map(|&raw| self.text_or_number(raw).map(Cow::into_owned));
         UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
     }
 
@@ -56,14 +56,14 @@ impl<'a> Properties<'a> {
     }
 
     fn device(&self, known: Option<&Arc<DeviceInfo>>) -> Option<Arc<DeviceInfo>> {
-        if self.device.iter().chain(&self.screen).all(|part| part.shape == Shape::Absent) {
+        if self.device.iter().chain(&self.screen).all(|raw| raw.shape == Shape::Absent) {
             return None;
         }
         if let Some(known) = known.filter(|known| self.is_device(known)) {
             return Some(Arc::clone(known));
         }
-        let [kind, os, os_version, browser, browser_version] = self.device.map(|part| kept(self.text_or_number(part)));
-        let screen_resolution = match self.screen.map(|part| self.text_or_number(part)) {
+        let [kind, os, os_version, browser, browser_version] = self.device.map(|raw| kept(self.text_or_number(raw)));
+        let screen_resolution = match self.screen.map(|raw| self.text_or_number(raw)) {
             [Some(width), Some(height)] => kept(Some(Cow::Owned([&*width, "x", &*height].concat()))),
             _ => None,
         };
@@ -74,26 +74,26 @@ impl<'a> Properties<'a> {
 
     /// Whether this is what the properties make of the device. Texts that are too long are not recognised.
     fn is_device(&self, known: &DeviceInfo) -> bool {
-        let [fields @ .., screen] = known.texts();
-        let is_screen = match self.screen.map(|part| self.text_or_number(part)) {
+        let [fields @ .., screen] = known.strings();
+        let is_screen = match self.screen.map(|raw| self.text_or_number(raw)) {
             [Some(width), Some(height)] => screen.is_some_and(|screen| {
                 let rest = screen.strip_prefix(&*width).and_then(|rest| rest.strip_prefix('x'));
                 rest == Some(&*height)
             }),
             _ => screen.is_none(),
         };
-        is_screen && self.device.iter().zip(fields).all(|(&part, field)| says(self.text_or_number(part), field))
+        is_screen && self.device.iter().zip(fields).all(|(&raw, field)| says(self.text_or_number(raw), field))
     }
 
     fn geo(&self, known: Option<&Arc<GeoInfo>>) -> Option<Arc<GeoInfo>> {
-        if self.geo.iter().all(|part| part.shape == Shape::Absent) {
+        if self.geo.iter().all(|raw| raw.shape == Shape::Absent) {
             return None;
         }
         let [country_code, region_code, city, timezone, country_name, region_name] = self.geo;
-        let text = |part: Part| self.text(part).filter(|text| !text.is_empty());
-        let either = |code: Part, name: Part| text(code).or_else(|| text(name));
+        let text = |raw: RawField| self.text(raw).filter(|text| !text.is_empty());
+        let either = |code: RawField, name: RawField| text(code).or_else(|| text(name));
         let texts = [either(country_code, country_name), either(region_code, region_name), text(city), text(timezone)];
-        let is_same = |known: &&Arc<GeoInfo>| known.texts() == texts.each_ref().map(Option::as_deref);
+        let is_same = |known: &&Arc<GeoInfo>| known.strings() == texts.each_ref().map(Option::as_deref);
         if let Some(known) = known.filter(is_same) {
             return Some(Arc::clone(known));
         }
@@ -217,7 +217,7 @@ mod tests {
 
     /// What is known is shared where it is said again, and never takes the place of what is said.
     #[test]
-    fn what_is_said_again_is_shared() {
+    fn equal_contexts_are_shared() {
         let long = "l".repeat(MAX_TEXT_BYTES + 1);
         let texts = [
             "{}".to_owned(),

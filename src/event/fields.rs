@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::part::{Part, Shape};
 use super::properties::Properties;
+use super::raw_field::{RawField, Shape};
 use super::scan::{Key, Members, Scanner};
 use super::text::checked_text;
 use super::{RejectCode, Rejection};
@@ -12,13 +12,13 @@ use super::{RejectCode, Rejection};
 /// An event's fields, each by its place in the text.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
-    pub uuid: Part,
-    pub event: Part,
-    pub distinct_id: Part,
-    pub project: Part,
-    pub timestamp: Part,
-    pub sent_at: Part,
-    pub received_at: Part,
+    pub uuid: RawField,
+    pub event: RawField,
+    pub distinct_id: RawField,
+    pub project: RawField,
+    pub timestamp: RawField,
+    pub sent_at: RawField,
+    pub received_at: RawField,
     pub properties: Properties<'a>,
 }
 
@@ -38,13 +38,13 @@ impl<'a> Fields<'a> {
     #[inline]
     fn none(text: &'a str, with_clicks: bool) -> Self {
         Self {
-            uuid: Part::ABSENT,
-            event: Part::ABSENT,
-            distinct_id: Part::ABSENT,
-            project: Part::ABSENT,
-            timestamp: Part::ABSENT,
-            sent_at: Part::ABSENT,
-            received_at: Part::ABSENT,
+            uuid: RawField::ABSENT,
+            event: RawField::ABSENT,
+            distinct_id: RawField::ABSENT,
+            project: RawField::ABSENT,
+            timestamp: RawField::ABSENT,
+            sent_at: RawField::ABSENT,
+            received_at: RawField::ABSENT,
             properties: Properties::none(text, with_clicks),
         }
     }
@@ -68,7 +68,7 @@ impl Members for Fields<'_> {
             return None;
         }
         let value = scanner.value(at)?;
-        *field = Part::new(value);
+        *field = RawField::new(value);
         Some(value.end)
     }
 }

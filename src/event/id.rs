@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use super::part::{Json, Shape};
+use super::raw_field::{Json, Shape};
 use super::scan::Span;
 use super::text::string;
 use super::{MAX_NAME_CHARS, Origin, RejectCode, Rejection};
@@ -43,11 +43,11 @@ pub(super) enum UuidPlace {
 
 /// Returns the event's own id, if it has one, and where it stands. UUIDs are the same in any case: they come out in lower case.
 pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
-    if value.part.shape == Shape::Absent {
+    if value.raw.shape == Shape::Absent {
         return Ok((None, UuidPlace::Missing));
     }
-    if value.part.shape == Shape::Null || value.text().is_some_and(|text| is_nothing(&text)) {
-        return Ok((None, UuidPlace::Nothing(value.part.span())));
+    if value.raw.shape == Shape::Null || value.text().is_some_and(|text| is_nothing(&text)) {
+        return Ok((None, UuidPlace::Nothing(value.raw.span())));
     }
     let uuid = string(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::name::Name;
-use super::part::{Json, Part, Shape};
+use super::raw_field::{Json, RawField, Shape};
 use super::scan::{Key, Members, Scanner, Span, Value, space};
 use super::{RejectCode, Rejection};
 use crate::attribution::{CLICK_IDS, click_hash};
@@ -14,36 +14,36 @@ pub(super) struct Properties<'a> {
     /// The event's text, and until that is known one that begins with it.
     pub text: &'a str,
     /// The properties' value.
-    value: Part,
+    value: RawField,
     /// The first member that annotating replaces: most events have no other, and a list would have to be allocated.
     written: Option<Written>,
     written_too: Vec<Written>,
     /// The end of the last member, whichever it is; 0 if there is none.
     last: u16,
-    pub(super) referrer: Part,
-    pub(super) url: Part,
-    pub(super) utm: [Part; 5],
-    pub(super) device: [Part; 5],
-    pub(super) screen: [Part; 2],
-    pub(super) geo: [Part; 6],
+    pub(super) referrer: RawField,
+    pub(super) url: RawField,
+    pub(super) utm: [RawField; 5],
+    pub(super) device: [RawField; 5],
+    pub(super) screen: [RawField; 2],
+    pub(super) geo: [RawField; 6],
     pub(super) click: Option<u64>,
     /// Whether click ids are looked for.
     with_clicks: bool,
-    pub(super) session: Part,
+    pub(super) session: RawField,
 }
 
 /// A member that annotating replaces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
     /// From the key's quotation mark to the value's end.
-    part: Part,
+    raw: RawField,
     /// Whether it is `$time_flag`.
     pub is_flag: bool,
 }
 
 impl Written {
     pub(super) fn span(&self) -> Span {
-        self.part.span()
+        self.raw.span()
     }
 }
 
@@ -55,7 +55,7 @@ impl Members for Properties<'_> {
         let field = match Name::of(key.text) {
             None => {
                 if self.with_clicks {
-                    self.click_id(key.text, Part::new(value));
+                    self.click_id(key.text, RawField::new(value));
                 }
                 return Some(value.end);
             }
@@ -74,7 +74,7 @@ impl Members for Properties<'_> {
             Some(Name::Screen(at)) => &mut self.screen[at],
             Some(Name::Geo(at)) => &mut self.geo[at],
         };
-        *field = Part::new(value);
+        *field = RawField::new(value);
         Some(value.end)
     }
 }
@@ -85,19 +85,19 @@ impl<'a> Properties<'a> {
     pub(super) fn none(text: &'a str, with_clicks: bool) -> Self {
         Self {
             text,
-            value: Part::ABSENT,
+            value: RawField::ABSENT,
             written: None,
             written_too: Vec::new(),
             last: 0,
-            referrer: Part::ABSENT,
-            url: Part::ABSENT,
-            utm: [Part::ABSENT; 5],
-            device: [Part::ABSENT; 5],
-            screen: [Part::ABSENT; 2],
-            geo: [Part::ABSENT; 6],
+            referrer: RawField::ABSENT,
+            url: RawField::ABSENT,
+            utm: [RawField::ABSENT; 5],
+            device: [RawField::ABSENT; 5],
+            screen: [RawField::ABSENT; 2],
+            geo: [RawField::ABSENT; 6],
             click: None,
             with_clicks,
-            session: Part::ABSENT,
+            session: RawField::ABSENT,
         }
     }
 
@@ -110,17 +110,17 @@ impl<'a> Properties<'a> {
         let start = space(self.text.as_bytes(), at);
         if self.text.as_bytes().get(start) != Some(&b'{') {
             let value = scanner.value(start)?;
-            self.value = Part::new(value);
+            self.value = RawField::new(value);
             return Some(value.end);
         }
         let end = scanner.object(start, self)?;
-        self.value = Part::new(Value { start, end, shape: Shape::Object });
+        self.value = RawField::new(Value { start, end, shape: Shape::Object });
         Some(end)
     }
 
     /// Takes note of a member that annotating replaces: from the place of its key's quotation mark.
     fn replaces(&mut self, start: usize, end: usize, is_flag: bool) {
-        let written = Written { part: Part::new(Value { start, end, shape: Shape::Other }), is_flag };
+        let written = Written { raw: RawField::new(Value { start, end, shape: Shape::Other }), is_flag };
         match self.written {
             None => self.written = Some(written),
             Some(_) => self.written_too.push(written),
@@ -128,7 +128,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Takes note of a click id; the first counts.
-    fn click_id(&mut self, key: &[u8], value: Part) {
+    fn click_id(&mut self, key: &[u8], value: RawField) {
         let Some(name) = CLICK_IDS.iter().find(|name| name.as_bytes() == key) else { return };
         if self.click.is_none() {
             self.click = self.text(value).filter(|id| !id.is_empty()).map(|id| click_hash(name, &id));
@@ -145,17 +145,17 @@ impl<'a> Properties<'a> {
         self.json(self.referrer)
     }
 
-    pub(super) fn json(&self, part: Part) -> Json<'a> {
-        part.of(self.text)
+    pub(super) fn json(&self, raw: RawField) -> Json<'a> {
+        raw.of(self.text)
     }
 
-    pub(super) fn text(&self, part: Part) -> Option<Cow<'a, str>> {
-        self.json(part).text()
+    pub(super) fn text(&self, raw: RawField) -> Option<Cow<'a, str>> {
+        self.json(raw).text()
     }
 
-    pub(super) fn text_or_number(&self, part: Part) -> Option<Cow<'a, str>> {
-        let number = self.json(part).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
-        number.map(Cow::Borrowed).or_else(|| self.text(part))
+    pub(super) fn text_or_number(&self, raw: RawField) -> Option<Cow<'a, str>> {
+        let number = self.json(raw).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
+        number.map(Cow::Borrowed).or_else(|| self.text(raw))
     }
 
     /// Where the properties' value stands, if there is one.

@@ -6,7 +6,7 @@
 
 mod block;
 
-use super::part::{Part, Shape};
+use super::raw_field::{RawField, Shape};
 use super::{MAX_DEPTH, MAX_EVENT_BYTES};
 use block::{BLOCK, specials};
 
@@ -56,7 +56,7 @@ impl<'a> Scanner<'a> {
     /// The same. (A part is returned faster: it fits into a register.)
     #[cold]
     #[inline(never)]
-    fn any_value(&mut self, at: usize) -> Option<Part> {
+    fn any_value(&mut self, at: usize) -> Option<RawField> {
         let start = space(self.bytes, at);
         let (end, shape) = match self.bytes.get(start)? {
             b'"' | b'{' | b'[' => return self.string_or_nested(start),
@@ -65,17 +65,17 @@ impl<'a> Scanner<'a> {
             b'n' => (self.word(start, b"null")?, Shape::Null),
             _ => (self.number(start)?, Shape::Other),
         };
-        Some(Part::new(Value { start, end, shape }))
+        Some(RawField::new(Value { start, end, shape }))
     }
 
     #[inline(never)]
-    fn string_or_nested(&mut self, start: usize) -> Option<Part> {
+    fn string_or_nested(&mut self, start: usize) -> Option<RawField> {
         let (end, shape) = match self.bytes.get(start)? {
             b'"' => self.string(start + 1)?,
             b'{' => (self.object(start, &mut ())?, Shape::Object),
             _ => (self.array(start)?, Shape::Other),
         };
-        Some(Part::new(Value { start, end, shape }))
+        Some(RawField::new(Value { start, end, shape }))
     }
 
     /// Reads an object; where it ends.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::part::Json;
+use super::raw_field::Json;
 use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
 
 /// Checks what holds for an event's text as a whole, but for its being JSON.
@@ -85,7 +85,7 @@ pub(super) fn string<'a>(
     most: usize,
     code: RejectCode,
 ) -> Result<Option<Cow<'a, str>>, Rejection> {
-    if !value.part.is_given() {
+    if !value.raw.is_given() {
         return Ok(None);
     }
     let Some(text) = value.text() else { return Err(no_string(field, code)) };

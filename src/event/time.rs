@@ -5,7 +5,7 @@ mod spelling;
 
 use chrono::DateTime;
 
-use super::part::Json;
+use super::raw_field::Json;
 use super::{Delivery, Origin};
 use crate::config::SessionConfig;
 use crate::session::Millis;
@@ -172,13 +172,13 @@ pub(super) fn event_time(
     received_at: Millis,
     config: &SessionConfig,
 ) -> EventTime {
-    if !timestamp.part.is_given() {
+    if !timestamp.raw.is_given() {
         return EventTime::of_receipt(received_at, None);
     }
     let Some(stated) = stated(timestamp) else {
         return EventTime::of_receipt(received_at, Some(TimeFlag::Unparseable));
     };
-    let at = match sent_at.part.is_given() || origin.sent_at.is_some() {
+    let at = match sent_at.raw.is_given() || origin.sent_at.is_some() {
         true => corrected(stated.at, sent_at, origin, received_at, config),
         false => stated.at,
     };

@@ -40,13 +40,13 @@ pub(crate) const CLOSE_CALLS_AT_ONCE: usize = LISTED_AT_ONCE + READS_AT_ONCE + W
 /// Bytes of a timeline's stored form that is read along with others; a larger one is read by itself. Ordinary ones have less
 /// than a thousand.
 const SMALL_BYTES: usize = 16 * 1024;
-/// Sessions of a small timeline that are closed at once, and notices; if there are more, it goes on as a large one.
+/// Sessions of a small timeline that are closed at once, and corrections; if there are more, it goes on as a large one.
 const SMALL_STEP: usize = 32;
-/// Sessions of a large timeline that are closed at once, and notices. Each step writes what remains of the timeline: with
+/// Sessions of a large timeline that are closed at once, and corrections. Each step writes what remains of the timeline: with
 /// smaller ones that would cost more than the archive.
 const LARGE_STEP: usize = 512;
 
-/// What all parts of a run share.
+/// What all chunks of a run share.
 struct Run<'r, S, C, O> {
     manager: &'r SessionManager<S, C>,
     outbox: Outbox<'r, O>,
@@ -140,7 +140,7 @@ impl<'r, S: SessionStorage, C: Clock, O: Output> Run<'r, S, C, O> {
         Done::Closed(group.into_iter().zip(steps).collect())
     }
 
-    /// Reads a large timeline, and closes a part of it.
+    /// Reads a large timeline, and closes a chunk of it.
     async fn close_large(&self, due: Due) -> Done {
         let found = self.manager.storage.load(std::slice::from_ref(&due.visitor), Reading::Strong).await.pop();
         let found = found.unwrap_or(Ok(None)).map(|stored| stored.map(Found::Timeline));

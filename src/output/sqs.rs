@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt;
 
 use super::Output;
-use super::pack::{Message, pack};
+use super::batching::{Message, batch_lines};
 use crate::clock::Clock;
 use crate::config::ConfigError;
 
@@ -118,7 +118,7 @@ impl<C: Clock> SqsOutput<C> {
 
 impl<C: Clock> Output for SqsOutput<C> {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
-        let plan = pack(lines);
+        let plan = batch_lines(lines);
         // Futures are collected before they run: a lazy map of references would not be `Send`.
         let deliveries: Vec<_> = plan.batches.into_iter().map(|batch| self.deliver(batch, lines)).collect();
         let lost: Vec<Vec<usize>> =

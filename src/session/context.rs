@@ -37,7 +37,7 @@ impl UtmParams {
     }
 
     /// Its fields in their order.
-    pub(crate) fn texts(&self) -> [Option<&str>; 5] {
+    pub(crate) fn strings(&self) -> [Option<&str>; 5] {
         [&self.source, &self.medium, &self.campaign, &self.term, &self.content].map(Option::as_deref)
     }
 
@@ -61,7 +61,7 @@ pub struct DeviceInfo {
 
 impl DeviceInfo {
     /// Its fields in their order; a type that is not known is none.
-    pub(crate) fn texts(&self) -> [Option<&str>; 6] {
+    pub(crate) fn strings(&self) -> [Option<&str>; 6] {
         let kind = Some(self.device_type.as_str()).filter(|kind| !kind.is_empty());
         let [os, os_version] = [&self.os, &self.os_version].map(Option::as_deref);
         let [browser, browser_version] = [&self.browser, &self.browser_version].map(Option::as_deref);
@@ -80,7 +80,7 @@ pub struct GeoInfo {
 
 impl GeoInfo {
     /// Its fields in their order.
-    pub(crate) fn texts(&self) -> [Option<&str>; 4] {
+    pub(crate) fn strings(&self) -> [Option<&str>; 4] {
         [&self.country, &self.region, &self.city, &self.timezone].map(Option::as_deref)
     }
 }

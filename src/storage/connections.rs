@@ -2,10 +2,10 @@
 //!
 //! A call that finds no idle connection opens one, and a TLS handshake takes as much CPU as four writes. A function's
 //! first batch, and the first one after a pause, finds none: one write for each visitor at once would open a connection
-//! for each. So calls begin in [`FEW`] places, and every [`CALLS_A_PLACE`] answers bring one more: opening connections
+//! for each. So calls begin in [`FEW`] slots, and every [`CALLS_PER_SLOT`] answers bring one more: opening connections
 //! costs half of what the calls themselves do, at most.
 //!
-//! A call waits for a place only for so long as a handshake takes in a small function. A slow table thus never holds up a
+//! A call waits for a slot only for so long as a handshake takes in a small function. A slow table thus never holds up a
 //! call beyond that.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,37 +16,37 @@ use tokio::time::{Instant, timeout};
 
 /// Places at the start. A first batch of 33 visitors takes seven rounds.
 const FEW: usize = 4;
-/// Answers that bring one more place.
-const CALLS_A_PLACE: usize = 8;
+/// Answers that bring one more slot.
+const CALLS_PER_SLOT: usize = 8;
 /// Places at most: as many calls as the close function makes at once, more than the manager makes for a batch.
 const MOST: usize = crate::manager::CLOSE_CALLS_AT_ONCE;
-/// How long a call waits for a place.
+/// How long a call waits for a slot.
 const PATIENCE: Duration = Duration::from_millis(150);
 /// How long a connection may stay unused: below the 60 s or so after which servers drop it. A thawed function would
-/// otherwise write into a dead one. After that long without a call the places are few again.
+/// otherwise write into a dead one. After that long without a call the slots are few again.
 pub(crate) const IDLE: Duration = Duration::from_secs(20);
 
-/// The places for calls of one client, and so for its connections.
+/// The slots for calls of one client, and so for its connections.
 #[derive(Debug)]
 pub(super) struct Connections {
-    places: Semaphore,
+    slots: Semaphore,
     used: Mutex<Used>,
 }
 
 #[derive(Debug)]
 struct Used {
-    /// How many places there are, free or taken.
-    places: usize,
-    /// Calls that have a place now.
+    /// How many slots there are, free or taken.
+    slots: usize,
+    /// Calls that have a slot now.
     calls: usize,
-    /// Answers since the last new place.
+    /// Answers since the last new slot.
     answers: usize,
-    /// When a place was last left.
+    /// When a slot was last left.
     at: Instant,
 }
 
-/// A place for a call, until it is dropped.
-pub(super) struct Place<'a> {
+/// A slot for a call, until it is dropped.
+pub(super) struct Slot<'a> {
     connections: &'a Connections,
     /// None where the call went ahead without one.
     permit: Option<SemaphorePermit<'a>>,
@@ -62,30 +62,30 @@ fn now() -> Instant {
 
 impl Default for Connections {
     fn default() -> Self {
-        let used = Used { places: FEW, calls: 0, answers: 0, at: now() };
-        Self { places: Semaphore::new(FEW), used: Mutex::new(used) }
+        let used = Used { slots: FEW, calls: 0, answers: 0, at: now() };
+        Self { slots: Semaphore::new(FEW), used: Mutex::new(used) }
     }
 }
 
 impl Connections {
-    /// Waits for a place, but not for long.
-    pub(super) async fn place(&self) -> Place<'_> {
+    /// Waits for a slot, but not for long.
+    pub(super) async fn slot(&self) -> Slot<'_> {
         self.begin();
         // Made before it waits: a call that is given up while it waits is counted as gone, too.
-        let mut place = Place { connections: self, permit: None };
-        place.permit = match self.places.try_acquire() {
+        let mut slot = Slot { connections: self, permit: None };
+        slot.permit = match self.slots.try_acquire() {
             Ok(permit) => Some(permit),
-            Err(_) => timeout(PATIENCE, self.places.acquire()).await.ok().and_then(Result::ok),
+            Err(_) => timeout(PATIENCE, self.slots.acquire()).await.ok().and_then(Result::ok),
         };
-        place
+        slot
     }
 
-    /// Takes note of a call; after a pause most places go, as the connections did.
+    /// Takes note of a call; after a pause most slots go, as the connections did.
     fn begin(&self) {
         let mut used = self.used();
         if used.calls == 0 && now().duration_since(used.at) >= IDLE {
-            self.places.forget_permits(used.places - FEW);
-            (used.places, used.answers) = (FEW, 0);
+            self.slots.forget_permits(used.slots - FEW);
+            (used.slots, used.answers) = (FEW, 0);
         }
         used.calls += 1;
     }
@@ -94,9 +94,9 @@ impl Connections {
     fn end(&self) {
         let mut used = self.used();
         (used.calls, used.answers, used.at) = (used.calls.saturating_sub(1), used.answers + 1, now());
-        if used.answers >= CALLS_A_PLACE && used.places < MOST {
-            (used.places, used.answers) = (used.places + 1, 0);
-            self.places.add_permits(1);
+        if used.answers >= CALLS_PER_SLOT && used.slots < MOST {
+            (used.slots, used.answers) = (used.slots + 1, 0);
+            self.slots.add_permits(1);
         }
     }
 
@@ -105,9 +105,9 @@ impl Connections {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        // The place is free before the call is counted as gone, so that all are free where no call is left.
+        // The slot is free before the call is counted as gone, so that all are free where no call is left.
         drop(self.permit.take());
         self.connections.end();
     }
@@ -125,7 +125,7 @@ mod tests {
     async fn calls(connections: &Connections, count: usize) -> (usize, Duration) {
         let (under_way, most, began) = (std::cell::Cell::new(0), std::cell::Cell::new(0), now());
         join_all((0..count).map(|_| async {
-            let _place = connections.place().await;
+            let _slot = connections.slot().await;
             under_way.set(under_way.get() + 1);
             most.set(most.get().max(under_way.get()));
             sleep(Duration::from_millis(5)).await;
@@ -148,29 +148,29 @@ mod tests {
         assert_eq!(calls(&connections, 100).await.0, MOST);
         advance(IDLE).await;
         assert_eq!(calls(&connections, FEW + 1).await, (FEW, Duration::from_millis(10)));
-        assert_eq!(connections.places.available_permits(), connections.used().places);
+        assert_eq!(connections.slots.available_permits(), connections.used().slots);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_table_holds_nobody_up_for_long() {
         let connections = Connections::default();
-        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.place())).await;
+        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.slot())).await;
         let began = now();
-        let all = join_all((0..100).map(|_| connections.place())).await;
+        let all = join_all((0..100).map(|_| connections.slot())).await;
         assert_eq!(now() - began, PATIENCE);
-        assert!(all.iter().all(|place| place.permit.is_none()));
+        assert!(all.iter().all(|slot| slot.permit.is_none()));
         drop((slow, all));
         assert_eq!(connections.used().calls, 0);
-        assert_eq!(connections.places.available_permits(), connections.used().places);
+        assert_eq!(connections.slots.available_permits(), connections.used().slots);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_given_up_leaves_nothing_behind() {
         let connections = Connections::default();
-        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.place())).await;
-        assert!(timeout(PATIENCE / 2, connections.place()).await.is_err());
+        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.slot())).await;
+        assert!(timeout(PATIENCE / 2, connections.slot()).await.is_err());
         drop(slow);
         assert_eq!(connections.used().calls, 0);
-        assert_eq!(connections.places.available_permits(), connections.used().places);
+        assert_eq!(connections.slots.available_permits(), connections.used().slots);
     }
 }

@@ -10,7 +10,7 @@ pub struct Consumed {
     read: AtomicU64,
     table_write: AtomicU64,
     index_write: AtomicU64,
-    lost_races: AtomicU64,
+    conflicts: AtomicU64,
 }
 
 impl Consumed {
@@ -19,7 +19,7 @@ impl Consumed {
         thousandths(&self.read)
     }
 
-    /// Write units of the table itself. A lost race is counted as the one unit that AWS bills for it.
+    /// Write units of the table itself. A conflict is counted as the one unit that AWS bills for it.
     pub fn table_write_units(&self) -> f64 {
         thousandths(&self.table_write)
     }
@@ -30,13 +30,13 @@ impl Consumed {
     }
 
     /// Conditional writes whose condition failed.
-    pub fn lost_races(&self) -> u64 {
-        self.lost_races.load(Ordering::Relaxed)
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts.load(Ordering::Relaxed)
     }
 
     /// Adds a conditional write whose condition failed: DynamoDB bills a unit for it, and reports none with the error.
-    pub(super) fn add_lost_race(&self) {
-        self.lost_races.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add_conflict(&self) {
+        self.conflicts.fetch_add(1, Ordering::Relaxed);
         self.table_write.fetch_add(1000, Ordering::Relaxed);
     }
 

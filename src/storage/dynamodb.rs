@@ -32,10 +32,10 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::connections::Connections;
 use super::{
-    Commit, Committed, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
+    Commit, CommitOutcome, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
     Stored, due_shard,
 };
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 
@@ -92,9 +92,9 @@ impl DynamoDbSessionStorage {
         for _ in 0..BATCH_ROUNDS {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
             let request = request.set_return_consumed_capacity(self.reported());
-            let place = self.connections.place().await;
+            let slot = self.connections.slot().await;
             let answer = request.send().await.map_err(|e| failed(&e))?;
-            drop(place);
+            drop(slot);
             answer.consumed_capacity().iter().for_each(|capacity| self.count(Some(capacity), false));
             let read = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let bytes: usize = read.iter().filter_map(|item| read_bytes(item, "state")).map(<[u8]>::len).sum();
@@ -155,9 +155,9 @@ impl DynamoDbSessionStorage {
                 .consistent_read(reading == Reading::Strong)
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.reported());
-            let place = self.connections.place().await;
+            let slot = self.connections.slot().await;
             let answer = query.send().await.map_err(|e| failed(&e))?;
-            drop(place);
+            drop(slot);
             self.count(answer.consumed_capacity(), false);
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key;
@@ -167,7 +167,7 @@ impl DynamoDbSessionStorage {
         }
     }
 
-    /// Puts an item in the place of one with a lower version, or with the same; says whether it did. One that this version of the
+    /// Puts an item in the slot of one with a lower version, or with the same; says whether it did. One that this version of the
     /// service could not read is not replaced.
     async fn put_newest(&self, mut item: Item, version: u64) -> Result<bool, SessionError> {
         let version = AttributeValue::N(version.to_string());
@@ -184,9 +184,9 @@ impl DynamoDbSessionStorage {
             .expression_attribute_values(":newest", number(i64::from(NEWEST_FORMAT)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .set_return_consumed_capacity(self.reported());
-        let place = self.connections.place().await;
+        let slot = self.connections.slot().await;
         let answer = put.send().await;
-        drop(place);
+        drop(slot);
         match answer {
             Ok(answer) => {
                 self.count(answer.consumed_capacity(), true);
@@ -202,7 +202,7 @@ impl DynamoDbSessionStorage {
     }
 
     /// The session of its owner that an item leads to, merge by merge.
-    async fn follow(&self, mut item: Item, owner: &Visitor) -> Result<Option<Tally>, SessionError> {
+    async fn follow(&self, mut item: Item, owner: &Visitor) -> Result<Option<SessionState>, SessionError> {
         let bits = owner.bits();
         for _ in 0..MAX_MERGES {
             if !item.contains_key("into") {
@@ -228,7 +228,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         self.load_items(visitors, reading, read_timeline).await
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         let visitor = &commit.timeline.visitor;
         let state = encode_item(commit.timeline, commit.room).ok_or(SessionError::Full)?;
         let mut put = self
@@ -244,24 +244,24 @@ impl SessionStorage for DynamoDbSessionStorage {
                 put.condition_expression("etag = :replaces").expression_attribute_values(":replaces", etag_value(etag))
             }
         };
-        let place = self.connections.place().await;
+        let slot = self.connections.slot().await;
         let answer = put.send().await;
-        drop(place);
+        drop(slot);
         match answer {
             Ok(answer) => {
                 self.count(answer.consumed_capacity(), true);
-                Ok(Committed::Done)
+                Ok(CommitOutcome::Done)
             }
             Err(error) => match condition_failure(error)? {
                 None => {
-                    self.count_lost_race();
-                    Ok(Committed::Lost(None))
+                    self.count_conflict();
+                    Ok(CommitOutcome::Conflict(None))
                 }
                 // An earlier attempt of this very write took effect, and its answer was lost on the way.
-                Some(item) if item.get("etag") == Some(&etag_value(commit.etag)) => Ok(Committed::Done),
+                Some(item) if item.get("etag") == Some(&etag_value(commit.etag)) => Ok(CommitOutcome::Done),
                 Some(item) => {
-                    self.count_lost_race();
-                    Ok(Committed::Lost(Some(Box::new(read_timeline(&item, visitor.clone())?))))
+                    self.count_conflict();
+                    Ok(CommitOutcome::Conflict(Some(Box::new(read_timeline(&item, visitor.clone())?))))
                 }
             },
         }
@@ -292,9 +292,9 @@ impl SessionStorage for DynamoDbSessionStorage {
                 .limit(i32::try_from(limit - due.len()).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.reported());
-            let place = self.connections.place().await;
+            let slot = self.connections.slot().await;
             let answer = query.send().await.map_err(|e| failed(&e))?;
-            drop(place);
+            drop(slot);
             self.count(answer.consumed_capacity(), false);
             due.extend(answer.items().iter().filter_map(read_due));
             start = answer.last_evaluated_key;
@@ -305,7 +305,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         Ok(due)
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         let pk = partition_key(visitor.bits());
         let expires_at = number(expires_at / 1000);
         let mut item = key(&pk, session_key(session.id, visitor));
@@ -324,7 +324,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         Ok(())
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         let bits = visitor.bits();
         // The first 48 bits of an id are its time.
         let bound = |at: Millis, rest: u64, end: char| {
@@ -332,7 +332,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         };
         let (from, to) = (bound(from, 0, OWNED), bound(to, 0xffff, BEHIND_OWNED));
         let items = self.range(&partition_key(bits), from, to, Reading::Strong).await?;
-        // Others with equal bits have theirs in between. Where an id leads to another one, that one has a place of its own.
+        // Others with equal bits have theirs in between. Where an id leads to another one, that one has a slot of its own.
         let is_own = |item: &&Item| owner_of(item, SESSION).as_ref() == Some(visitor) && !item.contains_key("into");
         items.iter().filter(is_own).map(|item| read_session(item, bits)).collect()
     }
@@ -362,9 +362,9 @@ impl SessionStorage for DynamoDbSessionStorage {
 }
 
 impl DynamoDbSessionStorage {
-    fn count_lost_race(&self) {
+    fn count_conflict(&self) {
         if let Some(consumed) = &self.consumed {
-            consumed.add_lost_race();
+            consumed.add_conflict();
         }
     }
 }
@@ -486,7 +486,7 @@ fn read_timeline(item: &Item, visitor: Visitor) -> Result<Stored, SessionError> 
     Ok(Stored { timeline, etag: u64::from_be_bytes(etag) })
 }
 
-fn read_session(item: &Item, visitor_bits: u64) -> Result<Tally, SessionError> {
+fn read_session(item: &Item, visitor_bits: u64) -> Result<SessionState, SessionError> {
     let (version, state) = read_state(item)?;
     decode_session(version, state, visitor_bits).map_err(|error| unreadable(item, &error))
 }

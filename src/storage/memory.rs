@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::{
-    Commit, Committed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, CommitOutcome, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
     due_shard,
 };
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 
@@ -82,7 +82,7 @@ impl SessionStorage for InMemorySessionStorage {
         visitors.iter().map(stored).collect()
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         let visitor = &commit.timeline.visitor;
         let bytes = encode_item(commit.timeline, commit.room).ok_or(SessionError::Full)?;
         let item = TimelineItem { bits: visitor.bits(), etag: commit.etag, due_at: commit.timeline.due_at, bytes };
@@ -90,10 +90,10 @@ impl SessionStorage for InMemorySessionStorage {
         let current = items.timelines.get(visitor);
         if current.map(|current| current.etag) != commit.replaces {
             if current.is_some_and(|current| current.etag == commit.etag) {
-                return Ok(Committed::Done);
+                return Ok(CommitOutcome::Done);
             }
             let stored = current.map(|current| current.stored(visitor)).transpose()?;
-            return Ok(Committed::Lost(stored.map(Box::new)));
+            return Ok(CommitOutcome::Conflict(stored.map(Box::new)));
         }
         let shard = due_shard(visitor);
         if let Some(due_at) = current.and_then(|current| current.due_at) {
@@ -103,7 +103,7 @@ impl SessionStorage for InMemorySessionStorage {
             items.due.insert((shard, due_at, visitor.clone()));
         }
         items.timelines.insert(visitor.clone(), item);
-        Ok(Committed::Done)
+        Ok(CommitOutcome::Done)
     }
 
     async fn load_within(&self, visitors: &[Visitor], max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
@@ -128,7 +128,12 @@ impl SessionStorage for InMemorySessionStorage {
         Ok(due.map(|(_, due_at, visitor)| Due { visitor: visitor.clone(), due_at: *due_at }).collect())
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, _expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(
+        &self,
+        visitor: &Visitor,
+        session: &SessionState,
+        _expires_at: Millis,
+    ) -> Result<(), SessionError> {
         let version = session.version;
         let mut items = self.items();
         let what = Archived::Session(encode_session(session));
@@ -141,7 +146,7 @@ impl SessionStorage for InMemorySessionStorage {
         Ok(())
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         let bits = visitor.bits();
         let items = self.items();
         let mut found = Vec::new();
@@ -188,7 +193,7 @@ impl Items {
     }
 
     /// The owner's session that an id leads to, merge by merge.
-    fn follow(&self, mut id: Uuid, owner: &Visitor) -> Result<Option<Tally>, SessionError> {
+    fn follow(&self, mut id: Uuid, owner: &Visitor) -> Result<Option<SessionState>, SessionError> {
         for _ in 0..=MAX_MERGES {
             match self.sessions.get(&(owner.bits(), id, owner.clone())).map(|item| &item.what) {
                 None => return Ok(None),
@@ -200,7 +205,7 @@ impl Items {
     }
 }
 
-fn session_of(id: Uuid, bytes: &[u8]) -> Result<Tally, SessionError> {
+fn session_of(id: Uuid, bytes: &[u8]) -> Result<SessionState, SessionError> {
     decode_session(FORMAT, bytes, visitor_bits(id)).map_err(|error| SessionError::unreadable(name(id), &error))
 }
 

@@ -6,9 +6,11 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::rules::{Entry, Kind, Late, Previous, Tally};
+use crate::rules::{Entry, Kind, Late, Previous, SessionState};
 use crate::session::Millis;
-use crate::timeline::{Head, MARK, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN, Notice, Timeline};
+use crate::timeline::{
+    Correction, MARK, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
+};
 
 /// The first time that is none: 1999-01-01T00:00:00Z. Events begin with the year 2000, and no rule reaches back a year.
 const EARLIEST: Millis = 915_148_800_000;
@@ -31,7 +33,7 @@ const BACKWARDS: &str = "a session ends before it begins";
 const LATE: &str = "late events do not add up";
 
 /// Checks a session.
-pub(super) fn session(session: &Tally) -> Result<(), &'static str> {
+pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
     let properties = &session.properties;
     let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     let mut ids = HashSet::new();
@@ -40,7 +42,7 @@ pub(super) fn session(session: &Tally) -> Result<(), &'static str> {
         (session.started_at <= session.last_activity, BACKWARDS),
         (session.event_count <= MAX_COUNT, COUNT),
         (session.page_views <= session.event_count, "a session has more page views than events"),
-        (session.seen.len() <= MAX_SEEN, "a session keeps too many fingerprints"),
+        (session.fingerprints.len() <= MAX_FINGERPRINTS, "a session keeps too many fingerprints"),
         (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
         (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
         ((1..=MAX_COUNT).contains(&session.number), NUMBER),
@@ -55,51 +57,54 @@ pub(super) fn session(session: &Tally) -> Result<(), &'static str> {
 pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     first_broken(&[
         (timeline.seq <= MAX_VERSION, VERSION),
-        (timeline.frontier == Millis::MIN || are_times(&[timeline.frontier]), TIME),
+        (timeline.watermark == Millis::MIN || are_times(&[timeline.watermark]), TIME),
         (timeline.held_until.is_none_or(|until| are_times(&[until])), TIME),
     ])?;
     let sessions = || timeline.ended.iter().chain(&timeline.open);
     sessions().try_for_each(session)?;
     sessions().try_for_each(|session| version(session.version, timeline))?;
     timeline.previous.iter().try_for_each(previous)?;
-    journal(timeline)?;
-    timeline.heads.iter().try_for_each(|one| head(one, timeline))?;
-    timeline.notices.iter().try_for_each(|one| notice(one, timeline))?;
-    let heads = &timeline.heads;
+    unfinalized(timeline)?;
+    timeline.anchors.iter().try_for_each(|one| anchor(one, timeline))?;
+    timeline.corrections.iter().try_for_each(|one| correction(one, timeline))?;
+    let anchors = &timeline.anchors;
     let mut ids = HashSet::new();
     first_broken(&[
         (timeline.ended.is_sorted_by_key(|session| session.started_at), "the sessions are not in order"),
-        (heads.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.leads))), "the heads are not in order"),
+        (anchors.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.is_primary))), "the heads are not in order"),
         (
-            sessions().flat_map(Tally::ids).chain(heads.iter().map(|head| head.id)).all(|id| ids.insert(id)),
+            sessions()
+                .flat_map(SessionState::ids)
+                .chain(anchors.iter().map(|anchor| anchor.id))
+                .all(|id| ids.insert(id)),
             "two sessions have one id",
         ),
     ])
 }
 
-/// Checks the journal and where it joins what is settled.
-fn journal(timeline: &Timeline) -> Result<(), &'static str> {
-    let Timeline { journal, heads, open, .. } = timeline;
+/// Checks the unfinalized events and where it joins what is finalized.
+fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
+    let Timeline { unfinalized, anchors, open, .. } = timeline;
     // Keep-alive events may lie outside of any session.
-    let first = journal.iter().position(|entry| entry.kind != Kind::KeepAlive);
-    let has_id = |first| heads.first().is_some_and(|head| head.entry == first && head.leads);
-    let begins_a_session = first.is_none_or(|first| journal[first].kind != Kind::End && has_id(first));
-    let settled = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
+    let first = unfinalized.iter().position(|entry| entry.kind != Kind::KeepAlive);
+    let has_id = |first| anchors.first().is_some_and(|anchor| anchor.entry == first && anchor.is_primary);
+    let begins_a_session = first.is_none_or(|first| unfinalized[first].kind != Kind::End && has_id(first));
+    let finalized = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
     // What lies at the watermark's own time is finalized up to an id, if it has one.
-    let finalized = timeline.frontier_id.as_ref();
-    let is_behind = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.frontier, finalized);
-    let end = timeline.frontier.saturating_add(Millis::from(finalized.is_some()));
+    let watermark_id = timeline.watermark_id.as_ref();
+    let is_behind = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.watermark, watermark_id);
+    let end = timeline.watermark.saturating_add(Millis::from(watermark_id.is_some()));
     let mut uuids = HashSet::new();
-    let properties = || journal.iter().flat_map(|entry| &entry.properties);
+    let properties = || unfinalized.iter().flat_map(|entry| &entry.properties);
     first_broken(&[
-        (journal.iter().all(|entry| are_times(&[entry.at])), TIME),
-        (journal.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the journal is not in order"),
-        (journal.iter().all(|entry| uuids.insert(&entry.uuid)), "the journal holds an event twice"),
-        (journal.first().is_none_or(is_behind), "the journal reaches behind the frontier"),
-        (settled.max().is_none_or(|last| last < end), "what is settled reaches beyond the frontier"),
-        (open.is_some() || begins_a_session, "the journal begins outside any session"),
+        (unfinalized.iter().all(|entry| are_times(&[entry.at])), TIME),
+        (unfinalized.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the unfinalized events are not in order"),
+        (unfinalized.iter().all(|entry| uuids.insert(&entry.uuid)), "an unfinalized event is there twice"),
+        (unfinalized.first().is_none_or(is_behind), "an unfinalized event is behind the watermark"),
+        (finalized.max().is_none_or(|last| last < end), "a finalized event is ahead of the watermark"),
+        (open.is_some() || begins_a_session, "the unfinalized events begin outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
-        (journal.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "a call's mark is not one of ours"),
+        (unfinalized.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "a call's mark is not one of ours"),
     ])
 }
 
@@ -120,25 +125,25 @@ fn previous(previous: &Previous) -> Result<(), &'static str> {
     ])
 }
 
-fn head(head: &Head, timeline: &Timeline) -> Result<(), &'static str> {
-    let entry = timeline.journal.get(head.entry);
+fn anchor(anchor: &SessionAnchor, timeline: &Timeline) -> Result<(), &'static str> {
+    let entry = timeline.unfinalized.get(anchor.entry);
     first_broken(&[
         (entry.is_some(), "a head stands on no entry"),
         (entry.is_none_or(|entry| entry.kind != Kind::KeepAlive), "a session begins with a keep-alive event"),
-        (is_session_id(head.id), ID),
+        (is_session_id(anchor.id), ID),
     ])?;
-    version(head.version, timeline)?;
-    late(&head.late)
+    version(anchor.version, timeline)?;
+    late(&anchor.late)
 }
 
-fn notice(notice: &Notice, timeline: &Timeline) -> Result<(), &'static str> {
-    let (from, into, at, number) = match notice {
-        Notice::Merged { from, into, version } => (from, into, None, version),
-        Notice::Split { from, into, at, version, .. } => (from, into, Some(*at), version),
+fn correction(correction: &Correction, timeline: &Timeline) -> Result<(), &'static str> {
+    let (from, into, at, number) = match correction {
+        Correction::Merged { from, into, version } => (from, into, None, version),
+        Correction::Split { from, into, at, version, .. } => (from, into, Some(*at), version),
     };
     first_broken(&[
         (at.is_none_or(|at| are_times(&[at])), TIME),
-        (from != into, "a notice says nothing"),
+        (from != into, "a correction changes nothing"),
         (is_session_id(*from) && is_session_id(*into), ID),
     ])?;
     version(*number, timeline)
@@ -150,7 +155,7 @@ fn version(version: u64, timeline: &Timeline) -> Result<(), &'static str> {
 }
 
 fn late(late: &Late) -> Result<(), &'static str> {
-    let are_few = late.seen.len() <= MAX_SEEN && late.seen.len() <= late.event_count as usize;
+    let are_few = late.fingerprints.len() <= MAX_FINGERPRINTS && late.fingerprints.len() <= late.event_count as usize;
     first_broken(&[(late.event_count <= MAX_COUNT, COUNT), (late.page_views <= late.event_count && are_few, LATE)])
 }
 

@@ -1,53 +1,53 @@
 //! The shapes of what is stored, apart from those that the rules work on.
 
-mod journal;
 mod origin;
 mod session;
+mod unfinalized;
 
 use serde::{Deserialize, Serialize};
 
-use super::texts::{Reader, Texts};
+use super::string_table::{Reader, StringTable};
 use super::{FormatError, id_half, id_of};
 use crate::rules::Previous;
 use crate::session::{Millis, Visitor};
-use crate::timeline::{Notice, Timeline};
-use journal::{WireEntry, WireHead, WireNotice, WireUuid, canonical};
+use crate::timeline::{Correction, Timeline};
 use origin::{WireOrigin, each_origin_text};
 pub(super) use session::{WireSession, each_session_text};
+use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
 type IdHalf = [u8; 8];
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireTimeline<'a> {
     #[serde(borrow)]
-    texts: Vec<(u32, &'a str)>,
+    strings: Vec<(u32, &'a str)>,
     seq: u64,
-    frontier: Option<Millis>,
+    watermark: Option<Millis>,
     archived: u32,
     previous: Option<WirePrevious>,
     #[serde(borrow)]
     ended: Vec<WireSession<'a>>,
     #[serde(borrow)]
     open: Option<WireSession<'a>>,
-    /// Campaigns, devices and places of the journal: most entries say the same.
+    /// Campaigns, devices and places of the unfinalized events: most entries say the same.
     contexts: Vec<WireOrigin>,
-    journal: Vec<WireEntry>,
-    heads: Vec<WireHead>,
-    notices: Vec<WireNotice>,
+    unfinalized: Vec<WireEntry>,
+    anchors: Vec<WireAnchor>,
+    corrections: Vec<WireCorrection>,
 }
 
 /// What is stored behind a timeline since format 2.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct WireWatermark {
     held_until: Option<Millis>,
-    frontier_id: Option<WireUuid>,
+    watermark_id: Option<WireUuid>,
 }
 
 impl WireWatermark {
-    pub(super) fn write(timeline: &Timeline, texts: &Texts<'_>) -> Self {
+    pub(super) fn write(timeline: &Timeline, strings: &StringTable<'_>) -> Self {
         Self {
             held_until: timeline.held_until,
-            frontier_id: timeline.frontier_id.as_ref().map(|id| WireUuid::write(id, texts)),
+            watermark_id: timeline.watermark_id.as_ref().map(|id| WireUuid::write(id, strings)),
         }
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
     for session in timeline.ended.iter().chain(&timeline.open) {
         each_session_text(session, add);
     }
-    for entry in &timeline.journal {
+    for entry in &timeline.unfinalized {
         let context = &entry.context;
         [&context.url, &context.referrer].into_iter().flatten().for_each(|text| add(text));
         each_origin_text(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
@@ -84,30 +84,30 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
             add(&entry.uuid);
         }
     }
-    if let Some(id) = timeline.frontier_id.as_deref().filter(|id| canonical(id).is_none()) {
+    if let Some(id) = timeline.watermark_id.as_deref().filter(|id| canonical(id).is_none()) {
         add(id);
     }
-    for notice in &timeline.notices {
-        if let Notice::Split { uuid, .. } = notice {
+    for correction in &timeline.corrections {
+        if let Correction::Split { uuid, .. } = correction {
             add(uuid);
         }
     }
 }
 
 impl<'a> WireTimeline<'a> {
-    pub(super) fn write(timeline: &Timeline, texts: &Texts<'a>) -> Self {
+    pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         let mut contexts = Vec::new();
         let mut before = 0;
-        let journal = timeline.journal.iter().map(|entry| {
-            let wire = WireEntry::write(entry, before, &mut contexts, texts);
+        let unfinalized = timeline.unfinalized.iter().map(|entry| {
+            let wire = WireEntry::write(entry, before, &mut contexts, strings);
             before = entry.at;
             wire
         });
-        let journal = journal.collect();
+        let unfinalized = unfinalized.collect();
         Self {
-            texts: texts.stored(),
+            strings: strings.stored(),
             seq: timeline.seq,
-            frontier: (timeline.frontier != Millis::MIN).then_some(timeline.frontier),
+            watermark: (timeline.watermark != Millis::MIN).then_some(timeline.watermark),
             archived: timeline.archived,
             previous: timeline.previous.as_ref().map(|previous| WirePrevious {
                 id: id_half(previous.id),
@@ -117,25 +117,29 @@ impl<'a> WireTimeline<'a> {
                 ended_by_call: previous.ended_by_call,
                 number: previous.number,
             }),
-            ended: timeline.ended.iter().map(|tally| WireSession::write(tally, texts)).collect(),
-            open: timeline.open.as_ref().map(|tally| WireSession::write(tally, texts)),
+            ended: timeline.ended.iter().map(|state| WireSession::write(state, strings)).collect(),
+            open: timeline.open.as_ref().map(|state| WireSession::write(state, strings)),
             contexts,
-            journal,
-            heads: timeline.heads.iter().map(WireHead::write).collect(),
-            notices: timeline.notices.iter().map(|notice| WireNotice::write(notice, texts)).collect(),
+            unfinalized,
+            anchors: timeline.anchors.iter().map(WireAnchor::write).collect(),
+            corrections: timeline
+                .corrections
+                .iter()
+                .map(|correction| WireCorrection::write(correction, strings))
+                .collect(),
         }
     }
 
     pub(super) fn read(&self, watermark: WireWatermark, visitor: Visitor) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
-        let texts = Reader::new(&self.texts)?;
-        let contexts = self.contexts.iter().map(|wire| wire.read(&texts)).collect::<Result<Vec<_>, _>>()?;
-        let mut journal = Vec::with_capacity(self.journal.len());
+        let strings = Reader::new(&self.strings)?;
+        let contexts = self.contexts.iter().map(|wire| wire.read(&strings)).collect::<Result<Vec<_>, _>>()?;
+        let mut unfinalized = Vec::with_capacity(self.unfinalized.len());
         let mut before = 0;
-        for wire in &self.journal {
-            let entry = wire.read(before, &contexts, &texts)?;
+        for wire in &self.unfinalized {
+            let entry = wire.read(before, &contexts, &strings)?;
             before = entry.at;
-            journal.push(entry);
+            unfinalized.push(entry);
         }
         let previous = match &self.previous {
             Some(previous) => Some(Previous {
@@ -151,16 +155,16 @@ impl<'a> WireTimeline<'a> {
         Ok(Timeline {
             visitor,
             seq: self.seq,
-            frontier: self.frontier.unwrap_or(Millis::MIN),
-            frontier_id: watermark.frontier_id.map(|id| id.read(&texts)).transpose()?,
+            watermark: self.watermark.unwrap_or(Millis::MIN),
+            watermark_id: watermark.watermark_id.map(|id| id.read(&strings)).transpose()?,
             held_until: watermark.held_until,
             archived: self.archived,
             previous,
-            ended: self.ended.iter().map(|wire| wire.read(&texts, bits)).collect::<Result<_, _>>()?,
-            open: self.open.as_ref().map(|wire| wire.read(&texts, bits)).transpose()?,
-            journal,
-            heads: self.heads.iter().map(|wire| wire.read(bits)).collect::<Result<_, _>>()?,
-            notices: self.notices.iter().map(|wire| wire.read(&texts, bits)).collect::<Result<_, _>>()?,
+            ended: self.ended.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
+            open: self.open.as_ref().map(|wire| wire.read(&strings, bits)).transpose()?,
+            unfinalized,
+            anchors: self.anchors.iter().map(|wire| wire.read(bits)).collect::<Result<_, _>>()?,
+            corrections: self.corrections.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
             due_at: None,
         })
     }

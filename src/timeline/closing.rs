@@ -4,22 +4,22 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{Notice, Timeline};
-use crate::rules::Tally;
+use super::{Correction, Timeline};
+use crate::rules::SessionState;
 use crate::session::Millis;
 
 /// What the close function has to emit of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Closing {
     /// Sessions that are over.
-    pub ended: Vec<Tally>,
-    pub notices: Vec<Notice>,
+    pub ended: Vec<SessionState>,
+    pub corrections: Vec<Correction>,
 }
 
 impl Closing {
     /// How many sessions and corrections there are.
     pub fn len(&self) -> usize {
-        self.ended.len() + self.notices.len()
+        self.ended.len() + self.corrections.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -29,22 +29,22 @@ impl Closing {
     /// Keeps so many sessions at the most, those that began first, and so many corrections; returns the others.
     #[must_use]
     pub fn split_off(&mut self, most: usize) -> Self {
-        let (ended, notices) = (self.ended.len().min(most), self.notices.len().min(most));
-        Self { ended: self.ended.split_off(ended), notices: self.notices.split_off(notices) }
+        let (ended, corrections) = (self.ended.len().min(most), self.corrections.len().min(most));
+        Self { ended: self.ended.split_off(ended), corrections: self.corrections.split_off(corrections) }
     }
 
     /// Keeps the corrections and sessions for which it is `true`; returns the others.
     #[must_use]
-    pub fn split(&mut self, notices: &[bool], ended: &[bool]) -> Self {
-        Self { ended: split(&mut self.ended, ended), notices: split(&mut self.notices, notices) }
+    pub fn split(&mut self, corrections: &[bool], ended: &[bool]) -> Self {
+        Self { ended: split(&mut self.ended, ended), corrections: split(&mut self.corrections, corrections) }
     }
 
     /// What of this is not in `done` exactly as it is here.
     #[must_use]
     pub fn without(mut self, done: &Self) -> Self {
-        let by_id: HashMap<Uuid, &Tally> = done.ended.iter().map(|tally| (tally.id, tally)).collect();
-        self.ended.retain(|tally| by_id.get(&tally.id) != Some(&tally));
-        self.notices.retain(|notice| !done.notices.contains(notice));
+        let by_id: HashMap<Uuid, &SessionState> = done.ended.iter().map(|state| (state.id, state)).collect();
+        self.ended.retain(|state| by_id.get(&state.id) != Some(&state));
+        self.corrections.retain(|correction| !done.corrections.contains(correction));
         self
     }
 }
@@ -63,8 +63,8 @@ impl Timeline {
         }
         self.archived = self.archived.saturating_sub(rest.ended.len() as u32);
         self.ended.extend(rest.ended);
-        self.ended.sort_by_key(|tally| tally.started_at);
-        self.notices.splice(..0, rest.notices);
+        self.ended.sort_by_key(|state| state.started_at);
+        self.corrections.splice(..0, rest.corrections);
         self.due_at = self.due_at.into_iter().chain(due_at).min();
     }
 }

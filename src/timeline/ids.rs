@@ -5,21 +5,21 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Head, Notice, Timeline};
+use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Draft, Entry, Kind, Late, Tally, fold};
+use crate::rules::{Entry, Kind, Late, SessionState, SessionView, fold};
 use crate::session::{Millis, Reason, session_id};
 
 /// Ids that one event can give, but for the first: twelve bits of a session's id are its own.
 const SALTS: u16 = 0xfff;
 
-/// A session that follows from the journal, before new events came.
+/// A session that follows from the unfinalized events, before new events came.
 pub(super) struct Before {
     id: Uuid,
     reason: Reason,
     number: u32,
     previous: Option<Uuid>,
-    /// Its entries: `journal[first..end]`; and how many of them count.
+    /// Its entries: `unfinalized events[first..end]`; and how many of them count.
     first: usize,
     end: usize,
     counted: usize,
@@ -34,7 +34,7 @@ impl Timeline {
         self.match_ids(before, &old_ids, &origin, config);
     }
 
-    /// The sessions of the journal, after [`Timeline::realign`]; and whether that changed anything.
+    /// The sessions of the unfinalized events, after [`Timeline::realign`]; and whether that changed anything.
     pub(super) fn aligned(&mut self, config: &SessionConfig) -> (Vec<Before>, bool) {
         match self.before(config) {
             Some(before) => (before, false),
@@ -53,7 +53,7 @@ impl Timeline {
         }
         self.seq += 1;
         let old_ids = self.handed_out(&[]);
-        let origin: Vec<Option<usize>> = (0..self.journal.len()).map(Some).collect();
+        let origin: Vec<Option<usize>> = (0..self.unfinalized.len()).map(Some).collect();
         self.match_ids(&[], &old_ids, &origin, config);
         true
     }
@@ -61,43 +61,43 @@ impl Timeline {
     /// The session id under which each entry was handed out; none for a keep-alive event that was in none of the sessions `before`.
     fn handed_out(&self, before: &[Before]) -> Vec<Option<Uuid>> {
         let mut id = self.open.as_ref().map(|open| open.id);
-        let mut heads = self.heads.iter().filter(|head| head.leads).peekable();
-        let mut ids = Vec::with_capacity(self.journal.len());
-        for entry in 0..self.journal.len() {
-            if let Some(head) = heads.next_if(|head| head.entry == entry) {
-                id = Some(head.id);
+        let mut anchors = self.anchors.iter().filter(|anchor| anchor.is_primary).peekable();
+        let mut ids = Vec::with_capacity(self.unfinalized.len());
+        for entry in 0..self.unfinalized.len() {
+            if let Some(anchor) = anchors.next_if(|anchor| anchor.entry == entry) {
+                id = Some(anchor.id);
             }
             let holds = |session: &Before| (session.first..session.end).contains(&entry);
             // Which ones were in none under other rules, nobody knows any more.
             let is_outside =
-                self.journal[entry].kind == Kind::KeepAlive && !before.is_empty() && !before.iter().any(holds);
+                self.unfinalized[entry].kind == Kind::KeepAlive && !before.is_empty() && !before.iter().any(holds);
             ids.push(id.filter(|_| !is_outside));
         }
         ids
     }
 
-    /// The sessions of the journal as they are; none if the rules are not those that gave them their ids.
+    /// The sessions of the unfinalized events as they are; none if the rules are not those that gave them their ids.
     fn before(&self, config: &SessionConfig) -> Option<Vec<Before>> {
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let begins = drafts.iter().filter(|draft| draft.base.is_none()).map(|draft| draft.first);
-        if begins.ne(self.heads.iter().filter(|head| head.leads).map(|head| head.entry)) {
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
+        let begins = views.iter().filter(|view| view.base.is_none()).map(|view| view.first);
+        if begins.ne(self.anchors.iter().filter(|anchor| anchor.is_primary).map(|anchor| anchor.entry)) {
             return None;
         }
-        let ids = lead_ids(&self.heads, &drafts);
-        let before = |(number, draft): (usize, &Draft<'_>)| Before {
+        let ids = primary_ids(&self.anchors, &views);
+        let before = |(number, view): (usize, &SessionView<'_>)| Before {
             id: ids[number],
-            reason: draft.reason,
+            reason: view.reason,
             number: self.first_number() + number as u32,
             previous: self.previous_of(number, &ids),
-            first: draft.first,
-            end: draft.end,
-            counted: self.counted(draft).count(),
-            last_activity: draft.last_activity,
+            first: view.first,
+            end: view.end,
+            counted: self.counted(view).count(),
+            last_activity: view.last_activity,
         };
-        Some(drafts.iter().enumerate().map(before).collect())
+        Some(views.iter().enumerate().map(before).collect())
     }
 
-    /// Gives the sessions of the journal their ids, those that changed their version, and takes note of what changes for
+    /// Gives the sessions of the unfinalized events their ids, those that changed their version, and takes note of what changes for
     /// events already handed out. `origin` says of each entry which one it was before.
     fn match_ids(
         &mut self,
@@ -106,59 +106,59 @@ impl Timeline {
         origin: &[Option<usize>],
         config: &SessionConfig,
     ) {
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let bits = self.visitor.bits();
-        let settled = self.ended.iter().chain(&self.open).flat_map(Tally::ids);
+        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
         // A set: there may be thousands, and thousands of new ids to find.
-        let mut taken: HashSet<Uuid> = settled.chain(self.heads.iter().map(|head| head.id)).collect();
-        self.heads.iter_mut().for_each(|head| head.leads = false);
+        let mut taken: HashSet<Uuid> = finalized.chain(self.anchors.iter().map(|anchor| anchor.id)).collect();
+        self.anchors.iter_mut().for_each(|anchor| anchor.is_primary = false);
         let mut merged = Late::default();
-        for draft in &drafts {
+        for view in &views {
             // What an event that is known led before may be archived by now, where it cannot be seen: this write's number tells
-            // it apart. (Over so many writes that it comes again no event stays unsettled.)
-            let is_known = origin.get(draft.first).is_some_and(Option::is_some);
+            // it apart. (Over so many writes that it comes again no event stays unfinalized.)
+            let is_known = origin.get(view.first).is_some_and(Option::is_some);
             let salt = if is_known { 1 + (self.seq % u64::from(SALTS)) as u16 } else { 0 };
-            lead(&mut self.heads, draft, &self.journal, config, |first| {
+            primary(&mut self.anchors, view, &self.unfinalized, config, |first| {
                 let id = unused_id(bits, first.at, &first.uuid, salt, |id| taken.contains(&id));
                 taken.insert(id);
                 id
             });
-            let late = gather_late(&mut self.heads, draft);
-            if draft.base.is_some() {
+            let late = gather_late(&mut self.anchors, view);
+            if view.base.is_some() {
                 merged = late;
             }
         }
-        let ids = lead_ids(&self.heads, &drafts);
+        let ids = primary_ids(&self.anchors, &views);
         let mut moved = Vec::new();
-        for (number, draft) in drafts.iter().enumerate() {
+        for (number, view) in views.iter().enumerate() {
             let id = ids[number];
             let same = |was: &Before| {
                 was.id == id
-                    && was.reason == draft.reason
+                    && was.reason == view.reason
                     && was.number == self.first_number() + number as u32
                     && was.previous == self.previous_of(number, &ids)
-                    && was.counted == self.counted(draft).count()
-                    && was.last_activity == draft.last_activity
+                    && was.counted == self.counted(view).count()
+                    && was.last_activity == view.last_activity
             };
-            let all_old = self.counted(draft).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
+            let all_old = self.counted(view).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
             if !(all_old && before.iter().any(same)) {
                 moved.push(id);
             }
         }
-        let notices = self.changes_of_id(old_ids, origin, &drafts, &ids);
+        let corrections = self.changes_of_id(old_ids, origin, &views, &ids);
         for id in moved {
             self.set_version(id);
         }
         if let Some(open) = &mut self.open {
             open.late.add(&merged);
         }
-        self.seq += notices.len() as u64;
-        self.notices.extend(notices);
+        self.seq += corrections.len() as u64;
+        self.corrections.extend(corrections);
     }
 
-    /// The entries of a draft, but for keep-alive events: of those a session keeps nothing but the last activity.
-    fn counted(&self, draft: &Draft<'_>) -> impl Iterator<Item = usize> {
-        (draft.first..draft.end).filter(|&entry| self.journal[entry].kind != Kind::KeepAlive)
+    /// The entries of a view, but for keep-alive events: of those a session keeps nothing but the last activity.
+    fn counted(&self, view: &SessionView<'_>) -> impl Iterator<Item = usize> {
+        (view.first..view.end).filter(|&entry| self.unfinalized[entry].kind != Kind::KeepAlive)
     }
 
     /// What changes for events already handed out: the runs of each old session that now lie in another one.
@@ -166,31 +166,31 @@ impl Timeline {
         &self,
         old_ids: &[Option<Uuid>],
         origin: &[Option<usize>],
-        drafts: &[Draft<'_>],
+        views: &[SessionView<'_>],
         ids: &[Uuid],
-    ) -> Vec<Notice> {
+    ) -> Vec<Correction> {
         let mut version = self.seq;
         let mut now_in: HashMap<Uuid, Uuid> = HashMap::new();
-        // The settled part of an open session keeps its id, whatever comes.
+        // The finalized part of an open session keeps its id, whatever comes.
         if let Some(open) = &self.open {
             now_in.insert(open.id, open.id);
         }
-        let mut notices = Vec::new();
-        for (draft, &id) in drafts.iter().zip(ids) {
-            for (entry, from) in self.journal.iter().zip(origin).take(draft.end).skip(draft.first) {
+        let mut corrections = Vec::new();
+        for (view, &id) in views.iter().zip(ids) {
+            for (entry, from) in self.unfinalized.iter().zip(origin).take(view.end).skip(view.first) {
                 let Some(was) = from.and_then(|old| old_ids[old]) else { continue };
                 let last = now_in.insert(was, id);
                 if last.unwrap_or(was) == id {
                     continue;
                 }
                 version += 1;
-                notices.push(match last {
-                    None => Notice::Merged { from: was, into: id, version },
-                    Some(from) => Notice::Split { from, into: id, at: entry.at, uuid: entry.uuid.clone(), version },
+                corrections.push(match last {
+                    None => Correction::Merged { from: was, into: id, version },
+                    Some(from) => Correction::Split { from, into: id, at: entry.at, uuid: entry.uuid.clone(), version },
                 });
             }
         }
-        notices
+        corrections
     }
 
     /// Marks a session that is not over as changed by this write.
@@ -199,38 +199,38 @@ impl Timeline {
         if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
             open.version = seq;
         }
-        if let Some(head) = self.heads.iter_mut().find(|head| head.id == id) {
-            head.version = seq;
+        if let Some(anchor) = self.anchors.iter_mut().find(|anchor| anchor.id == id) {
+            anchor.version = seq;
         }
     }
 }
 
-/// Gives a draft its leading id: that of its settled part, else the first of the ids that stand on its entries and are not too
-/// far from its first one, else a new one. The leader stands on the draft's first entry, before others that stand there.
+/// Gives a view its leading id: that of its finalized part, else the first of the ids that stand on its entries and are not too
+/// far from its first one, else a new one. The primary stands on the view's first entry, before others that stand there.
 ///
-/// An id is found by its time once its session is archived. So it leads no session that begins more than the maximum
+/// An id is found by its time once its session is archived. So it is primary no session that begins more than the maximum
 /// duration before that time, however far earlier events move the beginning back.
-fn lead(
-    heads: &mut Vec<Head>,
-    draft: &Draft<'_>,
-    journal: &[Entry],
+fn primary(
+    anchors: &mut Vec<SessionAnchor>,
+    view: &SessionView<'_>,
+    unfinalized: &[Entry],
     config: &SessionConfig,
     new: impl FnOnce(&Entry) -> Uuid,
 ) {
-    if draft.base.is_some() {
+    if view.base.is_some() {
         return;
     }
-    let at = heads.partition_point(|head| head.entry < draft.first);
-    let end = heads.partition_point(|head| head.entry < draft.end);
-    let is_near = |head: &Head| id_time(head.id) - draft.started_at <= config.max_duration_ms();
-    let leader = match heads[at..end].iter().position(is_near) {
-        Some(known) => Head { entry: draft.first, leads: true, ..heads.remove(at + known) },
+    let at = anchors.partition_point(|anchor| anchor.entry < view.first);
+    let end = anchors.partition_point(|anchor| anchor.entry < view.end);
+    let is_near = |anchor: &SessionAnchor| id_time(anchor.id) - view.started_at <= config.max_duration_ms();
+    let primary = match anchors[at..end].iter().position(is_near) {
+        Some(known) => SessionAnchor { entry: view.first, is_primary: true, ..anchors.remove(at + known) },
         None => {
-            let id = new(&journal[draft.first]);
-            Head { entry: draft.first, id, leads: true, version: 0, late: Late::default() }
+            let id = new(&unfinalized[view.first]);
+            SessionAnchor { entry: view.first, id, is_primary: true, version: 0, late: Late::default() }
         }
     };
-    heads.insert(at, leader);
+    anchors.insert(at, primary);
 }
 
 /// The time of a session id.
@@ -239,16 +239,16 @@ fn id_time(id: Uuid) -> Millis {
 }
 
 /// Moves the late events of ids that were merged to the leading one: what is split off later takes none of them along, as no
-/// consumer could tell which. Returns those of a session with a settled part, whose late events stand there.
-fn gather_late(heads: &mut [Head], draft: &Draft<'_>) -> Late {
+/// consumer could tell which. Returns those of a session with a finalized part, whose late events stand there.
+fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> Late {
     let mut gathered = Late::default();
-    let in_draft = |head: &&mut Head| (draft.first..draft.end).contains(&head.entry);
-    for head in heads.iter_mut().filter(in_draft) {
-        gathered.add(&std::mem::take(&mut head.late));
+    let in_view = |anchor: &&mut SessionAnchor| (view.first..view.end).contains(&anchor.entry);
+    for anchor in anchors.iter_mut().filter(in_view) {
+        gathered.add(&std::mem::take(&mut anchor.late));
     }
-    match heads.iter_mut().find(|head| head.leads && head.entry == draft.first && draft.base.is_none()) {
-        Some(leader) => {
-            leader.late = gathered;
+    match anchors.iter_mut().find(|anchor| anchor.is_primary && anchor.entry == view.first && view.base.is_none()) {
+        Some(primary) => {
+            primary.late = gathered;
             Late::default()
         }
         None => gathered,
@@ -270,11 +270,11 @@ pub(super) fn unused_id(
     ids.find(|&id| !is_taken(id)).unwrap_or(first)
 }
 
-/// The leading id of each draft.
-pub(super) fn lead_ids(heads: &[Head], drafts: &[Draft<'_>]) -> Vec<Uuid> {
-    let lead = |draft: &Draft<'_>| match draft.base {
+/// The leading id of each view.
+pub(super) fn primary_ids(anchors: &[SessionAnchor], views: &[SessionView<'_>]) -> Vec<Uuid> {
+    let primary = |view: &SessionView<'_>| match view.base {
         Some(base) => base.id,
-        None => heads[heads.partition_point(|head| head.entry < draft.first)].id,
+        None => anchors[anchors.partition_point(|anchor| anchor.entry < view.first)].id,
     };
-    drafts.iter().map(lead).collect()
+    views.iter().map(primary).collect()
 }

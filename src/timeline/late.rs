@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::ids::{lead_ids, unused_id};
-use super::spots::{ByPrint, Spot};
-use super::{Arrival, MAX_SEEN, Timeline};
+use super::ids::{primary_ids, unused_id};
+use super::known_events::{ByFingerprint, EventLocation};
+use super::{Arrival, MAX_FINGERPRINTS, Timeline};
 use crate::attribution::Source;
 use crate::config::{DirectThenSource, SessionConfig};
-use crate::rules::{Entry, Kind, Late, Previous, Tally, fold};
+use crate::rules::{Entry, Kind, Late, Previous, SessionState, fold};
 use crate::session::{Millis, Reason, UtmParams};
 
 /// A session as the rule sees it.
@@ -22,7 +22,7 @@ struct Span {
     referrer: Option<Arc<str>>,
     utm: Option<Arc<UtmParams>>,
     click: Option<u64>,
-    /// A session that is over grows by late events; one that follows from the journal stays where it is.
+    /// A session that is over grows by late events; one that follows from the unfinalized events stays where it is.
     is_over: bool,
 }
 
@@ -41,15 +41,15 @@ impl Timeline {
         };
         let mut asked_for = arrivals.iter().filter(is_asked_for).peekable();
         asked_for.peek()?;
-        let spots = self.spots(&[]);
+        let known_events = self.known_events(&[]);
         let unknown = asked_for
-            .filter(|arrival| !spots.contains_key(&arrival.entry.uuid.print()))
+            .filter(|arrival| !known_events.contains_key(&arrival.entry.uuid.fingerprint()))
             .map(|arrival| arrival.entry.at);
         let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
         })?;
         // A session that an event can join is at most a timeout away from it. The time of its id lies no sooner than its
-        // start, and at most the maximum duration behind where it began before late events made it longer; see `ids::lead`.
+        // start, and at most the maximum duration behind where it began before late events made it longer; see `ids::primary`.
         let reach = 2 * config.max_duration_ms() + config.timeout_ms();
         Some((least - reach, most + reach))
     }
@@ -59,11 +59,11 @@ impl Timeline {
     pub(super) fn place_late<'a>(
         &mut self,
         new: Vec<&'a Arrival>,
-        recalled: &mut Vec<Tally>,
-        spots: &mut ByPrint<Spot>,
+        recalled: &mut Vec<SessionState>,
+        known_events: &mut ByFingerprint<EventLocation>,
         config: &SessionConfig,
     ) -> Vec<&'a Arrival> {
-        let received_at = new.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.frontier);
+        let received_at = new.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.watermark);
         let mut spans: Option<Vec<Span>> = None;
         let mut fresh = Vec::new();
         for arrival in new {
@@ -73,7 +73,7 @@ impl Timeline {
                 continue;
             }
             if entry.kind == Kind::KeepAlive {
-                spots.remove(&entry.uuid.print());
+                known_events.remove(&entry.uuid.fingerprint());
                 continue;
             }
             let spans = spans.get_or_insert_with(|| self.spans(recalled, config));
@@ -83,36 +83,36 @@ impl Timeline {
                     id
                 }
                 Err(change) => {
-                    let tally = self.late_session(entry, change, spans, recalled, config);
-                    let at = spans.partition_point(|span| span.start <= tally.started_at);
-                    spans.insert(at, Span::over(&tally));
-                    let id = tally.id;
-                    self.ended.push(tally);
+                    let state = self.late_session(entry, change, spans, recalled, config);
+                    let at = spans.partition_point(|span| span.start <= state.started_at);
+                    spans.insert(at, Span::over(&state));
+                    let id = state.id;
+                    self.ended.push(state);
                     id
                 }
             };
-            spots.insert(entry.uuid.print(), Spot::Late(id));
+            known_events.insert(entry.uuid.fingerprint(), EventLocation::Late(id));
             self.go_along(id, received_at - config.lateness_ms(), recalled, config);
         }
         if spans.is_some() {
             self.take_back(recalled);
-            self.ended.sort_by_key(|tally| tally.started_at);
+            self.ended.sort_by_key(|state| state.started_at);
         }
         fresh
     }
 
     /// All known sessions, by start.
-    fn spans(&self, recalled: &[Tally], config: &SessionConfig) -> Vec<Span> {
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let ids = lead_ids(&self.heads, &drafts);
-        let live = drafts.iter().zip(ids).zip(self.first_number()..).map(|((draft, id), number)| Span {
+    fn spans(&self, recalled: &[SessionState], config: &SessionConfig) -> Vec<Span> {
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
+        let ids = primary_ids(&self.anchors, &views);
+        let live = views.iter().zip(ids).zip(self.first_number()..).map(|((view, id), number)| Span {
             id,
-            start: draft.started_at,
-            last: draft.last_activity,
+            start: view.started_at,
+            last: view.last_activity,
             number,
-            referrer: draft.source.referrer.cloned(),
-            utm: draft.source.utm.cloned(),
-            click: draft.source.click,
+            referrer: view.source.referrer.cloned(),
+            utm: view.source.utm.cloned(),
+            click: view.source.click,
             is_over: false,
         });
         let mut spans: Vec<Span> = self.ended.iter().chain(recalled).map(Span::over).chain(live).collect();
@@ -121,17 +121,17 @@ impl Timeline {
     }
 
     /// Counts a late event in a session.
-    fn count_late(&mut self, id: Uuid, entry: &Entry, recalled: &mut [Tally], config: &SessionConfig) {
-        if let Some(tally) = self.ended.iter_mut().chain(recalled).find(|tally| tally.id == id) {
-            tally.version = self.seq;
-            tally.grow(entry, config);
-            tally.late.count(entry);
+    fn count_late(&mut self, id: Uuid, entry: &Entry, recalled: &mut [SessionState], config: &SessionConfig) {
+        if let Some(state) = self.ended.iter_mut().chain(recalled).find(|state| state.id == id) {
+            state.version = self.seq;
+            state.grow(entry, config);
+            state.late.count(entry);
         } else if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
             open.version = self.seq;
             open.late.count(entry);
-        } else if let Some(head) = self.heads.iter_mut().find(|head| head.id == id) {
-            head.version = self.seq;
-            head.late.count(entry);
+        } else if let Some(anchor) = self.anchors.iter_mut().find(|anchor| anchor.id == id) {
+            anchor.version = self.seq;
+            anchor.late.count(entry);
         }
     }
 
@@ -142,19 +142,19 @@ impl Timeline {
         entry: &Entry,
         change: Option<Reason>,
         spans: &[Span],
-        recalled: &[Tally],
+        recalled: &[SessionState],
         config: &SessionConfig,
-    ) -> Tally {
+    ) -> SessionState {
         let id = unused_id(self.visitor.bits(), entry.at, &entry.uuid, 0, |id| {
-            self.ended.iter().chain(&self.open).chain(recalled).any(|tally| tally.ids().any(|other| other == id))
-                || self.heads.iter().any(|head| head.id == id)
+            self.ended.iter().chain(&self.open).chain(recalled).any(|state| state.ids().any(|other| other == id))
+                || self.anchors.iter().any(|anchor| anchor.id == id)
         });
         let before = spans.iter().rev().find(|span| span.start <= entry.at);
         let known =
-            |span: &Span| self.ended.iter().chain(recalled).find(|tally| tally.id == span.id).map(Previous::from);
+            |span: &Span| self.ended.iter().chain(recalled).find(|state| state.id == span.id).map(Previous::from);
         // Not in the timeout of a session before it, or it would have joined that, but for its source.
         let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config)).or(change);
-        let mut tally = Tally {
+        let mut state = SessionState {
             version: self.seq,
             reason: before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout)),
             number: before.map_or(1, |span| span.number + 1),
@@ -163,33 +163,33 @@ impl Timeline {
             referrer: entry.context.referrer.clone(),
             utm: entry.context.utm.clone(),
             click: entry.click,
-            ..Tally::empty(id)
+            ..SessionState::empty(id)
         };
-        tally.grow(entry, config);
-        tally.late.count(entry);
-        tally
+        state.grow(entry, config);
+        state.late.count(entry);
+        state
     }
 
     /// Takes the recalled sessions that changed in this write, and so have its version, back into the timeline.
-    fn take_back(&mut self, recalled: &mut Vec<Tally>) {
-        let (changed, same) = std::mem::take(recalled).into_iter().partition(|tally| tally.version == self.seq);
+    fn take_back(&mut self, recalled: &mut Vec<SessionState>) {
+        let (changed, same) = std::mem::take(recalled).into_iter().partition(|state| state.version == self.seq);
         *recalled = same;
-        let changed: Vec<Tally> = changed;
+        let changed: Vec<SessionState> = changed;
         self.archived = self.archived.saturating_sub(changed.len() as u32);
         self.ended.extend(changed);
     }
 }
 
 impl Span {
-    fn over(tally: &Tally) -> Self {
+    fn over(state: &SessionState) -> Self {
         Self {
-            id: tally.id,
-            start: tally.started_at,
-            last: tally.last_activity,
-            number: tally.number,
-            referrer: tally.referrer.clone(),
-            utm: tally.utm.clone(),
-            click: tally.click,
+            id: state.id,
+            start: state.started_at,
+            last: state.last_activity,
+            number: state.number,
+            referrer: state.referrer.clone(),
+            utm: state.utm.clone(),
+            click: state.click,
             is_over: true,
         }
     }
@@ -198,7 +198,7 @@ impl Span {
         Source::new(self.referrer.as_ref(), self.utm.as_ref(), self.click)
     }
 
-    /// Whether it would not be too long between these times. One that follows from the journal does not grow.
+    /// Whether it would not be too long between these times. One that follows from the unfinalized events does not grow.
     fn fits(&self, start: Millis, last: Millis, config: &SessionConfig) -> bool {
         !self.is_over || last - start <= config.max_duration_ms()
     }
@@ -258,27 +258,27 @@ impl Late {
     fn count(&mut self, entry: &Entry) {
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
-        self.remember(entry.uuid.print());
+        self.remember(entry.uuid.fingerprint());
     }
 
     /// Adds what was counted in another session that became one with this.
     pub(super) fn add(&mut self, other: &Self) {
         self.event_count = self.event_count.saturating_add(other.event_count);
         self.page_views = self.page_views.saturating_add(other.page_views);
-        for &print in &other.seen {
-            self.remember(print);
+        for &fingerprint in &other.fingerprints {
+            self.remember(fingerprint);
         }
     }
 
-    fn remember(&mut self, print: u64) {
-        if self.seen.len() == MAX_SEEN {
-            self.seen.remove(0);
+    fn remember(&mut self, fingerprint: u64) {
+        if self.fingerprints.len() == MAX_FINGERPRINTS {
+            self.fingerprints.remove(0);
         }
-        self.seen.push(print);
+        self.fingerprints.push(fingerprint);
     }
 }
 
-impl Tally {
+impl SessionState {
     /// Moves the edges of a session that is over out to a late event.
     fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
         let source = Source::of(&entry.context, entry.click);

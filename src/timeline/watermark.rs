@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Arrival, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Previous, Tally};
+use crate::rules::{Entry, Previous, SessionState};
 use crate::session::{EventId, Millis};
 
 impl Arrival {
@@ -24,13 +24,13 @@ impl Arrival {
 impl Timeline {
     /// Whether an event is late: all that it could have changed is finalized. Its age does not matter.
     pub(super) fn is_late(&self, entry: &Entry) -> bool {
-        let is_within = |id: &EventId| entry.at == self.frontier && entry.uuid <= *id;
-        entry.at < self.frontier || self.frontier_id.as_ref().is_some_and(is_within)
+        let is_within = |id: &EventId| entry.at == self.watermark && entry.uuid <= *id;
+        entry.at < self.watermark || self.watermark_id.as_ref().is_some_and(is_within)
     }
 
     /// The first time at which no event is late, whatever its id.
     pub(super) fn first_time(&self) -> Millis {
-        self.frontier + Millis::from(self.frontier_id.is_some())
+        self.watermark + Millis::from(self.watermark_id.is_some())
     }
 
     /// Holds finalization where a new event, which is not late, is backdated: what was recorded offline often comes in
@@ -48,25 +48,25 @@ impl Timeline {
     }
 
     /// Moves the watermark on; never back.
-    pub(super) fn advance(&mut self, frontier: Millis) {
-        if frontier > self.frontier {
-            self.frontier = frontier;
-            self.frontier_id = None;
+    pub(super) fn advance(&mut self, watermark: Millis) {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.watermark_id = None;
         }
     }
 
     /// Moves the watermark to behind this event, which is finalized; those of the same time that follow it are not.
     pub(super) fn advance_behind(&mut self, at: Millis, id: EventId) {
-        if at >= self.frontier {
-            self.frontier = at;
-            self.frontier_id = Some(id);
+        if at >= self.watermark {
+            self.watermark = at;
+            self.watermark_id = Some(id);
         }
     }
 
     /// Takes the watermark along where a late event made the last session longer, or a last one: what follows within the
-    /// timeout is to join that session, not to begin another beside it. But no entry of the journal falls behind it, nor
+    /// timeout is to join that session, not to begin another beside it. But no entry of the unfinalized events falls behind it, nor
     /// what is received in time: `most` is the receipt less the allowed lateness.
-    pub(super) fn go_along(&mut self, id: Uuid, most: Millis, recalled: &[Tally], config: &SessionConfig) {
+    pub(super) fn go_along(&mut self, id: Uuid, most: Millis, recalled: &[SessionState], config: &SessionConfig) {
         if self.open.is_some() {
             return;
         }
@@ -76,9 +76,9 @@ impl Timeline {
             return;
         }
         let last = Previous::from(session);
-        let first = self.journal.first().map_or(most, |first| first.at);
+        let first = self.unfinalized.first().map_or(most, |first| first.at);
         self.advance(last.over_from(config).min(most).min(first));
-        if self.journal.is_empty() {
+        if self.unfinalized.is_empty() {
             self.previous = Some(last);
         }
     }

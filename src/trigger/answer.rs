@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::batch::{Fate, advice};
+use super::batch::{EventOutcome, advice};
 use super::body::BodyError;
 use crate::event::{Event, USUAL_ADDED_BYTES};
 use crate::storage::SessionError;
@@ -23,7 +23,7 @@ const NO_ROOM_BYTES: usize = 160;
 
 /// What an answer says as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ResponseStatus {
     /// Events were applied and none failed.
     Done,
     /// Every event was rejected.
@@ -36,12 +36,16 @@ pub(super) enum Verdict {
     NoRoom,
 }
 
-impl Verdict {
-    fn of<T>(fates: &[Fate<T>]) -> Self {
-        let failed = || fates.iter().filter_map(|fate| if let Fate::Failed(error) = fate { Some(error) } else { None });
+impl ResponseStatus {
+    fn of<T>(outcomes: &[EventOutcome<T>]) -> Self {
+        let failed = || {
+            outcomes
+                .iter()
+                .filter_map(|outcome| if let EventOutcome::Failed(error) = outcome { Some(error) } else { None })
+        };
         if failed().next().is_none() {
-            let is_usable = |fate: &Fate<T>| matches!(fate, Fate::Applied(_));
-            return if fates.iter().any(is_usable) { Self::Done } else { Self::NothingUsable };
+            let is_usable = |outcome: &EventOutcome<T>| matches!(outcome, EventOutcome::Applied(_));
+            return if outcomes.iter().any(is_usable) { Self::Done } else { Self::NothingUsable };
         }
         if failed().all(|error| matches!(error, SessionError::Corrupt { .. })) { Self::Corrupt } else { Self::TryAgain }
     }
@@ -110,10 +114,10 @@ impl Events {
     }
 
     /// Only those at these places, in order.
-    fn only<'p>(&self, places: impl Iterator<Item = &'p Range<usize>>) -> Self {
+    fn only<'p>(&self, ranges: impl Iterator<Item = &'p Range<usize>>) -> Self {
         let mut kept = Self(Self::OPEN.to_owned());
-        for place in places {
-            kept.write(|text| text.push_str(&self.0[place.clone()]));
+        for range in ranges {
+            kept.write(|text| text.push_str(&self.0[range.clone()]));
         }
         kept
     }
@@ -139,59 +143,74 @@ impl Events {
 }
 
 /// The answer to a body whose events were read. `is_quoted`: it becomes a JSON string in an envelope, which makes it longer.
-pub(super) fn report(fates: &[Fate<Range<usize>>], events: Events, is_quoted: bool) -> (Verdict, String) {
-    report_within(MAX_ANSWER_BYTES, fates, events, is_quoted)
+pub(super) fn report(
+    outcomes: &[EventOutcome<Range<usize>>],
+    events: Events,
+    is_quoted: bool,
+) -> (ResponseStatus, String) {
+    report_within(MAX_ANSWER_BYTES, outcomes, events, is_quoted)
 }
 
-fn report_within(most: usize, fates: &[Fate<Range<usize>>], events: Events, is_quoted: bool) -> (Verdict, String) {
-    let mut verdict = Verdict::of(fates);
+fn report_within(
+    most: usize,
+    outcomes: &[EventOutcome<Range<usize>>],
+    events: Events,
+    is_quoted: bool,
+) -> (ResponseStatus, String) {
+    let mut status = ResponseStatus::of(outcomes);
     let size = |text: &str| if is_quoted { quoted_len(text) } else { text.len() };
-    let (mut places, mut rejected, mut failed) = (Vec::with_capacity(fates.len()), Vec::new(), Vec::new());
-    for (index, fate) in fates.iter().enumerate() {
-        match fate {
-            Fate::Applied(place) => places.push((index, place)),
-            Fate::Rejected(why) => rejected.push(json(&Note { index, code: why.code.name(), message: &why.message })),
-            Fate::Failed(why) => failed.push((index, json(&Note { index, code: why.code(), message: advice(why) }))),
+    let (mut ranges, mut rejected, mut failed) = (Vec::with_capacity(outcomes.len()), Vec::new(), Vec::new());
+    for (index, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            EventOutcome::Applied(range) => ranges.push((index, range)),
+            EventOutcome::Rejected(why) => {
+                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }))
+            }
+            EventOutcome::Failed(why) => {
+                failed.push((index, json(&Note { index, code: why.code(), message: advice(why) })))
+            }
         }
     }
     let notes = rejected.iter().chain(failed.iter().map(|(_, note)| note));
     let taken: usize = notes.map(|note| size(note) + 1).sum();
     // Events fill the room from the first on; as much is kept back as it takes to say that the others have none.
-    let mut room = most.saturating_sub(taken + places.len() * NO_ROOM_BYTES);
-    let applied = places.len();
-    places.retain(|&(index, place)| {
-        let needed = (size(&events.0[place.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
+    let mut room = most.saturating_sub(taken + ranges.len() * NO_ROOM_BYTES);
+    let applied = ranges.len();
+    ranges.retain(|&(index, range)| {
+        let needed = (size(&events.0[range.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
         let fits = needed <= room;
         if fits {
             room -= needed;
         } else {
             failed.push((index, json(&Note { index, code: NO_ROOM, message: NO_ROOM_MESSAGE })));
             // Sending everything again would end here again, whatever else failed.
-            verdict = Verdict::NoRoom;
+            status = ResponseStatus::NoRoom;
         }
         fits
     });
     failed.sort_by_key(|&(index, _)| index);
     let failed: Vec<String> = failed.into_iter().map(|(_, note)| note).collect();
-    let events = match places.len() {
-        fitting if fitting < applied => events.only(places.into_iter().map(|(_, place)| place)),
+    let events = match ranges.len() {
+        fitting if fitting < applied => events.only(ranges.into_iter().map(|(_, range)| range)),
         _ => events,
     };
-    (verdict, events.close(verdict.error(), &rejected, &failed))
+    (status, events.close(status.error(), &rejected, &failed))
 }
 
 /// The answer to a body whose events were written one by one. None of them failed.
-pub(super) fn report_texts(fates: &[Fate<String>]) -> String {
+pub(super) fn report_texts(outcomes: &[EventOutcome<String>]) -> String {
     let mut events = Events::with_room_for(0, 0);
     let mut rejected = Vec::new();
-    for (index, fate) in fates.iter().enumerate() {
-        match fate {
-            Fate::Applied(event) => drop(events.write(|text| text.push_str(event))),
-            Fate::Rejected(why) => rejected.push(json(&Note { index, code: why.code.name(), message: &why.message })),
-            Fate::Failed(_) => {}
+    for (index, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            EventOutcome::Applied(event) => drop(events.write(|text| text.push_str(event))),
+            EventOutcome::Rejected(why) => {
+                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }))
+            }
+            EventOutcome::Failed(_) => {}
         }
     }
-    events.close(Verdict::of(fates).error(), &rejected, &[])
+    events.close(ResponseStatus::of(outcomes).error(), &rejected, &[])
 }
 
 /// The answer to a body that could not be read.
@@ -224,43 +243,43 @@ mod tests {
     use crate::event::{Delivery, Event};
 
     /// An applied event, by its text: see [`placed`].
-    fn applied(text: &str) -> Fate<String> {
-        Fate::Applied(text.to_owned())
+    fn applied(text: &str) -> EventOutcome<String> {
+        EventOutcome::Applied(text.to_owned())
     }
 
-    /// The same fates as a batch has them, and their events.
-    fn placed(fates: Vec<Fate<String>>) -> (Vec<Fate<Range<usize>>>, Events) {
-        let mut events = Events::with_room_for(0, fates.len());
-        let place = |fate: Fate<String>| match fate {
-            Fate::Applied(text) => Fate::Applied(events.write(|out| out.push_str(&text))),
-            Fate::Rejected(why) => Fate::Rejected(why),
-            Fate::Failed(why) => Fate::Failed(why),
+    /// The same outcomes as a batch has them, and their events.
+    fn placed(outcomes: Vec<EventOutcome<String>>) -> (Vec<EventOutcome<Range<usize>>>, Events) {
+        let mut events = Events::with_room_for(0, outcomes.len());
+        let range = |outcome: EventOutcome<String>| match outcome {
+            EventOutcome::Applied(text) => EventOutcome::Applied(events.write(|out| out.push_str(&text))),
+            EventOutcome::Rejected(why) => EventOutcome::Rejected(why),
+            EventOutcome::Failed(why) => EventOutcome::Failed(why),
         };
-        (fates.into_iter().map(place).collect(), events)
+        (outcomes.into_iter().map(range).collect(), events)
     }
 
-    fn answer(fates: Vec<Fate<String>>) -> (Verdict, String) {
-        let (fates, events) = placed(fates);
-        report(&fates, events, false)
+    fn answer(outcomes: Vec<EventOutcome<String>>) -> (ResponseStatus, String) {
+        let (outcomes, events) = placed(outcomes);
+        report(&outcomes, events, false)
     }
 
-    fn rejected() -> Fate<String> {
+    fn rejected() -> EventOutcome<String> {
         let delivery = Delivery { received_at: 1_773_144_000_000, trusts_received_at: false };
-        Fate::Rejected(Event::parse(b"7", delivery, &SessionConfig::default()).unwrap_err())
+        EventOutcome::Rejected(Event::parse(b"7", delivery, &SessionConfig::default()).unwrap_err())
     }
 
-    fn storage() -> Fate<String> {
-        Fate::Failed(SessionError::Storage("table secret".into()))
+    fn storage() -> EventOutcome<String> {
+        EventOutcome::Failed(SessionError::Storage("table secret".into()))
     }
 
-    fn corrupt() -> Fate<String> {
-        Fate::Failed(SessionError::Corrupt { item: "1f".into(), reason: "secret".into() })
+    fn corrupt() -> EventOutcome<String> {
+        EventOutcome::Failed(SessionError::Corrupt { item: "1f".into(), reason: "secret".into() })
     }
 
     #[test]
     fn events_stand_as_they_are_in_the_order_in_which_they_came() {
-        let (verdict, body) = answer(vec![applied(r#"{"a": 1.50}"#), rejected(), applied(r#"{"b":2}"#)]);
-        assert_eq!(verdict, Verdict::Done);
+        let (status, body) = answer(vec![applied(r#"{"a": 1.50}"#), rejected(), applied(r#"{"b":2}"#)]);
+        assert_eq!(status, ResponseStatus::Done);
         let wanted = concat!(
             r#"{"events":[{"a": 1.50},{"b":2}],"rejected":[{"index":1,"code":"not_an_object","#,
             r#""message":"the event is not an object; send `{…}`"}]}"#,
@@ -269,21 +288,21 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
-        for (fates, verdict, code) in [
-            (vec![rejected(), rejected()], Verdict::NothingUsable, "nothing_usable"),
-            (vec![rejected(), storage()], Verdict::TryAgain, "try_again"),
-            (vec![applied("{}"), storage(), corrupt()], Verdict::TryAgain, "try_again"),
-            (vec![applied("{}"), corrupt()], Verdict::Corrupt, "stored_item_corrupt"),
+    fn response_statuses() {
+        for (outcomes, status, code) in [
+            (vec![rejected(), rejected()], ResponseStatus::NothingUsable, "nothing_usable"),
+            (vec![rejected(), storage()], ResponseStatus::TryAgain, "try_again"),
+            (vec![applied("{}"), storage(), corrupt()], ResponseStatus::TryAgain, "try_again"),
+            (vec![applied("{}"), corrupt()], ResponseStatus::Corrupt, "stored_item_corrupt"),
         ] {
-            let (found, body) = answer(fates);
+            let (found, body) = answer(outcomes);
             let body: Value = serde_json::from_str(&body).unwrap();
-            assert_eq!((found, &body["error"]["code"]), (verdict, &code.into()));
+            assert_eq!((found, &body["error"]["code"]), (status, &code.into()));
         }
     }
 
     #[test]
-    fn failed_events_are_named_and_nothing_of_the_store_is_said() {
+    fn failed_events_are_named_and_nothing_of_the_store_is_disclosed() {
         let (_, body) = answer(vec![applied("{}"), storage(), corrupt()]);
         assert!(!body.contains("secret"), "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
@@ -298,18 +317,18 @@ mod tests {
         let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(700));
         for is_quoted in [false, true] {
             for count in 1..40 {
-                let mut fates: Vec<Fate<String>> = (0..count).map(|_| applied(&text)).collect();
-                fates.insert(0, rejected());
-                fates.push(storage());
-                let (fates, events) = placed(fates);
-                let (verdict, body) = report_within(16_000, &fates, events, is_quoted);
+                let mut outcomes: Vec<EventOutcome<String>> = (0..count).map(|_| applied(&text)).collect();
+                outcomes.insert(0, rejected());
+                outcomes.push(storage());
+                let (outcomes, events) = placed(outcomes);
+                let (status, body) = report_within(16_000, &outcomes, events, is_quoted);
                 let length = if is_quoted { json(&body).len() } else { body.len() };
                 assert!(length < 16_000 + 4096, "{length}");
                 let body: Value = serde_json::from_str(&body).unwrap();
                 let of = |name: &str| body[name].as_array().unwrap().len();
                 assert_eq!(of("events") + of("failed"), count + 1);
-                assert_eq!(verdict == Verdict::NoRoom, of("events") < count);
-                assert!(count > 10 || verdict == Verdict::TryAgain, "ten of these have room");
+                assert_eq!(status == ResponseStatus::NoRoom, of("events") < count);
+                assert!(count > 10 || status == ResponseStatus::TryAgain, "ten of these have room");
             }
         }
     }

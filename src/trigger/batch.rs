@@ -1,8 +1,8 @@
-//! The one step that every door shares: slices of a body in, what became of each event out.
+//! The one step that every trigger shares: raw events of a body in, what became of each event out.
 
 use std::collections::BTreeMap;
 
-use super::split::Slice;
+use super::split_body::RawEvent;
 use crate::clock::Clock;
 use crate::config::SessionConfig;
 use crate::event::{Event, Origin, Rejection, Repaired};
@@ -13,14 +13,14 @@ use crate::timeline::Assignment;
 
 /// An event's text, and how it came.
 #[derive(Debug)]
-pub(super) struct Item<'a> {
-    pub slice: Slice<'a>,
+pub(super) struct IncomingEvent<'a> {
+    pub raw_event: RawEvent<'a>,
     pub origin: Origin<'a>,
 }
 
 /// What became of an event.
 #[derive(Debug)]
-pub(super) enum Fate<T> {
+pub(super) enum EventOutcome<T> {
     /// It is applied, now or before: what was made of it with its session.
     Applied(T),
     /// It can never be understood.
@@ -29,20 +29,20 @@ pub(super) enum Fate<T> {
     Failed(SessionError),
 }
 
-/// Reads events, has their sessions resolved, and has `annotated` put those on them. One fate an item, in order.
-pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
+/// Reads events, has their sessions resolved, and has `annotated` put those on them. One outcome an item, in order.
+pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
-    items: impl ExactSizeIterator<Item = Item<'a>>,
+    items: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
     mut annotated: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
-) -> Vec<Fate<T>> {
+) -> Vec<EventOutcome<T>> {
     let repairs;
     let mut events = Vec::with_capacity(items.len());
     let mut rejections = Vec::with_capacity(items.len());
     let mut broken = Vec::new();
-    for (at, Item { slice, origin }) in items.enumerate() {
-        let bytes = slice.bytes();
-        match slice.parse(origin, manager.config()) {
+    for (at, IncomingEvent { raw_event, origin }) in items.enumerate() {
+        let bytes = raw_event.bytes();
+        match raw_event.parse(origin, manager.config()) {
             Ok(event) => {
                 events.push(event);
                 rejections.push(None);
@@ -62,17 +62,17 @@ pub(super) async fn settle<'a, S: SessionStorage, C: Clock, T>(
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome an event");
     let mut outcomes = events.iter().zip(outcomes);
-    let fate = |rejection| match rejection {
-        Some(rejection) => Fate::Rejected(rejection),
+    let outcome = |rejection| match rejection {
+        Some(rejection) => EventOutcome::Rejected(rejection),
         None => match outcomes.next() {
-            Some((event, Outcome::Placed(assignment))) => Fate::Applied(annotated(event, assignment.as_ref())),
-            Some((_, Outcome::Failed(error))) => Fate::Failed(error),
-            None => Fate::Failed(SessionError::Storage("no outcome".to_owned())),
+            Some((event, Outcome::Placed(assignment))) => EventOutcome::Applied(annotated(event, assignment.as_ref())),
+            Some((_, Outcome::Failed(error))) => EventOutcome::Failed(error),
+            None => EventOutcome::Failed(SessionError::Storage("no outcome".to_owned())),
         },
     };
-    let fates: Vec<_> = rejections.into_iter().map(fate).collect();
-    log_failures(&fates);
-    fates
+    let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
+    log_failures(&outcomes);
+    outcomes
 }
 
 /// What can be made of an event that was rejected for text that others choke on.
@@ -120,16 +120,16 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub fn of<T>(fates: &[Fate<T>]) -> Self {
+    pub fn of<T>(outcomes: &[EventOutcome<T>]) -> Self {
         let mut counts = Self::default();
-        for fate in fates {
-            match fate {
-                Fate::Applied(_) => counts.applied += 1,
-                Fate::Rejected(rejection) => {
+        for outcome in outcomes {
+            match outcome {
+                EventOutcome::Applied(_) => counts.applied += 1,
+                EventOutcome::Rejected(rejection) => {
                     counts.rejected += 1;
                     counts.code(rejection.code.name());
                 }
-                Fate::Failed(error) => {
+                EventOutcome::Failed(error) => {
                     counts.failed += 1;
                     counts.code(error.code());
                 }
@@ -163,9 +163,9 @@ impl Counts {
 }
 
 /// Logs why events failed, once for each code.
-fn log_failures<T>(fates: &[Fate<T>]) {
-    let errors = fates.iter().filter_map(|fate| match fate {
-        Fate::Failed(error) => Some((error.code(), error)),
+fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
+    let errors = outcomes.iter().filter_map(|outcome| match outcome {
+        EventOutcome::Failed(error) => Some((error.code(), error)),
         _ => None,
     });
     errors.collect::<BTreeMap<_, _>>().into_values().for_each(log_failure);

@@ -144,12 +144,12 @@ pub(super) fn is_json(body: &[u8]) -> bool {
 }
 
 /// Unpacks gzip, one byte past the limit at the most.
-fn gunzip(packed: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
+fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let mut unpacked = Vec::new();
+    let mut decompressed = Vec::new();
     // Several members in a row are one gzip file: what follows the first is not lost.
-    MultiGzDecoder::new(packed).take(most).read_to_end(&mut unpacked).map_err(|_| BodyError::InvalidGzip)?;
-    Ok(unpacked)
+    MultiGzDecoder::new(compressed).take(most).read_to_end(&mut decompressed).map_err(|_| BodyError::InvalidGzip)?;
+    Ok(decompressed)
 }
 
 #[cfg(test)]
@@ -190,21 +190,21 @@ mod tests {
 
     #[test]
     fn encodings_come_off() {
-        let packed = gzip(b"[1]");
-        let text = BASE64_STANDARD.encode(&packed);
+        let compressed = gzip(b"[1]");
+        let text = BASE64_STANDARD.encode(&compressed);
         let bare = text.trim_end_matches('=');
         let two = [gzip(b"[1,"), gzip(b"2]")].concat();
         for (body, is_base64, encoding, wanted) in [
             (&b"[1]"[..], false, None, &b"[1]"[..]),
             (b"[1]", false, Some("identity"), b"[1]"),
             (b"WzFd", true, None, b"[1]"),
-            (&packed, false, Some("gzip"), b"[1]"),
+            (&compressed, false, Some("gzip"), b"[1]"),
             (text.as_bytes(), true, Some(" GZIP "), b"[1]"),
             (bare.as_bytes(), true, Some("gzip"), b"[1]"),
             // The bytes say it, whatever the headers do.
-            (&packed, false, None, b"[1]"),
-            (&packed, false, Some("identity"), b"[1]"),
-            (&packed, false, Some("br"), b"[1]"),
+            (&compressed, false, None, b"[1]"),
+            (&compressed, false, Some("identity"), b"[1]"),
+            (&compressed, false, Some("br"), b"[1]"),
             (text.as_bytes(), true, None, b"[1]"),
             (text.as_bytes(), false, None, b"[1]"),
             (text.as_bytes(), false, Some("gzip"), b"[1]"),
@@ -219,15 +219,15 @@ mod tests {
 
     #[test]
     fn what_does_not_decode_is_named() {
-        let packed = gzip(b"[1,2,3]");
-        let followed = [&packed[..], b"rest"].concat();
+        let compressed = gzip(b"[1,2,3]");
+        let followed = [&compressed[..], b"rest"].concat();
         for (body, is_base64, encoding, wanted) in [
             (&b"[1]"[..], false, Some("br"), BodyError::UnsupportedEncoding),
             (b"[1]", true, None, BodyError::InvalidBase64),
             (b"H4sI!", false, None, BodyError::InvalidBase64),
             (b"\x1f\xef\xbf\xbd", false, Some("gzip"), BodyError::InvalidGzip),
             (b"", false, Some("gzip"), BodyError::InvalidGzip),
-            (&packed[..packed.len() - 4], false, Some("gzip"), BodyError::InvalidGzip),
+            (&compressed[..compressed.len() - 4], false, Some("gzip"), BodyError::InvalidGzip),
             (&followed, false, Some("gzip"), BodyError::InvalidGzip),
             (b"[1,2,3,4,5]", false, None, BodyError::TooLarge(10)),
         ] {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gzip_bomb_is_not_unpacked() {
+    fn a_gzip_bomb_is_not_decompressed() {
         let bomb = gzip(&vec![b' '; 50 * MAX_BODY_BYTES]);
         assert!(bomb.len() < MAX_BODY_BYTES / 10);
         assert_eq!(gunzip(&bomb, MAX_BODY_BYTES).unwrap().len(), MAX_BODY_BYTES + 1);

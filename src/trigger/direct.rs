@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 use super::answer::{Events, error, json, report, unreadable};
-use super::batch::{Counts, Item, advice, log_failure, settle};
+use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
-use super::split::{Batch, split};
+use super::split_body::{Batch, split_body};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
 use crate::event::{Delivery, Origin};
@@ -24,25 +24,26 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let Batch { slices, sent_at } = match split_payload(payload, manager.config()) {
+    let Batch { raw_events, sent_at } = match split_payload(payload, manager.config()) {
         Ok(batch) => batch,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
     // Whoever may invoke the function is part of the pipeline.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
-    let mut events = Events::with_room_for(payload.len(), slices.len());
+    let mut events = Events::with_room_for(payload.len(), raw_events.len());
     let origin = |index| Origin { delivery, id, index, sent_at };
-    let items = slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) });
-    let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
-    let (_, body) = report(&fates, events, false);
-    reply(body, Counts::of(&fates))
+    let items =
+        raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
+    let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let (_, body) = report(&outcomes, events, false);
+    reply(body, Counts::of(&outcomes))
 }
 
 fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
     if payload.len() > Limits::DIRECT.bytes {
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }
-    split(payload.as_bytes(), Form::Any, Limits::DIRECT.events, config)
+    split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events, config)
 }
 
 /// Answers with a session.
@@ -76,5 +77,5 @@ fn not_an_id(message: &str) -> Reply {
 }
 
 fn reply(text: String, counts: Counts) -> Reply {
-    Reply { door: "direct", status: None, counts, text }
+    Reply { trigger: "direct", status: None, counts, text }
 }

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::answer::{Events, Verdict, error, json, report, unreadable};
-use super::batch::{Counts, Item, advice, log_failure, settle};
+use super::answer::{Events, ResponseStatus, error, json, report, unreadable};
+use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Envelope, Headers, bytes, received_at, text};
-use super::split::{Batch, split};
+use super::split_body::{Batch, split_body};
 use super::{HandlerError, Reply};
 use crate::clock::Clock;
 use crate::event::{Delivery, Origin};
@@ -154,7 +154,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock>(
         }
     };
     let random = manager.clock().random();
-    Reply { door: "http", status: Some(answer.status), counts, text: answer.envelope(random) }
+    Reply { trigger: "http", status: Some(answer.status), counts, text: answer.envelope(random) }
 }
 
 async fn ingest<S: SessionStorage, C: Clock>(
@@ -165,30 +165,31 @@ async fn ingest<S: SessionStorage, C: Clock>(
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
     let batch = match &body {
-        Ok((form, body)) => split(body, *form, Limits::REQUEST.events, manager.config()),
+        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.config()),
         Err(error) => Err(*error),
     };
-    let Batch { slices, sent_at } = match batch {
+    let Batch { raw_events, sent_at } = match batch {
         Ok(batch) => batch,
         Err(error) => return (Answer::new(error.status(), unreadable(error)), Counts::only(error.code())),
     };
     // Whoever can reach the API can write `received_at` into an event: it does not count.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
-    let mut events = Events::with_room_for(request.body.len(), slices.len());
+    let mut events = Events::with_room_for(request.body.len(), raw_events.len());
     let origin = |index| Origin { delivery, id: &request.id, index, sent_at };
-    let items = slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) });
-    let fates = settle(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
-    let (verdict, body) = report(&fates, events, true);
-    (Answer::new(status(verdict), body), Counts::of(&fates))
+    let items =
+        raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
+    let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let (status, body) = report(&outcomes, events, true);
+    (Answer::new(http_status(status), body), Counts::of(&outcomes))
 }
 
-fn status(verdict: Verdict) -> u16 {
-    match verdict {
-        Verdict::Done => 200,
-        Verdict::NothingUsable => 400,
-        Verdict::NoRoom => 413,
-        Verdict::Corrupt => 500,
-        Verdict::TryAgain => 503,
+fn http_status(status: ResponseStatus) -> u16 {
+    match status {
+        ResponseStatus::Done => 200,
+        ResponseStatus::NothingUsable => 400,
+        ResponseStatus::NoRoom => 413,
+        ResponseStatus::Corrupt => 500,
+        ResponseStatus::TryAgain => 503,
     }
 }
 

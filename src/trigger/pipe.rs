@@ -7,8 +7,8 @@
 use serde_json::value::RawValue;
 
 use super::answer::{MAX_ANSWER_BYTES, report_texts, unreadable};
-use super::batch::{Counts, Fate, Item, settle};
-use super::split::Batch;
+use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
+use super::split_body::Batch;
 use super::sqs::{Message, one_line, reject_lines};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
@@ -32,39 +32,46 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
     let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(&decoded) {
-        let batch = message.slices(body, ingest.manager.config());
+        let batch = message.raw_events(body, ingest.manager.config());
         split.push(batch.as_ref().map(Batch::bytes).map_err(|&error| error));
-        let Ok(Batch { slices, sent_at }) = batch else { continue };
+        let Ok(Batch { raw_events, sent_at }) = batch else { continue };
         let origin = |index| message.origin(index, sent_at);
-        items.extend(slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) }));
+        items.extend(
+            raw_events
+                .into_iter()
+                .enumerate()
+                .map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) }),
+        );
     }
     let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
-    let fates = settle(&ingest.manager, items.into_iter(), deadline, line).await;
-    let mut counts = Counts::of(&fates);
+    let outcomes = resolve_events(&ingest.manager, items.into_iter(), deadline, line).await;
+    let mut counts = Counts::of(&outcomes);
     split
         .iter()
-        .filter_map(|slices: &Result<Vec<&[u8]>, _>| slices.as_ref().err())
+        .filter_map(|raw_events: &Result<Vec<&[u8]>, _>| raw_events.as_ref().err())
         .for_each(|error| counts.code(error.code()));
-    if let Some(error) = fates.iter().find_map(|fate| if let Fate::Failed(error) = fate { Some(error) } else { None }) {
-        let (failed, all) = (counts.failed, fates.len());
+    if let Some(error) =
+        outcomes.iter().find_map(|outcome| if let EventOutcome::Failed(error) = outcome { Some(error) } else { None })
+    {
+        let (failed, all) = (counts.failed, outcomes.len());
         return Err(HandlerError(format!(
             "{failed} of {all} events are not known to be applied ({}); the Pipe has to deliver its records again",
             error.code()
         )));
     }
     // Nobody has to read the answer: what can never be understood is set aside as a queue's is.
-    let rejects = reject_lines(&messages, &split, &fates);
+    let rejects = reject_lines(&messages, &split, &outcomes);
     if !ingest.rejects.send(&rejects).await.is_empty() {
         return Err(HandlerError(
             "the rejects could not be set aside; the Pipe has to deliver its records again".to_owned(),
         ));
     }
-    let mut rest = fates.as_slice();
+    let mut rest = outcomes.as_slice();
     let mut elements = Vec::with_capacity(messages.len());
-    for slices in &split {
-        let (own, others) = rest.split_at(slices.as_ref().map_or(0, Vec::len));
+    for raw_events in &split {
+        let (own, others) = rest.split_at(raw_events.as_ref().map_or(0, Vec::len));
         rest = others;
-        elements.push(match slices {
+        elements.push(match raw_events {
             Ok(_) => report_texts(own),
             Err(error) => unreadable(*error),
         });
@@ -76,5 +83,5 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
             "the answer has {bytes} bytes; at most {MAX_ANSWER_BYTES} are allowed: set a smaller batch size of the Pipe"
         )));
     }
-    Ok(Reply { door: "pipe", status: None, counts, text })
+    Ok(Reply { trigger: "pipe", status: None, counts, text })
 }

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::answer::json;
-use super::batch::{Counts, Fate, Item, settle};
+use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::body::{BodyError, Limits, decode, form, is_json};
 use super::envelope::{Headers, bytes, received_at, text};
-use super::split::{Batch, split};
+use super::split_body::{Batch, split_body};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
@@ -102,20 +102,20 @@ impl<'a> Message<'a> {
         let encoding = self.headers.content_encoding.as_deref();
         let is_text =
             |name: &str| name.trim().eq_ignore_ascii_case("identity") || self.body.as_deref().is_some_and(is_json);
-        // A message can only hold text: what is packed is base64 as well.
+        // A message can only hold text: what is compressed is base64 as well.
         let is_base64 = encoding.is_some_and(|name| !is_text(name));
         let body = self.body.as_deref().ok_or(BodyError::Empty)?;
         decode(body, is_base64, encoding, Limits::REQUEST.bytes)
     }
 
-    /// The events' slices of its decoded body.
-    pub fn slices<'b>(
+    /// The events' raw events of its decoded body.
+    pub fn raw_events<'b>(
         &self,
         decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
         config: &SessionConfig,
     ) -> Result<Batch<'b>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
-        split(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, config)
+        split_body(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, config)
     }
 }
 
@@ -131,7 +131,7 @@ fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// What the messages of a chunk weigh at the most, see [`weight`]. An ordinary invocation is one chunk. 100 messages at their
-/// largest, 100 MB unpacked, are nine, and take less than 200 MB of memory; a visitor whose events lie in several chunks costs
+/// largest, 100 MB decompressed, are nine, and take less than 200 MB of memory; a visitor whose events lie in several chunks costs
 /// a write for each.
 const CHUNK_WEIGHT: usize = 24 * 1024 * 1024;
 /// What an event takes while it is worked on, beside its text.
@@ -146,7 +146,7 @@ fn weight(body: &[u8]) -> usize {
 /// A message's body without its encodings; none of a message that has failed already.
 type Decoded<'a> = Option<Result<Cow<'a, [u8]>, BodyError>>;
 
-/// Handles an invocation's records, chunk by chunk: what a chunk takes is let go before the next is unpacked.
+/// Handles an invocation's records, chunk by chunk: what a chunk takes is let go before the next is decompressed.
 pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     records: &RawValue,
@@ -168,7 +168,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         first = end;
     }
     counts.again = failed.iter().filter(|&&failed| failed).count();
-    Ok(Reply { door: "sqs", status: None, counts, text: answer(&messages, &failed) })
+    Ok(Reply { trigger: "sqs", status: None, counts, text: answer(&messages, &failed) })
 }
 
 /// Decodes messages, as many as a chunk holds and at least one.
@@ -197,24 +197,29 @@ async fn handle_chunk<S: SessionStorage, C: Clock, O: Output>(
     let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(decoded) {
         // One that has failed already has nothing to do.
-        let batch = body.as_ref().map(|body| message.slices(body, ingest.manager.config()));
+        let batch = body.as_ref().map(|body| message.raw_events(body, ingest.manager.config()));
         split.push(
             batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(Batch::bytes).map_err(|&error| error)),
         );
-        let Some(Ok(Batch { slices, sent_at })) = batch else { continue };
+        let Some(Ok(Batch { raw_events, sent_at })) = batch else { continue };
         let origin = |index| message.origin(index, sent_at);
-        items.extend(slices.into_iter().enumerate().map(|(index, slice)| Item { slice, origin: origin(index) }));
+        items.extend(
+            raw_events
+                .into_iter()
+                .enumerate()
+                .map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) }),
+        );
     }
 
     let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
-    let mut fates = settle(&ingest.manager, items.into_iter(), deadline, line).await;
-    let mut counts = Counts::of(&fates);
-    split.iter().filter_map(|slices| slices.as_ref().err()).for_each(|error| counts.code(error.code()));
+    let mut outcomes = resolve_events(&ingest.manager, items.into_iter(), deadline, line).await;
+    let mut counts = Counts::of(&outcomes);
+    split.iter().filter_map(|raw_events| raw_events.as_ref().err()).for_each(|error| counts.code(error.code()));
 
-    for (failed, now_failed) in failed.iter_mut().zip(failed_messages(messages, &split, &fates)) {
+    for (failed, now_failed) in failed.iter_mut().zip(failed_messages(messages, &split, &outcomes)) {
         *failed |= now_failed;
     }
-    let (lines, rejects) = outgoing(messages, &split, &mut fates, failed);
+    let (lines, rejects) = outgoing(messages, &split, &mut outcomes, failed);
     let (lost_lines, lost_rejects) = join(ingest.output.send(&lines.texts), ingest.rejects.send(&rejects.texts)).await;
     for (sent, lost) in [(&lines, lost_lines), (&rejects, lost_rejects)] {
         for owner in lost.into_iter().filter_map(|line| sent.owners.get(line)) {
@@ -228,11 +233,11 @@ async fn handle_chunk<S: SessionStorage, C: Clock, O: Output>(
 pub(super) type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
 
 /// The messages of which an event failed, and in a FIFO queue those behind them.
-fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate<String>]) -> Vec<bool> {
-    let mut fates = fates.iter();
-    let failed = |slices: &Slices<'_>| {
-        let own = fates.by_ref().take(slices.as_ref().map_or(0, Vec::len));
-        own.filter(|fate| matches!(fate, Fate::Failed(_))).count() > 0
+fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], outcomes: &[EventOutcome<String>]) -> Vec<bool> {
+    let mut outcomes = outcomes.iter();
+    let failed = |raw_events: &Slices<'_>| {
+        let own = outcomes.by_ref().take(raw_events.as_ref().map_or(0, Vec::len));
+        own.filter(|outcome| matches!(outcome, EventOutcome::Failed(_))).count() > 0
     };
     let mut failed = split.iter().map(failed).collect::<Vec<_>>();
     close_groups(messages, &mut failed);
@@ -270,16 +275,16 @@ impl Lines {
 fn outgoing(
     messages: &[Message<'_>],
     split: &[Slices<'_>],
-    fates: &mut [Fate<String>],
+    outcomes: &mut [EventOutcome<String>],
     failed: &[bool],
 ) -> (Lines, Lines) {
     let (mut lines, mut rejects) = (Lines::default(), Lines::default());
-    let mut fates = fates.iter_mut();
-    for (owner, (message, slices)) in messages.iter().zip(split).enumerate() {
+    let mut outcomes = outcomes.iter_mut();
+    for (owner, (message, raw_events)) in messages.iter().zip(split).enumerate() {
         let reject =
             |code, why: &str, index, text: &[u8]| Reject { message_id: &message.id, code, why, index, text }.line();
-        let slices = match slices {
-            Ok(slices) => slices,
+        let raw_events = match raw_events {
+            Ok(raw_events) => raw_events,
             Err(error) if !failed[owner] => {
                 let body = message.body.as_deref().unwrap_or_default();
                 rejects.push(reject(error.code(), &error.to_string(), None, body), owner);
@@ -287,14 +292,14 @@ fn outgoing(
             }
             Err(_) => continue,
         };
-        for (index, (slice, fate)) in slices.iter().zip(fates.by_ref()).enumerate() {
-            match fate {
+        for (index, (raw_event, outcome)) in raw_events.iter().zip(outcomes.by_ref()).enumerate() {
+            match outcome {
                 _ if failed[owner] => {}
-                Fate::Applied(line) => lines.push(std::mem::take(line), owner),
-                Fate::Rejected(why) => {
-                    rejects.push(reject(why.code.name(), &why.message, Some(index), slice), owner);
+                EventOutcome::Applied(line) => lines.push(std::mem::take(line), owner),
+                EventOutcome::Rejected(why) => {
+                    rejects.push(reject(why.code.name(), &why.message, Some(index), raw_event), owner);
                 }
-                Fate::Failed(_) => {}
+                EventOutcome::Failed(_) => {}
             }
         }
     }
@@ -302,19 +307,23 @@ fn outgoing(
 }
 
 /// What is set aside of messages of which no event failed.
-pub(super) fn reject_lines(messages: &[Message<'_>], split: &[Slices<'_>], fates: &[Fate<String>]) -> Vec<String> {
+pub(super) fn reject_lines(
+    messages: &[Message<'_>],
+    split: &[Slices<'_>],
+    outcomes: &[EventOutcome<String>],
+) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut fates = fates.iter();
-    for (message, slices) in messages.iter().zip(split) {
+    let mut outcomes = outcomes.iter();
+    for (message, raw_events) in messages.iter().zip(split) {
         let mut push = |code, why: &str, index, text: &[u8]| {
             lines.push(Reject { message_id: &message.id, code, why, index, text }.line());
         };
-        match slices {
+        match raw_events {
             Err(error) => push(error.code(), &error.to_string(), None, message.body.as_deref().unwrap_or_default()),
-            Ok(slices) => {
-                for (index, (slice, fate)) in slices.iter().zip(fates.by_ref()).enumerate() {
-                    if let Fate::Rejected(why) = fate {
-                        push(why.code.name(), &why.message, Some(index), slice);
+            Ok(raw_events) => {
+                for (index, (raw_event, outcome)) in raw_events.iter().zip(outcomes.by_ref()).enumerate() {
+                    if let EventOutcome::Rejected(why) = outcome {
+                        push(why.code.name(), &why.message, Some(index), raw_event);
                     }
                 }
             }

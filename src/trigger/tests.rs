@@ -1,4 +1,4 @@
-//! The doors, over a store in memory that fails where it is told to.
+//! The triggers, over a store in memory that fails where it is told to.
 
 mod samples;
 
@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::*;
 use crate::config::SessionConfig;
 use crate::output::MemoryOutput;
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::Visitor;
-use crate::storage::{Commit, Committed, Due, InMemorySessionStorage, Partition, Reading, SessionError, Stored};
+use crate::storage::{Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, Stored};
 
 /// 2026-03-10T12:01:00Z: a minute after the last sample was sent.
 const NOW: Millis = 1_773_144_060_000;
@@ -49,16 +49,16 @@ impl SessionStorage for Faulty {
         }
         loaded
     }
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.0.commit(commit).await
     }
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.0.due(shard, after, now, limit).await
     }
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         self.0.archive(visitor, session, expires_at).await
     }
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.0.archived(visitor, from, to).await
     }
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

@@ -132,7 +132,7 @@ struct Note {
 impl Answer {
     fn verdict(&self, wanted: &Verdict) -> Verdict {
         let first = self.body.events.first();
-        let said = |pointer: &str| {
+        let emitted = |pointer: &str| {
             let event: Value = serde_json::from_str(first.unwrap().get()).unwrap();
             event.pointer(pointer).cloned().unwrap_or_default()
         };
@@ -142,7 +142,7 @@ impl Answer {
             error: self.body.error.as_ref().map(|error| error.code.clone()),
             events: self.body.events.len(),
             rejected: rejected.map(|note| Rejected { index: note.index, code: note.code.clone() }).collect(),
-            out: wanted.out.keys().map(|pointer| (pointer.clone(), said(pointer))).collect(),
+            out: wanted.out.keys().map(|pointer| (pointer.clone(), emitted(pointer))).collect(),
         }
     }
 
@@ -192,7 +192,7 @@ async fn answer(payload: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn every_body_gets_its_verdict() {
+async fn every_body_gets_its_response_status() {
     let mut wrong = Vec::new();
     for case in cases() {
         let answer = answer(&case.envelope(&case.body.bytes())).await;

@@ -97,7 +97,7 @@ async fn h02_two_invocations_with_the_same_new_visitor_in_one_millisecond() {
 }
 
 #[tokio::test]
-async fn h04_h05_h07_a_repeat_is_counted_once_and_answered_the_same() {
+async fn h04_h05_h07_a_duplicate_is_counted_once_and_answered_the_same() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     let batch = [("e1", VIEW, NOON), ("e2", VIEW, NOON + 1000), ("e1", VIEW, NOON)];
@@ -163,7 +163,7 @@ async fn i01_i13_an_idle_session_is_closed_and_its_end_is_its_last_activity() {
     assert_eq!(ends[0]["timestamp"], "2026-03-10T12:00:00.000Z");
     assert_eq!(ends[0]["properties"]["$session"]["ended_at"], "2026-03-10T12:00:00.000Z");
     assert_eq!(ends[0]["properties"]["$session_duration"], 0);
-    // Said once.
+    // Emitted once.
     assert_eq!(service.close(NOON + 99 * MINUTE).await.1.len(), 0);
 }
 
@@ -217,8 +217,8 @@ async fn i07_after_hours_without_a_closer_all_end_at_their_true_times() {
         service.apply(&[(uuid, VIEW, at)]).await;
     }
     let (_, ends) = service.close(NOON + 390 * MINUTE).await;
-    let said: Vec<_> = ends.iter().map(|end| end["timestamp"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(said, times.map(|at| time_text(datetime(at))));
+    let emitted: Vec<_> = ends.iter().map(|end| end["timestamp"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(emitted, times.map(|at| time_text(datetime(at))));
 }
 
 #[tokio::test]

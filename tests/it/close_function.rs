@@ -12,7 +12,7 @@ use session_tracking::storage::{DynamoDbSessionStorage, due_shard};
 
 use crate::binaries::{CLOSE, variables};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::fake_runtime::{Function, Said};
+use crate::fake_runtime::{Emitted, Function};
 use crate::support::ManualClock;
 
 const TIME: Duration = Duration::from_secs(60);
@@ -73,14 +73,14 @@ async fn closers_share_the_shards_and_a_schedule_means_all() {
 async fn a_run_that_can_do_nothing_is_an_error() {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     visits(&database, 20).await;
-    let error = |said| match said {
-        Said::Error(error) => serde_json::from_str::<Value>(&error).unwrap(),
-        said => panic!("{said:?}"),
+    let error = |emitted| match emitted {
+        Emitted::Error(error) => serde_json::from_str::<Value>(&error).unwrap(),
+        emitted => panic!("{emitted:?}"),
     };
     // A share that there is not.
     let mut function = Function::start(CLOSE, &variables(&database.endpoint)).await;
     function.hand(json!({"shard_of": [2, 2]}).to_string(), TIME).await;
-    assert_eq!(error(function.said().await)["errorType"], "InvalidShare");
+    assert_eq!(error(function.emitted().await)["errorType"], "InvalidShare");
     // It lives on; with no time left it begins nothing, leaves all behind and says so.
     let report: Value = serde_json::from_str(&function.invoke("{}".to_owned(), Duration::from_secs(1)).await).unwrap();
     assert_eq!(report["is_incomplete"], true, "{report}");
@@ -93,7 +93,7 @@ async fn a_run_that_can_do_nothing_is_an_error() {
     elsewhere.push(("TABLE", "elsewhere"));
     let mut function = Function::start(CLOSE, &elsewhere).await;
     function.hand("{}".to_owned(), TIME).await;
-    let failed = error(function.said().await);
+    let failed = error(function.emitted().await);
     assert_eq!(failed["errorType"], "CloseFailed", "{failed}");
     assert!(failed["errorMessage"].as_str().unwrap().starts_with("64 shards could not be listed"), "{failed}");
 
@@ -103,7 +103,7 @@ async fn a_run_that_can_do_nothing_is_an_error() {
     deaf.extend([("OUTPUT", "http://127.0.0.1:1/1/out"), ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")]);
     let mut function = Function::start(CLOSE, &deaf).await;
     function.hand("{}".to_owned(), TIME).await;
-    let failed = error(function.said().await);
+    let failed = error(function.emitted().await);
     assert_eq!(failed["errorType"], "CloseFailed", "{failed}");
     let log = function.kill().log;
     assert!(log.contains("oldest_due_seconds=8"), "a day, less what closing takes into account: {log}");

@@ -13,11 +13,11 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager, Share};
 use session_tracking::output::Output;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
-    Commit, Committed, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
-    due_shard,
+    Commit, CommitOutcome, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
+    Stored, due_shard,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -119,7 +119,7 @@ impl SessionStorage for &Slow {
         self.store.load_within(visitors, max_bytes).await
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.wait(self.hangs.0.as_ref() == Some(&commit.timeline.visitor)).await;
         self.faulty(self.store.commit(commit)).await
     }
@@ -129,7 +129,7 @@ impl SessionStorage for &Slow {
         self.faulty(self.store.due(shard, after, now, limit)).await
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         {
             let mut archiving = self.archiving.lock().unwrap();
             let (now, most) = archiving.entry(visitor.clone()).or_default();
@@ -141,7 +141,7 @@ impl SessionStorage for &Slow {
         self.faulty(self.store.archive(visitor, session, expires_at)).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.store.archived(visitor, from, to).await
     }
 
@@ -402,7 +402,7 @@ async fn runs_of_any_length_come_to_an_end() {
         for (visitor, count) in wanted {
             assert_eq!(sessions[&visitor].len(), count, "seed {seed}, {visitor}");
             let kept = store.store.archived(&Visitor::new(&visitor), 0, Millis::MAX >> 16).await.unwrap();
-            let ids: BTreeSet<String> = kept.iter().map(|tally| tally.id.to_string()).collect();
+            let ids: BTreeSet<String> = kept.iter().map(|state| state.id.to_string()).collect();
             assert!(sessions[&visitor].keys().eq(ids.iter()), "seed {seed}, {visitor}");
         }
         assert_eq!(sessions.keys().filter(|visitor| visitor.starts_with('v')).count(), others, "seed {seed}");

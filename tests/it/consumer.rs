@@ -35,8 +35,8 @@ impl Copy {
 impl Consumer {
     pub fn read(lines: &[Value]) -> Self {
         let mut consumer = Self { events: HashMap::new(), ends: BTreeMap::new() };
-        let mut notices: BTreeMap<(String, u64), &Value> = BTreeMap::new();
-        let mut said: HashMap<&str, &Value> = HashMap::new();
+        let mut corrections: BTreeMap<(String, u64), &Value> = BTreeMap::new();
+        let mut emitted: HashMap<&str, &Value> = HashMap::new();
         for line in lines {
             let properties = &line["properties"];
             let version = properties["$session_version"].as_u64().unwrap();
@@ -44,15 +44,15 @@ impl Consumer {
                 "$session_end" => {
                     consumer.end(line, version);
                     let uuid = line["uuid"].as_str().unwrap();
-                    assert_eq!(*said.entry(uuid).or_insert(line), line, "one id, two contents");
+                    assert_eq!(*emitted.entry(uuid).or_insert(line), line, "one id, two contents");
                 }
                 "$session_merged" | "$session_split" => {
-                    notices.insert((text(line, "distinct_id"), version), line);
+                    corrections.insert((text(line, "distinct_id"), version), line);
                 }
                 _ => consumer.event(line, version),
             }
         }
-        for line in notices.into_values() {
+        for line in corrections.into_values() {
             consumer.follow(line);
         }
         consumer

@@ -14,7 +14,7 @@ use session_tracking::storage::DynamoDbSessionStorage;
 
 use crate::binaries::{CLOSE, INGEST, variables};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::fake_runtime::{Function, Said};
+use crate::fake_runtime::{Emitted, Function};
 use crate::pipeline::{self, Event, Queue, Shape};
 use crate::proxy::{Cut, Proxy};
 use crate::support::{ManualClock, Seeded, Sink};
@@ -164,9 +164,9 @@ impl World {
                 None => SystemClock.sleep(delay).await,
             }
         };
-        match select(Box::pin(function.said()), Box::pin(moment)).await {
-            Either::Left((Said::Answer(answer), _)) => Some(answer),
-            Either::Left((said, _)) => panic!("{said:?}"),
+        match select(Box::pin(function.emitted()), Box::pin(moment)).await {
+            Either::Left((Emitted::Answer(answer), _)) => Some(answer),
+            Either::Left((emitted, _)) => panic!("{emitted:?}"),
             Either::Right(_) => {
                 kills.fetch_add(1, Ordering::Relaxed);
                 self.kills_at_a_cut.fetch_add(usize::from(cut.is_some()), Ordering::Relaxed);

@@ -123,15 +123,15 @@ async fn run(endpoint: &str) {
     for task in tasks {
         task.await.unwrap();
     }
-    let lost_races = run.consumed.lost_races();
-    assert!(lost_races > 0, "nobody raced");
+    let conflicts = run.consumed.conflicts();
+    assert!(conflicts > 0, "nobody raced");
 
     let manager = run.manager(RunClock::AtTheEnd);
     let mut lines = run.output.take();
     let count = |name: &str| {
-        let said: HashSet<&String> =
+        let emitted: HashSet<&String> =
             lines.iter().filter(|line| line.contains(&format!(r#""event":"{name}""#))).collect();
-        said.len()
+        emitted.len()
     };
     let (ends, merges, splits) = (count("$session_end"), count("$session_merged"), count("$session_split"));
     while manager.cleanup(&&run.output, Millis::MAX).await.examined > 0 {}
@@ -139,7 +139,7 @@ async fn run(endpoint: &str) {
     lines.extend(run.rejects.take());
     let sessions = pipeline::check(&run.queue.events, &run.config, &lines);
     println!(
-        "{} events, {} sessions, {lost_races} lost races; meanwhile {ends} ends, {merges} merges and {splits} splits said",
+        "{} events, {} sessions, {conflicts} conflicts; meanwhile {ends} ends, {merges} merges and {splits} splits said",
         run.queue.events.len(),
         sessions.len()
     );

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the function said, or did.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Emitted {
     /// It took the invocation.
     Taken,
     Answer(String),
@@ -38,14 +38,14 @@ struct Invocation {
 /// The API's side of a function.
 struct Api {
     invocations: Mutex<UnboundedReceiver<Invocation>>,
-    said: UnboundedSender<Said>,
+    emitted: UnboundedSender<Emitted>,
 }
 
 async fn next(State(api): State<Arc<Api>>) -> Response {
     let Some(Invocation { payload, deadline }) = api.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
-    let _ = api.said.send(Said::Taken);
+    let _ = api.emitted.send(Emitted::Taken);
     let headers = [
         ("lambda-runtime-aws-request-id", "request".to_owned()),
         ("lambda-runtime-deadline-ms", deadline.to_string()),
@@ -59,8 +59,8 @@ async fn answer(
     Path((_request, kind)): Path<(String, String)>,
     body: String,
 ) -> StatusCode {
-    let said = if kind == "response" { Said::Answer(body) } else { Said::Error(body) };
-    let _ = api.said.send(said);
+    let emitted = if kind == "response" { Emitted::Answer(body) } else { Emitted::Error(body) };
+    let _ = api.emitted.send(emitted);
     StatusCode::ACCEPTED
 }
 
@@ -69,7 +69,7 @@ pub struct Function {
     child: Child,
     api: tokio::task::JoinHandle<()>,
     invocations: UnboundedSender<Invocation>,
-    said: UnboundedReceiver<Said>,
+    emitted: UnboundedReceiver<Emitted>,
     output: JoinHandle<String>,
     log: JoinHandle<String>,
 }
@@ -95,8 +95,8 @@ impl Function {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, receiver) = unbounded_channel();
-        let (sender, said) = unbounded_channel();
-        let api = Arc::new(Api { invocations: Mutex::new(receiver), said: sender });
+        let (sender, emitted) = unbounded_channel();
+        let api = Arc::new(Api { invocations: Mutex::new(receiver), emitted: sender });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{request}/{kind}", post(answer))
@@ -114,7 +114,7 @@ impl Function {
             .spawn()
             .unwrap();
         let (output, log) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        Self { child, api, invocations, said, output, log }
+        Self { child, api, invocations, emitted, output, log }
     }
 
     /// Its process.
@@ -125,7 +125,7 @@ impl Function {
     /// Hands it an invocation that has this much time, and waits until it has it.
     pub async fn hand(&mut self, payload: String, time: Duration) {
         self.offer(payload, time);
-        assert_eq!(self.said().await, Said::Taken);
+        assert_eq!(self.emitted().await, Emitted::Taken);
     }
 
     /// Has an invocation ready for when it asks next, if it has not asked already.
@@ -135,14 +135,14 @@ impl Function {
     }
 
     /// What it says next.
-    pub async fn said(&mut self) -> Said {
-        self.said_within(PATIENCE).await
+    pub async fn emitted(&mut self) -> Emitted {
+        self.emitted_within(PATIENCE).await
     }
 
     /// What it says next, if it has so much to do that it may take longer than others.
-    pub async fn said_within(&mut self, patience: Duration) -> Said {
-        match select(Box::pin(self.said.recv()), Box::pin(SystemClock.sleep(patience))).await {
-            Either::Left((Some(said), _)) => said,
+    pub async fn emitted_within(&mut self, patience: Duration) -> Emitted {
+        match select(Box::pin(self.emitted.recv()), Box::pin(SystemClock.sleep(patience))).await {
+            Either::Left((Some(emitted), _)) => emitted,
             _ => panic!("the function says nothing; has it ended? {:?}", self.child.try_wait()),
         }
     }
@@ -150,9 +150,9 @@ impl Function {
     /// Its answer to an invocation that has this much time.
     pub async fn invoke(&mut self, payload: String, time: Duration) -> String {
         self.hand(payload, time).await;
-        match self.said().await {
-            Said::Answer(answer) => answer,
-            said => panic!("{said:?}"),
+        match self.emitted().await {
+            Emitted::Answer(answer) => answer,
+            emitted => panic!("{emitted:?}"),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::binaries::{INGEST, variables};
 use crate::dynamodb::EmbeddedDynamoDb;
-use crate::fake_runtime::{Function, Said};
+use crate::fake_runtime::{Emitted, Function};
 
 /// The time of an invocation: plenty.
 const TIME: Duration = Duration::from_secs(60);
@@ -89,8 +89,8 @@ async fn freeze(idle: Duration, frozen: Duration) {
         // It may have been stopped before it asked for one.
         function.offer(payload(round), TIME);
         signal(&function, "-CONT");
-        assert_eq!(function.said().await, Said::Taken);
-        let Said::Answer(answer) = function.said().await else { panic!("no answer") };
+        assert_eq!(function.emitted().await, Emitted::Taken);
+        let Emitted::Answer(answer) = function.emitted().await else { panic!("no answer") };
         check(&answer, round);
         assert!(connections.load(Ordering::Relaxed) > before, "the old connections live on");
     }

@@ -63,15 +63,15 @@ fn json_lines(text: &str) -> Vec<Value> {
 /// What a command has to say that cannot do what it was told: one sentence, nothing on standard output, a status.
 fn refused(folder: &Path, words: &[&str], status: i32) -> String {
     let output = run(folder, words);
-    let said = text(&output.stderr).to_owned();
-    assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+    let emitted = text(&output.stderr).to_owned();
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {emitted}");
     assert_eq!(text(&output.stdout), "", "{words:?}");
-    assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
+    assert_eq!(emitted.lines().count(), 1, "{words:?}: {emitted}");
     // Nothing of Rust, and no number of the system's.
     for word in ["os error", "Err(", "Error {", "panicked", "i64", "u16", "usize", "invalid digit", "::"] {
-        assert!(!said.contains(word), "{words:?}: {said}");
+        assert!(!emitted.contains(word), "{words:?}: {emitted}");
     }
-    said.trim_end().to_owned()
+    emitted.trim_end().to_owned()
 }
 
 /// A folder of a test's own, gone when the test is done with it.

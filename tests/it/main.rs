@@ -3,6 +3,7 @@
 mod bad_input;
 mod binaries;
 mod brownout;
+mod calls;
 mod cases;
 mod close_function;
 mod closing;
@@ -30,7 +31,6 @@ mod proxy;
 mod reports;
 mod seed;
 mod sim;
-mod single;
 mod small_worlds;
 mod storage;
 mod stored;

@@ -11,10 +11,10 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager};
 use session_tracking::output::{MemoryOutput, Output};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
-    Commit, Committed, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
+    Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     Stored, due_shard,
 };
 use uuid::Uuid;
@@ -60,21 +60,21 @@ impl SessionStorage for Probe {
         loaded
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.commits.lock().unwrap().push(commit.expires_at);
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
         tokio::task::yield_now().await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
-        let devices = commit.timeline.journal.iter().map(|entry| entry.context.device.clone());
+        let devices = commit.timeline.unfinalized.iter().map(|entry| entry.context.device.clone());
         *self.devices.lock().unwrap() = devices.collect();
         let room = self.room.load(Ordering::Relaxed);
-        if room > 0 && commit.timeline.journal.len() > room {
+        if room > 0 && commit.timeline.unfinalized.len() > room {
             return Err(SessionError::Full);
         }
         let loses = |left: usize| left.checked_sub(1);
         if self.losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, loses).is_ok() {
-            return Ok(Committed::Lost(self.inner.read(&commit.timeline.visitor).await?.map(Box::new)));
+            return Ok(CommitOutcome::Conflict(self.inner.read(&commit.timeline.visitor).await?.map(Box::new)));
         }
         self.inner.commit(commit).await
     }
@@ -90,7 +90,7 @@ impl SessionStorage for Probe {
         Ok(due)
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         if self.is_read_only {
             return Err(SessionError::Storage("refused".to_owned()));
         }
@@ -98,7 +98,7 @@ impl SessionStorage for Probe {
         self.inner.archive(visitor, session, expires_at).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.inner.archived(visitor, from, to).await
     }
 
@@ -191,7 +191,7 @@ async fn items_are_kept_as_long_as_they_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn lost_races_are_run_again_after_a_pause_and_not_for_ever() {
+async fn conflicts_are_retried_after_a_pause_and_not_for_ever() {
     for (losses, is_placed) in [(15, true), (16, false)] {
         let (store, clock) = (Probe::default(), Waits::at(NOON));
         store.losses.store(losses, Ordering::Relaxed);
@@ -222,7 +222,7 @@ async fn lost_races_are_run_again_after_a_pause_and_not_for_ever() {
 }
 
 #[tokio::test]
-async fn a_call_that_ends_a_session_runs_its_races_again_too() {
+async fn ending_a_session_is_retried_after_conflicts_too() {
     for (losses, is_ended) in [(15, true), (16, false)] {
         let (store, clock) = (Probe::default(), Waits::at(NOON));
         let manager = manager(&store, &clock);
@@ -259,7 +259,7 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
         let expected: Vec<_> = (0..count).map(|at| (at >= placed).then_some(&SessionError::Full)).collect();
         assert_eq!(errors(&outcomes), expected, "{count} events, room for {room}");
         let stored = store.inner.read(&Visitor::new("u1")).await.unwrap().unwrap();
-        assert_eq!(stored.timeline.journal.len(), placed);
+        assert_eq!(stored.timeline.unfinalized.len(), placed);
         assert_eq!(clock.slept.lock().unwrap().len(), 0);
         // What is there already is placed; what is not has failed.
         let again = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
@@ -274,7 +274,7 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
 }
 
 #[tokio::test]
-async fn visitors_are_loaded_in_parts_and_answered_in_order() {
+async fn visitors_are_loaded_in_chunks_and_answered_in_order() {
     let (store, clock) = (Probe::default(), Waits::at(NOON));
     let events: Vec<(String, usize)> = (0..201).map(|n| (format!("u{}", n / 2), n)).collect();
     let outcomes = resolve(&manager(&store, &clock), &events, Millis::MAX).await;
@@ -310,7 +310,7 @@ async fn what_was_written_last_spares_a_read_until_somebody_else_writes() {
     };
     // One to begin with, one to see that a guess would have been right; two guesses are.
     assert_eq!([send().await, send().await, send().await, send().await], [1, 1, 0, 0]);
-    // One that is wrong costs a lost race, no pause and no read, and what ten right ones earn; three are there.
+    // One that is wrong costs a conflict, no pause and no read, and what ten right ones earn; three are there.
     store.losses.store(1, Ordering::Relaxed);
     assert_eq!((send().await, store.commits.lock().unwrap().len()), (0, 6));
     for _ in 0..8 {
@@ -363,7 +363,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     let output = MemoryOutput::default();
     let report = service.cleanup(&output, Millis::MAX).await;
     assert_eq!((report.examined, report.closed, report.rescheduled), (65, 65, 0));
-    assert_eq!((report.notices, report.lost, report.failed, report.is_incomplete), (0, 0, 0, false));
+    assert_eq!((report.corrections, report.lost, report.failed, report.is_incomplete), (0, 0, 0, false));
     assert_eq!(output.take().len(), 65);
     // A page that is not full is the last.
     assert_eq!(*store.dues.lock().unwrap(), [100; DUE_SHARDS as usize]);

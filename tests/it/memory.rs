@@ -15,7 +15,7 @@ use session_tracking::clock::{Clock, SystemClock};
 
 use crate::binaries::{INGEST, variables};
 use crate::dynamodb::EmbeddedDynamoDb;
-use crate::fake_runtime::{Function, Said};
+use crate::fake_runtime::{Emitted, Function};
 
 /// What a queue batch may take of the function's 512 MB, in bytes.
 const MOST: usize = 200_000_000;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const MESSAGES: usize = 100;
 const EVENTS: usize = 1_000;
 
-/// A message as large as may be, packed: as many events as it may hold, each of so many bytes.
+/// A message as large as may be, compressed: as many events as it may hold, each of so many bytes.
 fn body(message: usize, event_bytes: usize) -> String {
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     for event in 0..EVENTS {
@@ -94,11 +94,11 @@ async fn a_full_batch_of_a_queue_takes_less_than_200_mb() {
         let mut function = Function::start(INGEST, &variables).await;
         let payload = payload(event_bytes);
         function.hand(payload, PATIENCE).await;
-        let answer = function.said_within(PATIENCE).await;
-        assert_eq!(answer, Said::Answer(r#"{"batchItemFailures":[]}"#.to_owned()));
+        let answer = function.emitted_within(PATIENCE).await;
+        assert_eq!(answer, Emitted::Answer(r#"{"batchItemFailures":[]}"#.to_owned()));
         let peak = peak(function.id());
         println!(
-            "100 packed messages of 1,000 events of {event_bytes} bytes, to {}: {} MB",
+            "100 compressed messages of 1,000 events of {event_bytes} bytes, to {}: {} MB",
             if is_queue { "a queue" } else { "standard output" },
             peak / 1_000_000
         );

@@ -137,13 +137,13 @@ impl Event {
 /// what is unusable was set aside. Returns each session as it was said last.
 pub fn check(events: &[Event], config: &SessionConfig, lines: &[String]) -> Vec<Value> {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let (said, rejected): (Vec<Value>, Vec<Value>) = lines.partition(|line| line["event"].is_string());
+    let (emitted, rejected): (Vec<Value>, Vec<Value>) = lines.partition(|line| line["event"].is_string());
     for event in events.iter().filter(|event| event.is_unusable) {
         let is_it = |line: &Value| line["text"].as_str().unwrap().contains(&event.uuid);
         assert!(rejected.iter().any(is_it), "{event:?} is neither applied nor rejected");
     }
     let usable: Vec<&Event> = events.iter().filter(|event| !event.is_unusable).collect();
-    let consumer = Consumer::read(&said);
+    let consumer = Consumer::read(&emitted);
     assert_eq!(consumer.events.len(), usable.len(), "events that came out");
     let oracle_events: Vec<OracleEvent<'_>> = usable.iter().map(|event| event.oracle()).collect();
     let expected: Vec<FinalSession> =

@@ -87,7 +87,7 @@ const EXACT_WAYS: &[&str] = &[
     // A campaign between two visits without one splits nothing; one between two others splits twice.
     "default 60000 | 0 0 | 1-1 | a c b",
     "default 60000 | 0 0 | 121 | a c b",
-    // An id that its first event no longer leads is not given out again: while it is in the journal, and settled.
+    // An id that its first event no longer is primary is not given out again: while it is in the unfinalized events, and finalized.
     "default 60000 | 0 0 | 121 | c a b",
     "default 0 | 1 1 | 121 | c a ~1 b",
     // Nor once it is archived.
@@ -105,12 +105,12 @@ const LATE_WAYS: &[&str] = &[
     "default 0 | 10000 10000 | --- | c b a",
     "default 0 | 10000 30000 | --- | b c !40000 a",
     "default 0 | 20000 20000 | --- | a c !40000 b",
-    // Late behind an archived session, though not before what is settled.
+    // Late behind an archived session, though not before what is finalized.
     "default 10000 | 10000 10000 10001 | ---- | a !20001 b !30000 d c",
     // A session that is over grows, but not beyond its maximum.
     "default 0 | 10000 10000 10000 | ---- | a !10001 b !20001 c !30001 d",
     "default 0 | 10000 10000 10000 | ---- | b c !30001 ad",
-    // A late event on its own, between two that are settled after it.
+    // A late event on its own, between two that are finalized after it.
     "default 0 | 30000 30000 | --- | a c b ~60001",
     // Two late events in a row reach a session that is over, from behind.
     "default 0 | 10000 10000 40000 | ---- | a d !60000 bc",
@@ -121,9 +121,9 @@ const LATE_WAYS: &[&str] = &[
 const OVERTAKEN_WAYS: &[&str] = &[
     // Events in time come to lie around a session that a late one made.
     "default 0 | 5000 5000 20000 | ---- | bd c a ~60000",
-    // A late event is counted in a session that a bridge then makes part of a settled one.
+    // A late event is counted in a session that a bridge then makes part of a finalized one.
     "default 0 | 5000 10000 5000 22000 | ----- | a !1 c de b",
-    // The same, of one not settled; and without a bridge, so that it stays where it is.
+    // The same, of one not finalized; and without a bridge, so that it stays where it is.
     "default 0 | 8000 8000 2000 2000 | ----- | a d ce b",
     "default 0 | 5000 11000 2000 2000 | ----- | a d ce b",
 ];

@@ -13,7 +13,7 @@ use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Consumed, Due, DynamoDbSessionStorage, Found, InMemorySessionStorage, Reading, SessionError,
+    Commit, CommitOutcome, Consumed, Due, DynamoDbSessionStorage, Found, InMemorySessionStorage, Reading, SessionError,
     SessionStorage, due_shard,
 };
 use session_tracking::stored::{MAX_ITEM_BYTES, Room};
@@ -60,21 +60,24 @@ pub async fn contract<S: SessionStorage>(store: S) {
 
     // Nothing is there before it is written, and what is written is read back, every field of it.
     assert_eq!(store.read(&visitor).await, Ok(None));
-    assert_eq!(store.commit(commit(&first, Some(7), 1)).await, Ok(Committed::Lost(None)));
-    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&first, Some(7), 1)).await, Ok(CommitOutcome::Conflict(None)));
+    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(CommitOutcome::Done));
     let stored = store.read(&visitor).await.unwrap().unwrap();
     assert_eq!((stored.etag, &stored.timeline), (1, &first));
 
     // Of two writers the second loses and is shown what won; a writer recognises its own write.
     let second = timeline("u1", NOON + 600_000);
-    assert_eq!(store.commit(commit(&second, None, 2)).await, Ok(Committed::Lost(Some(Box::new(stored.clone())))));
-    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(Committed::Done));
-    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(Committed::Done));
-    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(Committed::Done));
+    assert_eq!(
+        store.commit(commit(&second, None, 2)).await,
+        Ok(CommitOutcome::Conflict(Some(Box::new(stored.clone()))))
+    );
+    assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(CommitOutcome::Done));
+    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(CommitOutcome::Done));
+    assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(CommitOutcome::Done));
 
     // Loads answer in the order of the question, past a missing one.
     let other = timeline("u2", NOON);
-    assert_eq!(store.commit(commit(&other, None, 4)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&other, None, 4)).await, Ok(CommitOutcome::Done));
     let visitors = [other.visitor.clone(), Visitor::new("nobody"), visitor.clone()];
     let loaded = store.load(&visitors, Reading::Strong).await;
     let etags: Vec<_> = loaded.into_iter().map(|stored| stored.unwrap().map(|stored| stored.etag)).collect();
@@ -97,7 +100,7 @@ pub async fn contract<S: SessionStorage>(store: S) {
     let mut closed = second.clone();
     let closing = closed.close(due_at + 1, &config);
     assert_eq!((closing.ended.len(), closed.due_at), (1, None));
-    assert_eq!(store.commit(commit(&closed, Some(3), 5)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&closed, Some(3), 5)).await, Ok(CommitOutcome::Done));
     assert!(store.due(shard, None, Millis::MAX / 2, 10).await.unwrap().iter().all(|due| due.visitor != visitor));
 
     // An archived session is found by its id, by an id that was merged into it, and by its visitor and time.
@@ -116,7 +119,8 @@ pub async fn contract<S: SessionStorage>(store: S) {
     assert_eq!(store.archived(&visitor, began + 1, began + 99).await, Ok(vec![]));
     assert_eq!(store.archived(&other.visitor, 0, Millis::MAX >> 16).await, Ok(vec![]));
     let id = session_tracking::session::session_id(visitor.bits(), began + 1, "later", 0);
-    let later = session_tracking::rules::Tally { id, started_at: began + 1, aliases: Vec::new(), ..session.clone() };
+    let later =
+        session_tracking::rules::SessionState { id, started_at: began + 1, aliases: Vec::new(), ..session.clone() };
     store.archive(&visitor, &later, NOON).await.unwrap();
     for at in [began + 1, began] {
         let there = if at == began { &session } else { &later };
@@ -124,15 +128,16 @@ pub async fn contract<S: SessionStorage>(store: S) {
     }
 
     // A newer account replaces an older one, never the other way round.
-    let newer = session_tracking::rules::Tally { version: session.version + 1, page_views: 1, ..session.clone() };
+    let newer =
+        session_tracking::rules::SessionState { version: session.version + 1, page_views: 1, ..session.clone() };
     store.archive(&visitor, &newer, NOON).await.unwrap();
     store.archive(&visitor, &session, NOON).await.unwrap();
     assert_eq!(store.find(session.id).await.unwrap().archived, [(visitor.clone(), newer)]);
 
-    // A timeline that is larger than an item may be is refused, whatever it is packed to.
+    // A timeline that is larger than an item may be is refused, whatever it is compressed to.
     let (mut large, mut random) = (timeline("large", NOON), Seeded(1));
     let noise: String = (0..2 * MAX_ITEM_BYTES).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
-    large.journal[0].properties = vec![("noise".to_owned(), noise)];
+    large.unfinalized[0].properties = vec![("noise".to_owned(), noise)];
     assert_eq!(store.commit(commit(&large, None, 6)).await, Err(SessionError::Full));
     rooms(&store).await;
     merges(&store).await;
@@ -146,18 +151,18 @@ pub async fn contract<S: SessionStorage>(store: S) {
 async fn rooms<S: SessionStorage>(store: &S) {
     let (mut large, mut random) = (timeline("closed", NOON), Seeded(2));
     let noise: String = (0..MAX_ITEM_BYTES * 11 / 8).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
-    large.journal[0].properties = vec![("noise".to_owned(), format!("\"{}\"", noise.replace('\\', "/")))];
+    large.unfinalized[0].properties = vec![("noise".to_owned(), format!("\"{}\"", noise.replace('\\', "/")))];
     assert_eq!(store.commit(commit(&large, None, 6)).await, Err(SessionError::Full));
     let closing = Commit { room: Room::ToClose, ..commit(&large, None, 7) };
-    assert_eq!(store.commit(closing).await, Ok(Committed::Done));
+    assert_eq!(store.commit(closing).await, Ok(CommitOutcome::Done));
     assert!(store.read(&large.visitor).await.unwrap().is_some());
 
     let mut wide = timeline("wide", NOON);
     let shared = "x".repeat(16_000);
     for (count, is_kept) in [(1_000, true), (1_100, false)] {
-        wide.journal[0].properties = (0..count).map(|n| (format!("{shared}{n}"), "1".to_owned())).collect();
+        wide.unfinalized[0].properties = (0..count).map(|n| (format!("{shared}{n}"), "1".to_owned())).collect();
         let committed = store.commit(commit(&wide, None, 8)).await;
-        assert_eq!(committed, if is_kept { Ok(Committed::Done) } else { Err(SessionError::Full) }, "{count} texts");
+        assert_eq!(committed, if is_kept { Ok(CommitOutcome::Done) } else { Err(SessionError::Full) }, "{count} texts");
         assert!(store.read(&wide.visitor).await.unwrap().is_some());
     }
 }
@@ -169,7 +174,7 @@ async fn merges<S: SessionStorage>(store: &S) {
     let visitor = timeline.visitor.clone();
     let session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
     let id = |n: Millis| session_tracking::session::session_id(visitor.bits(), NOON + n, "merges", 0);
-    let account = |n: Millis, version: u64, aliases: &[Millis]| session_tracking::rules::Tally {
+    let account = |n: Millis, version: u64, aliases: &[Millis]| session_tracking::rules::SessionState {
         id: id(n),
         version,
         started_at: NOON + n,
@@ -178,9 +183,9 @@ async fn merges<S: SessionStorage>(store: &S) {
         ..session.clone()
     };
     let archive =
-        async |session: &session_tracking::rules::Tally| store.archive(&visitor, session, NOON).await.unwrap();
+        async |session: &session_tracking::rules::SessionState| store.archive(&visitor, session, NOON).await.unwrap();
     let found = async |n: Millis| store.find(id(n)).await.unwrap().archived;
-    let is = |session: session_tracking::rules::Tally| vec![(visitor.clone(), session)];
+    let is = |session: session_tracking::rules::SessionState| vec![(visitor.clone(), session)];
 
     // An account that is refused, as a newer one is there, takes its merges with it.
     archive(&account(1, 7, &[])).await;
@@ -255,7 +260,7 @@ async fn contract_of_pages<S: SessionStorage>(store: &S) {
     for (number, name) in names.iter().enumerate() {
         let mut timeline = timeline(name, NOON);
         timeline.due_at = Some(NOON - 100 + number as Millis / 20);
-        assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+        assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(CommitOutcome::Done));
     }
     let mut listed: Vec<Due> = Vec::new();
     loop {
@@ -275,7 +280,7 @@ async fn contract_of_pages<S: SessionStorage>(store: &S) {
     // What is listed behind may be gone meanwhile, and what is due later is not listed.
     let mut gone = timeline(names[0], NOON);
     gone.due_at = None;
-    assert_eq!(store.commit(commit(&gone, Some(1), 2)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&gone, Some(1), 2)).await, Ok(CommitOutcome::Done));
     let behind = listed.iter().find(|due| due.visitor == gone.visitor).unwrap();
     let rest = store.due(5, Some(behind), NOON - 99, 100).await.unwrap();
     let at = listed.iter().position(|due| due == behind).unwrap();
@@ -323,11 +328,11 @@ async fn items_say_in_seconds_when_they_may_go() {
     let store = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let mut timeline = timeline("u1", NOON);
     let expires_at = NOON + 86_400_000;
-    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(CommitOutcome::Done));
     let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();
     assert!(items.len() == 1 && items[0].contains_key("due_at") && !items[0].contains_key("expires_at"), "{items:?}");
     let mut session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
-    assert_eq!(store.commit(commit(&timeline, Some(1), 2)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&timeline, Some(1), 2)).await, Ok(CommitOutcome::Done));
     session.aliases.push(session_tracking::session::session_id(timeline.visitor.bits(), NOON + 1, "other", 0));
     store.archive(&timeline.visitor, &session, expires_at).await.unwrap();
     let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();
@@ -361,7 +366,7 @@ async fn only_reads_that_a_commit_proves_are_cheap() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let timeline = timeline("u1", NOON);
-    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(Committed::Done));
+    assert_eq!(store.commit(commit(&timeline, None, 1)).await, Ok(CommitOutcome::Done));
     let visitors = [timeline.visitor.clone()];
     store.load(&visitors, Reading::Eventual).await;
     assert_eq!(consumed.read_units(), 0.5);
@@ -379,7 +384,7 @@ async fn the_real_traffic_in_dynamodb() {
     traffic::replay(embedded(), &traffic::in_order(), 1).await;
     for batch in [100, 1000] {
         traffic::replay(embedded(), &traffic::in_order(), batch).await;
-        traffic::replay(embedded(), &traffic::shuffled_and_repeated(batch as u64), batch).await;
+        traffic::replay(embedded(), &traffic::shuffled_with_duplicates(batch as u64), batch).await;
     }
 }
 
@@ -415,7 +420,7 @@ async fn a_visitor_of_a_batch_costs_one_write() {
         assert_eq!(consumed.table_write_units(), before);
     }
     assert!(batches_of_visitors > 20.0);
-    assert_eq!(consumed.lost_races(), 0);
+    assert_eq!(consumed.conflicts(), 0);
     assert_eq!(consumed.index_write_units(), 5.0, "once for each visitor's session");
 }
 
@@ -452,9 +457,9 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
 }
 
 /// A process that is alone with its visitors reads each of them once, to learn that it may guess; then a batch is one write
-/// a visitor and nothing else. What another process wrote meanwhile costs a lost race, and nothing worse.
+/// a visitor and nothing else. What another process wrote meanwhile costs a conflict, and nothing worse.
 #[tokio::test]
-async fn a_warm_process_needs_no_read_and_never_trusts_its_guess() {
+async fn a_warm_process_needs_no_read_and_verifies_its_speculative_writes() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let clock = ManualClock::default();
@@ -474,15 +479,15 @@ async fn a_warm_process_needs_no_read_and_never_trusts_its_guess() {
     for number in 0..6 {
         send(&here, number).await;
     }
-    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.lost_races()), (1.0, 6.0, 0));
+    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.conflicts()), (1.0, 6.0, 0));
     // Another process reads, and writes; here the guess is wrong once, and then not made until it is earned anew.
     let first = send(&there, 6).await;
     let second = send(&here, 7).await;
     assert_eq!((second.session_id, second.page_views), (first.session_id, 8));
-    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.lost_races()), (1.5, 9.0, 1));
+    assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.conflicts()), (1.5, 9.0, 1));
     send(&there, 8).await;
     assert_eq!(send(&here, 9).await.page_views, 10);
-    assert_eq!((consumed.read_units(), consumed.lost_races()), (2.5, 1));
+    assert_eq!((consumed.read_units(), consumed.conflicts()), (2.5, 1));
     // An event that is known brings nothing to write: what a guess would say of it is read.
     let before = consumed.read_units();
     assert_eq!(send(&here, 3).await.session_id, first.session_id);

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::{Entry, Kind, Tally};
+use session_tracking::rules::{Entry, Kind, SessionState};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{
     FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
@@ -22,7 +22,7 @@ use session_tracking::timeline::{Arrival, Timeline};
 
 pub use random::{NOON, World, world};
 
-/// A timeline with everything that one can have: two sessions that are over, an open one, entries, a head, a last session.
+/// A timeline with everything that one can have: two sessions that are over, an open one, entries, a anchor, a last session.
 fn sample() -> Timeline {
     let config = SessionConfig::default();
     let mut timeline = Timeline::new(Visitor::new("u"));
@@ -30,11 +30,11 @@ fn sample() -> Timeline {
     for minutes in [0, 1, 100, 101, 200, 201] {
         apply(&mut timeline, NOON + minutes * minute, minutes, &config);
     }
-    timeline.settle(NOON + 202 * minute, &config);
+    timeline.finalize(NOON + 202 * minute, &config);
     for minutes in [203, 204, 205, 290] {
         apply(&mut timeline, NOON + minutes * minute, minutes, &config);
     }
-    assert!(timeline.ended.len() == 2 && timeline.open.is_some() && timeline.heads.len() == 1, "{timeline:?}");
+    assert!(timeline.ended.len() == 2 && timeline.open.is_some() && timeline.anchors.len() == 1, "{timeline:?}");
     assert_eq!(read(&timeline).unwrap(), Timeline { due_at: None, ..timeline.clone() });
     timeline
 }
@@ -51,7 +51,7 @@ fn read(timeline: &Timeline) -> Result<Timeline, FormatError> {
     decode_timeline(FORMAT, &encode_timeline(timeline), timeline.visitor.clone())
 }
 
-fn read_session(session: &Tally) -> Result<Tally, FormatError> {
+fn read_session(session: &SessionState) -> Result<SessionState, FormatError> {
     decode_session(FORMAT, &encode_session(session), Visitor::new("u").bits())
 }
 
@@ -68,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn a_part_or_more_than_an_item_is_none(world in random::world(), at in any::<prop::sample::Index>(), more: u8) {
+    fn a_truncated_or_longer_item_is_none(world in random::world(), at in any::<prop::sample::Index>(), more: u8) {
         let visitor = world.timeline.visitor.clone();
         let bytes = encode_timeline(&world.timeline);
         let not_ours = Err(FormatError::Bytes("timeline"));
@@ -137,10 +137,10 @@ fn no_changed_byte_of_a_session_goes_wrong() {
     }
 }
 
-/// What no change of one byte leads to, and would cost more memory, or a wrong time.
+/// What no change of one byte is primary to, and would cost more memory, or a wrong time.
 #[test]
 fn numbers_beyond_reason_are_refused() {
-    // An empty timeline's first byte says that it is not packed, its second that there are no texts.
+    // An empty timeline's first byte says that it is not compressed, its second that there are no texts.
     let empty = encode_timeline(&Timeline::new(Visitor::new("u")));
     let long = "x".repeat(1_000_000);
     let texts: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
@@ -150,7 +150,7 @@ fn numbers_beyond_reason_are_refused() {
 
     // A session of one event, without texts: what it lasted stands behind its start.
     let mut session = sample().ended[0].clone();
-    session = Tally { started_at: NOON, last_activity: NOON + 5, ..Tally::empty(session.id) };
+    session = SessionState { started_at: NOON, last_activity: NOON + 5, ..SessionState::empty(session.id) };
     let bytes = encode_session(&session);
     let start = postcard::to_stdvec(&NOON).unwrap();
     let at = bytes.windows(start.len()).position(|part| part == start).unwrap() + start.len();

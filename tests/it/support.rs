@@ -137,10 +137,10 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         let lines: Vec<String> = self.sink.0.lock().unwrap()[self.read..].to_vec();
         self.read += lines.len();
         for line in lines {
-            let said: Value = serde_json::from_str(&line).unwrap();
-            let properties = &said["properties"];
+            let emitted: Value = serde_json::from_str(&line).unwrap();
+            let properties = &emitted["properties"];
             let text = |name: &str| properties[name].as_str().unwrap().to_owned();
-            match said["event"].as_str().unwrap() {
+            match emitted["event"].as_str().unwrap() {
                 "$session_end" => {
                     let version = |value: &Value| value["$session_version"].as_u64().unwrap();
                     let known = self.ended.entry(text("$session_id")).or_insert_with(|| properties.clone());

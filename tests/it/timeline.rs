@@ -9,8 +9,8 @@ use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
 use session_tracking::timeline::{
-    Applied, Arrival, Assignment, MAX_JOURNAL, MAX_JOURNAL_BYTES, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_SEEN,
-    Overflow, Timeline,
+    Applied, Arrival, Assignment, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
+    MAX_UNFINALIZED_EVENTS, Overflow, Timeline,
 };
 
 use crate::cases::{MINUTE, NOON};
@@ -42,7 +42,7 @@ fn empty() -> Timeline {
 }
 
 #[test]
-fn a_few_events_are_kept_though_they_could_be_settled() {
+fn a_few_events_stay_unfinalized() {
     let config = SessionConfig::default();
     let mut timeline = empty();
     for number in 0..9 {
@@ -50,28 +50,28 @@ fn a_few_events_are_kept_though_they_could_be_settled() {
         apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
         // The watermark stands right behind what was finalized, not at the time of receipt less the lateness.
         let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 10 * MINUTE + 1) };
-        assert_eq!((timeline.journal.len(), timeline.frontier), kept);
+        assert_eq!((timeline.unfinalized.len(), timeline.watermark), kept);
     }
     assert_eq!(timeline.open.as_ref().map(|open| open.event_count), Some(8));
 }
 
 #[test]
-fn more_events_than_a_journal_holds_are_settled_early() {
+fn unfinalized_events_beyond_their_bound_are_finalized_early() {
     let config = rules(json!({ "lateness_seconds": 7200 }));
     // Each at its own time; two at each time, of which one may stay.
     for share in [1, 2] {
         let mut timeline = empty();
         let at = |number: usize| NOON + (number / share) as Millis;
-        let full = apply(&mut timeline, &numbered(0..MAX_JOURNAL, at), &config);
-        assert_eq!((full.overflow, timeline.journal.len()), (Overflow::default(), MAX_JOURNAL));
-        let over = apply(&mut timeline, &numbered(MAX_JOURNAL..MAX_JOURNAL + 1, at), &config);
-        assert_eq!((over.overflow.settled_early, over.overflow.forgotten), (1, 0));
-        assert_eq!(timeline.journal.len(), MAX_JOURNAL);
-        assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_JOURNAL + 1);
+        let full = apply(&mut timeline, &numbered(0..MAX_UNFINALIZED_EVENTS, at), &config);
+        assert_eq!((full.overflow, timeline.unfinalized.len()), (Overflow::default(), MAX_UNFINALIZED_EVENTS));
+        let over = apply(&mut timeline, &numbered(MAX_UNFINALIZED_EVENTS..MAX_UNFINALIZED_EVENTS + 1, at), &config);
+        assert_eq!((over.overflow.finalized_early, over.overflow.forgotten), (1, 0));
+        assert_eq!(timeline.unfinalized.len(), MAX_UNFINALIZED_EVENTS);
+        assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_UNFINALIZED_EVENTS + 1);
     }
 }
 
-/// Clients cut times to the second: what follows at the time of the last one settled is not late for that.
+/// Clients cut times to the second: what follows at the time of the last one finalized is not late for that.
 #[test]
 fn events_of_one_time_are_not_late_because_there_are_many() {
     let config = SessionConfig::default();
@@ -80,9 +80,9 @@ fn events_of_one_time_are_not_late_because_there_are_many() {
         let applied = apply(&mut timeline, part, &config);
         assert!(applied.assignments.iter().flatten().all(|assignment| !assignment.is_late));
     }
-    let last = timeline.journal.last().unwrap().uuid.clone();
+    let last = timeline.unfinalized.last().unwrap().uuid.clone();
     assert_eq!((&*last, timeline.sessions(NOON, &config)[0].event_count), ("e1199", 1200));
-    // One that belongs before what is settled is late, and one that is known is a duplicate.
+    // One that belongs before what is finalized is late, and one that is known is a duplicate.
     let now = NOON + 60 * MINUTE;
     let before = apply(&mut timeline, &[arrival("e0000-", NOON + 59 * MINUTE, now)], &config);
     assert_eq!(before.assignments[0].as_ref().map(|assignment| assignment.is_late), Some(true));
@@ -90,7 +90,7 @@ fn events_of_one_time_are_not_late_because_there_are_many() {
 }
 
 #[test]
-fn more_text_than_a_journal_holds_is_settled_early() {
+fn unfinalized_text_beyond_its_bound_is_finalized_early() {
     type Fill = fn(&mut Entry, String);
     fn utm(entry: &mut Entry) -> &mut UtmParams {
         Arc::make_mut(entry.context.utm.get_or_insert_default())
@@ -113,7 +113,7 @@ fn more_text_than_a_journal_holds_is_settled_early() {
     }));
     const EACH: usize = 1024;
     for (number, fill) in fills.into_iter().enumerate() {
-        let mut arrivals = numbered(0..MAX_JOURNAL_BYTES / EACH + 1, |number| NOON + number as Millis);
+        let mut arrivals = numbered(0..MAX_UNFINALIZED_BYTES / EACH + 1, |number| NOON + number as Millis);
         for arrival in &mut arrivals {
             // Its id counts, too.
             let rest = EACH - arrival.entry.uuid.len();
@@ -121,25 +121,25 @@ fn more_text_than_a_journal_holds_is_settled_early() {
         }
         let last = arrivals.pop().unwrap();
         let mut timeline = empty();
-        assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.settled_early, 0, "{number}");
-        assert_eq!(apply(&mut timeline, &[last], &config).overflow.settled_early, 1, "{number}");
+        assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.finalized_early, 0, "{number}");
+        assert_eq!(apply(&mut timeline, &[last], &config).overflow.finalized_early, 1, "{number}");
         // As many as make room.
         let mut large = arrival("z", NOON + MINUTE, NOON + 60 * MINUTE);
         large.entry.context.url = Some("x".repeat(3 * EACH - 1).into());
-        assert_eq!(apply(&mut timeline, &[large], &config).overflow.settled_early, 3, "{number}");
+        assert_eq!(apply(&mut timeline, &[large], &config).overflow.finalized_early, 3, "{number}");
     }
     // What goes for the number of events takes its text along.
-    let mut arrivals = numbered(0..MAX_JOURNAL + 1, |number| NOON + number as Millis);
-    arrivals[0].entry.context.url = Some("x".repeat(MAX_JOURNAL_BYTES).into());
-    assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.settled_early, 1);
+    let mut arrivals = numbered(0..MAX_UNFINALIZED_EVENTS + 1, |number| NOON + number as Millis);
+    arrivals[0].entry.context.url = Some("x".repeat(MAX_UNFINALIZED_BYTES).into());
+    assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.finalized_early, 1);
 }
 
 #[test]
 fn a_session_of_many_events_forgets_the_oldest() {
     let soon = SessionConfig::default();
     let at = |number: usize| NOON + number as Millis;
-    // All of them settle for their age; or only what a journal cannot hold.
-    let (mut timeline, events) = (empty(), MAX_SEEN + 6);
+    // All of them finalize for their age; or only what a unfinalized events cannot hold.
+    let (mut timeline, events) = (empty(), MAX_FINGERPRINTS + 6);
     let early: Vec<Arrival> =
         numbered(0..events, at).into_iter().map(|arrival| Arrival { received_at: NOON + MINUTE, ..arrival }).collect();
     apply(&mut timeline, &early[..500], &soon);
@@ -147,17 +147,17 @@ fn a_session_of_many_events_forgets_the_oldest() {
     let last = apply(&mut timeline, &early[1000..], &soon);
     assert_eq!(last.overflow.forgotten, 0);
     let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &soon);
-    assert_eq!(later.overflow, Overflow { settled_early: 0, forgotten: 6 });
-    let newest: Vec<u64> = numbered(6..events, at).iter().map(|arrival| arrival.entry.uuid.print()).collect();
-    assert_eq!(timeline.open.as_ref().map(|open| &open.seen), Some(&newest));
+    assert_eq!(later.overflow, Overflow { finalized_early: 0, forgotten: 6 });
+    let newest: Vec<u64> = numbered(6..events, at).iter().map(|arrival| arrival.entry.uuid.fingerprint()).collect();
+    assert_eq!(timeline.open.as_ref().map(|open| &open.fingerprints), Some(&newest));
 
     let late = rules(json!({ "lateness_seconds": 7200 }));
     let (mut timeline, mut forgotten) = (empty(), 0);
-    for part in numbered(0..MAX_JOURNAL + MAX_SEEN + 3, at).chunks(300) {
+    for part in numbered(0..MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3, at).chunks(300) {
         forgotten += apply(&mut timeline, part, &late).overflow.forgotten;
     }
     assert_eq!(forgotten, 3);
-    assert_eq!(timeline.sessions(NOON, &late)[0].event_count as usize, MAX_JOURNAL + MAX_SEEN + 3);
+    assert_eq!(timeline.sessions(NOON, &late)[0].event_count as usize, MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3);
 }
 
 #[test]
@@ -166,16 +166,17 @@ fn late_events_beyond_the_bound_forget_the_oldest() {
     let now = NOON + 20 * MINUTE;
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("live", now, now)], &config);
-    timeline.settle(now + 1, &config);
-    let late: Vec<Arrival> = (0..MAX_SEEN + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
+    timeline.finalize(now + 1, &config);
+    let late: Vec<Arrival> =
+        (0..MAX_FINGERPRINTS + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
     apply(&mut timeline, &late, &config);
     let counted = |timeline: &Timeline| timeline.open.clone().unwrap().late;
-    let kept = |timeline: &Timeline| counted(timeline).seen.len();
-    assert_eq!((kept(&timeline), counted(&timeline).event_count as usize), (MAX_SEEN, MAX_SEEN + 1));
+    let kept = |timeline: &Timeline| counted(timeline).fingerprints.len();
+    assert_eq!((kept(&timeline), counted(&timeline).event_count as usize), (MAX_FINGERPRINTS, MAX_FINGERPRINTS + 1));
     // The newest is known, the oldest is not.
     assert!(!apply(&mut timeline, &late[1..], &config).changed);
     assert!(apply(&mut timeline, &late[..1], &config).changed);
-    assert_eq!(kept(&timeline), MAX_SEEN);
+    assert_eq!(kept(&timeline), MAX_FINGERPRINTS);
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn the_time_to_look_again_is_kept_where_it_does_no_harm() {
     // A session of late events is over: it does not wait for the live one, but for others like it.
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("live", NOON, NOON)], &config);
-    timeline.settle(NOON + 1, &config);
+    timeline.finalize(NOON + 1, &config);
     let now = NOON + MINUTE;
     apply(&mut timeline, &[arrival("late", NOON - 60 * MINUTE, now)], &config);
     assert_eq!((timeline.due_at, timeline.ended.len()), (Some(now + 5 * MINUTE), 1));
@@ -250,9 +251,9 @@ fn passive_events_get_the_session_of_their_time_and_change_nothing() {
     let applied = apply(&mut timeline, &arrivals, &config);
     let ids: Vec<_> = applied.assignments.iter().flatten().map(|assignment| assignment.session_id).collect();
     let (first, second, third) = (Some(ids[0]), Some(ids[2]), Some(ids[3]));
-    // With all in the journal; with the first session over, and the second settled in part.
-    for horizon in [NOON, NOON + 61 * MINUTE] {
-        timeline.settle(horizon, &config);
+    // With all in the unfinalized events; with the first session over, and the second finalized in part.
+    for watermark in [NOON, NOON + 61 * MINUTE] {
+        timeline.finalize(watermark, &config);
         let times = [
             (-1, None),
             (0, first),
@@ -272,24 +273,24 @@ fn passive_events_get_the_session_of_their_time_and_change_nothing() {
             let applied = apply(&mut timeline, &[passive], &config);
             assert_eq!((applied.changed, &timeline), (false, &before));
             let found = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
-            assert_eq!(found, expected, "{after} ms after the first event, settled up to {horizon}");
+            assert_eq!(found, expected, "{after} ms after the first event, settled up to {watermark}");
         }
     }
 }
 
 #[test]
-fn a_repeat_of_a_settled_event_is_answered_with_its_session() {
+fn a_duplicate_of_a_finalized_event_is_answered_with_its_session() {
     let config = SessionConfig::default();
-    for horizon in [NOON + 2 * MINUTE, NOON + 40 * MINUTE] {
+    for watermark in [NOON + 2 * MINUTE, NOON + 40 * MINUTE] {
         let mut timeline = empty();
         let events = [("a", 0), ("b", 1)].map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + MINUTE));
         let first = apply(&mut timeline, &events, &config);
-        timeline.settle(horizon, &config);
+        timeline.finalize(watermark, &config);
         let again = apply(&mut timeline, &events, &config);
         assert!(!again.changed);
         for (first, again) in first.assignments.iter().flatten().zip(again.assignments.iter().flatten()) {
             let answer = |assignment: &Assignment| (assignment.session_id, assignment.is_start, assignment.at);
-            // Of one that is over all is said; of one that is settled in part no event is known to be the first.
+            // Of one that is over all is said; of one that is finalized in part no event is known to be the first.
             let is_start = first.is_start && timeline.open.is_none();
             assert_eq!(answer(again), (first.session_id, is_start, first.at));
         }
@@ -310,10 +311,10 @@ fn a_duplicate_has_the_time_that_was_counted() {
     };
     apply(&mut timeline, &[received(0), arrival("b", NOON + MINUTE, NOON + MINUTE)], &config);
     assert_eq!(at(&mut timeline, 2), Some(NOON));
-    timeline.settle(NOON + MINUTE + 1, &config);
+    timeline.finalize(NOON + MINUTE + 1, &config);
     apply(&mut timeline, &[arrival("c", NOON + 3 * MINUTE, NOON + 3 * MINUTE)], &config);
     assert_eq!(at(&mut timeline, 2), Some(NOON + MINUTE), "c is not finalized");
-    timeline.settle(NOON + 40 * MINUTE, &config);
+    timeline.finalize(NOON + 40 * MINUTE, &config);
     assert_eq!((at(&mut timeline, 2), at(&mut timeline, 50)), (Some(NOON + 2 * MINUTE), Some(NOON + 3 * MINUTE)));
 }
 
@@ -322,7 +323,7 @@ fn a_late_event_in_a_live_session_says_its_page_views_with_its_own() {
     let config = SessionConfig::default();
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("a", NOON, NOON), arrival("b", NOON + MINUTE, NOON + MINUTE)], &config);
-    timeline.settle(NOON + MINUTE + 1, &config);
+    timeline.finalize(NOON + MINUTE + 1, &config);
     let applied = apply(&mut timeline, &[arrival("late", NOON + 1, NOON + MINUTE)], &config);
     let assignment = applied.assignments[0].as_ref().unwrap();
     assert_eq!((assignment.is_late, assignment.page_views), (true, 3));
@@ -338,11 +339,11 @@ fn an_id_leads_no_session_that_begins_long_before_it() {
     for minutes in [60, 35, 10, -15, -40, -65, -90] {
         let applied = apply(&mut timeline, &[arrival(&format!("e{minutes}"), NOON + minutes * MINUTE, now)], &config);
         ids.push(applied.assignments[0].as_ref().unwrap().session_id);
-        let is_near = |head: &session_tracking::timeline::Head| {
-            let at = (head.id.as_u128() >> 80) as Millis;
-            at - timeline.journal[head.entry].at <= 60 * MINUTE
+        let is_near = |anchor: &session_tracking::timeline::SessionAnchor| {
+            let at = (anchor.id.as_u128() >> 80) as Millis;
+            at - timeline.unfinalized[anchor.entry].at <= 60 * MINUTE
         };
-        assert!(timeline.heads.iter().filter(|head| head.leads).all(is_near), "{:?}", timeline.heads);
+        assert!(timeline.anchors.iter().filter(|anchor| anchor.is_primary).all(is_near), "{:?}", timeline.anchors);
     }
     ids.dedup();
     assert!(ids.len() > 1, "the session is longer than that");
@@ -359,16 +360,16 @@ fn what_a_dead_closer_archived_is_there_once() {
     let mut closed = timeline.clone();
     let archived = closed.close(NOON + 100 * MINUTE, &config).ended;
     assert_eq!((archived.len(), closed.archived), (2, 2));
-    // Both sessions in the journal; the first over; and the second settled, too.
-    for horizon in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
-        timeline.settle(horizon, &config);
+    // Both sessions in the unfinalized events; the first over; and the second finalized, too.
+    for watermark in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
+        timeline.finalize(watermark, &config);
         for (minutes, session) in [(5, 0), (65, 1)] {
             let (timeline_before, mut timeline) = (&timeline, timeline.clone());
             let late_at = NOON + minutes * MINUTE;
             let late = arrival("late", late_at, NOON + 120 * MINUTE);
             let applied = timeline.apply(&[late], archived.clone(), &config);
             let assignment = applied.assignments[0].clone().unwrap();
-            let is_late = late_at < timeline_before.frontier;
+            let is_late = late_at < timeline_before.watermark;
             assert_eq!((assignment.session_id, assignment.is_late), (archived[session].id, is_late));
             let mut counts = [1, 1];
             counts[session] = 2;
@@ -394,7 +395,7 @@ fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
     let aged = |uuid: &str, minutes: i64| arrival(uuid, NOON + minutes * MINUTE, now);
     assert_eq!(timeline.recall_range(&[aged("l", -20)], &config), None, "nothing is archived");
     timeline.close(NOON + 100 * MINUTE, &config);
-    assert_eq!(timeline.frontier, NOON + 10 * MINUTE + 1);
+    assert_eq!(timeline.watermark, NOON + 10 * MINUTE + 1);
     apply(&mut timeline, &[arrival("b", now, now)], &config);
     apply(&mut timeline, &[aged("known", 5)], &config);
     let passive = Arrival { passive: true, ..aged("p", -30) };
@@ -425,7 +426,7 @@ fn a_session_of_late_events_says_why_it_began() {
     }
     let now = NOON + 300 * MINUTE;
     apply(&mut timeline, &[arrival("live", now, now)], &config);
-    timeline.settle(now + 1, &config);
+    timeline.finalize(now + 1, &config);
     let mut reason = |uuid: &str, minutes: i64| {
         let applied = apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, now)], &config);
         let assignment = applied.assignments[0].clone().unwrap();
@@ -465,8 +466,8 @@ fn late_events_stay_behind_when_what_was_merged_is_split_off() {
     deliver(&mut timeline, &[("a", 0, Some("one"))]);
     assert_eq!(deliver(&mut timeline, &[("e", 18_000, Some("one"))]), [1, 1]);
     // Such a late event lies behind the watermark, and within the timeout of the session that it joined.
-    timeline.heads[1].late.event_count = 1;
-    timeline.heads[1].late.seen = vec![7];
+    timeline.anchors[1].late.event_count = 1;
+    timeline.anchors[1].late.fingerprints = vec![7];
     assert_eq!(deliver(&mut timeline, &[("bridge", 8_000, None)]), [4]);
     assert_eq!(deliver(&mut timeline, &[("c", 10_000, Some("two"))]), [3, 1, 1]);
 }
@@ -511,15 +512,15 @@ fn a_session_that_is_over_grows_to_late_events() {
     for (events, late, expected) in cases {
         let mut timeline = empty();
         apply(&mut timeline, events, &config);
-        timeline.settle(NOON + 3000 * 1000, &config);
+        timeline.finalize(NOON + 3000 * 1000, &config);
         let at = late.entry.at;
         apply(&mut timeline, std::slice::from_ref(&late), &config);
         let session = timeline.sessions(at, &config).remove(0);
         let p = session.properties.get("p").map(|value| value.get().trim_matches('"').to_owned());
         let device = session.device.map(|device| device.device_type);
         assert_eq!(session.geo.and_then(|geo| geo.city), device);
-        let said = [session.entry_url, session.landing_page, session.exit_page, p, device];
-        assert_eq!(said.map(Option::unwrap_or_default), expected, "{late:?}");
+        let emitted = [session.entry_url, session.landing_page, session.exit_page, p, device];
+        assert_eq!(emitted.map(Option::unwrap_or_default), expected, "{late:?}");
         let edges = [session.started_at, session.last_activity].map(|time| time.timestamp_millis());
         assert_eq!(edges, [at.min(NOON + 100_000), at.max(NOON + 200_000)]);
         assert_eq!(session.properties.contains_key("late"), !late.entry.properties.is_empty());
@@ -538,7 +539,7 @@ fn sessions_of_one_moment_have_ids_of_their_own() {
     for batches in [vec![vec![a.clone(), b.clone()]], vec![vec![a.clone()], vec![b.clone()]], vec![vec![b], vec![a]]] {
         let mut timeline = empty();
         batches.iter().for_each(|batch| drop(apply(&mut timeline, batch, &config)));
-        let ids: Vec<_> = timeline.heads.iter().map(|head| head.id).collect();
+        let ids: Vec<_> = timeline.anchors.iter().map(|anchor| anchor.id).collect();
         assert!(ids.len() == 2 && ids.contains(&id("a", 0)) && ids.contains(&id("a", 1)), "{ids:?}");
     }
 }
@@ -564,7 +565,7 @@ fn an_event_that_begins_again_gives_another_id() {
     deliver(&mut timeline, "h", 6, "one");
     let sessions = timeline.sessions(NOON + 7000, &config);
     let mut ids: Vec<_> = sessions.into_iter().map(|session| session.id).collect();
-    ids.extend(closing.ended.iter().map(|tally| tally.id.to_string()));
+    ids.extend(closing.ended.iter().map(|state| state.id.to_string()));
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), closing.ended.len()), (7, 3), "{ids:?}");

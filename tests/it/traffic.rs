@@ -33,7 +33,7 @@ pub fn in_order() -> Vec<String> {
 }
 
 /// The traffic with every event up to the lateness late, and every tenth one twice.
-pub fn shuffled_and_repeated(seed: u64) -> Vec<String> {
+pub fn shuffled_with_duplicates(seed: u64) -> Vec<String> {
     let mut random = Seeded(seed);
     let lateness = SessionConfig::default().lateness.num_milliseconds() as usize;
     let mut lines: Vec<(i64, &str)> =
@@ -61,6 +61,6 @@ fn with_received_at(line: &str, newest: &mut i64) -> String {
 async fn the_real_traffic_in_memory() {
     for batch in [1, 100, 1000] {
         replay(InMemorySessionStorage::new(), &in_order(), batch).await;
-        replay(InMemorySessionStorage::new(), &shuffled_and_repeated(batch as u64), batch).await;
+        replay(InMemorySessionStorage::new(), &shuffled_with_duplicates(batch as u64), batch).await;
     }
 }

@@ -99,12 +99,12 @@ impl Spool {
 }
 
 /// A note at the head of a run: its key, the run, its text. Of one key, the notes of earlier runs come first.
-type Head = Reverse<(Vec<u8>, usize, Vec<u8>)>;
+type SessionAnchor = Reverse<(Vec<u8>, usize, Vec<u8>)>;
 
 /// Notes by key.
 pub struct Groups {
     runs: Vec<Box<dyn Read + Send>>,
-    heads: BinaryHeap<Head>,
+    heads: BinaryHeap<SessionAnchor>,
 }
 
 impl Groups {

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
-use super::super::part::Part;
+use super::super::raw_field::RawField;
 use super::super::scan::Scanner;
 use super::*;
 use crate::session::{datetime, time_text};
 
 fn json(text: &str) -> Json<'_> {
-    Scanner::new(text).value(0).map_or(Part::ABSENT, Part::new).of(text)
+    Scanner::new(text).value(0).map_or(RawField::ABSENT, RawField::new).of(text)
 }
 
 fn raw(text: &str) -> String {

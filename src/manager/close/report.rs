@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::step::{Outcome, Step};
 use crate::storage::DUE_SHARDS;
 
-/// A part of the shards: those whose number leaves `index` when it is divided by `count`.
+/// A chunk of the shards: those whose number leaves `index` when it is divided by `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     index: u8,
@@ -35,7 +35,7 @@ pub struct CloseReport {
     /// Sessions whose end was emitted and that were archived.
     pub closed: usize,
     /// Corrections (merges and splits) that were emitted.
-    pub notices: usize,
+    pub corrections: usize,
     /// Timelines in which nothing is over yet: looked at again in the next run.
     pub waiting: usize,
     /// Timelines in which nothing was over for long: looked at again when it may be.
@@ -59,7 +59,7 @@ impl CloseReport {
     /// Whether the run could not do its work: a shard could not be listed, or nothing that failed for the store or the
     /// output went well for any other timeline.
     pub fn is_failure(&self) -> bool {
-        let is_nothing_done = self.closed + self.notices + self.rescheduled == 0;
+        let is_nothing_done = self.closed + self.corrections + self.rescheduled == 0;
         self.unlisted > 0 || (self.failed > self.corrupt && is_nothing_done)
     }
 
@@ -70,12 +70,12 @@ impl CloseReport {
 
     /// Writes the report to the log, as fields.
     pub fn log(&self) {
-        let Self { examined, closed, notices, waiting, rescheduled, lost, .. } = *self;
+        let Self { examined, closed, corrections, waiting, rescheduled, lost, .. } = *self;
         let Self { failed, corrupt, unlisted, is_incomplete, oldest_due_seconds, .. } = *self;
         tracing::info!(
             examined,
             closed,
-            notices,
+            corrections,
             waiting,
             rescheduled,
             lost,
@@ -94,12 +94,12 @@ impl CloseReport {
     /// Adds what became of a timeline; says whether it is left behind.
     pub(super) fn add(&mut self, step: &Step) -> bool {
         self.closed += step.ended;
-        self.notices += step.notices;
+        self.corrections += step.corrections;
         let (count, is_left) = match step.outcome {
             Outcome::NotDue | Outcome::Closed | Outcome::TooLarge | Outcome::More => return false,
             Outcome::Waiting => (&mut self.waiting, false),
             Outcome::Rescheduled => (&mut self.rescheduled, false),
-            Outcome::Lost => (&mut self.lost, true),
+            Outcome::Conflict => (&mut self.lost, true),
             Outcome::Failed | Outcome::Unread | Outcome::Corrupt => (&mut self.failed, true),
         };
         *count += 1;

@@ -7,12 +7,12 @@ use futures_util::stream;
 
 use super::Run;
 use crate::clock::Clock;
-use crate::ends::{end_line, notice_line};
+use crate::emitted::{correction_line, end_line};
 use crate::manager::DEADLINE_MARGIN_MS;
 use crate::output::Output;
-use crate::rules::Tally;
+use crate::rules::SessionState;
 use crate::session::{Millis, Visitor};
-use crate::storage::{Committed, Found, SessionError, SessionStorage, Stored};
+use crate::storage::{CommitOutcome, Found, SessionError, SessionStorage, Stored};
 use crate::timeline::{Closing, Timeline};
 
 /// Sessions of a timeline that are archived at once. Few, so that a timeline of thousands leaves room for others.
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
     /// It was not read, because it is large.
     TooLarge,
     /// Others kept changing it.
-    Lost,
+    Conflict,
     /// Something could not be emitted, archived or written.
     Failed,
     /// It could not be read.
@@ -57,12 +57,12 @@ pub(super) struct Step {
     /// Sessions that were closed.
     pub ended: usize,
     /// Corrections that were emitted.
-    pub notices: usize,
+    pub corrections: usize,
 }
 
 impl Step {
     fn nothing(outcome: Outcome) -> Self {
-        Self { outcome, ended: 0, notices: 0 }
+        Self { outcome, ended: 0, corrections: 0 }
     }
 
     /// Whether it may have been too much to read.
@@ -109,17 +109,17 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let planned = work.closing.len();
         self.emit(&mut work).await;
         self.archive(&mut work).await;
-        let (ended, notices) = (work.closing.ended.len(), work.closing.notices.len());
+        let (ended, corrections) = (work.closing.ended.len(), work.closing.corrections.len());
         if planned > 0 && work.closing.is_empty() {
             return Step::nothing(Outcome::Failed);
         }
         let (has_more, has_failed) = (work.has_more, work.has_failed);
         match self.take_out(work).await {
             Ok(true) if planned == 0 => Step::nothing(Outcome::Rescheduled),
-            Ok(true) if has_failed => Step { outcome: Outcome::Failed, ended, notices },
-            Ok(true) if has_more => Step { outcome: Outcome::More, ended, notices },
-            Ok(true) => Step { outcome: Outcome::Closed, ended, notices },
-            Ok(false) => Step::nothing(Outcome::Lost),
+            Ok(true) if has_failed => Step { outcome: Outcome::Failed, ended, corrections },
+            Ok(true) if has_more => Step { outcome: Outcome::More, ended, corrections },
+            Ok(true) => Step { outcome: Outcome::Closed, ended, corrections },
+            Ok(false) => Step::nothing(Outcome::Conflict),
             Err(error) => {
                 tracing::error!(%error, "a timeline cannot be closed");
                 Step::nothing(Outcome::Failed)
@@ -145,9 +145,10 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
 
     /// Emits what the step closes. What is not taken stays in the timeline.
     async fn emit(&self, work: &mut Work) {
-        let Closing { ended, notices } = &work.closing;
-        let mut lines: Vec<String> = notices.iter().map(|notice| notice_line(&work.visitor, notice)).collect();
-        lines.extend(ended.iter().map(|tally| end_line(&tally.session(&work.visitor, false))));
+        let Closing { ended, corrections } = &work.closing;
+        let mut lines: Vec<String> =
+            corrections.iter().map(|correction| correction_line(&work.visitor, correction)).collect();
+        lines.extend(ended.iter().map(|state| end_line(&state.session(&work.visitor, false))));
         let taken = self.outbox.send(lines).await;
         work.has_failed |= taken.contains(&false);
         work.keep(&taken);
@@ -164,10 +165,10 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             .closing
             .ended
             .iter()
-            .map(|tally| self.archive_one(&work.visitor, tally, expires_at, last_begin, &begun))
+            .map(|state| self.archive_one(&work.visitor, state, expires_at, last_begin, &begun))
             .collect();
         let results: Vec<Result<(), SessionError>> = stream::iter(sessions).buffered(ARCHIVED_AT_ONCE).collect().await;
-        let mut archived = vec![true; work.closing.notices.len()];
+        let mut archived = vec![true; work.closing.corrections.len()];
         archived.extend(results.iter().map(Result::is_ok));
         let is_late = |result: &Result<(), SessionError>| matches!(result, Err(SessionError::Deadline));
         work.has_more |= results.iter().any(is_late);
@@ -183,7 +184,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
     async fn archive_one(
         &self,
         visitor: &Visitor,
-        session: &Tally,
+        session: &SessionState,
         expires_at: Millis,
         last_begin: Millis,
         begun: &AtomicUsize,
@@ -202,8 +203,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         for _ in 0..ATTEMPTS {
             let _turn = self.writes.acquire().await;
             let winner = match self.manager.write(&remaining, Some(etag), self.manager.clock.random()).await? {
-                Committed::Done => return Ok(true),
-                Committed::Lost(winner) => winner,
+                CommitOutcome::Done => return Ok(true),
+                CommitOutcome::Conflict(winner) => winner,
             };
             // What was emitted and archived is taken out of what is there now, so far as it is still the same.
             let Some(winner) = winner.filter(|_| !closing.is_empty()) else { return Ok(false) };
@@ -222,8 +223,8 @@ impl Work {
         if are_kept.iter().all(|is_kept| *is_kept) {
             return;
         }
-        let (notices, ended) = are_kept.split_at(self.closing.notices.len());
-        let rest = self.closing.split(notices, ended);
+        let (corrections, ended) = are_kept.split_at(self.closing.corrections.len());
+        let rest = self.closing.split(corrections, ended);
         self.remaining.put_back(rest, self.was_due);
     }
 }

@@ -1,4 +1,4 @@
-//! Campaigns, devices, places and custom properties, by reference to the item's texts.
+//! Campaigns, devices, places and custom properties, by reference to the item's strings.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{DeviceInfo, GeoInfo, UtmParams};
 use crate::stored::FormatError;
-use crate::stored::texts::{Reader, TextRef, Texts};
+use crate::stored::string_table::{Reader, StringIndex, StringTable};
 
 /// What a [`WireOrigin`] stands for.
 pub(super) type Origin = (Option<Arc<UtmParams>>, Option<Arc<DeviceInfo>>, Option<Arc<GeoInfo>>);
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(super) struct WireOrigin {
-    utm: Option<[TextRef; 5]>,
-    device: Option<[TextRef; 6]>,
-    geo: Option<[TextRef; 4]>,
+    utm: Option<[StringIndex; 5]>,
+    device: Option<[StringIndex; 6]>,
+    geo: Option<[StringIndex; 4]>,
 }
 
 pub(super) fn each_origin_text<'a>(
@@ -24,9 +24,9 @@ pub(super) fn each_origin_text<'a>(
     geo: Option<&'a GeoInfo>,
     add: &mut impl FnMut(&'a str),
 ) {
-    let utm = utm.map(UtmParams::texts).into_iter().flatten();
-    let device = device.map(DeviceInfo::texts).into_iter().flatten();
-    let geo = geo.map(GeoInfo::texts).into_iter().flatten();
+    let utm = utm.map(UtmParams::strings).into_iter().flatten();
+    let device = device.map(DeviceInfo::strings).into_iter().flatten();
+    let geo = geo.map(GeoInfo::strings).into_iter().flatten();
     utm.chain(device).chain(geo).flatten().for_each(add);
 }
 
@@ -35,17 +35,17 @@ impl WireOrigin {
         utm: Option<&UtmParams>,
         device: Option<&DeviceInfo>,
         geo: Option<&GeoInfo>,
-        texts: &Texts<'_>,
+        strings: &StringTable<'_>,
     ) -> Self {
         Self {
-            utm: utm.map(|utm| utm.texts().map(|text| texts.place(text))),
-            device: device.map(|device| device.texts().map(|text| texts.place(text))),
-            geo: geo.map(|geo| geo.texts().map(|text| texts.place(text))),
+            utm: utm.map(|utm| utm.strings().map(|text| strings.index_of(text))),
+            device: device.map(|device| device.strings().map(|text| strings.index_of(text))),
+            geo: geo.map(|geo| geo.strings().map(|text| strings.index_of(text))),
         }
     }
 
-    pub(super) fn read(&self, texts: &Reader) -> Result<Origin, FormatError> {
-        let get = |place: TextRef| texts.own(place);
+    pub(super) fn read(&self, strings: &Reader) -> Result<Origin, FormatError> {
+        let get = |place: StringIndex| strings.own(place);
         let utm = match self.utm {
             Some([source, medium, campaign, term, content]) => Some(Arc::new(UtmParams {
                 source: get(source)?,
@@ -82,11 +82,17 @@ impl WireOrigin {
 
 pub(super) fn pairs<'p>(
     properties: impl Iterator<Item = (&'p String, &'p String)>,
-    texts: &Texts<'_>,
-) -> Vec<(TextRef, TextRef)> {
-    properties.map(|(key, value)| (texts.place(Some(key)), texts.place(Some(value)))).collect()
+    strings: &StringTable<'_>,
+) -> Vec<(StringIndex, StringIndex)> {
+    properties.map(|(key, value)| (strings.index_of(Some(key)), strings.index_of(Some(value)))).collect()
 }
 
-pub(super) fn read_pairs(pairs: &[(TextRef, TextRef)], texts: &Reader) -> Result<Vec<(String, String)>, FormatError> {
-    pairs.iter().map(|&(key, value)| Ok((texts.require(key)?.to_string(), texts.require(value)?.to_string()))).collect()
+pub(super) fn read_pairs(
+    pairs: &[(StringIndex, StringIndex)],
+    strings: &Reader,
+) -> Result<Vec<(String, String)>, FormatError> {
+    pairs
+        .iter()
+        .map(|&(key, value)| Ok((strings.require(key)?.to_string(), strings.require(value)?.to_string())))
+        .collect()
 }

@@ -27,16 +27,16 @@ fn bodies_are_decoded_by_their_attributes() {
     let body = |attributes: &str, body: &str| {
         let message = message(&format!(r#"{{"messageId":"m","body":"{body}","messageAttributes":{{{attributes}}}}}"#));
         let decoded = message.decoded();
-        let slices = message.slices(&decoded, &SessionConfig::default());
-        slices.map(|batch| batch.bytes().into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+        let raw_events = message.raw_events(&decoded, &SessionConfig::default());
+        raw_events.map(|batch| batch.bytes().into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
     };
     let attribute = |name: &str, value: &str| format!(r#""{name}":{{"stringValue":"{value}","dataType":"String"}}"#);
-    let packed = "H4sIAAAAAAACA4s21DGKBQC/UIsIBQAAAA==";
+    let compressed = "H4sIAAAAAAACA4s21DGKBQC/UIsIBQAAAA==";
     assert_eq!(body("", "[1,2]").unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("content-encoding", "identity"), "[1,2]").unwrap(), [b"1", b"2"]);
-    assert_eq!(body(&attribute("Content-Encoding", "gzip"), packed).unwrap(), [b"1", b"2"]);
+    assert_eq!(body(&attribute("Content-Encoding", "gzip"), compressed).unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("content-type", "application/x-ndjson"), "[1]\\n[2]").unwrap(), [b"[1]", b"[2]"]);
-    assert_eq!(body("", packed).unwrap(), [b"1", b"2"], "the bytes say it");
+    assert_eq!(body("", compressed).unwrap(), [b"1", b"2"], "the bytes say it");
     assert_eq!(body(&attribute("content-encoding", "gzip"), "[1,2]").unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("content-encoding", "gzip"), "1,2!"), Err(BodyError::InvalidBase64));
     assert_eq!(body(&attribute("content-encoding", "br"), "WzFd"), Err(BodyError::UnsupportedEncoding));
@@ -48,7 +48,7 @@ fn a_record_that_makes_no_sense_costs_itself() {
     for json in ["7", "{}", r#"{"messageId":7,"body":{}}"#, r#"{"attributes":7,"body":"[1]"}"#] {
         let message = message(json);
         assert_eq!(
-            message.slices(&message.decoded(), &SessionConfig::default()).err(),
+            message.raw_events(&message.decoded(), &SessionConfig::default()).err(),
             Some(BodyError::Empty),
             "{json}"
         );

@@ -120,8 +120,9 @@ impl Running<'_> {
     }
 
     fn score(&self, events: &[Ev], config: &SessionConfig) -> Score {
-        let said = self.sink.0.lock().unwrap();
-        let lines: Vec<_> = self.lines.iter().chain(&*said).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let emitted = self.sink.0.lock().unwrap();
+        let lines: Vec<_> =
+            self.lines.iter().chain(&*emitted).map(|line| serde_json::from_str(line).unwrap()).collect();
         let consumer = Consumer::read(&lines);
         let found = consumer.sessions();
         let oracle_event = |event| oracle_event(event, &self.times);
@@ -143,7 +144,7 @@ impl Running<'_> {
             equal: known.iter().filter(is_equal).count(),
             sources: with_source().count(),
             kept: with_source().filter(is_kept).count(),
-            ends: said.iter().filter(|line| line.contains("\"$session_end\"")).count(),
+            ends: emitted.iter().filter(|line| line.contains("\"$session_end\"")).count(),
             histories: 1,
             counted_once: usize::from(counted == events.len() as u64),
             converged: usize::from(has_all),

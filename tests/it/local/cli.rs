@@ -23,11 +23,11 @@ fn every_command_has_help_with_its_defaults() {
         assert!(text(&overview.stdout).contains(command), "{command}");
         for words in [&[command, "--help"][..], &[command, "-h"]] {
             let help = run(&folder.0, words);
-            let said = text(&help.stdout);
+            let emitted = text(&help.stdout);
             assert!(help.status.success() && help.stderr.is_empty(), "{words:?}");
             for (option, default) in defaults {
-                let option = said.find(option).unwrap_or_else(|| panic!("{option} in {said}"));
-                assert!(said[option..].contains(default), "{default} in {said}");
+                let option = emitted.find(option).unwrap_or_else(|| panic!("{option} in {emitted}"));
+                assert!(emitted[option..].contains(default), "{default} in {emitted}");
             }
         }
     }
@@ -66,8 +66,8 @@ fn what_is_not_understood_is_named_with_what_to_write() {
         (&["xyzzy"], "the commands are replay, invoke, serve"),
         (&["--batch", "1"], "`--batch` is no option here"),
     ] {
-        let said = refused(&folder.0, words, 2);
-        assert!(said.contains(wanted), "{words:?}: {said}");
+        let emitted = refused(&folder.0, words, 2);
+        assert!(emitted.contains(wanted), "{words:?}: {emitted}");
     }
 }
 
@@ -96,8 +96,8 @@ fn rules_are_json_or_a_file_of_it() {
             ("{\"nonsense\":3}", "`--rules`: nonsense"),
             ("[]", "`--rules`: the rules are not a JSON object"),
         ] {
-            let said = refused(&folder.0, &[command, "in", "--rules", rules], 2);
-            assert!(said.contains(wanted), "{rules}: {said}");
+            let emitted = refused(&folder.0, &[command, "in", "--rules", rules], 2);
+            assert!(emitted.contains(wanted), "{rules}: {emitted}");
         }
     }
 }

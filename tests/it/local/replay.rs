@@ -97,7 +97,7 @@ fn a_second_ctrl_c_ends_it_even_where_nobody_reads_what_it_prints() {
 }
 
 #[test]
-fn rejected_lines_are_said_with_number_and_code() {
+fn rejected_lines_are_printed_with_number_and_code() {
     let folder = Folder::new("rejected");
     let long = format!("{{\"event\":\"x\",\"distinct_id\":\"a\",\"pad\":\"{}\"}}", "x".repeat(200_000));
     let good = events(2);
@@ -105,14 +105,14 @@ fn rejected_lines_are_said_with_number_and_code() {
     folder.write("in", &format!("\u{feff}{one}\r\n\n  \nnonsense\n{{\"event\":\"x\"}}\n{long}\n{two}"));
     let output = run(&folder.0, &["replay", "in", "--annotated", "out"]);
     assert!(output.status.success());
-    let said: Vec<&str> = text(&output.stderr).lines().collect();
-    assert_eq!(said.len(), 3, "{said:?}");
+    let emitted: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!(emitted.len(), 3, "{emitted:?}");
     for (line, wanted) in
-        said.iter().zip(["line 4: invalid_json: ", "line 5: missing_distinct_id: ", "line 6: too_large: "])
+        emitted.iter().zip(["line 4: invalid_json: ", "line 5: missing_distinct_id: ", "line 6: too_large: "])
     {
         assert!(line.starts_with(wanted), "{line}");
     }
-    assert!(said[2].contains(&format!("has {} bytes", long.len())), "{}", said[2]);
+    assert!(emitted[2].contains(&format!("has {} bytes", long.len())), "{}", emitted[2]);
     let codes = "  events    5 (3 rejected: 1 invalid_json, 1 missing_distinct_id, 1 too_large), ";
     assert!(text(&output.stdout).contains(codes), "{output:?}");
     let lines = json_lines(&folder.read("out"));
@@ -135,9 +135,9 @@ fn a_rejected_line_moves_no_time() {
 fn a_flood_of_rejected_lines_is_counted() {
     let folder = Folder::new("flood");
     let output = run_with(&folder.0, &["replay", "-"], &"nonsense\n".repeat(5_000));
-    let said: Vec<&str> = text(&output.stderr).lines().collect();
-    assert_eq!(said.len(), 101);
-    assert!(said[99].starts_with("line 100: ") && said[100].starts_with("more rejected lines"));
+    let emitted: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!(emitted.len(), 101);
+    assert!(emitted[99].starts_with("line 100: ") && emitted[100].starts_with("more rejected lines"));
     assert!(text(&output.stdout).contains("(5000 rejected: 5000 invalid_json)"));
 }
 
@@ -181,19 +181,19 @@ fn two_outputs_in_one_file_are_refused_and_nothing_is_lost() {
         ("new", "./new"),
         ("dangling", "nothing-yet"),
     ] {
-        let said = refused(&folder.0, &["replay", "in", "--annotated", one, "--sessions", other], 2);
-        assert!(said.contains("`--annotated` and `--sessions` are the same file"), "{one}, {other}: {said}");
+        let emitted = refused(&folder.0, &["replay", "in", "--annotated", one, "--sessions", other], 2);
+        assert!(emitted.contains("`--annotated` and `--sessions` are the same file"), "{one}, {other}: {emitted}");
         assert_eq!(folder.read("a"), "precious\n");
     }
     assert!(!folder.0.join("new").exists() && !folder.0.join("nothing-yet").exists());
-    let said = refused(&folder.0, &["replay", "in", "--annotated", "-", "--sessions", "-"], 2);
-    assert!(said.contains("are both standard output"), "{said}");
+    let emitted = refused(&folder.0, &["replay", "in", "--annotated", "-", "--sessions", "-"], 2);
+    assert!(emitted.contains("are both standard output"), "{emitted}");
     for (option, path) in [("--annotated", "in"), ("--sessions", "./in")] {
-        let said = refused(&folder.0, &["replay", "in", option, path], 2);
-        assert!(said.contains(&format!("`{option}` is the input itself")), "{said}");
+        let emitted = refused(&folder.0, &["replay", "in", option, path], 2);
+        assert!(emitted.contains(&format!("`{option}` is the input itself")), "{emitted}");
     }
-    let said = refused(&folder.0, &["replay", "in", "--annotated", "new", "--sessions", "no/such"], 1);
-    assert!(said.contains("`no/such`") && !folder.0.join("new").exists(), "{said}");
+    let emitted = refused(&folder.0, &["replay", "in", "--annotated", "new", "--sessions", "no/such"], 1);
+    assert!(emitted.contains("`no/such`") && !folder.0.join("new").exists(), "{emitted}");
     assert_eq!(folder.read("in"), events(5));
     let shell = format!("{} replay in --sessions out > out", super::binary().display());
     let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(&folder.0).output().unwrap();
@@ -218,8 +218,8 @@ fn files_that_cannot_be_used_are_named_with_their_option() {
         (&["invoke", "in", "none"], "the file `none` cannot be read: there is no such file"),
         (&["invoke", "."], "the file `.` cannot be read: it is a folder"),
     ] {
-        let said = refused(&folder.0, words, 1);
-        assert!(said.contains(wanted), "{words:?}: {said}");
+        let emitted = refused(&folder.0, words, 1);
+        assert!(emitted.contains(wanted), "{words:?}: {emitted}");
     }
 }
 

@@ -68,7 +68,7 @@ impl Server {
 const EVENT: &str = r#"{"uuid":"e1","event":"$pageview","distinct_id":"ada-lovelace"}"#;
 
 #[test]
-fn paths_are_those_that_are_deployed_and_what_is_wrong_is_said_as_json() {
+fn paths_are_those_that_are_deployed_and_errors_are_json() {
     let server = Server::start("paths", &[]);
     let answer = server.ask("POST", "/events", "", EVENT);
     let id = answer.json()["events"][0]["properties"]["$session_id"].as_str().unwrap().to_owned();
@@ -186,8 +186,11 @@ fn a_port_that_is_taken_is_named_with_its_option() {
     let folder = Folder::new("taken-too");
     let port = server.address.split(':').nth(1).unwrap();
     for (option, other) in [("--port", "--dynamodb-port"), ("--dynamodb-port", "--port")] {
-        let said = refused(&folder.0, &["serve", option, port, other, "0"], 1);
-        assert!(said.contains(option) && said.contains(&format!("port {port} of 127.0.0.1 cannot be used")), "{said}");
+        let emitted = refused(&folder.0, &["serve", option, port, other, "0"], 1);
+        assert!(
+            emitted.contains(option) && emitted.contains(&format!("port {port} of 127.0.0.1 cannot be used")),
+            "{emitted}"
+        );
     }
 }
 

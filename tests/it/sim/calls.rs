@@ -42,7 +42,7 @@ impl Calls {
     }
 
     /// A call was answered, or nobody will answer it any more.
-    pub fn settle(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
+    pub fn finish(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
         let call = &mut self.0[at];
         let gives_up = random.below(4) == 0;
         call.in_flight = false;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::FutureExt;
 use serde_json::Value;
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::{Kind, Tally};
+use session_tracking::rules::{Kind, SessionState};
 use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
@@ -41,7 +41,7 @@ pub struct Checker<'w> {
 struct Known {
     timeline: Option<Timeline>,
     /// Archived sessions that are not in the timeline.
-    archived: Vec<Tally>,
+    archived: Vec<SessionState>,
 }
 
 impl<'w> Checker<'w> {
@@ -89,7 +89,7 @@ impl<'w> Checker<'w> {
             if self.is_loud {
                 println!("at {now}: {timeline:?}");
             }
-            let here = timeline.sessions(timeline.frontier, self.config);
+            let here = timeline.sessions(timeline.watermark, self.config);
             let count = here.iter().map(|session| u64::from(session.event_count)).sum::<u64>()
                 + known.archived.iter().map(|t| u64::from(t.event_count + t.late.event_count)).sum::<u64>();
             let sent = self.events.iter().filter(|event| event.visitor == visitor && !event.is_poison).count();
@@ -107,7 +107,7 @@ impl<'w> Checker<'w> {
     /// Takes note of the marks that calls set: the oracle has to know when. Each call sets one at the most, when it is made.
     fn note_marks(&mut self, timeline: &Timeline, now: Millis) {
         let visitor = &timeline.visitor;
-        for mark in timeline.journal.iter().filter(|entry| entry.kind == Kind::End) {
+        for mark in timeline.unfinalized.iter().filter(|entry| entry.kind == Kind::End) {
             if self.marks.insert((visitor.clone(), mark.at)) && self.is_exact {
                 let is_now = mark.at <= now + self.skew && mark.at >= now - self.skew - INVOCATION_MS;
                 assert!(is_now, "at {now} a call ended a session as of {}: {timeline:#?}", mark.at);
@@ -121,7 +121,7 @@ impl<'w> Checker<'w> {
     pub fn ids(&self, storage: &FaultyStorage<'_>, visitor: &Visitor) -> Vec<String> {
         let Some(timeline) = known(storage, visitor).timeline else { return Vec::new() };
         let last = timeline.previous.iter().map(|previous| previous.id.to_string());
-        last.chain(timeline.sessions(timeline.frontier, self.config).into_iter().map(|session| session.id)).collect()
+        last.chain(timeline.sessions(timeline.watermark, self.config).into_iter().map(|session| session.id)).collect()
     }
 
     /// A call to end a session was answered, by a worker whose clock says `now`: if it went well, the session is over.
@@ -140,7 +140,7 @@ impl<'w> Checker<'w> {
     fn check_sessions(&self, visitor: &Visitor, known: &Known, now: Millis) {
         let timeline = known.timeline.as_ref().unwrap();
         let mut sessions = timeline.sessions(now, self.config);
-        sessions.extend(known.archived.iter().map(|tally| tally.session(visitor, false)));
+        sessions.extend(known.archived.iter().map(|state| state.session(visitor, false)));
         sessions.sort_by_key(|session| (session.started_at, session.number));
         for pair in sessions.windows(2) {
             // An event that was on time when it was received, and delivered long after, may bridge a session of late ones.
@@ -163,13 +163,13 @@ impl<'w> Checker<'w> {
         let counted = |event: &&SimEvent| !event.is_poison && !self.is_beside(event.name);
         for event in events.iter().map(|&index| &self.events[index]).filter(counted) {
             let known = known(storage, &event.visitor);
-            let print = fingerprint(&event.uuid);
+            let fingerprint = fingerprint(&event.uuid);
             let in_timeline = known.timeline.as_ref().is_some_and(|timeline| {
-                timeline.journal.iter().any(|entry| *entry.uuid == *event.uuid)
-                    || timeline.heads.iter().any(|head| head.late.seen.contains(&print))
-                    || timeline.ended.iter().chain(&timeline.open).any(|tally| has(tally, print))
+                timeline.unfinalized.iter().any(|entry| *entry.uuid == *event.uuid)
+                    || timeline.anchors.iter().any(|anchor| anchor.late.fingerprints.contains(&fingerprint))
+                    || timeline.ended.iter().chain(&timeline.open).any(|state| has(state, fingerprint))
             });
-            let in_archive = known.archived.iter().any(|tally| has(tally, print));
+            let in_archive = known.archived.iter().any(|state| has(state, fingerprint));
             assert!(in_timeline || in_archive, "{event:?} was acknowledged and is lost");
         }
     }
@@ -241,8 +241,8 @@ fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
     }
 }
 
-fn has(tally: &Tally, print: u64) -> bool {
-    tally.seen.contains(&print) || tally.late.seen.contains(&print)
+fn has(state: &SessionState, fingerprint: u64) -> bool {
+    state.fingerprints.contains(&fingerprint) || state.late.fingerprints.contains(&fingerprint)
 }
 
 fn known(storage: &FaultyStorage<'_>, visitor: &Visitor) -> Known {
@@ -251,9 +251,9 @@ fn known(storage: &FaultyStorage<'_>, visitor: &Visitor) -> Known {
     let mut archived = storage.inner.archived(visitor, 0, Millis::MAX >> 16).now_or_never().unwrap().unwrap();
     if let Some(timeline) = &timeline {
         // What a closer archived and had no time to take out is still the timeline's.
-        archived.retain(|tally| {
-            timeline.heads.iter().all(|head| head.id != tally.id)
-                && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.id != tally.id)
+        archived.retain(|state| {
+            timeline.anchors.iter().all(|anchor| anchor.id != state.id)
+                && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.id != state.id)
         });
     }
     Known { timeline, archived }

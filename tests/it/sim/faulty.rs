@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use session_tracking::clock::Clock;
 use session_tracking::output::Output;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
+    Commit, CommitOutcome, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
 };
 use uuid::Uuid;
 
@@ -75,9 +75,9 @@ impl SessionStorage for FaultyStorage<'_> {
         loaded.into_iter().map(|stored| Ok(stored?.map(found))).collect()
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         let visitor = &commit.timeline.visitor;
-        let mut committed = Ok(Committed::Done);
+        let mut committed = Ok(CommitOutcome::Done);
         let took_effect = |was: Option<Stored>| {
             self.history.lock().unwrap().entry(visitor.clone()).or_default().push(was);
             self.committed.lock().unwrap().push(visitor.clone());
@@ -86,7 +86,7 @@ impl SessionStorage for FaultyStorage<'_> {
             .faulty(async || {
                 let was = self.inner.read(visitor).await?;
                 committed = self.inner.commit(commit).await;
-                if committed == Ok(Committed::Done) {
+                if committed == Ok(CommitOutcome::Done) {
                     took_effect(was);
                 }
                 committed.clone()
@@ -97,7 +97,7 @@ impl SessionStorage for FaultyStorage<'_> {
             self.engine.step(25).await;
             let was = self.inner.read(visitor).await?;
             let again = self.inner.commit(commit).await;
-            if again == Ok(Committed::Done) && was.as_ref().map(|was| was.etag) != Some(commit.etag) {
+            if again == Ok(CommitOutcome::Done) && was.as_ref().map(|was| was.etag) != Some(commit.etag) {
                 took_effect(was);
             }
             return again;
@@ -113,11 +113,11 @@ impl SessionStorage for FaultyStorage<'_> {
         self.faulty(async || self.inner.due(shard, after, now, limit).await).await
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         self.faulty(async || self.inner.archive(visitor, session, expires_at).await).await
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.faulty(async || self.inner.archived(visitor, from, to).await).await
     }
 

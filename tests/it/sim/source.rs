@@ -189,7 +189,7 @@ impl Sources {
     }
 
     /// An invocation is over: these messages are done or come again. A standard queue may deliver a done one once more.
-    pub fn settle(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
+    pub fn finish(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
         let message = &mut self.messages[at];
         message.in_flight = false;
         message.was_done |= is_done;

@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::Client;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, Committed, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,
+    Commit, CommitOutcome, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,
     SessionStorage, Stored,
 };
 use tokio::runtime::Runtime;
@@ -67,7 +67,7 @@ impl SessionStorage for Store {
         }
     }
 
-    async fn commit(&self, commit: Commit<'_>) -> Result<Committed, SessionError> {
+    async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         match self {
             Self::Memory(storage) => storage.commit(commit).await,
             Self::DynamoDb(table) => wait(table.storage.commit(commit)),
@@ -81,14 +81,14 @@ impl SessionStorage for Store {
         }
     }
 
-    async fn archive(&self, visitor: &Visitor, session: &Tally, expires_at: Millis) -> Result<(), SessionError> {
+    async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         match self {
             Self::Memory(storage) => storage.archive(visitor, session, expires_at).await,
             Self::DynamoDb(table) => wait(table.storage.archive(visitor, session, expires_at)),
         }
     }
 
-    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<Tally>, SessionError> {
+    async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         match self {
             Self::Memory(storage) => storage.archived(visitor, from, to).await,
             Self::DynamoDb(table) => wait(table.storage.archived(visitor, from, to)),

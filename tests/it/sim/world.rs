@@ -367,7 +367,7 @@ impl<'w> World<'w> {
             if self.random.below(4) > 0 { ids.len().saturating_sub(1) } else { self.random.below(ids.len() + 1) };
         call.id = call.id.take().or_else(|| ids.get(place).cloned());
         let Some(id) = &call.id else {
-            return self.calls.settle(at, false, now + 1_000, &mut self.random);
+            return self.calls.finish(at, false, now + 1_000, &mut self.random);
         };
         let payload = json!({ "end_session": id }).to_string();
         let worker = self.random.below(self.plan.workers);
@@ -456,7 +456,7 @@ impl<'w> World<'w> {
                 let clock = now + *self.clocks[worker].skew.lock().unwrap();
                 let Call { visitor, id, .. } = &self.calls.0[call];
                 self.checker.ended(self.storage, visitor, id.as_deref().unwrap(), &answer, clock);
-                self.calls.settle(call, is_done, again_at, &mut self.random);
+                self.calls.finish(call, is_done, again_at, &mut self.random);
             }
         }
     }
@@ -479,7 +479,7 @@ impl<'w> World<'w> {
                 }
             }
             let again_at = now + 1 + self.random.below(30_000) as Millis;
-            self.sources.settle(message, is_done, again_at, &mut self.random);
+            self.sources.finish(message, is_done, again_at, &mut self.random);
         }
     }
 
@@ -490,10 +490,10 @@ impl<'w> World<'w> {
             Job::Close => {}
             Job::Ingest(_, messages) => {
                 for message in messages {
-                    self.sources.settle(message, false, now + 30_000, &mut self.random);
+                    self.sources.finish(message, false, now + 30_000, &mut self.random);
                 }
             }
-            Job::End { call, .. } => self.calls.settle(call, false, now + 30_000, &mut self.random),
+            Job::End { call, .. } => self.calls.finish(call, false, now + 30_000, &mut self.random),
         }
     }
 

@@ -1,10 +1,10 @@
-//! What a consumer of the output notes: each event's session, as it was said and then corrected by notices, and the accounts of
+//! What a consumer of the output notes: each event's session, as it was said and then corrected by corrections, and the accounts of
 //! sessions.
 
 use std::hash::{Hash, Hasher};
 
 use session_tracking::session::Session;
-use session_tracking::timeline::Notice;
+use session_tracking::timeline::Correction;
 use uuid::Uuid;
 
 use super::world::{MOST, World, uuid_of};
@@ -22,14 +22,14 @@ macro_rules! ensure {
 }
 pub(super) use ensure;
 
-/// What a consumer of annotated events and notices notes.
+/// What a consumer of annotated events and corrections notes.
 #[derive(Debug, Clone, Default)]
 pub struct Consumer {
     /// Each event's session, and the version that said so.
     session_of: [Option<(Uuid, u64)>; MOST],
     /// Every id that was ever said, and the set of the events that it was said of.
-    pub said: Vec<(Uuid, usize)>,
-    newest_notice: u64,
+    pub emitted: Vec<(Uuid, usize)>,
+    newest_correction: u64,
 }
 
 /// All that was ever said of sessions.
@@ -48,21 +48,25 @@ impl Consumer {
     /// Takes note of the session that an event is said to belong to.
     pub fn note(&mut self, event: usize, id: Uuid, version: u64) {
         self.session_of[event] = Some((id, version));
-        match self.said.iter_mut().find(|(said, _)| *said == id) {
+        match self.emitted.iter_mut().find(|(emitted, _)| *emitted == id) {
             Some((_, events)) => *events |= 1 << event,
-            None => self.said.push((id, 1 << event)),
+            None => self.emitted.push((id, 1 << event)),
         }
     }
 
-    /// Follows notices, in the order of their versions; what an event was said to be with a higher version stays.
-    pub fn hear(&mut self, notices: &[Notice], world: &World) -> Verdict {
-        for notice in notices {
-            let (from, into, first, version) = match notice {
-                Notice::Merged { from, into, version } => (*from, *into, None, *version),
-                Notice::Split { from, into, at, uuid, version } => (*from, *into, Some((*at, &**uuid)), *version),
+    /// Follows corrections, in the order of their versions; what an event was said to be with a higher version stays.
+    pub fn hear(&mut self, corrections: &[Correction], world: &World) -> Verdict {
+        for correction in corrections {
+            let (from, into, first, version) = match correction {
+                Correction::Merged { from, into, version } => (*from, *into, None, *version),
+                Correction::Split { from, into, at, uuid, version } => (*from, *into, Some((*at, &**uuid)), *version),
             };
-            ensure!(version > self.newest_notice, "a notice of version {version} after one of {}", self.newest_notice);
-            self.newest_notice = version;
+            ensure!(
+                version > self.newest_correction,
+                "a notice of version {version} after one of {}",
+                self.newest_correction
+            );
+            self.newest_correction = version;
             for event in 0..world.len() {
                 let is_meant = first.is_none_or(|first| (world.at(event), uuid_of(event)) >= first);
                 let is_older = |(id, known): (Uuid, u64)| id == from && known < version;

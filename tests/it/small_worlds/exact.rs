@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_tracking::config::Boundary;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::Session;
 use session_tracking::timeline::{Applied, Assignment, Closing};
 use uuid::Uuid;
@@ -31,25 +31,25 @@ impl Check for Exact {
         sessions: &[Session],
     ) -> Verdict {
         ensure!(applied.changed && after.late == 0, "new events changed nothing, or are late");
-        let (notices, due_at) = (&after.timeline.notices, after.timeline.due_at);
-        let is_due = notices.is_empty() || due_at.is_some_and(|due_at| due_at <= after.now);
-        ensure!(is_due, "notices wait until {due_at:?}: {notices:?}");
+        let (corrections, due_at) = (&after.timeline.corrections, after.timeline.due_at);
+        let is_due = corrections.is_empty() || due_at.is_some_and(|due_at| due_at <= after.now);
+        ensure!(is_due, "notices wait until {due_at:?}: {corrections:?}");
         sessions_are_right(after, sessions)?;
         what_stays_keeps_its_version(before, after, sessions)?;
         ids_lead_to_their_events(after, sessions)?;
-        a_repeat_changes_nothing(after, batch, applied, sessions)
+        a_duplicate_changes_nothing(after, batch, applied, sessions)
     }
 
     fn holds(&self, run: &Run) -> Verdict {
         sessions_are_right(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[Tally], run: &mut Run, closing: &Closing) -> Verdict {
-        run.consumer.hear(&closing.notices, run.world)?;
+    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> Verdict {
+        run.consumer.hear(&closing.corrections, run.world)?;
         let is_new = run.archive.len() == archived.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
-        for tally in &closing.ended {
-            run.accounts.take(&tally.session(&run.world.visitor, false))?;
+        for state in &closing.ended {
+            run.accounts.take(&state.session(&run.world.visitor, false))?;
         }
         // What ended is looked at again, as it was then, after each step that follows: it must have been final.
         Ok(())
@@ -62,13 +62,13 @@ impl Check for Exact {
     }
 }
 
-/// The sessions are the oracle's, field by field; their chain holds; each event is in its session once notices are heard.
+/// The sessions are the oracle's, field by field; their chain holds; each event is in its session once corrections are heard.
 fn sessions_are_right(run: &Run, sessions: &[Session]) -> Verdict {
     let known = run.known();
     let count = known.sessions.len();
     ensure!(sessions.len() == count, "{} sessions instead of {count}: {sessions:?}", sessions.len());
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.notices, run.world)?;
+    consumer.hear(&run.timeline.corrections, run.world)?;
     let mut previous: Option<&str> = None;
     for (number, (session, known)) in sessions.iter().zip(&known.sessions).enumerate() {
         same(run.world, session, known)?;
@@ -101,8 +101,8 @@ fn what_stays_keeps_its_version(before: &Run, after: &Run, sessions: &[Session])
 /// The events of each session are where the oracle has them.
 fn are_complete(consumer: &Consumer, sessions: &[Session], known: &Known) -> Verdict {
     for (session, &events) in sessions.iter().zip(&known.sets) {
-        let (id, said) = (id_of(session), consumer.events_of(id_of(session)));
-        ensure!(said == events, "a consumer has the events {said:05b} in {id} instead of {events:05b}");
+        let (id, emitted) = (id_of(session), consumer.events_of(id_of(session)));
+        ensure!(emitted == events, "a consumer has the events {emitted:05b} in {id} instead of {events:05b}");
     }
     Ok(())
 }
@@ -138,13 +138,13 @@ fn same(world: &World, session: &Session, known: &OracleSession) -> Verdict {
     Ok(())
 }
 
-/// Every id once said leads to a session: its own if there is one, and always one with an event that it was said of.
+/// Every id once said is primary to a session: its own if there is one, and always one with an event that it was said of.
 pub fn ids_lead_to_their_events(run: &Run, sessions: &[Session]) -> Verdict {
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.notices, run.world)?;
-    // One by one they would be a large part of the work: in large worlds only those that lead elsewhere.
+    consumer.hear(&run.timeline.corrections, run.world)?;
+    // One by one they would be a large part of the work: in large worlds only those that primary elsewhere.
     let is_worth_it = |id: Uuid| run.world.has_extras() || sessions.iter().all(|session| id_of(session) != id);
-    for &(id, events) in consumer.said.iter().filter(|(id, _)| is_worth_it(*id)) {
+    for &(id, events) in consumer.emitted.iter().filter(|(id, _)| is_worth_it(*id)) {
         let Some(found) = run.session(id) else { return Err(format!("{id} leads nowhere")) };
         let found = id_of(&found);
         let is_own = found == id || sessions.iter().all(|session| id_of(session) != id);
@@ -155,7 +155,7 @@ pub fn ids_lead_to_their_events(run: &Run, sessions: &[Session]) -> Verdict {
 }
 
 /// All that was delivered, delivered again, changes nothing, and says of each event where it is.
-fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> Verdict {
+fn a_duplicate_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> Verdict {
     let delivered: Vec<usize> = members(run.delivered).collect();
     let (timeline, again) = run.applied(&delivered, &run.sources, run.now);
     ensure!(!again.changed && timeline == run.timeline, "a repeat changed the timeline to {timeline:?}");
@@ -174,23 +174,23 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
         ensure!((assignment.session_id, assignment.previous) == (id, previous), "event {event}: {assignment:?}");
         assigned(run, event, assignment, number)?;
         if let Some(place) = batch.iter().position(|&other| other == event) {
-            let said = first.assignments[place].as_ref();
-            ensure!(said == Some(assignment), "{said:?} became {assignment:?} with a repeat");
+            let emitted = first.assignments[place].as_ref();
+            ensure!(emitted == Some(assignment), "{emitted:?} became {assignment:?} with a repeat");
         }
         consumer.note(event, assignment.session_id, assignment.version);
     }
-    // Whoever heard the repeat before the notices ends with the same.
-    consumer.hear(&run.timeline.notices, run.world)?;
+    // Whoever heard the repeat before the corrections ends with the same.
+    consumer.hear(&run.timeline.corrections, run.world)?;
     are_complete(&consumer, sessions, run.known())
 }
 
-/// What is said of an event's session up to that event; of one whose part is settled, of the session as a whole.
+/// What is said of an event's session up to that event; of one whose part is finalized, of the session as a whole.
 fn assigned(run: &Run, event: usize, assignment: &Assignment, number: usize) -> Verdict {
     let (known, set) = (&run.known().sessions[number], run.known().sets[number]);
-    let is_settled = run.world.at(event) < run.timeline.frontier;
+    let is_finalized = run.world.at(event) < run.timeline.watermark;
     // Without the keep-alive events in between it would be several.
     let alive: usize = members(run.delivered).filter(|&event| run.is_keep_alive(event)).map(|event| 1 << event).sum();
-    let up_to = (set | alive) & if is_settled { usize::MAX } else { (2 << event) - 1 };
+    let up_to = (set | alive) & if is_finalized { usize::MAX } else { (2 << event) - 1 };
     // The same session as of that event: it begins alike.
     let part = run.known_of(up_to).sessions.first().unwrap_or(known);
     let text = |value: &Option<Arc<str>>, known: Option<&str>| value.as_deref() == known;
@@ -202,7 +202,7 @@ fn assigned(run: &Run, event: usize, assignment: &Assignment, number: usize) -> 
         && text(&assignment.entry_url, known.entry_url)
         && text(&assignment.referrer, known.referrer)
         && (assignment.is_start == is_start
-            || is_settled && (!assignment.is_start || assignment.at == known.started_at))
+            || is_finalized && (!assignment.is_start || assignment.at == known.started_at))
         && !assignment.is_late;
     ensure!(is_right, "event {event} of {known:?} is assigned {assignment:?}");
     Ok(())

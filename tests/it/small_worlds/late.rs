@@ -1,6 +1,6 @@
 //! What holds where events come too late: they are placed by the rule for late events and never disturb the live session.
 
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Reason, Session};
 use session_tracking::timeline::{Applied, Closing};
 
@@ -41,20 +41,20 @@ impl Check for Late {
                 _ => joined_as_one_by_one(before, after, batch)?,
             }
         }
-        a_repeat_changes_nothing(after, batch, applied, sessions)
+        a_duplicate_changes_nothing(after, batch, applied, sessions)
     }
 
     fn holds(&self, run: &Run) -> Verdict {
         hold_together(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[Tally], run: &mut Run, closing: &Closing) -> Verdict {
-        run.consumer.hear(&closing.notices, run.world)?;
-        for tally in &closing.ended {
-            let corrected = archived.iter().find(|known| known.id == tally.id);
-            let is_higher = corrected.is_none_or(|known| known.version < tally.version);
-            ensure!(is_higher, "a correction of {} keeps its version {}", tally.id, tally.version);
-            run.accounts.take(&tally.session(&run.world.visitor, false))?;
+    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> Verdict {
+        run.consumer.hear(&closing.corrections, run.world)?;
+        for state in &closing.ended {
+            let corrected = archived.iter().find(|known| known.id == state.id);
+            let is_higher = corrected.is_none_or(|known| known.version < state.version);
+            ensure!(is_higher, "a correction of {} keeps its version {}", state.id, state.version);
+            run.accounts.take(&state.session(&run.world.visitor, false))?;
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Check for Late {
 
 /// An event is late if it lies behind the watermark, or falls behind it as another late event of its batch takes it along.
 fn late_behind_the_watermark(before: &Run, after: &Run, batch: &[usize], applied: &Applied) -> Verdict {
-    let (old, new) = (before.timeline.frontier, after.timeline.frontier);
+    let (old, new) = (before.timeline.watermark, after.timeline.watermark);
     let is_behind = |event: &usize| after.world.at(*event) < old;
     for (event, assignment) in batch.iter().zip(&applied.assignments) {
         let Some(assignment) = assignment else { return Err(format!("event {event} has no session")) };
@@ -99,10 +99,10 @@ fn held_while_others_may_follow(before: &Run, after: &Run, batch: &[usize]) -> V
 /// What holds after each step.
 fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.notices, run.world)?;
+    consumer.hear(&run.timeline.corrections, run.world)?;
     let ended = &run.timeline.ended;
-    ensure!(ended.is_sorted_by_key(|tally| tally.started_at), "what ended is not in order: {ended:?}");
-    let is_back = |tally: &&Tally| ended.iter().any(|other| other.id == tally.id);
+    ensure!(ended.is_sorted_by_key(|state| state.started_at), "what ended is not in order: {ended:?}");
+    let is_back = |state: &&SessionState| ended.iter().any(|other| other.id == state.id);
     let archived = run.archive.len() - run.archive.iter().filter(is_back).count();
     ensure!(run.timeline.archived as usize == archived, "{} archived, not {archived}", run.timeline.archived);
     let mut all = 0;
@@ -260,7 +260,7 @@ fn joined_as_one_by_one(before: &Run, after: &Run, batch: &[usize]) -> Verdict {
 }
 
 /// The same batch again, and all batches again, change nothing and say the same.
-fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> Verdict {
+fn a_duplicate_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> Verdict {
     let (_, again) = run.applied(batch, &run.sources, run.now);
     ensure!(!again.changed, "a repeat changed the timeline");
     ensure!(again.assignments == first.assignments, "{:?}\nbecame {:?}", first.assignments, again.assignments);
@@ -268,7 +268,7 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
     let (_, again) = run.applied(&delivered, &run.sources, run.now);
     ensure!(!again.changed, "repeats changed the timeline");
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.notices, run.world)?;
+    consumer.hear(&run.timeline.corrections, run.world)?;
     for (&event, assignment) in delivered.iter().zip(&again.assignments) {
         let Some(assignment) = assignment else { return Err(format!("event {event} is not known")) };
         let is_there = consumer.events_of(assignment.session_id) >> event & 1 == 1;
@@ -276,8 +276,8 @@ fn a_repeat_changes_nothing(run: &Run, batch: &[usize], first: &Applied, session
         let session = sessions.iter().find(|session| id_of(session) == assignment.session_id);
         // Of a session that is over, and as a late one, an event says all pages.
         let is_whole = session.is_some_and(|session| session.page_views == assignment.page_views);
-        let says_all = is_late || run.is_over(assignment.session_id);
-        let is_right = is_there && assignment.is_late == is_late && (is_whole || !says_all);
+        let emits_all = is_late || run.is_over(assignment.session_id);
+        let is_right = is_there && assignment.is_late == is_late && (is_whole || !emits_all);
         ensure!(is_right, "event {event} became {assignment:?} with a repeat");
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Arrival, Closing, Timeline};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::world::{Known, MOST, SOURCES, Sources, World, members, uuid_of};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// As late as the lateness of the oldest event that is still to come allows: every arrival order is in time, and the
-    /// timeline may settle as much as it ever may. (Other events are then from clocks that are ahead.)
+    /// timeline may finalize as much as it ever may. (Other events are then from clocks that are ahead.)
     Latest,
     /// When the newest event so far happens: events come in time, or too late.
     Newest,
@@ -30,7 +30,7 @@ pub struct Run<'w> {
     pub clock: Clock,
     pub timeline: Timeline,
     /// Closed sessions, by first close; of each the last account.
-    pub archive: Vec<Tally>,
+    pub archive: Vec<SessionState>,
     pub consumer: Consumer,
     /// The set of events delivered so far, and those of them that were late.
     pub delivered: usize,
@@ -119,20 +119,20 @@ impl<'w> Run<'w> {
         let recalled = match timeline.recall_range(&arrivals, &self.world.rules) {
             None => Vec::new(),
             Some((from, to)) => {
-                let is_near = |tally: &&Tally| (from..=to).contains(&((tally.id.as_u128() >> 80) as Millis));
-                let is_here = |tally: &Tally| timeline.ended.iter().any(|ended| ended.id == tally.id);
-                self.archive.iter().filter(is_near).filter(|tally| !is_here(tally)).cloned().collect()
+                let is_near = |state: &&SessionState| (from..=to).contains(&((state.id.as_u128() >> 80) as Millis));
+                let is_here = |state: &SessionState| timeline.ended.iter().any(|ended| ended.id == state.id);
+                self.archive.iter().filter(is_near).filter(|state| !is_here(state)).cloned().collect()
             }
         };
         let applied = timeline.apply(&arrivals, recalled, &self.world.rules);
         (timeline, applied)
     }
 
-    /// Settles what is before `now - lateness`, as a batch does on a long journal.
-    pub fn settle(&mut self, now: Millis) {
+    /// Settles what is before `now - lateness`, as a batch does on a long unfinalized events.
+    pub fn finalize(&mut self, now: Millis) {
         self.now = now;
         self.steps.push_str(&format!(" ~{}", now - self.world.at(0)));
-        self.timeline.settle(now - self.world.lateness(), &self.world.rules);
+        self.timeline.finalize(now - self.world.lateness(), &self.world.rules);
     }
 
     /// Ends the last session by a call, if it is not over; says whether it did. Without lateness that is at the time of an event.
@@ -149,15 +149,15 @@ impl<'w> Run<'w> {
         has_ended
     }
 
-    /// Closes what is over; the consumer hears the notices.
+    /// Closes what is over; the consumer hears the corrections.
     pub fn close(&mut self, now: Millis) -> Closing {
         self.now = now;
         self.steps.push_str(&format!(" !{}", now - self.world.at(0)));
         let closing = self.timeline.close(now, &self.world.rules);
-        for tally in &closing.ended {
-            match self.archive.iter_mut().find(|known| known.id == tally.id) {
-                Some(known) => known.clone_from(tally),
-                None => self.archive.push(tally.clone()),
+        for state in &closing.ended {
+            match self.archive.iter_mut().find(|known| known.id == state.id) {
+                Some(known) => known.clone_from(state),
+                None => self.archive.push(state.clone()),
             }
         }
         closing
@@ -167,7 +167,7 @@ impl<'w> Run<'w> {
     pub fn sessions(&self) -> Vec<Session> {
         let here = self.timeline.sessions(self.now, &self.world.rules);
         assert!(here.is_sorted_by_key(|session| session.started_at), "the sessions are not in order: {self}");
-        let archived = self.archive.iter().map(|tally| tally.session(&self.world.visitor, false));
+        let archived = self.archive.iter().map(|state| state.session(&self.world.visitor, false));
         let is_gone = |session: &Session| here.iter().all(|other| other.id != session.id);
         let mut sessions: Vec<Session> = archived.filter(is_gone).collect();
         sessions.extend(here);
@@ -178,8 +178,8 @@ impl<'w> Run<'w> {
     /// The session that an id means: its own, or the one it was merged into.
     pub fn session(&self, id: Uuid) -> Option<Session> {
         self.timeline.session(id, self.now, &self.world.rules).or_else(|| {
-            let tally = self.archive.iter().find(|tally| tally.ids().any(|other| other == id))?;
-            Some(tally.session(&self.world.visitor, false))
+            let state = self.archive.iter().find(|state| state.ids().any(|other| other == id))?;
+            Some(state.session(&self.world.visitor, false))
         })
     }
 
@@ -195,7 +195,7 @@ impl<'w> Run<'w> {
 
     /// Whether a session can no longer grow by events in time.
     pub fn is_over(&self, id: Uuid) -> bool {
-        self.timeline.ended.iter().chain(&self.archive).any(|tally| tally.id == id)
+        self.timeline.ended.iter().chain(&self.archive).any(|state| state.id == id)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use session_tracking::rules::Kind;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Closing};
 
@@ -24,7 +24,7 @@ pub trait Check {
     /// At any time.
     fn holds(&self, run: &Run) -> Verdict;
     /// After a close; `archived` is what was closed before.
-    fn closed(&self, archived: &[Tally], run: &mut Run, closing: &Closing) -> Verdict;
+    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> Verdict;
     /// When everything is delivered and closed.
     fn finished(&self, run: &Run) -> Verdict;
 }
@@ -34,9 +34,9 @@ pub trait Check {
 pub enum Between {
     /// Nothing: the close function comes when everything is delivered.
     Nothing,
-    /// A close that settles as much as it may, each time.
+    /// A close that finalizes as much as it may, each time.
     Close,
-    /// Nothing, a settling as on a long journal, or a close: each time each of them.
+    /// Nothing, a settling as on a long unfinalized events, or a close: each time each of them.
     Each,
     /// Nothing, or a close at any time that makes a difference.
     Anywhen,
@@ -95,17 +95,17 @@ impl<C: Check> Walk<C> {
     /// differ by an exchange of the two referrers or the two campaigns one is gone: where the first comes first.
     fn choose_sources(&self, odometer: &mut Odometer, run: &Run, batch: usize) -> Sources {
         let mut sources = run.sources;
-        let mut said: Vec<char> = members(run.delivered).map(|event| SOURCES[sources[event]]).collect();
+        let mut emitted: Vec<char> = members(run.delivered).map(|event| SOURCES[sources[event]]).collect();
         for event in members(batch) {
             let is_open = |source: &usize| {
-                let is_said = |name| said.contains(&name);
+                let is_emitted = |name| emitted.contains(&name);
                 self.sources.contains(SOURCES[*source])
-                    && (SOURCES[*source] != 'B' || is_said('A'))
-                    && (SOURCES[*source] != '2' || is_said('1'))
+                    && (SOURCES[*source] != 'B' || is_emitted('A'))
+                    && (SOURCES[*source] != '2' || is_emitted('1'))
             };
             let open: Vec<usize> = (0..SOURCES.len()).filter(is_open).collect();
             sources[event] = odometer.one_of(&open);
-            said.push(SOURCES[sources[event]]);
+            emitted.push(SOURCES[sources[event]]);
         }
         sources
     }
@@ -179,7 +179,7 @@ fn go_on<'w, C: Check>(check: &C, mut run: Run<'w>, then: Then) -> Run<'w> {
         }
         Then::EndAndClose(now) => run = go_on(check, go_on(check, run, Then::End), Then::Close(now)),
         Then::Settle(now) => {
-            run.settle(now);
+            run.finalize(now);
             must(check.holds(&run), &run);
         }
         Then::Close(now) => {
@@ -194,7 +194,7 @@ fn go_on<'w, C: Check>(check: &C, mut run: Run<'w>, then: Then) -> Run<'w> {
 
 /// Closes as the close function does, whenever something is due, until nothing is left.
 fn finish<C: Check>(check: &C, mut run: Run) {
-    // Each close takes out or brings forward at least one session or one batch's notices.
+    // Each close takes out or brings forward at least one session or one batch's corrections.
     for _ in 0..=3 * run.world.len() {
         let Some(due) = run.timeline.due_at else { break };
         let now = due.max(run.now);
@@ -207,9 +207,12 @@ fn is_empty(run: &Run) -> Verdict {
     let timeline = &run.timeline;
     ensure!(timeline.due_at.is_none(), "it never comes to an end: {timeline:?}");
     // Keep-alive events in no session make nothing due; what they hang on would.
-    let is_in_none = timeline.journal.iter().all(|entry| entry.kind == Kind::KeepAlive);
-    let is_empty = is_in_none && timeline.open.is_none() && timeline.heads.is_empty();
-    ensure!(is_empty && timeline.ended.is_empty() && timeline.notices.is_empty(), "something is left: {timeline:?}");
+    let is_in_none = timeline.unfinalized.iter().all(|entry| entry.kind == Kind::KeepAlive);
+    let is_empty = is_in_none && timeline.open.is_none() && timeline.anchors.is_empty();
+    ensure!(
+        is_empty && timeline.ended.is_empty() && timeline.corrections.is_empty(),
+        "something is left: {timeline:?}"
+    );
     Ok(())
 }
 
@@ -228,12 +231,12 @@ fn thens(between: Between, run: &Run) -> Vec<Then> {
         Between::Ends => vec![Then::Nothing, Then::End, Then::Close(now), Then::EndAndClose(now)],
         Between::Each => vec![Then::Nothing, Then::Settle(now), Then::Close(now)],
         Between::Anywhen => {
-            // What is settled, and what is over, changes at these horizons only.
+            // What is finalized, and what is over, changes at these horizons only.
             let horizons = |at: Millis| [at, at + 1, at + TIMEOUT, at + TIMEOUT + 1];
             let times = members(run.delivered).flat_map(|event| horizons(run.world.at(event)));
             let times: BTreeSet<Millis> = times.map(|at| at + run.world.lateness()).chain([now]).collect();
             let is_next = |at: &Millis| {
-                *at >= run.now && *at <= run.latest() && at - run.world.lateness() > run.timeline.frontier
+                *at >= run.now && *at <= run.latest() && at - run.world.lateness() > run.timeline.watermark
             };
             let closes = times.into_iter().filter(is_next).map(Then::Close);
             std::iter::once(Then::Nothing).chain(closes).collect()

@@ -4,10 +4,10 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, session_id};
 use session_tracking::storage::{
-    Commit, Committed, DUE_SHARDS, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError,
+    Commit, CommitOutcome, DUE_SHARDS, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError,
     SessionStorage,
 };
 use session_tracking::stored::Room;
@@ -79,8 +79,8 @@ async fn run<S: SessionStorage>(store: &S, operation: &Operation) -> String {
             let mut timeline = timeline("x", NOON + Millis::from(*minutes) * 60_000);
             timeline.visitor = visitor.clone();
             // Ids follow the visitor.
-            for head in &mut timeline.heads {
-                head.id = Uuid::from_u64_pair(head.id.as_u64_pair().0, visitor.bits());
+            for anchor in &mut timeline.anchors {
+                anchor.id = Uuid::from_u64_pair(anchor.id.as_u64_pair().0, visitor.bits());
             }
             let replaces = match place {
                 Place::Nothing => None,
@@ -90,7 +90,7 @@ async fn run<S: SessionStorage>(store: &S, operation: &Operation) -> String {
             let commit =
                 Commit { timeline: &timeline, replaces, etag: u64::from(*etag), expires_at: NOON, room: Room::ToGrow };
             match store.commit(commit).await {
-                Ok(Committed::Lost(winner)) => format!("lost to {:?}", winner.map(|winner| winner.etag)),
+                Ok(CommitOutcome::Conflict(winner)) => format!("lost to {:?}", winner.map(|winner| winner.etag)),
                 other => format!("{other:?}"),
             }
         }
@@ -154,7 +154,7 @@ async fn look<S: SessionStorage>(store: &S) -> String {
     answers.join("\n")
 }
 
-fn account(session: &Tally) -> String {
+fn account(session: &SessionState) -> String {
     format!("{} v{} {:?}", session.id, session.version, session.aliases)
 }
 

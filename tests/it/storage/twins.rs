@@ -4,9 +4,11 @@ use serde_json::Value;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, session_id};
-use session_tracking::storage::{Committed, DynamoDbSessionStorage, Reading, SessionError, SessionStorage, due_shard};
+use session_tracking::storage::{
+    CommitOutcome, DynamoDbSessionStorage, Reading, SessionError, SessionStorage, due_shard,
+};
 use uuid::Uuid;
 
 use super::{NOON, commit, embedded, event, timeline};
@@ -25,7 +27,7 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     let [one, mut two] = TWINS.map(|id| timeline(id, NOON));
     two.seq += 1;
     for (timeline, etag) in [(&one, 101), (&two, 102)] {
-        assert_eq!(store.commit(commit(timeline, None, etag)).await, Ok(Committed::Done));
+        assert_eq!(store.commit(commit(timeline, None, etag)).await, Ok(CommitOutcome::Done));
     }
     let stored = store.load(&twins, Reading::Strong).await.into_iter().map(|stored| stored.unwrap().unwrap());
     assert!(stored.map(|stored| (stored.timeline, stored.etag)).eq([(one.clone(), 101), (two.clone(), 102)]));
@@ -36,8 +38,8 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     let mut session = one.clone().close(NOON + 86_400_000, &config).ended.remove(0);
     (session.id, session.aliases) = (session_id(bits, NOON, "shared", 0), Vec::new());
     let other_id = session_id(bits, NOON + 1, "other", 0);
-    let first = Tally { version: 5, ..session.clone() };
-    let second = Tally { version: 3, page_views: 1, aliases: vec![other_id], ..session.clone() };
+    let first = SessionState { version: 5, ..session.clone() };
+    let second = SessionState { version: 3, page_views: 1, aliases: vec![other_id], ..session.clone() };
     store.archive(&twins[0], &first, NOON).await.unwrap();
     store.archive(&twins[1], &second, NOON).await.unwrap();
     store.archive(&twins[0], &first, NOON).await.unwrap();
@@ -48,7 +50,7 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second.clone()]));
     // What was merged into the one's session is none of the other's.
     assert_eq!(store.find(other_id).await.unwrap().archived, [(twins[1].clone(), second.clone())]);
-    let own = Tally { id: other_id, version: 1, started_at: NOON + 1, last_activity: NOON + 2, ..first.clone() };
+    let own = SessionState { id: other_id, version: 1, started_at: NOON + 1, last_activity: NOON + 2, ..first.clone() };
     store.archive(&twins[0], &own, NOON).await.unwrap();
     assert_eq!(store.find(other_id).await.unwrap().archived.len(), 2);
     assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second]));

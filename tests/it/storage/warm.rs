@@ -41,7 +41,7 @@ async fn a_duplicate_is_answered_from_what_is_stored() {
         send(&here, &format!("e{second}"), NOON + second * 1000, NOON + second * 1000).await;
     }
     // The last four were guesses, and right: one read for nothing that was there, one that showed what a guess is worth.
-    assert_eq!((consumed.read_units(), consumed.lost_races()), (1.0, 0));
+    assert_eq!((consumed.read_units(), consumed.conflicts()), (1.0, 0));
     // Elsewhere an event comes that lies before all of them.
     let earlier = send(&there, "earlier", NOON - 60_000, NOON + 7_000).await;
     let (reads, writes) = (consumed.read_units(), consumed.table_write_units());
@@ -54,7 +54,7 @@ async fn a_duplicate_is_answered_from_what_is_stored() {
 
 /// The same after a guess has gone wrong, and while nothing is guessed.
 #[tokio::test]
-async fn a_duplicate_is_answered_from_what_is_stored_after_a_wrong_guess() {
+async fn a_duplicate_is_answered_from_what_is_stored_after_a_stale_cache() {
     let store = embedded();
     let clock = ManualClock::default();
     let manager = || SessionManager::with_clock(SessionConfig::default(), &store, &clock);

@@ -21,7 +21,7 @@ type Manager<'c> = SessionManager<DynamoDbSessionStorage, &'c ManualClock>;
 fn breaks() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
     let bytes = |bytes: Vec<u8>| Some(AttributeValue::B(Blob::new(bytes)));
     let mut nonsense = sample();
-    nonsense.journal[0].at = 0;
+    nonsense.unfinalized[0].at = 0;
     vec![
         ("v", Some(AttributeValue::N("0".to_owned())), "format version 0 is none that was ever written"),
         ("v", None, "`v` is missing"),

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::{Entry, Kind, Late, Previous, Tally};
+use session_tracking::rules::{Entry, Kind, Late, Previous, SessionState};
 use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, visitor_bits};
 use session_tracking::stored::{
     FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
 };
-use session_tracking::timeline::{Head, MAX_SEEN, Notice, Timeline};
+use session_tracking::timeline::{Correction, MAX_FINGERPRINTS, SessionAnchor, Timeline};
 use uuid::Uuid;
 
 use super::NOON;
@@ -46,7 +46,7 @@ struct Fixture {
 #[allow(clippy::large_enum_variant, reason = "there are a dozen of them")]
 enum Item {
     Timeline(Timeline),
-    Session(Tally),
+    Session(SessionState),
 }
 
 #[test]
@@ -163,44 +163,44 @@ fn timeline_content(timeline: &Timeline) -> Value {
             "events": previous.event_count, "ended_by_call": previous.ended_by_call, "number": previous.number,
         })
     });
-    let heads = timeline.heads.iter().map(|head| {
+    let anchors = timeline.anchors.iter().map(|anchor| {
         json!({
-            "entry": head.entry, "id": half(head.id, bits), "leads": head.leads, "version": head.version,
-            "late": late_content(&head.late),
+            "entry": anchor.entry, "id": half(anchor.id, bits), "leads": anchor.is_primary, "version": anchor.version,
+            "late": late_content(&anchor.late),
         })
     });
-    let notices = timeline.notices.iter().map(|notice| match notice {
-        Notice::Merged { from, into, version } => {
+    let corrections = timeline.corrections.iter().map(|correction| match correction {
+        Correction::Merged { from, into, version } => {
             json!({ "merged": half(*from, bits), "into": half(*into, bits), "version": version })
         }
-        Notice::Split { from, into, at, uuid, version } => json!({
+        Correction::Split { from, into, at, uuid, version } => json!({
             "split": half(*from, bits), "into": half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
         }),
     });
     json!({
         "seq": timeline.seq,
-        "frontier": timeline.frontier,
+        "frontier": timeline.watermark,
         "archived": timeline.archived,
         "previous": previous,
-        "ended": timeline.ended.iter().map(|tally| session_content(tally, bits)).collect::<Vec<_>>(),
-        "open": timeline.open.as_ref().map(|tally| session_content(tally, bits)),
-        "journal": timeline.journal.iter().map(entry_content).collect::<Vec<_>>(),
-        "heads": heads.collect::<Vec<_>>(),
-        "notices": notices.collect::<Vec<_>>(),
+        "ended": timeline.ended.iter().map(|state| session_content(state, bits)).collect::<Vec<_>>(),
+        "open": timeline.open.as_ref().map(|state| session_content(state, bits)),
+        "journal": timeline.unfinalized.iter().map(entry_content).collect::<Vec<_>>(),
+        "heads": anchors.collect::<Vec<_>>(),
+        "notices": corrections.collect::<Vec<_>>(),
     })
 }
 
-fn session_content(tally: &Tally, bits: u64) -> Value {
+fn session_content(state: &SessionState, bits: u64) -> Value {
     json!({
-        "id": half(tally.id, bits), "version": tally.version, "reason": tally.reason.name(), "number": tally.number,
-        "previous": tally.previous.map(|id| half(id, bits)),
-        "started_at": tally.started_at, "last_activity": tally.last_activity,
-        "events": tally.event_count, "page_views": tally.page_views,
-        "entry_url": tally.entry_url, "landing_page": tally.landing_page, "exit_page": tally.exit_page,
-        "referrer": tally.referrer, "utm": tally.utm, "click": tally.click, "device": tally.device, "geo": tally.geo,
-        "properties": tally.properties, "ended_by_call": tally.ended_by_call,
-        "aliases": tally.aliases.iter().map(|&id| half(id, bits)).collect::<Vec<_>>(),
-        "seen": prints(&tally.seen), "late": late_content(&tally.late),
+        "id": half(state.id, bits), "version": state.version, "reason": state.reason.name(), "number": state.number,
+        "previous": state.previous.map(|id| half(id, bits)),
+        "started_at": state.started_at, "last_activity": state.last_activity,
+        "events": state.event_count, "page_views": state.page_views,
+        "entry_url": state.entry_url, "landing_page": state.landing_page, "exit_page": state.exit_page,
+        "referrer": state.referrer, "utm": state.utm, "click": state.click, "device": state.device, "geo": state.geo,
+        "properties": state.properties, "ended_by_call": state.ended_by_call,
+        "aliases": state.aliases.iter().map(|&id| half(id, bits)).collect::<Vec<_>>(),
+        "seen": fingerprints(&state.fingerprints), "late": late_content(&state.late),
     })
 }
 
@@ -221,11 +221,11 @@ fn entry_content(entry: &Entry) -> Value {
 }
 
 fn late_content(late: &Late) -> Value {
-    json!({ "events": late.event_count, "page_views": late.page_views, "seen": prints(&late.seen) })
+    json!({ "events": late.event_count, "page_views": late.page_views, "seen": fingerprints(&late.fingerprints) })
 }
 
-fn prints(seen: &[u64]) -> Value {
-    seen.iter().map(|print| format!("{print:012x}")).collect()
+fn fingerprints(fingerprints: &[u64]) -> Value {
+    fingerprints.iter().map(|fingerprint| format!("{fingerprint:012x}")).collect()
 }
 
 fn half(id: Uuid, bits: u64) -> String {
@@ -238,14 +238,14 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
     let visitor = Visitor::new("u");
     let elsewhere = Visitor { project: "shop/é".to_owned(), distinct_id: "ann#1@example.test 😀".to_owned() };
     let timeline = |name, timeline: Timeline| (name, timeline.visitor.clone(), Item::Timeline(timeline));
-    let session = |name, session: Tally| (name, Visitor::new("u"), Item::Session(session));
+    let session = |name, session: SessionState| (name, Visitor::new("u"), Item::Session(session));
     let everything = everything(&visitor);
     let over = everything.ended[0].clone();
     vec![
         timeline("empty", Timeline::new(visitor.clone())),
         timeline("one event", visit(&visitor, 1, |_| json!({}))),
-        timeline("of another project", visit(&elsewhere, 3, said)),
-        timeline("a visit", visit(&visitor, 6, said)),
+        timeline("of another project", visit(&elsewhere, 3, emitted)),
+        timeline("a visit", visit(&visitor, 6, emitted)),
         timeline("everything", everything.clone()),
         timeline("ended by a call", ended_by_a_call(&visitor)),
         timeline("a merge and a split", merged_and_split(&visitor)),
@@ -253,10 +253,10 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
         timeline("60 pages with a query of 700 characters", visit(&visitor, 60, |n| query(n, 700))),
         timeline("12 campaigns with long addresses", visit(&visitor, 12, campaign)),
         timeline("1,000 events, each of another source", visit(&visitor, 1_000, source)),
-        timeline("512 entries", visit(&visitor, 512, said)),
+        timeline("512 entries", visit(&visitor, 512, emitted)),
         timeline("a long visit", long(&visitor)),
         timeline("400 sessions that wait", waiting(&visitor)),
-        session("a session", Tally { aliases: Vec::new(), ..over.clone() }),
+        session("a session", SessionState { aliases: Vec::new(), ..over.clone() }),
         session("a session with everything", decorated(over.clone(), &visitor)),
         session("a session of 1,024 fingerprints", long(&visitor).open.unwrap()),
         session("a session with long texts", visit_then_close(&visitor, 20, |n| query(n, 20_000))),
@@ -276,7 +276,7 @@ fn visit(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -
     timeline
 }
 
-fn visit_then_close(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -> Tally {
+fn visit_then_close(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -> SessionState {
     visit(visitor, count, properties).close(NOON + 86_400_000, &config()).ended.remove(0)
 }
 
@@ -303,7 +303,7 @@ fn send(timeline: &mut Timeline, events: &[(Millis, Value)], received_at: Millis
 }
 
 /// All that an event can say.
-fn said(n: usize) -> Value {
+fn emitted(n: usize) -> Value {
     json!({
         "$current_url": format!("https://shop.test/käse/{}?gclid=g{}", n, n / 5),
         "$referrer": (["https://www.google.com/search?q=x", "https://blog.test/"][n / 4 % 2]),
@@ -331,21 +331,21 @@ fn source(n: usize) -> Value {
     json!({ "utm_source": format!("{}{n:06}", noise(3, 60)) })
 }
 
-/// Two sessions that are over, an open one, entries, heads, a last session, archived ones, late events, corrections.
+/// Two sessions that are over, an open one, entries, anchors, a last session, archived ones, late events, corrections.
 fn everything(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for minutes in [0, 1, 100, 101, 200, 201] {
         let at = NOON + minutes * MINUTE;
-        send(&mut timeline, &[(at, said(minutes as usize))], at);
+        send(&mut timeline, &[(at, emitted(minutes as usize))], at);
     }
-    timeline.settle(NOON + 202 * MINUTE, &config());
+    timeline.finalize(NOON + 202 * MINUTE, &config());
     for minutes in [203, 204, 205, 290] {
         let at = NOON + minutes * MINUTE;
-        send(&mut timeline, &[(at, said(201))], at);
+        send(&mut timeline, &[(at, emitted(201))], at);
     }
     // Late ones: into a session that is over, and into the live one.
     for minutes in [50, 100, 202] {
-        send(&mut timeline, &[(NOON + minutes * MINUTE - 7, said(3))], NOON + 300 * MINUTE);
+        send(&mut timeline, &[(NOON + minutes * MINUTE - 7, emitted(3))], NOON + 300 * MINUTE);
     }
     timeline.archived = 7;
     let bits = visitor.bits();
@@ -358,29 +358,29 @@ fn everything(visitor: &Visitor) -> Timeline {
         number: 2,
     });
     let (from, into, version) = (session_id(bits, NOON, "a", 0), session_id(bits, NOON, "b", 1), timeline.seq);
-    timeline.notices.push(Notice::Merged { from, into, version });
+    timeline.corrections.push(Correction::Merged { from, into, version });
     let uuid = EventId::new("the first of them");
-    timeline.notices.push(Notice::Split { from: into, into: from, at: NOON, uuid, version });
-    let last = timeline.journal.len() - 1;
-    let head = |leads| Head {
+    timeline.corrections.push(Correction::Split { from: into, into: from, at: NOON, uuid, version });
+    let last = timeline.unfinalized.len() - 1;
+    let anchor = |is_primary| SessionAnchor {
         entry: last,
         id: session_id(bits, NOON, "c", 2),
-        leads,
+        is_primary,
         version,
-        late: Late { event_count: 2, page_views: 1, seen: vec![5, 0xffff_ffff_ffff] },
+        late: Late { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff] },
     };
-    if timeline.heads.iter().all(|other| other.entry < last) {
-        timeline.heads.push(head(false));
+    if timeline.anchors.iter().all(|other| other.entry < last) {
+        timeline.anchors.push(anchor(false));
     }
     timeline.due_at = None;
     timeline
 }
 
 fn ended_by_a_call(visitor: &Visitor) -> Timeline {
-    let mut timeline = visit(visitor, 3, said);
+    let mut timeline = visit(visitor, 3, emitted);
     let id = timeline.sessions(NOON + MINUTE, &config()).pop().unwrap().id.parse().unwrap();
     assert!(timeline.end(id, NOON + MINUTE, &config()));
-    send(&mut timeline, &[(NOON + 2 * MINUTE, said(9))], NOON + 2 * MINUTE);
+    send(&mut timeline, &[(NOON + 2 * MINUTE, emitted(9))], NOON + 2 * MINUTE);
     timeline
 }
 
@@ -397,7 +397,7 @@ fn merged_and_split(visitor: &Visitor) -> Timeline {
     let delivery = Delivery { received_at: NOON + 50 * MINUTE, trusts_received_at: false };
     let arrival = Event::parse(text.as_bytes(), delivery, &lateness).unwrap().arrival(&lateness).unwrap();
     timeline.apply(&[arrival], Vec::new(), &lateness);
-    assert!(!timeline.notices.is_empty(), "{timeline:?}");
+    assert!(!timeline.corrections.is_empty(), "{timeline:?}");
     timeline
 }
 
@@ -408,7 +408,7 @@ fn long(visitor: &Visitor) -> Timeline {
         let events: Vec<_> = (0..5).map(|n| (NOON + minute * MINUTE + n, json!({ "$os": "Linux" }))).collect();
         send(&mut timeline, &events, NOON + minute * MINUTE + 5);
     }
-    assert_eq!(timeline.open.as_ref().map(|open| open.seen.len()), Some(MAX_SEEN));
+    assert_eq!(timeline.open.as_ref().map(|open| open.fingerprints.len()), Some(MAX_FINGERPRINTS));
     timeline
 }
 
@@ -417,19 +417,19 @@ fn waiting(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for day in 0..400 {
         let at = NOON + day * 24 * 60 * MINUTE;
-        send(&mut timeline, &[(at, said(day as usize % 7))], at);
-        timeline.settle(at + 6 * MINUTE, &config());
+        send(&mut timeline, &[(at, emitted(day as usize % 7))], at);
+        timeline.finalize(at + 6 * MINUTE, &config());
     }
     assert!(timeline.ended.len() >= 399);
     timeline
 }
 
-fn decorated(session: Tally, visitor: &Visitor) -> Tally {
+fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
     let bits = visitor.bits();
-    Tally {
+    SessionState {
         aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
         previous: Some(session_id(bits, NOON - 1, "before", 0)),
-        late: Late { event_count: 3, page_views: 2, seen: vec![1, 2] },
+        late: Late { event_count: 3, page_views: 2, fingerprints: vec![1, 2] },
         properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
         ended_by_call: true,
         click: Some(u64::MAX),

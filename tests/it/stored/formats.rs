@@ -9,9 +9,9 @@ use super::sample;
 #[test]
 fn format_1_is_format_2_without_its_last_two_fields() {
     let timeline = sample();
-    assert_eq!((timeline.held_until, timeline.frontier_id.as_ref()), (None, None));
+    assert_eq!((timeline.held_until, timeline.watermark_id.as_ref()), (None, None));
     let two = encode_timeline(&timeline);
-    // Nothing of it is packed, and the two are none: a byte each.
+    // Nothing of it is compressed, and the two are none: a byte each.
     let (one, rest) = two.split_at(two.len() - 2);
     assert_eq!((two[0], rest), (0, &[0, 0][..]));
     let visitor = || timeline.visitor.clone();

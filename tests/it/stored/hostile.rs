@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime};
 use session_tracking::stored::{FORMAT, Room, decode_timeline, encode_item};
 use session_tracking::timeline::Timeline;
@@ -143,7 +143,7 @@ fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
 fn run(rules: &str, steps: &[Step]) -> Result<(), TestCaseError> {
     let config = SessionConfig::from_rules(serde_json::from_str(rules).unwrap()).unwrap();
     let mut timeline = Timeline::new(Visitor::new("u"));
-    let mut archive: Vec<Tally> = Vec::new();
+    let mut archive: Vec<SessionState> = Vec::new();
     let mut now = NOON;
     for (number, step) in steps.iter().enumerate() {
         now += step.gap;
@@ -152,7 +152,7 @@ fn run(rules: &str, steps: &[Step]) -> Result<(), TestCaseError> {
         let events = texts.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, &config).ok());
         let arrivals: Vec<_> = events.filter_map(|event| event.arrival(&config)).collect();
         let recalled = timeline.recall_range(&arrivals, &config).map_or(Vec::new(), |(from, to)| {
-            let began = |tally: &&Tally| (from..=to).contains(&((tally.id.as_u128() >> 80) as Millis));
+            let began = |state: &&SessionState| (from..=to).contains(&((state.id.as_u128() >> 80) as Millis));
             archive.iter().filter(began).cloned().collect()
         });
         timeline.apply(&arrivals, recalled, &config);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::Tally;
+use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime};
 use session_tracking::timeline::Timeline;
 
@@ -50,7 +50,7 @@ struct Sketch {
 #[derive(Debug, Clone)]
 pub struct World {
     pub timeline: Timeline,
-    pub closed: Vec<Tally>,
+    pub closed: Vec<SessionState>,
 }
 
 pub fn world() -> impl Strategy<Value = World> {

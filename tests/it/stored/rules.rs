@@ -1,9 +1,9 @@
 //! Each rule that a stored timeline or session has to keep, with one that breaks it.
 
-use session_tracking::rules::{Kind, Late, Tally};
+use session_tracking::rules::{Kind, Late, SessionState};
 use session_tracking::session::{EventId, Millis};
 use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
-use session_tracking::timeline::{MAX_PROPERTIES, MAX_SEEN, Notice, Timeline};
+use session_tracking::timeline::{Correction, MAX_FINGERPRINTS, MAX_PROPERTIES, Timeline};
 use uuid::Uuid;
 
 use super::sample;
@@ -25,16 +25,16 @@ const TOO_LATE: Millis = 7_258_118_400_000;
 /// What the ids of marks begin with.
 const MARK: char = char::MAX;
 
-const SESSION: [Break<Tally>; 24] = [
+const SESSION: [Break<SessionState>; 24] = [
     (TIME, |s| s.started_at = TOO_EARLY),
     (TIME, |s| s.last_activity = TOO_LATE),
     ("a session has more page views than events", |s| s.page_views = s.event_count + 1),
     (COUNT, |s| s.event_count = u32::MAX),
     (COUNT, |s| s.late.event_count = u32::MAX),
-    (LATE, |s| s.late = Late { event_count: 1, page_views: 2, seen: vec![1] }),
-    (LATE, |s| s.late = Late { event_count: 1, page_views: 0, seen: vec![1, 2] }),
-    (LATE, |s| s.late = Late { event_count: 5_000, page_views: 0, seen: vec![1; MAX_SEEN + 1] }),
-    (FINGERPRINTS, |s| s.seen = vec![1; MAX_SEEN + 1]),
+    (LATE, |s| s.late = Late { event_count: 1, page_views: 2, fingerprints: vec![1] }),
+    (LATE, |s| s.late = Late { event_count: 1, page_views: 0, fingerprints: vec![1, 2] }),
+    (LATE, |s| s.late = Late { event_count: 5_000, page_views: 0, fingerprints: vec![1; MAX_FINGERPRINTS + 1] }),
+    (FINGERPRINTS, |s| s.fingerprints = vec![1; MAX_FINGERPRINTS + 1]),
     (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
     (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
     ("a session property is not JSON", |s| s.properties = [("k".to_owned(), "{".to_owned())].into()),
@@ -57,64 +57,66 @@ const TIMELINE: [Break<Timeline>; 38] = [
     ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
     (VERSION, |t| t.ended[0].version = t.seq + 1),
     (VERSION, |t| t.open.as_mut().unwrap().version = t.seq + 1),
-    (VERSION, |t| t.heads[0].version = t.seq + 1),
-    (VERSION, |t| t.notices.push(merged(t, t.seq + 1))),
+    (VERSION, |t| t.anchors[0].version = t.seq + 1),
+    (VERSION, |t| t.corrections.push(merged(t, t.seq + 1))),
     ("a version is out of range", |t| t.seq = u64::MAX),
-    (TIME, |t| t.frontier = TOO_LATE),
-    (TIME, |t| t.frontier = 0),
+    (TIME, |t| t.watermark = TOO_LATE),
+    (TIME, |t| t.watermark = 0),
     (TIME, |t| t.held_until = Some(TOO_LATE)),
-    ("the journal reaches behind the frontier", |t| {
-        (t.frontier, t.frontier_id) = (t.journal[0].at, Some(t.journal[0].uuid.clone()));
+    ("an unfinalized event is behind the watermark", |t| {
+        (t.watermark, t.watermark_id) = (t.unfinalized[0].at, Some(t.unfinalized[0].uuid.clone()));
     }),
     (TIME, |t| t.previous.as_mut().unwrap().started_at = TOO_EARLY),
     (TIME, |t| t.previous.as_mut().unwrap().last_activity = TOO_LATE),
     (NUMBER, |t| t.previous.as_mut().unwrap().number = u32::MAX),
     (NUMBER, |t| t.previous.as_mut().unwrap().number = 0),
     (ID, |t| t.previous.as_mut().unwrap().id = Uuid::from_u64_pair(1, t.visitor.bits())),
-    (TIME, |t| t.journal.last_mut().unwrap().at = TOO_LATE),
-    ("the journal is not in order", |t| t.journal[1] = t.journal[0].clone()),
-    ("the journal is not in order", |t| (t.journal[1].at, t.journal[1].uuid) = (t.journal[0].at, EventId::new("a"))),
-    ("the journal holds an event twice", |t| {
-        t.journal[2].uuid = t.journal[0].uuid.clone();
+    (TIME, |t| t.unfinalized.last_mut().unwrap().at = TOO_LATE),
+    ("the unfinalized events are not in order", |t| t.unfinalized[1] = t.unfinalized[0].clone()),
+    ("the unfinalized events are not in order", |t| {
+        (t.unfinalized[1].at, t.unfinalized[1].uuid) = (t.unfinalized[0].at, EventId::new("a"))
     }),
-    ("the journal reaches behind the frontier", |t| t.frontier = t.journal[0].at + 1),
-    ("what is settled reaches beyond the frontier", |t| t.frontier = t.open.as_ref().unwrap().last_activity),
-    ("what is settled reaches beyond the frontier", |t| {
+    ("an unfinalized event is there twice", |t| {
+        t.unfinalized[2].uuid = t.unfinalized[0].uuid.clone();
+    }),
+    ("an unfinalized event is behind the watermark", |t| t.watermark = t.unfinalized[0].at + 1),
+    ("a finalized event is ahead of the watermark", |t| t.watermark = t.open.as_ref().unwrap().last_activity),
+    ("a finalized event is ahead of the watermark", |t| {
         let previous = t.previous.as_mut().unwrap();
-        previous.last_activity = t.frontier;
+        previous.last_activity = t.watermark;
     }),
-    ("the journal begins outside any session", |t| t.open = None),
-    ("the journal begins outside any session", |t| {
+    ("the unfinalized events begin outside any session", |t| t.open = None),
+    ("the unfinalized events begin outside any session", |t| {
         t.open = None;
-        t.heads[0].entry = 0;
-        t.journal[0].kind = Kind::End;
+        t.anchors[0].entry = 0;
+        t.unfinalized[0].kind = Kind::End;
     }),
-    ("the journal begins outside any session", |t| {
+    ("the unfinalized events begin outside any session", |t| {
         t.open = None;
-        (t.heads[0].entry, t.heads[0].leads) = (0, false);
+        (t.anchors[0].entry, t.anchors[0].is_primary) = (0, false);
     }),
-    ("a session property is not JSON", |t| t.journal[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
-    ("a call's mark is not one of ours", |t| t.journal[1].kind = Kind::End),
-    ("a call's mark is not one of ours", |t| t.journal[1].uuid = EventId::new(&format!("{MARK}1"))),
+    ("a session property is not JSON", |t| t.unfinalized[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
+    ("a call's mark is not one of ours", |t| t.unfinalized[1].kind = Kind::End),
+    ("a call's mark is not one of ours", |t| t.unfinalized[1].uuid = EventId::new(&format!("{MARK}1"))),
     ("a call's mark is not one of ours", |t| {
-        (t.journal[1].kind, t.journal[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
+        (t.unfinalized[1].kind, t.unfinalized[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
     }),
-    ("a head stands on no entry", |t| t.heads.last_mut().unwrap().entry = t.journal.len()),
+    ("a head stands on no entry", |t| t.anchors.last_mut().unwrap().entry = t.unfinalized.len()),
     ("a session begins with a keep-alive event", |t| {
-        let entry = t.heads[0].entry;
-        t.journal[entry].kind = Kind::KeepAlive;
+        let entry = t.anchors[0].entry;
+        t.unfinalized[entry].kind = Kind::KeepAlive;
     }),
-    ("the heads are not in order", |t| t.heads.push(t.heads[0].clone())),
-    (LATE, |t| t.heads[0].late.page_views = 1),
+    ("the heads are not in order", |t| t.anchors.push(t.anchors[0].clone())),
+    (LATE, |t| t.anchors[0].late.page_views = 1),
     ("the sessions are not in order", |t| t.ended.reverse()),
-    ("two sessions have one id", |t| t.heads[0].id = t.open.as_ref().unwrap().id),
-    ("a notice says nothing", |t| {
+    ("two sessions have one id", |t| t.anchors[0].id = t.open.as_ref().unwrap().id),
+    ("a correction changes nothing", |t| {
         let id = t.ended[0].id;
-        t.notices.push(Notice::Merged { from: id, into: id, version: 1 });
+        t.corrections.push(Correction::Merged { from: id, into: id, version: 1 });
     }),
     (TIME, |t| {
         let (from, into) = (t.ended[0].id, t.ended[1].id);
-        t.notices.push(Notice::Split { from, into, at: 0, uuid: EventId::new("e"), version: 1 });
+        t.corrections.push(Correction::Split { from, into, at: 0, uuid: EventId::new("e"), version: 1 });
     }),
 ];
 
@@ -128,8 +130,8 @@ fn next_id(id: Uuid) -> Uuid {
     Uuid::from_u64_pair(high ^ 1, low)
 }
 
-fn merged(timeline: &Timeline, version: u64) -> Notice {
-    Notice::Merged { from: timeline.ended[0].id, into: timeline.ended[1].id, version }
+fn merged(timeline: &Timeline, version: u64) -> Correction {
+    Correction::Merged { from: timeline.ended[0].id, into: timeline.ended[1].id, version }
 }
 
 #[test]

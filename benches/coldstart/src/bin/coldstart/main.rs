@@ -86,10 +86,10 @@ async fn starts(binaries: &Binaries, share: Option<&Share>, endpoint: &mut Endpo
 }
 
 /// The size of a bootstrap as it is uploaded, in MB.
-fn packed(binary: &str) -> Result<f64, Failure> {
+fn compressed(binary: &str) -> Result<f64, Failure> {
     let file = std::fs::File::open(binary)?;
-    let mut packed = flate2::read::GzEncoder::new(file, flate2::Compression::best());
-    Ok(std::io::copy(&mut packed, &mut std::io::sink())? as f64 / MB)
+    let mut compressed = flate2::read::GzEncoder::new(file, flate2::Compression::best());
+    Ok(std::io::copy(&mut compressed, &mut std::io::sink())? as f64 / MB)
 }
 
 async fn memory(binaries: &Binaries, endpoint: &Endpoint) -> Result<Vec<Row>, Failure> {
@@ -119,7 +119,7 @@ async fn measure(binaries: &Binaries) -> Result<Vec<Row>, Failure> {
         }
     }
     for (name, binary) in [("ingest", &binaries.ingest), ("close", &binaries.close)] {
-        rows.push(Row::of(format!("bootstrap of {name}, gzip, MB"), packed(binary)?).at_most(3.0));
+        rows.push(Row::of(format!("bootstrap of {name}, gzip, MB"), compressed(binary)?).at_most(3.0));
     }
     rows.extend(memory(binaries, &endpoint).await?);
     Ok(rows)

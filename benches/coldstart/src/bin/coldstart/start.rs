@@ -59,7 +59,7 @@ pub async fn first_write(
     let mut function = function(binary, trust, share, endpoint).await?;
     function.hand(EVENT.to_owned(), TIME).await;
     let written = tokio::time::timeout(TIME, endpoint.write()).await;
-    function.said().await;
+    function.emitted().await;
     function.kill();
     Ok(written.map_err(|_| format!("{binary} writes nothing"))??.duration_since(began))
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use super::{Arrival, Base, Committed, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
+use super::{Arrival, Base, CommitOutcome, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::event::bounded_context;
 use crate::rules::{Entry, Kind};
@@ -20,7 +20,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// storage errors.
     pub async fn get(&self, session_id: &str) -> Result<Session, SessionError> {
         let mut found = self.found(parse(session_id)?).await?;
-        // Visitors with equal bits: to answer with the session of either would be to guess.
+        // Visitors with equal bits: to answer with the session of either would be to speculative write.
         if found.len() > 1 {
             return Err(SessionError::Ambiguous);
         }
@@ -40,12 +40,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let now = self.clock.now();
         let here = partition.timelines.iter().filter_map(|timeline| timeline.session(id, now, &self.config));
         let mut found: Vec<Session> = here.collect();
-        for (visitor, tally) in &partition.archived {
+        for (visitor, state) in &partition.archived {
             let is_theirs =
                 |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
             // What a timeline holds of a session is at least as new as the archive.
             if !found.iter().any(is_theirs) {
-                found.push(tally.session(visitor, false));
+                found.push(state.session(visitor, false));
             }
         }
         Ok(found)
@@ -122,7 +122,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                     None => self.get_of(&visitor, id).await,
                 };
             }
-            if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == Committed::Done {
+            if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == CommitOutcome::Done {
                 return timeline.session(id, now, &self.config).ok_or(SessionError::NotFound);
             }
             self.pause(attempt).await;
@@ -147,7 +147,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let arrivals = [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false }];
         // No invocation to end: as long as all attempts may take.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
-        let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_guess: false }, deadline).await;
+        let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_speculative: false }, deadline).await;
         if let Some(error) = resolved.rest {
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! What comes in through the doors: bodies, events, envelopes.
+//! What comes in through the triggers: bodies, events, envelopes.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,25 +22,27 @@ use session_tracking::stored::{FORMAT, decode_timeline, encode_timeline};
 use session_tracking::timeline::{Assignment, Timeline};
 use session_tracking::trigger::Ingest;
 use session_tracking::trigger::body::{Form, MAX_EVENTS, decode};
-use session_tracking::trigger::split::split;
+use session_tracking::trigger::split_body::split_body;
 
 /// 2026-03-10T12:00:00Z.
 const NOON: Millis = 1_773_144_000_000;
-/// Bytes that a body is unpacked to at the most.
+/// Bytes that a body is decompressed to at the most.
 const MOST: usize = 64 * 1024;
 
-/// A body is unpacked and split without a panic, and whatever its events are, each of them is an [`event`].
+/// A body is decompressed and split without a panic, and whatever its events are, each of them is an [`event`].
 pub fn body(bytes: &[u8]) {
     for (is_base64, encoding) in [(false, None), (true, None), (false, Some("gzip")), (true, Some("gzip"))] {
         let Ok(body) = decode(bytes, is_base64, encoding, MOST) else { continue };
-        assert!(body.len() <= MOST, "unpacked to {} bytes", body.len());
+        assert!(body.len() <= MOST, "decompressed to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
-            for slice in split(&body, form, MAX_EVENTS, &config()).into_iter().flat_map(|batch| batch.slices) {
-                let bytes = slice.bytes();
+            for raw_event in
+                split_body(&body, form, MAX_EVENTS, &config()).into_iter().flat_map(|batch| batch.raw_events)
+            {
+                let bytes = raw_event.bytes();
                 event(bytes);
                 // What was read on the way is what is read of its bytes alone.
                 let origin = Origin::from(Delivery { received_at: NOON, trusts_received_at: true });
-                let (on_the_way, alone) = (slice.parse(origin, &config()), Event::parse(bytes, origin, &config()));
+                let (on_the_way, alone) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
                 assert_eq!(format!("{on_the_way:?}"), format!("{alone:?}"));
             }
         }

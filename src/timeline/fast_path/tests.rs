@@ -74,8 +74,8 @@ fn both_ways_agree() {
                     };
                     let arrivals: Vec<Arrival> = events.into_iter().map(at).collect();
                     let (before, mut other) = (timeline.clone(), timeline.clone());
-                    let placed = other.place(&arrivals, Vec::new(), &config);
-                    let appended = timeline.append(&arrivals, &config);
+                    let placed = other.apply_slow(&arrivals, Vec::new(), &config);
+                    let appended = timeline.apply_fast(&arrivals, &config);
                     let (count, expected) = match appended {
                         Some(_) => (&common, &other),
                         None => (&uncommon, &before),

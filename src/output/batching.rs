@@ -43,7 +43,7 @@ pub(super) struct Plan {
 }
 
 /// Packs lines in order, as many into a message as fit into a chunk. A longer line has a message of its own.
-pub(super) fn pack(lines: &[String]) -> Plan {
+pub(super) fn batch_lines(lines: &[String]) -> Plan {
     let mut plan = Plan::default();
     let mut messages: Vec<Message> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
@@ -114,29 +114,29 @@ mod tests {
     #[test]
     fn lines_share_a_message_up_to_a_chunk() {
         let lines = lines(&[CHUNK_BYTES - 3, 2, 1]);
-        let plan = pack(&lines);
+        let plan = batch_lines(&lines);
         assert_eq!(indexes(&plan), [[vec![0, 1], vec![2]]]);
         let body = plan.batches[0][0].body(&lines);
         assert_eq!((body.len(), plan.batches[0][0].bytes), (CHUNK_BYTES, CHUNK_BYTES));
         assert!(body.ends_with("x\nxx"));
-        assert_eq!(pack(&[]), Plan::default());
+        assert_eq!(batch_lines(&[]), Plan::default());
     }
 
     #[test]
     fn a_batch_has_room_for_four_chunks() {
-        let plan = pack(&lines(&[CHUNK_BYTES; 5]));
+        let plan = batch_lines(&lines(&[CHUNK_BYTES; 5]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1]);
         // Half a chunk and a bit: no two share a message, and seven fill a batch.
-        let plan = pack(&lines(&[CHUNK_BYTES / 2 + 1; 15]));
+        let plan = batch_lines(&lines(&[CHUNK_BYTES / 2 + 1; 15]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 1]);
         // Big and small ones in turn.
-        let plan = pack(&lines(&[CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1]));
+        let plan = batch_lines(&lines(&[CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [6, 2]);
     }
 
     #[test]
     fn a_long_line_goes_alone_and_one_too_long_not_at_all() {
-        let plan = pack(&lines(&[1, MAX_BATCH_BYTES, 1, MAX_BATCH_BYTES + 1, 1]));
+        let plan = batch_lines(&lines(&[1, MAX_BATCH_BYTES, 1, MAX_BATCH_BYTES + 1, 1]));
         assert_eq!(indexes(&plan), [vec![vec![0]], vec![vec![1]], vec![vec![2, 4]]]);
         assert_eq!(plan.too_large, [3]);
     }
@@ -151,17 +151,17 @@ mod tests {
             assert_eq!(accepted(line), wanted);
         }
         // What a line grows by counts.
-        let plan = pack(&["\u{fffe}".repeat(MAX_BATCH_BYTES / 6 + 1)]);
+        let plan = batch_lines(&["\u{fffe}".repeat(MAX_BATCH_BYTES / 6 + 1)]);
         assert_eq!(plan.too_large, [0]);
     }
 
     proptest! {
         #[test]
-        fn every_line_is_packed_once_within_the_limits(
+        fn every_line_is_batched_once_within_the_limits(
             lengths in prop::collection::vec(prop_oneof![9 => 0_usize..20_000, 1 => 0_usize..300_000], 0..40),
         ) {
             let lines = lines(&lengths);
-            let plan = pack(&lines);
+            let plan = batch_lines(&lines);
             let mut seen: Vec<usize> = Vec::new();
             for batch in &plan.batches {
                 prop_assert!(!batch.is_empty() && batch.len() <= MAX_BATCH_MESSAGES);

@@ -5,10 +5,10 @@ use super::*;
 
 const MOST: usize = 100;
 
-/// The slices as text; bytes that are not UTF-8 show as `\u{fffd}`.
+/// The raw events as text; bytes that are not UTF-8 show as `\u{fffd}`.
 fn texts(body: &[u8]) -> Result<Vec<String>, BodyError> {
-    let batch = split(body, Form::Any, MOST, &SessionConfig::default())?;
-    Ok(batch.slices.into_iter().map(|slice| String::from_utf8_lossy(slice.bytes()).into_owned()).collect())
+    let batch = split_body(body, Form::Any, MOST, &SessionConfig::default())?;
+    Ok(batch.raw_events.into_iter().map(|raw_event| String::from_utf8_lossy(raw_event.bytes()).into_owned()).collect())
 }
 
 #[track_caller]
@@ -28,8 +28,8 @@ fn the_four_forms() {
 
 #[test]
 fn lines_where_the_sender_says_so() {
-    let split = |body| split(body, Form::Lines, MOST, &SessionConfig::default()).unwrap().slices;
-    let lines = |body| split(body).iter().map(Slice::bytes).collect::<Vec<_>>();
+    let raw_events = |body| split_body(body, Form::Lines, MOST, &SessionConfig::default()).unwrap().raw_events;
+    let lines = |body| raw_events(body).iter().map(RawEvent::bytes).collect::<Vec<_>>();
     assert_eq!(lines(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
     assert_eq!(lines(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
 }
@@ -124,7 +124,7 @@ fn objects_one_behind_the_other_are_events() {
 
 #[test]
 fn a_batch_says_when_it_was_sent() {
-    let sent_at = |body: &str| split(body.as_bytes(), Form::Any, MOST, &SessionConfig::default()).unwrap().sent_at;
+    let sent_at = |body: &str| split_body(body.as_bytes(), Form::Any, MOST, &SessionConfig::default()).unwrap().sent_at;
     let noon = Some(1_773_144_000_000);
     for body in [
         r#"{"sent_at":"2026-03-10T12:00:00Z","events":[1]}"#,
@@ -162,7 +162,7 @@ fn hostile_brackets_take_no_time() {
     for unit in ["[", "{", "{]", "[}", "{\"a\":[", "]", "},{", "\"\\", "[{", "{{"] {
         for before in ["", "[", "{\"events\":["] {
             let body = format!("{before}{}", unit.repeat(300_000 / unit.len()));
-            let _ = split(body.as_bytes(), Form::Any, MOST, &SessionConfig::default());
+            let _ = split_body(body.as_bytes(), Form::Any, MOST, &SessionConfig::default());
         }
     }
 }
@@ -229,12 +229,12 @@ proptest! {
     #[test]
     fn any_bytes_are_taken(body in prop_oneof![jsonish(), prop::collection::vec(any::<u8>(), 0..60)]) {
         for form in [Form::Any, Form::Lines] {
-            let Ok(Batch { slices, .. }) = split(&body, form, MOST, &SessionConfig::default()) else { continue };
+            let Ok(Batch { raw_events, .. }) = split_body(&body, form, MOST, &SessionConfig::default()) else { continue };
             // In order, without overlap, and nothing but separators between them.
             let mut from = body.as_ptr() as usize;
-            for slice in slices.iter().map(Slice::bytes).filter(|slice| !slice.is_empty()) {
-                prop_assert!(slice.as_ptr() as usize >= from);
-                from = slice.as_ptr() as usize + slice.len();
+            for raw_event in raw_events.iter().map(RawEvent::bytes).filter(|raw_event| !raw_event.is_empty()) {
+                prop_assert!(raw_event.as_ptr() as usize >= from);
+                from = raw_event.as_ptr() as usize + raw_event.len();
             }
             prop_assert!(from <= body.as_ptr() as usize + body.len());
         }

@@ -72,7 +72,7 @@ async fn an_ended_session_is_closed_as_soon_as_nothing_in_time_can_reach_it() {
     assert_eq!(report.closed, 1);
     let next = service.apply(&[("b", VIEW, NOON + 8 * MINUTE)]).await;
     assert_eq!(next[0].reason, Reason::Explicit);
-    // One of which a part is settled, when the timeline is looked at too early.
+    // One of which a part is finalized, when the timeline is looked at too early.
     service.apply(&[("c", VIEW, NOON + 37 * MINUTE)]).await;
     assert_eq!(service.close(NOON + 44 * MINUTE + 1).await.0.waiting, 1);
     assert_eq!(service.close(NOON + 60 * MINUTE).await.0.rescheduled, 1);
@@ -107,9 +107,9 @@ async fn a_phone_sends_its_visit_hours_later_and_once_more_after_its_end() {
         ends.iter().find(|end| end["properties"]["$session_id"] == id).unwrap().clone()
     };
     let (_, ends) = service.close(NOON + 40 * MINUTE).await;
-    let said = end_of(&ends);
-    assert_eq!(said["properties"]["$session"]["event_count"], 3);
-    assert_eq!(said["properties"]["$session_duration"], 600);
+    let emitted = end_of(&ends);
+    assert_eq!(emitted["properties"]["$session"]["event_count"], 3);
+    assert_eq!(emitted["properties"]["$session_duration"], 600);
     let more = service.apply(&[("m4", VIEW, hours(4, 20)), ("m2", VIEW, hours(4, 5))]).await;
     assert!(more.iter().all(|a| a.session_id == assigned[0].session_id));
     assert_eq!([more[0].is_late, more[1].is_late], [true, false], "m2 was not late when it was counted");
@@ -121,12 +121,12 @@ async fn a_phone_sends_its_visit_hours_later_and_once_more_after_its_end() {
     let version = |end: &serde_json::Value| end["properties"]["$session_version"].as_u64();
     assert_eq!(corrected["properties"]["$session"]["event_count"], 4);
     assert_eq!(corrected["properties"]["$session_duration"], 1200);
-    assert!(version(&corrected) > version(&said));
-    assert_ne!(corrected["uuid"], said["uuid"]);
+    assert!(version(&corrected) > version(&emitted));
+    assert_ne!(corrected["uuid"], emitted["uuid"]);
 }
 
 #[tokio::test]
-async fn merged_and_split_ids_keep_their_meaning_and_are_said_once() {
+async fn merged_and_split_ids_keep_their_meaning_and_are_emitted_once() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let config = SessionConfig::from_rules(json!({ "timeout_seconds": 120 })).unwrap();
     let service = Service::with(&storage, &clock, config);
@@ -140,11 +140,11 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_said_once() {
     }
     clock.set(NOON + 5 * MINUTE);
     let report = service.manager.cleanup(&service.output, i64::MAX).await;
-    assert_eq!((report.examined, report.notices, report.closed, report.rescheduled), (1, 1, 0, 0));
-    let said: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
-    assert_eq!(said["event"], "$session_merged");
-    assert_eq!((&said["properties"]["from"], &said["properties"]["into"]), (&json!(second), &json!(first)));
-    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.notices, 0);
+    assert_eq!((report.examined, report.corrections, report.closed, report.rescheduled), (1, 1, 0, 0));
+    let emitted: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
+    assert_eq!(emitted["event"], "$session_merged");
+    assert_eq!((&emitted["properties"]["from"], &emitted["properties"]["into"]), (&json!(second), &json!(first)));
+    assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.corrections, 0);
     // After the end both still do.
     service.close(NOON + 30 * MINUTE).await;
     for id in [first, second] {
@@ -168,17 +168,17 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_ne!(assigned[0].session_id, assigned[1].session_id);
     assert_eq!(assigned[0].number, 2);
     let timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
-    assert_eq!(timeline.notices.len(), 1, "b moved to the second session: {:?}", timeline.notices);
+    assert_eq!(timeline.corrections.len(), 1, "b moved to the second session: {:?}", timeline.corrections);
     // And back again: the two are one, under the older id, and the closer says so too.
     let back = Service::new(&storage, &clock);
     assert_eq!(back.latest().await.event_count, 3);
     let (report, ends) = back.close(NOON + 60 * MINUTE).await;
-    assert_eq!((report.closed, report.notices, ends.len()), (1, 2, 1));
+    assert_eq!((report.closed, report.corrections, ends.len()), (1, 2, 1));
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
 
 /// What is over for another reason than the call, by other rules or by an event that came after the call, is closed only when
-/// the call is settled, too: the next session begins for the call.
+/// the call is finalized, too: the next session begins for the call.
 #[tokio::test]
 async fn a_call_counts_behind_what_is_over_already() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());

@@ -1,7 +1,7 @@
-//! A body to the slices of its events.
+//! A body to the raw events of its events.
 //!
 //! The scanner knows strings, escapes and brackets, and no more: it validates nothing, so what is broken in one event stays
-//! in that event's slice and is rejected there. Where a bracket never closes it looks for the next place at which an event
+//! in that event's raw event and is rejected there. Where a bracket never closes it looks for the next place at which an event
 //! begins. It takes any bytes and passes over them a fixed number of times.
 
 mod brackets;
@@ -14,17 +14,17 @@ use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
 
-/// A slice of a body: an event, or what stands in the place of one.
+/// A raw event of a body: an event, or what stands in the place of one.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all are events; to allocate each costs more than its bytes")]
-pub enum Slice<'a> {
+pub enum RawEvent<'a> {
     /// It was read on the way.
     Event(Scanned<'a>),
     /// It is not checked, and may be empty.
     Bytes(&'a [u8]),
 }
 
-impl<'a> Slice<'a> {
+impl<'a> RawEvent<'a> {
     pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Event(scanned) => scanned.text().as_bytes(),
@@ -47,7 +47,7 @@ impl<'a> Slice<'a> {
 /// What a body holds.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    pub slices: Vec<Slice<'a>>,
+    pub raw_events: Vec<RawEvent<'a>>,
     /// When its sender's clock said that it was sent, beside its events.
     pub sent_at: Option<Millis>,
 }
@@ -55,7 +55,7 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Returns the bytes of each event.
     pub fn bytes(&self) -> Vec<&'a [u8]> {
-        self.slices.iter().map(Slice::bytes).collect()
+        self.raw_events.iter().map(RawEvent::bytes).collect()
     }
 }
 
@@ -67,31 +67,31 @@ const USUAL_BYTES: usize = 1024;
 ///
 /// # Errors
 /// A body without events, with too many, or with `events` that are no array.
-pub fn split<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
+pub fn split_body<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let valid = std::str::from_utf8(body).ok();
     let found = Vec::with_capacity(most.min(body.len() / USUAL_BYTES + 1));
-    let mut slices = Slices { found, most, too_many: false, valid, config, sent_at: None };
+    let mut raw_events = Slices { found, most, too_many: false, valid, config, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
-            if let Some(end) = array(body, 1, &mut slices) {
-                slices.push_rest(&body[end..]);
+            if let Some(end) = array(body, 1, &mut raw_events) {
+                raw_events.push_rest(&body[end..]);
             }
         }
-        (Form::Any, Some(b'{')) => object(body, &mut slices)?,
-        _ => lines(body, &mut slices),
+        (Form::Any, Some(b'{')) => object(body, &mut raw_events)?,
+        _ => lines(body, &mut raw_events),
     }
-    match slices {
+    match raw_events {
         Slices { too_many: true, .. } => Err(BodyError::TooManyEvents(most)),
         Slices { found, .. } if found.is_empty() => Err(BodyError::Empty),
-        Slices { found, sent_at, .. } => Ok(Batch { slices: found, sent_at }),
+        Slices { found, sent_at, .. } => Ok(Batch { raw_events: found, sent_at }),
     }
 }
 
-/// The slices found so far.
+/// The raw events found so far.
 struct Slices<'a, 'c> {
-    found: Vec<Slice<'a>>,
+    found: Vec<RawEvent<'a>>,
     most: usize,
     too_many: bool,
     /// The body, as long as nothing in it was found to be broken.
@@ -101,13 +101,13 @@ struct Slices<'a, 'c> {
 }
 
 impl<'a> Slices<'a, '_> {
-    fn push(&mut self, slice: &'a [u8]) {
-        self.add(Slice::Bytes(trim(slice)));
+    fn push(&mut self, raw_event: &'a [u8]) {
+        self.add(RawEvent::Bytes(trim(raw_event)));
     }
 
-    fn add(&mut self, slice: Slice<'a>) {
+    fn add(&mut self, raw_event: RawEvent<'a>) {
         if self.found.len() < self.most {
-            self.found.push(slice);
+            self.found.push(raw_event);
         } else {
             self.too_many = true;
         }
@@ -125,7 +125,7 @@ impl<'a> Slices<'a, '_> {
             return None;
         }
         self.valid = Some(text);
-        self.add(Slice::Event(event));
+        self.add(RawEvent::Event(event));
         Some(next)
     }
 
@@ -138,20 +138,20 @@ impl<'a> Slices<'a, '_> {
 }
 
 /// A line an event, or several objects one behind the other.
-fn lines<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) {
+fn lines<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) {
     let mut from = 0;
     for end in memchr_iter(b'\n', body).chain([body.len()]) {
-        let last = sequence(&body[from..end], slices);
-        slices.push_rest(last);
+        let last = sequence(&body[from..end], raw_events);
+        raw_events.push_rest(last);
         from = end + 1;
     }
 }
 
 /// Splits off objects that stand one behind the other, with nothing but white space between them; returns the last, or what is
 /// none, with all that follows it.
-fn sequence<'a>(mut text: &'a [u8], slices: &mut Slices<'a, '_>) -> &'a [u8] {
+fn sequence<'a>(mut text: &'a [u8], raw_events: &mut Slices<'a, '_>) -> &'a [u8] {
     while let Some(end) = end_before_object(text) {
-        slices.push(&text[..end]);
+        raw_events.push(&text[..end]);
         text = &text[end..];
     }
     text
@@ -184,34 +184,34 @@ fn end_before_object(text: &[u8]) -> Option<usize> {
 }
 
 /// A body that begins with an object: `{"events":[…]}`, one event, or the first of several.
-fn object<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Result<(), BodyError> {
-    let outline = outline(body, slices);
+fn object<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Result<(), BodyError> {
+    let outline = outline(body, raw_events);
     let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
     match outline.events {
         // An event may have a field `events` of its own; it stays an event.
         _ if outline.is_event => {}
-        // The array's rest, up to the body's end, is among the slices already.
+        // The array's rest, up to the body's end, is among the raw events already.
         Some(Events::Open) => return Ok(()),
         Some(Events::Closed(_)) if outline.end.is_some() => {
-            slices.push_rest(rest);
+            raw_events.push_rest(rest);
             return Ok(());
         }
         // Cut off behind the array: what was to follow is unknown, which counts as one bad event.
         Some(Events::Closed(end)) => {
-            slices.push(&body[end..]);
+            raw_events.push(&body[end..]);
             return Ok(());
         }
         Some(Events::NotAnArray) if rest.is_empty() => return Err(BodyError::EventsNotAnArray),
         Some(Events::NotAnArray) | None => {}
     }
-    slices.found.clear();
-    slices.too_many = false;
-    slices.sent_at = None;
+    raw_events.found.clear();
+    raw_events.too_many = false;
+    raw_events.sent_at = None;
     // An object over several lines, and others behind it: lines mean nothing there.
     let first = outline.end.map(|end| &body[..end]).filter(|_| !rest.is_empty());
     if first.is_some_and(|first| memchr::memchr(b'\n', first).is_some()) {
-        let last = sequence(body, slices);
-        slices.push_rest(last);
+        let last = sequence(body, raw_events);
+        raw_events.push_rest(last);
         return Ok(());
     }
     let is_lines = match outline.end {
@@ -220,9 +220,9 @@ fn object<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Result<(), BodyErr
         None => memchr_iter(b'\n', body).any(|at| body.get(at + 1) == Some(&b'{')),
     };
     if is_lines {
-        lines(body, slices)
+        lines(body, raw_events)
     } else {
-        slices.push(body)
+        raw_events.push(body)
     }
     Ok(())
 }
@@ -239,15 +239,15 @@ struct Outline {
 }
 
 enum Events {
-    /// An array that ends here; its elements are among the slices.
+    /// An array that ends here; its elements are among the raw events.
     Closed(usize),
     /// An array that does not end; likewise.
     Open,
     NotAnArray,
 }
 
-/// Walks the object that a body begins with; the elements of `events` become slices on the way.
-fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Outline {
+/// Walks the object that a body begins with; the elements of `events` become raw events on the way.
+fn outline<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Outline {
     let mut outline = Outline::default();
     let mut open = Brackets::default();
     let (mut at, mut last) = (0, b',');
@@ -259,14 +259,16 @@ fn outline<'a>(body: &'a [u8], slices: &mut Slices<'a, '_>) -> Outline {
             (at, last) = (end, b'"');
             match (key, value_at(body, end)) {
                 (Some(b"event"), _) => outline.is_event = true,
-                (Some(b"events" | b"batch"), Some((value, b'['))) => match array(body, value + 1, slices) {
+                (Some(b"events" | b"batch"), Some((value, b'['))) => match array(body, value + 1, raw_events) {
                     None => return Outline { events: Some(Events::Open), ..outline },
                     Some(end) => {
                         outline.events = Some(Events::Closed(end));
                         (at, last) = (end, b']');
                     }
                 },
-                (Some(b"sent_at"), Some((value, _))) => slices.sent_at = sent_at(body, value).or(slices.sent_at),
+                (Some(b"sent_at"), Some((value, _))) => {
+                    raw_events.sent_at = sent_at(body, value).or(raw_events.sent_at)
+                }
                 (Some(b"events"), Some(_)) if outline.events.is_none() => outline.events = Some(Events::NotAnArray),
                 _ => {}
             }
@@ -308,14 +310,14 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
     }
 }
 
-/// Splits an array from behind its bracket on; returns where it ends. If it never does, its rest is the last slice.
-fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option<usize> {
+/// Splits an array from behind its bracket on; returns where it ends. If it never does, its rest is the last raw event.
+fn array<'a>(body: &'a [u8], from: usize, raw_events: &mut Slices<'a, '_>) -> Option<usize> {
     let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
     if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
         return Some(from + closed + 1);
     }
     let (mut at, mut resync) = (from, false);
-    while let Some(end) = slices.read(at) {
+    while let Some(end) = raw_events.read(at) {
         at = end + 1;
         if body[end] == b']' {
             return Some(at);
@@ -323,39 +325,39 @@ fn array<'a>(body: &'a [u8], from: usize, slices: &mut Slices<'a, '_>) -> Option
     }
     loop {
         let element = element(body, at, resync);
-        let slice = body.get(at..element.end).unwrap_or_default();
+        let raw_event = body.get(at..element.end).unwrap_or_default();
         match element.stop {
             Stop::Comma => {
-                let last = sequence(slice, slices);
-                slices.push(last);
+                let last = sequence(raw_event, raw_events);
+                raw_events.push(last);
                 at = element.end + 1;
             }
             Stop::Closed => {
-                let last = sequence(slice, slices);
-                slices.push(last);
+                let last = sequence(raw_event, raw_events);
+                raw_events.push(last);
                 return Some(element.end + 1);
             }
             // A bracket never closes: once more from here on, with less trust in brackets.
             Stop::End if !resync => resync = true,
             Stop::End => {
-                slices.push(slice);
+                raw_events.push(raw_event);
                 // Cut off behind an event: what was to follow is unknown, which counts as one bad event.
-                if is_object(trim(slice)) {
-                    slices.push(&[]);
+                if is_object(trim(raw_event)) {
+                    raw_events.push(&[]);
                 }
                 return None;
             }
             Stop::NextObject => {
-                let slice = trim(slice);
-                slices.push(slice.strip_suffix(b",").unwrap_or(slice));
+                let raw_event = trim(raw_event);
+                raw_events.push(raw_event.strip_suffix(b",").unwrap_or(raw_event));
                 at = element.end;
             }
         }
     }
 }
 
-fn is_object(slice: &[u8]) -> bool {
-    slice.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(slice).is_ok()
+fn is_object(raw_event: &[u8]) -> bool {
+    raw_event.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(raw_event).is_ok()
 }
 
 /// An array's element.

@@ -1,4 +1,4 @@
-//! The shapes of what a timeline keeps of its unsettled events: entries, heads, notices.
+//! The shapes of what a timeline keeps of its unfinalized events: entries, anchors, corrections.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,9 +8,9 @@ use super::session::WireLate;
 use super::{IdHalf, after};
 use crate::rules::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext};
-use crate::stored::texts::{Reader, TextRef, Texts};
+use crate::stored::string_table::{Reader, StringIndex, StringTable};
 use crate::stored::{FormatError, id_half, id_of};
-use crate::timeline::{Head, Notice};
+use crate::timeline::{Correction, SessionAnchor};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireEntry {
@@ -18,19 +18,19 @@ pub(super) struct WireEntry {
     gap: u64,
     uuid: WireUuid,
     kind: WireKind,
-    url: TextRef,
-    referrer: TextRef,
+    url: StringIndex,
+    referrer: StringIndex,
     /// Its place among the contexts.
     origin: u32,
     click: Option<[u8; 8]>,
-    properties: Vec<(TextRef, TextRef)>,
+    properties: Vec<(StringIndex, StringIndex)>,
 }
 
 /// An event's id: 16 bytes where its text is a UUID's usual form.
 #[derive(Serialize, Deserialize)]
 pub(super) enum WireUuid {
     Bits([u8; 16]),
-    Text(TextRef),
+    Text(StringIndex),
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy)]
@@ -43,18 +43,18 @@ pub(super) enum WireKind {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireHead {
+pub(super) struct WireAnchor {
     entry: u32,
     id: IdHalf,
-    leads: bool,
+    is_primary: bool,
     version: u64,
     late: WireLate,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) enum WireNotice {
+pub(super) enum WireCorrection {
     Merged { from: IdHalf, into: IdHalf, version: u64 },
-    Split { from: IdHalf, into: IdHalf, at: Millis, uuid: TextRef, version: u64 },
+    Split { from: IdHalf, into: IdHalf, at: Millis, uuid: StringIndex, version: u64 },
 }
 
 /// The bits of an id in a UUID's usual form: lower case, with hyphens.
@@ -65,59 +65,64 @@ pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
 }
 
 impl WireEntry {
-    pub(super) fn write(entry: &Entry, before: Millis, origins: &mut Vec<WireOrigin>, texts: &Texts<'_>) -> Self {
+    pub(super) fn write(
+        entry: &Entry,
+        before: Millis,
+        origins: &mut Vec<WireOrigin>,
+        strings: &StringTable<'_>,
+    ) -> Self {
         let context = &entry.context;
         let origin =
-            WireOrigin::write(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), texts);
+            WireOrigin::write(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), strings);
         let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
             origins.push(origin);
             origins.len() - 1
         });
         Self {
             gap: entry.at.abs_diff(before),
-            uuid: WireUuid::write(&entry.uuid, texts),
+            uuid: WireUuid::write(&entry.uuid, strings),
             kind: WireKind::write(entry.kind),
-            url: texts.place(context.url.as_deref()),
-            referrer: texts.place(context.referrer.as_deref()),
+            url: strings.index_of(context.url.as_deref()),
+            referrer: strings.index_of(context.referrer.as_deref()),
             origin: place as u32,
             click: entry.click.map(u64::to_be_bytes),
-            properties: pairs(entry.properties.iter().map(|(key, value)| (key, value)), texts),
+            properties: pairs(entry.properties.iter().map(|(key, value)| (key, value)), strings),
         }
     }
 
-    pub(super) fn read(&self, before: Millis, origins: &[Origin], texts: &Reader) -> Result<Entry, FormatError> {
+    pub(super) fn read(&self, before: Millis, origins: &[Origin], strings: &Reader) -> Result<Entry, FormatError> {
         let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
         Ok(Entry {
             at: after(before, self.gap)?,
-            uuid: self.uuid.read(texts)?,
+            uuid: self.uuid.read(strings)?,
             kind: self.kind.read(),
             context: SessionContext {
-                url: texts.get(self.url)?,
-                referrer: texts.get(self.referrer)?,
+                url: strings.get(self.url)?,
+                referrer: strings.get(self.referrer)?,
                 utm,
                 device,
                 geo,
             },
             click: self.click.map(u64::from_be_bytes),
-            properties: read_pairs(&self.properties, texts)?,
+            properties: read_pairs(&self.properties, strings)?,
         })
     }
 }
 
 impl WireUuid {
-    pub(super) fn write(id: &EventId, texts: &Texts<'_>) -> Self {
+    pub(super) fn write(id: &EventId, strings: &StringTable<'_>) -> Self {
         match canonical(id) {
             Some(bits) => Self::Bits(bits.into_bytes()),
-            None => Self::Text(texts.place(Some(id))),
+            None => Self::Text(strings.index_of(Some(id))),
         }
     }
 
-    pub(super) fn read(&self, texts: &Reader) -> Result<EventId, FormatError> {
+    pub(super) fn read(&self, strings: &Reader) -> Result<EventId, FormatError> {
         let mut buffer = Uuid::encode_buffer();
         Ok(match self {
             Self::Bits(bits) => EventId::new(Uuid::from_bytes(*bits).hyphenated().encode_lower(&mut buffer)),
-            Self::Text(place) => EventId::new(&texts.require(*place)?),
+            Self::Text(place) => EventId::new(&strings.require(*place)?),
         })
     }
 }
@@ -144,54 +149,54 @@ impl WireKind {
     }
 }
 
-impl WireNotice {
-    pub(super) fn write(notice: &Notice, texts: &Texts<'_>) -> Self {
-        match notice {
-            Notice::Merged { from, into, version } => {
+impl WireCorrection {
+    pub(super) fn write(correction: &Correction, strings: &StringTable<'_>) -> Self {
+        match correction {
+            Correction::Merged { from, into, version } => {
                 Self::Merged { from: id_half(*from), into: id_half(*into), version: *version }
             }
-            Notice::Split { from, into, at, uuid, version } => Self::Split {
+            Correction::Split { from, into, at, uuid, version } => Self::Split {
                 from: id_half(*from),
                 into: id_half(*into),
                 at: *at,
-                uuid: texts.place(Some(uuid)),
+                uuid: strings.index_of(Some(uuid)),
                 version: *version,
             },
         }
     }
 
-    pub(super) fn read(&self, texts: &Reader, bits: u64) -> Result<Notice, FormatError> {
+    pub(super) fn read(&self, strings: &Reader, bits: u64) -> Result<Correction, FormatError> {
         Ok(match *self {
             Self::Merged { from, into, version } => {
-                Notice::Merged { from: id_of(from, bits), into: id_of(into, bits), version }
+                Correction::Merged { from: id_of(from, bits), into: id_of(into, bits), version }
             }
-            Self::Split { from, into, at, uuid, version } => Notice::Split {
+            Self::Split { from, into, at, uuid, version } => Correction::Split {
                 from: id_of(from, bits),
                 into: id_of(into, bits),
                 at,
-                uuid: EventId::new(&texts.require(uuid)?),
+                uuid: EventId::new(&strings.require(uuid)?),
                 version,
             },
         })
     }
 }
 
-impl WireHead {
-    pub(super) fn write(head: &Head) -> Self {
+impl WireAnchor {
+    pub(super) fn write(anchor: &SessionAnchor) -> Self {
         Self {
-            entry: head.entry as u32,
-            id: id_half(head.id),
-            leads: head.leads,
-            version: head.version,
-            late: WireLate::write(&head.late),
+            entry: anchor.entry as u32,
+            id: id_half(anchor.id),
+            is_primary: anchor.is_primary,
+            version: anchor.version,
+            late: WireLate::write(&anchor.late),
         }
     }
 
-    pub(super) fn read(&self, bits: u64) -> Result<Head, FormatError> {
-        Ok(Head {
+    pub(super) fn read(&self, bits: u64) -> Result<SessionAnchor, FormatError> {
+        Ok(SessionAnchor {
             entry: self.entry as usize,
             id: id_of(self.id, bits),
-            leads: self.leads,
+            is_primary: self.is_primary,
             version: self.version,
             late: self.late.read()?,
         })

@@ -20,7 +20,7 @@ pub(super) enum Shape {
 
 /// A value's place in the text of an event, or that there is none. It is small: an event has some 30 of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
+pub(super) struct RawField {
     start: u16,
     end: u16,
     pub shape: Shape,
@@ -29,7 +29,7 @@ pub(super) struct Part {
 // No place in an event is cut off.
 const _: () = assert!(MAX_EVENT_BYTES <= u16::MAX as usize);
 
-impl Part {
+impl RawField {
     pub const ABSENT: Self = Self { start: 0, end: 0, shape: Shape::Absent };
 
     /// A value within the bounds of an event.
@@ -57,7 +57,7 @@ impl Part {
     /// The value in the text that it is a part of.
     #[inline(always)]
     pub fn of(self, text: &str) -> Json<'_> {
-        Json { text, part: self }
+        Json { text, raw: self }
     }
 }
 
@@ -65,20 +65,20 @@ impl Part {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Json<'a> {
     text: &'a str,
-    pub part: Part,
+    pub raw: RawField,
 }
 
 impl<'a> Json<'a> {
     pub fn raw(self) -> Option<&'a str> {
-        let Span { start, end } = self.part.span();
-        self.text.get(start..end).filter(|_| self.part.shape != Shape::Absent)
+        let Span { start, end } = self.raw.span();
+        self.text.get(start..end).filter(|_| self.raw.shape != Shape::Absent)
     }
 
     /// A string's text, without a copy where it has no escapes; none for another type.
     #[inline(always)]
     pub fn text(self) -> Option<Cow<'a, str>> {
-        let Span { start, end } = self.part.span();
-        match self.part.shape {
+        let Span { start, end } = self.raw.span();
+        match self.raw.shape {
             Shape::Plain => self.text.get(start + 1..end - 1).map(Cow::Borrowed),
             Shape::Escaped => serde_json::from_str(self.text.get(start..end)?).ok().map(Cow::Owned),
             _ => None,

@@ -6,11 +6,11 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::session::{Session, Visitor, datetime, time_text};
-use crate::timeline::Notice;
+use crate::timeline::Correction;
 
 /// An event that the service says.
 #[derive(Serialize)]
-struct Said<'a, P> {
+struct Emitted<'a, P> {
     uuid: Uuid,
     event: &'static str,
     distinct_id: &'a str,
@@ -51,7 +51,7 @@ struct EndProperties<'a> {
 }
 
 #[derive(Serialize)]
-struct NoticeProperties {
+struct CorrectionProperties {
     from: Uuid,
     into: Uuid,
     /// The time of the first event that moved.
@@ -80,8 +80,8 @@ pub fn end_line(session: &Session) -> String {
         version: session.version,
         session,
     };
-    line(&Said {
-        uuid: said_uuid(&["$session_end", &session.id, &session.version.to_string()]),
+    line(&Emitted {
+        uuid: emitted_uuid(&["$session_end", &session.id, &session.version.to_string()]),
         event: "$session_end",
         distinct_id: &session.distinct_id,
         project: &session.project,
@@ -91,29 +91,29 @@ pub fn end_line(session: &Session) -> String {
 }
 
 /// The line that says a merge or a split.
-pub fn notice_line(visitor: &Visitor, notice: &Notice) -> String {
-    let (event, from, into, at, from_event, version) = match notice {
-        Notice::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
-        Notice::Split { from, into, at, uuid, version } => {
+pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
+    let (event, from, into, at, from_event, version) = match correction {
+        Correction::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
+        Correction::Split { from, into, at, uuid, version } => {
             ("$session_split", from, into, Some(time_text(datetime(*at))), Some(uuid.to_string()), *version)
         }
     };
-    line(&Said {
-        uuid: said_uuid(&[event, &from.to_string(), &into.to_string(), &version.to_string()]),
+    line(&Emitted {
+        uuid: emitted_uuid(&[event, &from.to_string(), &into.to_string(), &version.to_string()]),
         event,
         distinct_id: &visitor.distinct_id,
         project: &visitor.project,
         timestamp: at.clone(),
-        properties: NoticeProperties { from: *from, into: *into, at, from_event, version },
+        properties: CorrectionProperties { from: *from, into: *into, at, from_event, version },
     })
 }
 
 /// An id that follows from what is said.
-fn said_uuid(parts: &[&str]) -> Uuid {
+fn emitted_uuid(parts: &[&str]) -> Uuid {
     Uuid::new_v8(xxh3_128(parts.join("#").as_bytes()).to_be_bytes())
 }
 
-fn line(said: &impl Serialize) -> String {
+fn line(emitted: &impl Serialize) -> String {
     // Writing plain data to a string cannot fail.
-    serde_json::to_string(said).unwrap_or_default()
+    serde_json::to_string(emitted).unwrap_or_default()
 }

@@ -4,50 +4,50 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::ids::lead_ids;
+use super::ids::primary_ids;
 use super::{Assignment, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Tally, fold};
+use crate::rules::{SessionState, fold};
 use crate::session::{Millis, Session, Visitor, datetime};
 use serde_json::value::RawValue;
 
 impl Timeline {
     /// All sessions of the timeline, by start, as they are at `now`.
     pub fn sessions(&self, now: Millis, config: &SessionConfig) -> Vec<Session> {
-        self.tallies(now, config).iter().map(|(tally, is_active)| tally.session(&self.visitor, *is_active)).collect()
+        self.states(now, config).iter().map(|(state, is_active)| state.session(&self.visitor, *is_active)).collect()
     }
 
     /// The session that an id means: its own, or the one it was merged into.
     pub fn session(&self, id: Uuid, now: Millis, config: &SessionConfig) -> Option<Session> {
-        let mut found = self.tallies(now, config).into_iter();
-        let (tally, is_active) = found.find(|(tally, _)| tally.ids().any(|other| other == id))?;
-        Some(tally.session(&self.visitor, is_active))
+        let mut found = self.states(now, config).into_iter();
+        let (state, is_active) = found.find(|(state, _)| state.ids().any(|other| other == id))?;
+        Some(state.session(&self.visitor, is_active))
     }
 
-    /// Adds up every session, as if all its events were settled, and says which one an event at `now` would continue.
-    fn tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
+    /// Adds up every session, as if all its events were finalized, and says which one an event at `now` would continue.
+    fn states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let mut aligned = self.clone();
         // Under the rules that gave the ids out this changes nothing.
         aligned.realign(config);
-        aligned.aligned_tallies(now, config)
+        aligned.aligned_states(now, config)
     }
 
-    fn aligned_tallies(&self, now: Millis, config: &SessionConfig) -> Vec<(Tally, bool)> {
-        let drafts = fold(self.previous.as_ref(), self.open.as_ref(), &self.journal, config);
-        let ids = lead_ids(&self.heads, &drafts);
-        let over = self.ended.iter().map(|tally| (tally.clone(), false));
-        let last = drafts.len().saturating_sub(1);
-        let live = drafts.iter().enumerate().map(|(number, draft)| {
-            let is_active = number == last && draft.reason_for(now.max(draft.last_activity), config).is_none();
-            (self.tally(draft, ids[number], number, &ids), is_active)
+    fn aligned_states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
+        let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
+        let ids = primary_ids(&self.anchors, &views);
+        let over = self.ended.iter().map(|state| (state.clone(), false));
+        let last = views.len().saturating_sub(1);
+        let live = views.iter().enumerate().map(|(number, view)| {
+            let is_active = number == last && view.reason_for(now.max(view.last_activity), config).is_none();
+            (self.state(view, ids[number], number, &ids), is_active)
         });
-        let mut tallies: Vec<_> = over.chain(live).collect();
-        tallies.sort_by_key(|(tally, _)| tally.started_at);
-        tallies
+        let mut states: Vec<_> = over.chain(live).collect();
+        states.sort_by_key(|(state, _)| state.started_at);
+        states
     }
 }
 
-impl Tally {
+impl SessionState {
     /// Whether the session spans this time, its timeout after it included.
     pub(super) fn covers(&self, at: Millis, config: &SessionConfig) -> bool {
         self.started_at <= at && !config.is_timeout(at - self.last_activity)

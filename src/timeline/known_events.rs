@@ -1,0 +1,48 @@
+//! Where the events that are known lie, by their fingerprints.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use uuid::Uuid;
+
+use super::Timeline;
+use crate::rules::SessionState;
+
+/// Where a known event lies.
+#[derive(Clone, Copy)]
+pub(super) enum EventLocation {
+    Unfinalized,
+    /// Finalized in this session.
+    Finalized(Uuid),
+    /// Counted as late in this session.
+    Late(Uuid),
+}
+
+/// Something for each of some fingerprints.
+pub(super) type ByFingerprint<T> = HashMap<u64, T, RandomState>;
+
+impl Timeline {
+    /// Where each known event lies.
+    pub(super) fn known_events(&self, recalled: &[SessionState]) -> ByFingerprint<EventLocation> {
+        let states = || recalled.iter().chain(&self.ended).chain(&self.open);
+        let mut known_events = ByFingerprint::default();
+        known_events
+            .reserve(self.unfinalized.len() + states().map(|state| state.fingerprints.len()).sum::<usize>() + 8);
+        for state in states() {
+            known_events.extend(
+                state.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Finalized(state.id))),
+            );
+            known_events.extend(
+                state.late.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Late(state.id))),
+            );
+        }
+        for anchor in &self.anchors {
+            known_events.extend(
+                anchor.late.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Late(anchor.id))),
+            );
+        }
+        known_events
+            .extend(self.unfinalized.iter().map(|entry| (entry.uuid.fingerprint(), EventLocation::Unfinalized)));
+        known_events
+    }
+}

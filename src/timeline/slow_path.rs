@@ -1,0 +1,118 @@
+//! The general way to place events: wherever they belong, known ones and late ones among them.
+
+use std::collections::hash_map::Entry as MapEntry;
+
+use uuid::Uuid;
+
+use super::ids::primary_ids;
+use super::known_events::{ByFingerprint, EventLocation};
+use super::{Applied, Arrival, Assignment, Overflow, Timeline};
+use crate::config::SessionConfig;
+use crate::rules::{Kind, Position, SessionState, fold_with_positions};
+use crate::session::Millis;
+
+impl Timeline {
+    /// Places events wherever they belong.
+    pub(super) fn apply_slow(
+        &mut self,
+        arrivals: &[Arrival],
+        mut recalled: Vec<SessionState>,
+        config: &SessionConfig,
+    ) -> Applied {
+        let corrected = self.corrections.len();
+        let (before, realigned) = self.aligned(config);
+        // A session that is still here was archived by a close function that had no time to take it out.
+        recalled.retain(|session| !self.holds(session.id));
+        let mut known_events = self.known_events(&recalled);
+        let mut new: Vec<&Arrival> = Vec::new();
+        for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
+            if let MapEntry::Vacant(vacant) = known_events.entry(arrival.entry.uuid.fingerprint()) {
+                // A late keep-alive event moves nothing, so it is not remembered: it is annotated like a passive event.
+                if arrival.entry.kind == Kind::KeepAlive && self.is_late(&arrival.entry) {
+                    continue;
+                }
+                vacant.insert(EventLocation::Unfinalized);
+                new.push(arrival);
+            }
+        }
+        let changed = !new.is_empty();
+        if changed {
+            // Above the versions that recalled sessions were archived under.
+            self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
+            // In order of time: where a late event takes the watermark along, what follows it may be late, too.
+            new.sort_by_key(|arrival| (arrival.entry.at, &arrival.entry.uuid));
+            let fresh = self.place_late(new, &mut recalled, &mut known_events, config);
+            fresh.iter().for_each(|arrival| self.hold(arrival, config));
+            if !fresh.is_empty() {
+                self.insert(fresh.into_iter().map(|arrival| arrival.entry.clone()).collect(), &before, config);
+            }
+        }
+        let assignments = self.assign(arrivals, &known_events, &recalled, config);
+        let changed = changed || realigned;
+        let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
+        Applied { assignments, changed, overflow }
+    }
+
+    /// The session of each arrival.
+    fn assign(
+        &self,
+        arrivals: &[Arrival],
+        known_events: &ByFingerprint<EventLocation>,
+        recalled: &[SessionState],
+        config: &SessionConfig,
+    ) -> Vec<Option<Assignment>> {
+        let (views, positions) =
+            fold_with_positions(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, 0, config);
+        let ids = primary_ids(&self.anchors, &views);
+        let by_fingerprint: ByFingerprint<usize> =
+            self.unfinalized.iter().enumerate().map(|(index, entry)| (entry.uuid.fingerprint(), index)).collect();
+        let of_view = |number: usize, at: Millis, position: Option<&Position<'_>>| {
+            self.assignment(&views[number], number, &ids, at, position, self.seq)
+        };
+        // A session by its id: over, or the view on whose entries the id stands.
+        let of_id = |id: Uuid, at: Millis| {
+            if let Some(state) = recalled.iter().chain(&self.ended).find(|state| state.id == id) {
+                return Some(state.assignment(at, self.seq));
+            }
+            if self.open.as_ref().is_some_and(|open| open.id == id) {
+                return Some(of_view(0, at, None));
+            }
+            let anchor = self.anchors.iter().find(|anchor| anchor.id == id)?;
+            Some(of_view(positions[anchor.entry].view?, at, None))
+        };
+        let assign = |arrival: &Arrival| {
+            let at = arrival.entry.at;
+            let fingerprint = arrival.entry.uuid.fingerprint();
+            let is_unplaced = arrival.entry.kind == Kind::KeepAlive && !known_events.contains_key(&fingerprint);
+            if arrival.passive || is_unplaced {
+                let number = views.iter().rposition(|view| view.started_at <= at);
+                return match number {
+                    Some(number) if !config.is_timeout(at - views[number].last_activity) => {
+                        Some(of_view(number, at, None))
+                    }
+                    Some(_) => None,
+                    None => self
+                        .ended
+                        .iter()
+                        .rev()
+                        .find(|state| state.covers(at, config))
+                        .map(|t| t.assignment(at, self.seq)),
+                };
+            }
+            match known_events.get(&fingerprint)? {
+                EventLocation::Unfinalized => {
+                    let index = *by_fingerprint.get(&fingerprint)?;
+                    Some(of_view(positions[index].view?, self.unfinalized[index].at, Some(&positions[index])))
+                }
+                EventLocation::Finalized(id) => {
+                    // When it was counted is not known any more: somewhere in what is finalized of its session.
+                    let session = recalled.iter().chain(&self.ended).chain(&self.open).find(|state| state.id == *id)?;
+                    let at_most = at.clamp(session.started_at, session.last_activity);
+                    of_id(*id, at).map(|assignment| Assignment { at: at_most, ..assignment })
+                }
+                EventLocation::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),
+            }
+        };
+        arrivals.iter().map(assign).collect()
+    }
+}
