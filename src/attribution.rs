@@ -168,7 +168,31 @@ fn click_in(list: &str) -> Option<u64> {
     })
 }
 
-/// The source of a session or an event.
+/// Where a session came from, as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attribution {
+    /// The external referrer, as it came.
+    pub referrer: Option<Arc<str>>,
+    /// The campaign.
+    pub utm: Option<Arc<UtmParams>>,
+    /// A hash of the click id.
+    pub click: Option<u64>,
+}
+
+impl Attribution {
+    /// The same by reference, as the rules compare it.
+    pub fn source(&self) -> Source<'_> {
+        Source { referrer: self.referrer.as_ref(), utm: self.utm.as_ref(), click: self.click }
+    }
+}
+
+impl From<Source<'_>> for Attribution {
+    fn from(source: Source<'_>) -> Self {
+        Self { referrer: source.referrer.cloned(), utm: source.utm.cloned(), click: source.click }
+    }
+}
+
+/// The source of a session or an event, by reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source<'a> {
     /// An external referrer, as it came.
@@ -186,13 +210,9 @@ pub enum SourceChange {
 }
 
 impl<'a> Source<'a> {
-    pub fn new(referrer: Option<&'a Arc<str>>, utm: Option<&'a Arc<UtmParams>>, click: Option<u64>) -> Self {
-        Self { referrer, utm, click }
-    }
-
-    /// The source that an event says.
+    /// The source that an event names.
     pub fn of(context: &'a SessionContext, click: Option<u64>) -> Self {
-        Self::new(context.referrer.as_ref(), context.utm.as_ref(), click)
+        Self { referrer: context.referrer.as_ref(), utm: context.utm.as_ref(), click }
     }
 
     /// Whether there is neither a campaign nor an external referrer nor a click id.

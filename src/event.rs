@@ -18,7 +18,7 @@ mod time;
 use std::borrow::Cow;
 
 use crate::config::{LIFECYCLE_EVENTS, SessionConfig};
-use crate::rules::{Entry, Kind};
+use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;

@@ -6,6 +6,7 @@
 //! - [`config`]: every option; the functions' environment
 //! - [`event`]: one tracking event: what we read of it, and the rest as it came
 //! - [`attribution`]: hosts, external referrers, campaigns, click ids
+//! - [`model`]: what the rules work on: events, and the shapes of a session
 //! - [`rules`]: which event begins a session, and why: the plain definition, as one fold
 //! - [`timeline`]: a visitor's recent sessions; applying events to them, settling what can no longer change
 //! - [`stored`]: the stored form of timelines and sessions
@@ -36,6 +37,7 @@ pub mod config;
 pub mod emitted;
 pub mod event;
 pub mod manager;
+pub mod model;
 pub mod output;
 pub mod rules;
 pub mod session;

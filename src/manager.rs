@@ -3,6 +3,7 @@
 //! However many events of a visitor a batch holds, they cost one conditional write; a batch that brings nothing new costs
 //! none. A conflict is applied again to the item that came back with it.
 
+mod application;
 mod calls;
 mod close;
 mod timeline_cache;
@@ -19,11 +20,11 @@ use futures_util::stream;
 use crate::clock::{Clock, SystemClock};
 use crate::config::SessionConfig;
 use crate::event::{Event, Role};
-use crate::rules::SessionState;
 use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, CommitOutcome, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::stored::Room;
 use crate::timeline::{Arrival, Assignment, Timeline};
+use application::{Application, MAX_ATTEMPTS, Step};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 use timeline_cache::TimelineCache;
@@ -34,11 +35,8 @@ const CHUNK: usize = 25;
 const _: () = assert!(CHUNK <= MAX_LOAD);
 /// Calls of the store under way at once: a chunk is read by one, then written by one for each visitor.
 pub(crate) const CALLS_AT_ONCE: usize = 50;
-/// Parts of a batch under way at once.
+/// Chunks of a batch under way at once.
 const CHUNKS_AT_ONCE: usize = CALLS_AT_ONCE / CHUNK;
-/// Attempts to write one timeline. Each conflict means that another writer won it: with ten writers on one visitor
-/// the unluckiest needs ten.
-const MAX_ATTEMPTS: u32 = 16;
 /// The pause before the second attempt, doubled with each further one up to [`MAX_PAUSE_MS`], and jittered down to nothing.
 const PAUSE_MS: u64 = 5;
 const MAX_PAUSE_MS: u64 = 200;
@@ -219,83 +217,43 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.clock.now() > deadline.saturating_sub(DEADLINE_MARGIN_MS)
     }
 
-    /// Applies a visitor's events with one conditional write, again after each conflict. Timelines are large: this one changes
-    /// where it is.
+    /// Applies a visitor's events with one conditional write, again after each conflict: asks the store for what
+    /// [`Application`] decides on.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
-        let Base { stored, is_speculative } = base;
-        // All, unless the item cannot hold what they make; then as many as it can.
-        let mut count = arrivals.len();
-        let mut rest = None;
-        for attempt in 0..MAX_ATTEMPTS {
-            if self.is_late(deadline) {
-                return Resolved::failed(SessionError::Deadline);
-            }
-            let replaces = stored.as_ref().map(|stored| stored.etag);
-            let current = stored.get_or_insert_with(|| Stored { timeline: Timeline::new(visitor.clone()), etag: 0 });
-            let arrivals = &arrivals[..count];
-            let recalled = match self.recall(&current.timeline, arrivals).await {
-                Ok(recalled) => recalled,
-                Err(error) => return Resolved::failed(error),
-            };
-            let applied = current.timeline.apply(arrivals, recalled, &self.config);
-            if !applied.changed && !*is_speculative {
-                return Resolved { assignments: applied.assignments, rest };
-            }
-            let committed = match applied.changed {
-                true => self.commit(current, replaces, *is_speculative).await,
-                // Nothing is written that would prove the speculative write: what is stored is read instead.
-                false => self.storage.read(visitor).await.map(|stored| CommitOutcome::Conflict(stored.map(Box::new))),
-            };
-            match committed {
-                Ok(CommitOutcome::Done) => {
-                    log_overflow(&applied.overflow);
-                    if let Some(written) = stored.take() {
-                        self.cache.put(written);
-                    }
-                    return Resolved { assignments: applied.assignments, rest };
+        let mut application = Application::new(visitor, arrivals, base);
+        let mut step = Step::Begin;
+        loop {
+            step = match step {
+                Step::Begin => application.begin(self.is_late(deadline), &self.config),
+                Step::Recall(from, to) => {
+                    application.recalled(self.storage.archived(visitor, from, to).await, &self.config)
                 }
-                Ok(CommitOutcome::Conflict(winner)) => {
-                    *stored = winner.map(|winner| *winner);
-                    // A speculative write that failed is no race with others at work.
-                    if !*is_speculative {
-                        self.pause(attempt).await;
-                    }
+                Step::Write => self.write_applied(&mut application).await,
+                Step::Read => application.read(self.storage.read(visitor).await),
+                Step::Pause(attempt) => {
+                    self.pause(attempt).await;
+                    Step::Begin
                 }
-                Err(SessionError::Full) if count > 1 => {
-                    (count, rest) = (count / 2, Some(SessionError::Full));
-                    *stored = match self.storage.read(visitor).await {
-                        Ok(current) => current,
-                        Err(error) => return Resolved::failed(error),
-                    };
-                }
-                Err(error) => return Resolved::failed(error),
+                Step::Done(resolved) => return resolved,
             }
-            *is_speculative = false;
-        }
-        Resolved::failed(SessionError::Contention)
-    }
-
-    /// Reads the archived sessions that late events could belong to.
-    async fn recall(&self, timeline: &Timeline, arrivals: &[Arrival]) -> Result<Vec<SessionState>, SessionError> {
-        match timeline.recall_range(arrivals, &self.config) {
-            None => Ok(Vec::new()),
-            Some((from, to)) => self.storage.archived(&timeline.visitor, from, to).await,
         }
     }
 
-    /// Writes a timeline in the place of the one with this etag; it has one of its own then.
-    async fn commit(
-        &self,
-        stored: &mut Stored,
-        replaces: Option<u64>,
-        is_speculative: bool,
-    ) -> Result<CommitOutcome, SessionError> {
+    /// Writes the timeline to which events were applied, in the place of the one that was read.
+    async fn write_applied(&self, application: &mut Application<'_>) -> Step {
+        let (replaces, is_speculative) = (application.replaces, application.is_speculative());
+        let stored = application.stored();
         stored.etag = self.clock.random();
-        let committed = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await?;
-        if is_speculative {
-            self.cache.judge(committed == CommitOutcome::Done);
+        let written = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await;
+        let is_done = written == Ok(CommitOutcome::Done);
+        if is_speculative && written.is_ok() {
+            self.cache.judge(is_done);
         }
-        Ok(committed)
+        let step = application.written(written);
+        if is_done && let Some(stored) = application.take_stored() {
+            self.cache.put(stored);
+        }
+        step
     }
 
     /// Writes a timeline to which no events were added.
@@ -319,7 +277,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.storage.commit(Commit { timeline, replaces, etag, expires_at, room }).await
     }
 
-    /// Waits before the attempt after `attempt`: a random chunk of a pause that doubles.
+    /// Waits before the attempt after `attempt`: a random share of a pause that doubles.
     async fn pause(&self, attempt: u32) {
         let most = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
         self.clock.sleep(Duration::from_millis(self.clock.random() % (most + 1))).await;
@@ -334,6 +292,7 @@ struct Group {
 }
 
 /// What events are applied to.
+#[derive(Debug)]
 struct Base {
     stored: Option<Stored>,
     /// Whether it is what this process wrote last, and may be overtaken; see [`TimelineCache`].
@@ -341,6 +300,7 @@ struct Base {
 }
 
 /// What became of a visitor's events: the first so many are placed, the rest failed.
+#[derive(Debug)]
 struct Resolved {
     assignments: Vec<Option<Assignment>>,
     rest: Option<SessionError>,
@@ -361,15 +321,5 @@ impl Resolved {
 
     fn failed(error: SessionError) -> Self {
         Self { assignments: Vec::new(), rest: Some(error) }
-    }
-}
-
-fn log_overflow(overflow: &crate::timeline::Overflow) {
-    if overflow.finalized_early + overflow.forgotten > 0 {
-        tracing::warn!(
-            finalized_early = overflow.finalized_early,
-            fingerprints_forgotten = overflow.forgotten,
-            "a visitor has more recent events than a timeline holds"
-        );
     }
 }

@@ -274,12 +274,9 @@ mod tests {
     #[test]
     fn one_page_and_nothing_else_is_a_bounce() {
         let bounce = |page_views, event_count| {
-            let state = crate::rules::SessionState {
-                page_views,
-                event_count,
-                ..crate::rules::SessionState::empty(Uuid::nil())
-            };
-            state.session(&Visitor::new("u"), false).is_bounce()
+            let mut state = crate::model::SessionState::empty(Uuid::nil());
+            (state.facts.page_views, state.facts.event_count) = (page_views, event_count);
+            state.ended_session(&Visitor::new("u")).is_bounce()
         };
         assert_eq!(
             [(1, 1), (1, 2), (2, 2)].map(|(views, events)| bounce(views, events)),

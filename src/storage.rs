@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::rules::SessionState;
+use crate::model::SessionState;
 use crate::session::{Millis, Visitor};
 use crate::stored::{FormatError, NEWEST_FORMAT, Room};
 use crate::timeline::Timeline;

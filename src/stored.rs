@@ -12,7 +12,7 @@ mod wire;
 
 use uuid::Uuid;
 
-use crate::rules::SessionState;
+use crate::model::SessionState;
 use crate::session::Visitor;
 use crate::timeline::Timeline;
 use string_table::{Reader, Writer};

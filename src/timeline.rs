@@ -27,7 +27,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Kind, Late, Position, Previous, SessionState, SessionView, fold};
+use crate::model::{Entry, Kind, LateEvents, Position, PreviousSession, SessionState, SessionView};
+use crate::rules::fold;
 use crate::session::{EventId, Millis, Reason, SessionContext, Visitor};
 use ids::primary_ids;
 
@@ -64,7 +65,7 @@ pub struct Timeline {
     /// How many sessions were archived.
     pub archived: u32,
     /// The last session that is over.
-    pub previous: Option<Previous>,
+    pub previous: Option<PreviousSession>,
     /// Sessions that are over and wait to be closed, by start.
     pub ended: Vec<SessionState>,
     /// The finalized part of the session at the watermark.
@@ -89,8 +90,8 @@ pub struct SessionAnchor {
     pub is_primary: bool,
     /// The write that last changed the session.
     pub version: u64,
-    /// Late events that were counted in without moving the session.
-    pub late: Late,
+    /// LateEvents events that were counted in without moving the session.
+    pub late: LateEvents,
 }
 
 /// A change for events that were already handed out. `version` orders the corrections of a visitor.
@@ -187,7 +188,7 @@ impl Timeline {
         self.realign(config);
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let Some(last) = views.last() else { return false };
-        let at = now.max(last.last_activity).max(self.watermark);
+        let at = now.max(last.facts.last_activity).max(self.watermark);
         let primary = primary_ids(&self.anchors, &views)[views.len() - 1];
         let is_meant = last.base.is_some_and(|base| base.ids().any(|other| other == id))
             || self.anchors.iter().any(|anchor| anchor.id == id && anchor.entry >= last.first);
@@ -217,7 +218,7 @@ impl Timeline {
         let over = self
             .ended
             .iter()
-            .map(|state| state.last_activity)
+            .map(|state| state.facts.last_activity)
             .filter(|last| (at..=at + MAX_CALL_AHEAD_MS).contains(last));
         over.max().map_or(at, |last| last + 1).max(self.first_time())
     }
@@ -303,23 +304,23 @@ impl Timeline {
         number: usize,
         ids: &[Uuid],
         at: Millis,
-        position: Option<&Position<'_>>,
+        position: Option<&Position>,
         version: u64,
     ) -> Assignment {
         Assignment {
             session_id: ids[number],
-            reason: view.reason,
+            reason: view.facts.reason,
             number: self.first_number() + number as u32,
             previous: self.previous_of(number, ids),
-            started_at: view.started_at,
+            started_at: view.facts.started_at,
             at,
             page_views: match position {
                 Some(position) => position.page_views,
-                None => view.page_views.saturating_add(self.late_page_views(view)),
+                None => view.facts.page_views.saturating_add(self.late_page_views(view)),
             },
-            entry_url: view.entry_url.cloned(),
-            exit_page: position.map_or(view.exit_page, |position| position.exit_page).cloned(),
-            referrer: view.source.referrer.cloned(),
+            entry_url: view.facts.entry_url.clone(),
+            exit_page: position.map_or(&view.facts.exit_page, |position| &position.exit_page).clone(),
+            referrer: view.facts.attribution.referrer.clone(),
             is_start: position.is_some_and(|position| position.is_start),
             is_late: false,
             version,

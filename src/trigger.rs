@@ -79,14 +79,14 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
                 )));
             }
         };
-        let Counts { applied, rejected, failed, again, codes } = &reply.counts;
+        let Counts { applied, rejected, failed, redelivered, codes } = &reply.counts;
         tracing::info!(
             trigger = reply.trigger,
             status = reply.status,
             applied,
             rejected,
             failed,
-            again,
+            redelivered,
             ?codes,
             "handled"
         );

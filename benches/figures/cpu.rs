@@ -11,7 +11,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::timeline::Timeline;

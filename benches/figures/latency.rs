@@ -9,7 +9,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,

@@ -13,7 +13,7 @@ use memchr::memchr_iter;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
@@ -82,7 +82,7 @@ pub fn print(file: &str) -> Result<(), AnyError> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (timelines, over) = (kept.timelines.lock().map_err(|_| "poisoned")?, kept.over.lock().map_err(|_| "poisoned")?);
     let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &SessionConfig::default()));
-    let over = over.iter().map(|(visitor, state)| state.session(visitor, false));
+    let over = over.iter().map(|(visitor, state)| state.ended_session(visitor));
     for session in over.chain(live) {
         let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
         let (events, views) = (session.event_count, session.page_views);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::stored::encode_timeline;

@@ -1,7 +1,7 @@
 //! What is read back from the store.
 
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
-use session_tracking::rules::{Entry, Kind, SessionState};
+use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Arrival, Timeline};
@@ -33,11 +33,11 @@ pub fn stored_session(bytes: &[u8]) {
     let Ok(session) = decode_session(FORMAT, bytes, visitor.bits()) else { return };
     check_session(&session);
     for config in &configs() {
-        for at in [session.started_at - 1, session.started_at, session.last_activity + 1] {
+        for at in [session.facts.started_at - 1, session.facts.started_at, session.facts.last_activity + 1] {
             let mut timeline = Timeline::new(visitor.clone());
             timeline.archived = 1;
             // So that they are late.
-            timeline.watermark = (session.last_activity + 2).min(4_102_444_800_000);
+            timeline.watermark = (session.facts.last_activity + 2).min(4_102_444_800_000);
             let arrivals = [arrival(at, "late", false), arrival(at, "late", false)];
             timeline.apply(&arrivals, vec![session.clone()], config);
             read_again(&timeline);
@@ -88,13 +88,13 @@ fn read_again(timeline: &Timeline) -> Timeline {
 fn check_session(session: &SessionState) {
     let visitor = Visitor::new("u");
     assert_eq!(decode_session(FORMAT, &encode_session(session), visitor.bits()).as_ref(), Ok(session));
-    assert!(serde_json::to_string(&session.session(&visitor, false)).is_ok());
+    assert!(serde_json::to_string(&session.ended_session(&visitor)).is_ok());
 }
 
 /// The times around which something may happen.
 fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
     let finalized = timeline.ended.iter().chain(&timeline.open).take(3);
-    let edges = finalized.flat_map(|session| [session.started_at, session.last_activity]);
+    let edges = finalized.flat_map(|session| [session.facts.started_at, session.facts.last_activity]);
     let unfinalized = timeline.unfinalized.iter().take(2).chain(timeline.unfinalized.last()).map(|entry| entry.at);
     let watermark = Some(timeline.watermark).filter(|&at| at != Millis::MIN);
     let mut times: Vec<Millis> =

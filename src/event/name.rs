@@ -6,14 +6,52 @@ pub(super) enum Name {
     Url,
     Referrer,
     Session,
-    Utm(usize),
-    Device(usize),
-    Screen(usize),
-    Geo(usize),
+    Utm(UtmField),
+    Device(DeviceField),
+    Screen(ScreenField),
+    Geo(GeoField),
     /// `$time_flag`, `$sanitized` and `$no_session`, which an event without a session can get, too.
     Flag,
     /// It is only written.
     Written,
+}
+
+/// A field of a campaign, in the order of [`crate::session::UtmParams`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UtmField {
+    Source,
+    Medium,
+    Campaign,
+    Term,
+    Content,
+}
+
+/// A field of a device, in the order of [`crate::session::DeviceInfo`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeviceField {
+    Type,
+    Os,
+    OsVersion,
+    Browser,
+    BrowserVersion,
+}
+
+/// An edge of the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScreenField {
+    Width,
+    Height,
+}
+
+/// A field of a place. Codes are preferred to names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GeoField {
+    CountryCode,
+    RegionCode,
+    City,
+    TimeZone,
+    CountryName,
+    RegionName,
 }
 
 impl Name {
@@ -29,24 +67,24 @@ impl Name {
         Some(match key {
             _ if key == b"$current_url" => Url,
             _ if key == b"$referrer" => Referrer,
-            _ if key == b"utm_source" => Utm(0),
-            _ if key == b"utm_medium" => Utm(1),
-            _ if key == b"utm_campaign" => Utm(2),
-            _ if key == b"utm_term" => Utm(3),
-            _ if key == b"utm_content" => Utm(4),
-            _ if key == b"$device_type" => Device(0),
-            _ if key == b"$os" => Device(1),
-            _ if key == b"$os_version" => Device(2),
-            _ if key == b"$browser" => Device(3),
-            _ if key == b"$browser_version" => Device(4),
-            _ if key == b"$screen_width" => Screen(0),
-            _ if key == b"$screen_height" => Screen(1),
-            _ if key == b"$geoip_country_code" => Geo(0),
-            _ if key == b"$geoip_subdivision_1_code" => Geo(1),
-            _ if key == b"$geoip_city_name" => Geo(2),
-            _ if key == b"$geoip_time_zone" => Geo(3),
-            _ if key == b"$geoip_country_name" => Geo(4),
-            _ if key == b"$geoip_subdivision_1_name" => Geo(5),
+            _ if key == b"utm_source" => Utm(UtmField::Source),
+            _ if key == b"utm_medium" => Utm(UtmField::Medium),
+            _ if key == b"utm_campaign" => Utm(UtmField::Campaign),
+            _ if key == b"utm_term" => Utm(UtmField::Term),
+            _ if key == b"utm_content" => Utm(UtmField::Content),
+            _ if key == b"$device_type" => Device(DeviceField::Type),
+            _ if key == b"$os" => Device(DeviceField::Os),
+            _ if key == b"$os_version" => Device(DeviceField::OsVersion),
+            _ if key == b"$browser" => Device(DeviceField::Browser),
+            _ if key == b"$browser_version" => Device(DeviceField::BrowserVersion),
+            _ if key == b"$screen_width" => Screen(ScreenField::Width),
+            _ if key == b"$screen_height" => Screen(ScreenField::Height),
+            _ if key == b"$geoip_country_code" => Geo(GeoField::CountryCode),
+            _ if key == b"$geoip_subdivision_1_code" => Geo(GeoField::RegionCode),
+            _ if key == b"$geoip_city_name" => Geo(GeoField::City),
+            _ if key == b"$geoip_time_zone" => Geo(GeoField::TimeZone),
+            _ if key == b"$geoip_country_name" => Geo(GeoField::CountryName),
+            _ if key == b"$geoip_subdivision_1_name" => Geo(GeoField::RegionName),
             _ if key == b"$session_properties" => Session,
             _ if key == b"$time_flag" || key == b"$sanitized" || key == b"$no_session" => Flag,
             _ if key == b"$entry_url"
@@ -78,15 +116,15 @@ mod tests {
     fn names_are_told_apart() {
         let of = |key: &str| Name::of(key.as_bytes());
         for (key, name) in [
-            ("$os", Name::Device(1)),
-            ("$os_version", Name::Device(2)),
+            ("$os", Name::Device(DeviceField::Os)),
+            ("$os_version", Name::Device(DeviceField::OsVersion)),
             ("$session_id", Name::Written),
             ("$session_version", Name::Written),
-            ("$browser_version", Name::Device(4)),
-            ("$geoip_city_name", Name::Geo(2)),
-            ("$geoip_time_zone", Name::Geo(3)),
+            ("$browser_version", Name::Device(DeviceField::BrowserVersion)),
+            ("$geoip_city_name", Name::Geo(GeoField::City)),
+            ("$geoip_time_zone", Name::Geo(GeoField::TimeZone)),
             ("$time_flag", Name::Flag),
-            ("utm_term", Name::Utm(3)),
+            ("utm_term", Name::Utm(UtmField::Term)),
         ] {
             assert_eq!(of(key), Some(name), "{key}");
             for other in [format!("{key}s"), key[..key.len() - 1].to_owned(), key.to_uppercase()] {

@@ -60,19 +60,19 @@ impl Members for Properties<'_> {
                 return Some(value.end);
             }
             Some(name @ (Name::Written | Name::Flag)) => {
-                self.replaces(key.start, value.end, name == Name::Flag);
+                self.replaces(key.start, value.end, name);
                 return Some(value.end);
             }
-            Some(Name::Referrer) => {
-                self.replaces(key.start, value.end, false);
+            Some(name @ Name::Referrer) => {
+                self.replaces(key.start, value.end, name);
                 &mut self.referrer
             }
             Some(Name::Url) => &mut self.url,
             Some(Name::Session) => &mut self.session,
-            Some(Name::Utm(at)) => &mut self.utm[at],
-            Some(Name::Device(at)) => &mut self.device[at],
-            Some(Name::Screen(at)) => &mut self.screen[at],
-            Some(Name::Geo(at)) => &mut self.geo[at],
+            Some(Name::Utm(field)) => &mut self.utm[field as usize],
+            Some(Name::Device(field)) => &mut self.device[field as usize],
+            Some(Name::Screen(field)) => &mut self.screen[field as usize],
+            Some(Name::Geo(field)) => &mut self.geo[field as usize],
         };
         *field = RawField::new(value);
         Some(value.end)
@@ -119,8 +119,9 @@ impl<'a> Properties<'a> {
     }
 
     /// Takes note of a member that annotating replaces: from the place of its key's quotation mark.
-    fn replaces(&mut self, start: usize, end: usize, is_flag: bool) {
-        let written = Written { raw: RawField::new(Value { start, end, shape: Shape::Other }), is_flag };
+    fn replaces(&mut self, start: usize, end: usize, name: Name) {
+        let raw = RawField::new(Value { start, end, shape: Shape::Other });
+        let written = Written { raw, is_flag: name == Name::Flag };
         match self.written {
             None => self.written = Some(written),
             Some(_) => self.written_too.push(written),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Arrival, Base, CommitOutcome, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::event::bounded_context;
-use crate::rules::{Entry, Kind};
+use crate::model::{Entry, Kind};
 use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
@@ -20,7 +20,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// storage errors.
     pub async fn get(&self, session_id: &str) -> Result<Session, SessionError> {
         let mut found = self.found(parse(session_id)?).await?;
-        // Visitors with equal bits: to answer with the session of either would be to speculative write.
+        // Visitors with equal bits: to answer with the session of either would be a guess.
         if found.len() > 1 {
             return Err(SessionError::Ambiguous);
         }
@@ -45,7 +45,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
             // What a timeline holds of a session is at least as new as the archive.
             if !found.iter().any(is_theirs) {
-                found.push(state.session(visitor, false));
+                found.push(state.ended_session(visitor));
             }
         }
         Ok(found)

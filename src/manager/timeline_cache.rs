@@ -124,7 +124,7 @@ fn weight(timeline: &Timeline) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::SessionState;
+    use crate::model::SessionState;
 
     fn stored(name: &str, etag: u64) -> Stored {
         Stored { timeline: Timeline::new(Visitor::new(name)), etag }

@@ -35,7 +35,7 @@ use super::{
     Commit, CommitOutcome, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
     Stored, due_shard,
 };
-use crate::rules::SessionState;
+use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 

@@ -10,7 +10,7 @@ use super::{
     Commit, CommitOutcome, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
     due_shard,
 };
-use crate::rules::SessionState;
+use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::rules::{Entry, Kind, Late, Previous, SessionState};
+use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState};
 use crate::session::Millis;
 use crate::timeline::{
     Correction, MARK, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
@@ -38,10 +38,10 @@ pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
     let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     let mut ids = HashSet::new();
     first_broken(&[
-        (are_times(&[session.started_at, session.last_activity]), TIME),
-        (session.started_at <= session.last_activity, BACKWARDS),
-        (session.event_count <= MAX_COUNT, COUNT),
-        (session.page_views <= session.event_count, "a session has more page views than events"),
+        (are_times(&[session.facts.started_at, session.facts.last_activity]), TIME),
+        (session.facts.started_at <= session.facts.last_activity, BACKWARDS),
+        (session.facts.event_count <= MAX_COUNT, COUNT),
+        (session.facts.page_views <= session.facts.event_count, "a session has more page views than events"),
         (session.fingerprints.len() <= MAX_FINGERPRINTS, "a session keeps too many fingerprints"),
         (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
         (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
@@ -70,7 +70,7 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     let anchors = &timeline.anchors;
     let mut ids = HashSet::new();
     first_broken(&[
-        (timeline.ended.is_sorted_by_key(|session| session.started_at), "the sessions are not in order"),
+        (timeline.ended.is_sorted_by_key(|session| session.facts.started_at), "the sessions are not in order"),
         (anchors.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.is_primary))), "the heads are not in order"),
         (
             sessions()
@@ -89,7 +89,10 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
     let first = unfinalized.iter().position(|entry| entry.kind != Kind::KeepAlive);
     let has_id = |first| anchors.first().is_some_and(|anchor| anchor.entry == first && anchor.is_primary);
     let begins_a_session = first.is_none_or(|first| unfinalized[first].kind != Kind::End && has_id(first));
-    let finalized = open.iter().map(|open| open.last_activity).chain(timeline.previous.map(|last| last.last_activity));
+    let finalized = open
+        .iter()
+        .map(|open| open.facts.last_activity)
+        .chain(timeline.previous.map(|last| last.activity.last_activity));
     // What lies at the watermark's own time is finalized up to an id, if it has one.
     let watermark_id = timeline.watermark_id.as_ref();
     let is_behind = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.watermark, watermark_id);
@@ -116,10 +119,10 @@ fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
     }
 }
 
-fn previous(previous: &Previous) -> Result<(), &'static str> {
+fn previous(previous: &PreviousSession) -> Result<(), &'static str> {
     first_broken(&[
-        (are_times(&[previous.started_at, previous.last_activity]), TIME),
-        (previous.started_at <= previous.last_activity, BACKWARDS),
+        (are_times(&[previous.activity.started_at, previous.activity.last_activity]), TIME),
+        (previous.activity.started_at <= previous.activity.last_activity, BACKWARDS),
         ((1..=MAX_COUNT).contains(&previous.number), NUMBER),
         (is_session_id(previous.id), ID),
     ])
@@ -154,7 +157,7 @@ fn version(version: u64, timeline: &Timeline) -> Result<(), &'static str> {
     first_broken(&[(version <= timeline.seq, "a version is higher than the timeline's")])
 }
 
-fn late(late: &Late) -> Result<(), &'static str> {
+fn late(late: &LateEvents) -> Result<(), &'static str> {
     let are_few = late.fingerprints.len() <= MAX_FINGERPRINTS && late.fingerprints.len() <= late.event_count as usize;
     first_broken(&[(late.event_count <= MAX_COUNT, COUNT), (late.page_views <= late.event_count && are_few, LATE)])
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::string_table::{Reader, StringTable};
 use super::{FormatError, id_half, id_of};
-use crate::rules::Previous;
+use crate::model::{Activity, PreviousSession};
 use crate::session::{Millis, Visitor};
 use crate::timeline::{Correction, Timeline};
 use origin::{WireOrigin, each_origin_text};
@@ -111,10 +111,10 @@ impl<'a> WireTimeline<'a> {
             archived: timeline.archived,
             previous: timeline.previous.as_ref().map(|previous| WirePrevious {
                 id: id_half(previous.id),
-                started_at: previous.started_at,
-                lasted: previous.last_activity.abs_diff(previous.started_at),
-                event_count: previous.event_count,
-                ended_by_call: previous.ended_by_call,
+                started_at: previous.activity.started_at,
+                lasted: previous.activity.last_activity.abs_diff(previous.activity.started_at),
+                event_count: previous.activity.event_count,
+                ended_by_call: previous.activity.ended_by_call,
                 number: previous.number,
             }),
             ended: timeline.ended.iter().map(|state| WireSession::write(state, strings)).collect(),
@@ -142,13 +142,15 @@ impl<'a> WireTimeline<'a> {
             unfinalized.push(entry);
         }
         let previous = match &self.previous {
-            Some(previous) => Some(Previous {
+            Some(previous) => Some(PreviousSession {
                 id: id_of(previous.id, bits),
-                started_at: previous.started_at,
-                last_activity: after(previous.started_at, previous.lasted)?,
-                event_count: previous.event_count,
-                ended_by_call: previous.ended_by_call,
                 number: previous.number,
+                activity: Activity {
+                    started_at: previous.started_at,
+                    last_activity: after(previous.started_at, previous.lasted)?,
+                    event_count: previous.event_count,
+                    ended_by_call: previous.ended_by_call,
+                },
             }),
             None => None,
         };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{Correction, Timeline};
-use crate::rules::SessionState;
+use crate::model::SessionState;
 use crate::session::Millis;
 
 /// What the close function has to emit of a timeline.
@@ -63,7 +63,7 @@ impl Timeline {
         }
         self.archived = self.archived.saturating_sub(rest.ended.len() as u32);
         self.ended.extend(rest.ended);
-        self.ended.sort_by_key(|state| state.started_at);
+        self.ended.sort_by_key(|state| state.facts.started_at);
         self.corrections.splice(..0, rest.corrections);
         self.due_at = self.due_at.into_iter().chain(due_at).min();
     }

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::ids::unused_id;
 use super::{Applied, Arrival, Assignment, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Kind, Late, SessionState, SessionView, fold_with_positions};
+use crate::model::{Kind, LateEvents, SessionState, SessionView};
+use crate::rules::fold_with_positions;
 
 /// Events at the most: for more, a map is cheaper than to search for each among all that are known.
 const FEW: usize = 32;
@@ -114,7 +115,7 @@ impl Timeline {
         let is_taken =
             |id| self.anchors.iter().chain(begun).any(|anchor| anchor.id == id) || finalized().any(|other| other == id);
         let id = unused_id(self.visitor.bits(), first.at, &first.uuid, 0, is_taken);
-        SessionAnchor { entry: view.first, id, is_primary: true, version: self.seq + 1, late: Late::default() }
+        SessionAnchor { entry: view.first, id, is_primary: true, version: self.seq + 1, late: LateEvents::default() }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Settling: what no event that arrives in time can change any more leaves the unfinalized events.
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 
 use super::ids::primary_ids;
@@ -10,8 +8,9 @@ use super::{
     Overflow, Timeline,
 };
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Kind, Late, Previous, SessionState, SessionView, fold};
-use crate::session::{Millis, Reason};
+use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
+use crate::rules::fold;
+use crate::session::Millis;
 
 /// Custom properties a session keeps at the most, by number; later keys are left out.
 pub const MAX_PROPERTIES: usize = 16;
@@ -45,11 +44,13 @@ impl Timeline {
         let watermark = match before.last() {
             _ if self.is_over(last, cut, watermark, config) => watermark,
             // Of events at the time of its first one, some may belong to the session before.
-            Some(over) if over.reason_for(last.started_at, config).is_none() => last.started_at + 1,
-            Some(over) if over.end.checked_sub(1).is_some_and(|end| self.unfinalized[end].at == last.started_at) => {
-                last.started_at + 1
+            Some(over) if over.reason_for(last.facts.started_at, config).is_none() => last.facts.started_at + 1,
+            Some(over)
+                if over.end.checked_sub(1).is_some_and(|end| self.unfinalized[end].at == last.facts.started_at) =>
+            {
+                last.facts.started_at + 1
             }
-            Some(_) => last.started_at,
+            Some(_) => last.facts.started_at,
             None => return,
         };
         self.finalize(watermark, config);
@@ -74,7 +75,8 @@ impl Timeline {
         let forgotten = self.finalize_first(cut, watermark, config);
         // What is over needs no more than that nothing can join it; what may go on, no more than that nothing comes before.
         let is_over = self.open.is_none();
-        let over_from = self.previous.filter(|_| is_over).map(|previous| previous.over_from(config).min(watermark));
+        let over_from =
+            self.previous.filter(|_| is_over).map(|previous| previous.activity.over_from(config).min(watermark));
         self.advance(last.map_or(Millis::MIN, |at| at + 1).max(over_from.unwrap_or(Millis::MIN)));
         forgotten
     }
@@ -108,10 +110,10 @@ impl Timeline {
         }
         let open = if last_is_over { None } else { states.pop() };
         if let Some(over) = states.last() {
-            self.previous = Some(Previous::from(over));
+            self.previous = Some(PreviousSession::from(over));
         }
         self.ended.extend(states);
-        self.ended.sort_by_key(|state| state.started_at);
+        self.ended.sort_by_key(|state| state.facts.started_at);
         self.open = open;
         self.drop_entries(cut);
         forgotten
@@ -132,22 +134,9 @@ impl Timeline {
     /// Adds up a view whose entries are all being finalized.
     pub(super) fn state(&self, view: &SessionView<'_>, id: Uuid, number: usize, ids: &[Uuid]) -> SessionState {
         let mut state = view.base.cloned().unwrap_or_else(|| SessionState::empty(id));
-        state.reason = view.reason;
+        state.facts = view.facts.clone();
         state.number = self.first_number() + number as u32;
         state.previous = self.previous_of(number, ids);
-        state.started_at = view.started_at;
-        state.last_activity = view.last_activity;
-        state.event_count = view.event_count;
-        state.page_views = view.page_views;
-        state.entry_url = view.entry_url.cloned();
-        state.landing_page = view.landing_page.cloned();
-        state.exit_page = view.exit_page.cloned();
-        state.referrer = view.source.referrer.cloned();
-        state.utm = view.source.utm.cloned();
-        state.click = view.source.click;
-        state.device = view.device.cloned();
-        state.geo = view.geo.cloned();
-        state.ended_by_call = view.ended_by_call;
         for anchor in self.anchors.iter().filter(|anchor| (view.first..view.end).contains(&anchor.entry)) {
             if anchor.id == id {
                 state.version = anchor.version;
@@ -192,7 +181,8 @@ impl Timeline {
     fn schedule(&mut self, now: Millis, has_news: bool, config: &SessionConfig) {
         let reach = config.timeout_ms() + config.lateness_ms();
         // Nothing is over before its first event, and the lateness: most times that says enough.
-        let first = self.open.as_ref().map(|open| open.last_activity).or_else(|| Some(self.unfinalized.first()?.at));
+        let first =
+            self.open.as_ref().map(|open| open.facts.last_activity).or_else(|| Some(self.unfinalized.first()?.at));
         let is_near = self.due_at.zip(first).is_some_and(|(due, first)| due - first <= reach + config.lateness_ms());
         if is_near && !has_news && self.ended.is_empty() {
             return;
@@ -212,13 +202,13 @@ impl Timeline {
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let over_at = |number: usize, view: &SessionView<'_>| {
-            let alone = if view.ended_by_call {
+            let alone = if view.facts.ended_by_call {
                 // The mark is its last entry, or finalized.
                 self.unfinalized[..view.end].last().map_or(self.watermark, |entry| entry.at)
             } else {
-                view.last_activity + config.timeout_ms()
+                view.facts.last_activity + config.timeout_ms()
             };
-            views.get(number + 1).map_or(alone, |next| alone.min(next.started_at))
+            views.get(number + 1).map_or(alone, |next| alone.min(next.facts.started_at))
         };
         let first = views.iter().enumerate().map(|(number, view)| over_at(number, view)).min()?;
         Some((first + 1 + config.lateness_ms()).max(self.held_until.unwrap_or(Millis::MIN)))
@@ -237,39 +227,6 @@ impl Entry {
 }
 
 impl SessionState {
-    /// A session of which nothing is known but its id.
-    pub fn empty(id: Uuid) -> Self {
-        Self {
-            id,
-            version: 0,
-            reason: Reason::First,
-            number: 0,
-            previous: None,
-            started_at: 0,
-            last_activity: 0,
-            event_count: 0,
-            page_views: 0,
-            entry_url: None,
-            landing_page: None,
-            exit_page: None,
-            referrer: None,
-            utm: None,
-            click: None,
-            device: None,
-            geo: None,
-            properties: BTreeMap::new(),
-            ended_by_call: false,
-            aliases: Vec::new(),
-            fingerprints: Vec::new(),
-            late: Late::default(),
-        }
-    }
-
-    /// Its id and those merged into it.
-    pub fn ids(&self) -> impl Iterator<Item = Uuid> {
-        std::iter::once(self.id).chain(self.aliases.iter().copied())
-    }
-
     /// Sets an event's custom properties.
     pub(super) fn set_properties(&mut self, entry: &Entry) {
         for (key, value) in &entry.properties {

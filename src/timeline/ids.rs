@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Kind, Late, SessionState, SessionView, fold};
+use crate::model::{Entry, Kind, LateEvents, SessionState, SessionView};
+use crate::rules::fold;
 use crate::session::{Millis, Reason, session_id};
 
 /// Ids that one event can give, but for the first: twelve bits of a session's id are its own.
@@ -86,13 +87,13 @@ impl Timeline {
         let ids = primary_ids(&self.anchors, &views);
         let before = |(number, view): (usize, &SessionView<'_>)| Before {
             id: ids[number],
-            reason: view.reason,
+            reason: view.facts.reason,
             number: self.first_number() + number as u32,
             previous: self.previous_of(number, &ids),
             first: view.first,
             end: view.end,
             counted: self.counted(view).count(),
-            last_activity: view.last_activity,
+            last_activity: view.facts.last_activity,
         };
         Some(views.iter().enumerate().map(before).collect())
     }
@@ -112,7 +113,7 @@ impl Timeline {
         // A set: there may be thousands, and thousands of new ids to find.
         let mut taken: HashSet<Uuid> = finalized.chain(self.anchors.iter().map(|anchor| anchor.id)).collect();
         self.anchors.iter_mut().for_each(|anchor| anchor.is_primary = false);
-        let mut merged = Late::default();
+        let mut merged = LateEvents::default();
         for view in &views {
             // What an event that is known led before may be archived by now, where it cannot be seen: this write's number tells
             // it apart. (Over so many writes that it comes again no event stays unfinalized.)
@@ -134,11 +135,11 @@ impl Timeline {
             let id = ids[number];
             let same = |was: &Before| {
                 was.id == id
-                    && was.reason == view.reason
+                    && was.reason == view.facts.reason
                     && was.number == self.first_number() + number as u32
                     && was.previous == self.previous_of(number, &ids)
                     && was.counted == self.counted(view).count()
-                    && was.last_activity == view.last_activity
+                    && was.last_activity == view.facts.last_activity
             };
             let all_old = self.counted(view).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
             if !(all_old && before.iter().any(same)) {
@@ -222,12 +223,12 @@ fn primary(
     }
     let at = anchors.partition_point(|anchor| anchor.entry < view.first);
     let end = anchors.partition_point(|anchor| anchor.entry < view.end);
-    let is_near = |anchor: &SessionAnchor| id_time(anchor.id) - view.started_at <= config.max_duration_ms();
+    let is_near = |anchor: &SessionAnchor| id_time(anchor.id) - view.facts.started_at <= config.max_duration_ms();
     let primary = match anchors[at..end].iter().position(is_near) {
         Some(known) => SessionAnchor { entry: view.first, is_primary: true, ..anchors.remove(at + known) },
         None => {
             let id = new(&unfinalized[view.first]);
-            SessionAnchor { entry: view.first, id, is_primary: true, version: 0, late: Late::default() }
+            SessionAnchor { entry: view.first, id, is_primary: true, version: 0, late: LateEvents::default() }
         }
     };
     anchors.insert(at, primary);
@@ -240,8 +241,8 @@ fn id_time(id: Uuid) -> Millis {
 
 /// Moves the late events of ids that were merged to the leading one: what is split off later takes none of them along, as no
 /// consumer could tell which. Returns those of a session with a finalized part, whose late events stand there.
-fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> Late {
-    let mut gathered = Late::default();
+fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> LateEvents {
+    let mut gathered = LateEvents::default();
     let in_view = |anchor: &&mut SessionAnchor| (view.first..view.end).contains(&anchor.entry);
     for anchor in anchors.iter_mut().filter(in_view) {
         gathered.add(&std::mem::take(&mut anchor.late));
@@ -249,7 +250,7 @@ fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> Late {
     match anchors.iter_mut().find(|anchor| anchor.is_primary && anchor.entry == view.first && view.base.is_none()) {
         Some(primary) => {
             primary.late = gathered;
-            Late::default()
+            LateEvents::default()
         }
         None => gathered,
     }

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::Timeline;
-use crate::rules::SessionState;
+use crate::model::SessionState;
 
 /// Where a known event lies.
 #[derive(Clone, Copy)]

@@ -1,17 +1,16 @@
 //! The rule for late events: they join the session that they lie in or next to, or make one of their own; they never move a
 //! session that may still grow.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use super::ids::{primary_ids, unused_id};
 use super::known_events::{ByFingerprint, EventLocation};
 use super::{Arrival, MAX_FINGERPRINTS, Timeline};
-use crate::attribution::Source;
+use crate::attribution::{Attribution, Source};
 use crate::config::{DirectThenSource, SessionConfig};
-use crate::rules::{Entry, Kind, Late, Previous, SessionState, fold};
-use crate::session::{Millis, Reason, UtmParams};
+use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState};
+use crate::rules::fold;
+use crate::session::{Millis, Reason};
 
 /// A session as the rule sees it.
 struct Span {
@@ -19,9 +18,7 @@ struct Span {
     start: Millis,
     last: Millis,
     number: u32,
-    referrer: Option<Arc<str>>,
-    utm: Option<Arc<UtmParams>>,
-    click: Option<u64>,
+    attribution: Attribution,
     /// A session that is over grows by late events; one that follows from the unfinalized events stays where it is.
     is_over: bool,
 }
@@ -84,7 +81,7 @@ impl Timeline {
                 }
                 Err(change) => {
                     let state = self.late_session(entry, change, spans, recalled, config);
-                    let at = spans.partition_point(|span| span.start <= state.started_at);
+                    let at = spans.partition_point(|span| span.start <= state.facts.started_at);
                     spans.insert(at, Span::over(&state));
                     let id = state.id;
                     self.ended.push(state);
@@ -96,7 +93,7 @@ impl Timeline {
         }
         if spans.is_some() {
             self.take_back(recalled);
-            self.ended.sort_by_key(|state| state.started_at);
+            self.ended.sort_by_key(|state| state.facts.started_at);
         }
         fresh
     }
@@ -107,12 +104,10 @@ impl Timeline {
         let ids = primary_ids(&self.anchors, &views);
         let live = views.iter().zip(ids).zip(self.first_number()..).map(|((view, id), number)| Span {
             id,
-            start: view.started_at,
-            last: view.last_activity,
+            start: view.facts.started_at,
+            last: view.facts.last_activity,
             number,
-            referrer: view.source.referrer.cloned(),
-            utm: view.source.utm.cloned(),
-            click: view.source.click,
+            attribution: view.facts.attribution.clone(),
             is_over: false,
         });
         let mut spans: Vec<Span> = self.ended.iter().chain(recalled).map(Span::over).chain(live).collect();
@@ -150,19 +145,17 @@ impl Timeline {
                 || self.anchors.iter().any(|anchor| anchor.id == id)
         });
         let before = spans.iter().rev().find(|span| span.start <= entry.at);
-        let known =
-            |span: &Span| self.ended.iter().chain(recalled).find(|state| state.id == span.id).map(Previous::from);
+        let known = |span: &Span| {
+            self.ended.iter().chain(recalled).find(|state| state.id == span.id).map(PreviousSession::from)
+        };
         // Not in the timeout of a session before it, or it would have joined that, but for its source.
-        let reason = |span| known(span).and_then(|previous| previous.reason_for(entry.at, config)).or(change);
+        let reason = |span| known(span).and_then(|previous| previous.activity.reason_for(entry.at, config)).or(change);
+        let reason = before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout));
         let mut state = SessionState {
             version: self.seq,
-            reason: before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout)),
             number: before.map_or(1, |span| span.number + 1),
             previous: before.map(|span| span.id),
-            started_at: entry.at,
-            referrer: entry.context.referrer.clone(),
-            utm: entry.context.utm.clone(),
-            click: entry.click,
+            facts: SessionFacts::begin(reason, entry.at, entry.source().into()),
             ..SessionState::empty(id)
         };
         state.grow(entry, config);
@@ -184,18 +177,12 @@ impl Span {
     fn over(state: &SessionState) -> Self {
         Self {
             id: state.id,
-            start: state.started_at,
-            last: state.last_activity,
+            start: state.facts.started_at,
+            last: state.facts.last_activity,
             number: state.number,
-            referrer: state.referrer.clone(),
-            utm: state.utm.clone(),
-            click: state.click,
+            attribution: state.facts.attribution.clone(),
             is_over: true,
         }
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source::new(self.referrer.as_ref(), self.utm.as_ref(), self.click)
     }
 
     /// Whether it would not be too long between these times. One that follows from the unfinalized events does not grow.
@@ -215,14 +202,14 @@ impl Span {
 /// event's source is, if it is one.
 fn nearest(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<Uuid, Option<Reason>> {
     let at = entry.at;
-    let source = Source::of(&entry.context, entry.click);
+    let source = entry.source();
     let after = spans.partition_point(|span| span.start <= at);
     let mut reason = None;
     if let Some(span) = spans[..after].iter_mut().rev().find(|span| span.reaches(at, config)) {
         if span.is_over && at <= span.last {
             return Ok(span.id);
         }
-        reason = span.source().change(&source, config).map(Reason::from);
+        reason = span.attribution.source().change(&source, config).map(Reason::from);
         if reason.is_none() {
             if span.is_over {
                 span.last = at;
@@ -232,13 +219,13 @@ fn nearest(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<
     }
     let Some(span) = spans.get_mut(after) else { return Err(reason) };
     let is_near = !config.is_timeout(span.start - at) && span.fits(at, span.last, config);
-    if !is_near || source.change(&span.source(), config).is_some() {
+    if !is_near || source.change(&span.attribution.source(), config).is_some() {
         return Err(reason);
     }
     if span.is_over {
         span.start = at;
         if gives_source(&source, config) {
-            (span.referrer, span.utm, span.click) = owned(&source);
+            span.attribution = source.into();
         }
     }
     Ok(span.id)
@@ -250,11 +237,7 @@ fn gives_source(source: &Source<'_>, config: &SessionConfig) -> bool {
     !source.is_none() || config.direct_then_source != DirectThenSource::Upgrade
 }
 
-fn owned(source: &Source<'_>) -> (Option<Arc<str>>, Option<Arc<UtmParams>>, Option<u64>) {
-    (source.referrer.cloned(), source.utm.cloned(), source.click)
-}
-
-impl Late {
+impl LateEvents {
     fn count(&mut self, entry: &Entry) {
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
@@ -281,35 +264,39 @@ impl Late {
 impl SessionState {
     /// Moves the edges of a session that is over out to a late event.
     fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
-        let source = Source::of(&entry.context, entry.click);
-        let own = Source::new(self.referrer.as_ref(), self.utm.as_ref(), self.click);
-        let is_upgrade = own.is_none() && config.direct_then_source == DirectThenSource::Upgrade;
-        if is_upgrade || entry.at < self.started_at && gives_source(&source, config) {
-            (self.referrer, self.utm, self.click) = owned(&source);
-        }
-        let url = entry.context.url.as_ref();
-        let page = url.filter(|_| entry.kind == Kind::Pageview);
-        if entry.at < self.started_at {
-            self.entry_url = url.or(self.entry_url.as_ref()).cloned();
-            self.landing_page = page.or(self.landing_page.as_ref()).cloned();
-        } else {
-            self.entry_url = self.entry_url.take().or_else(|| url.cloned());
-            self.landing_page = self.landing_page.take().or_else(|| page.cloned());
-        }
-        if entry.at >= self.last_activity {
-            self.exit_page = page.or(self.exit_page.as_ref()).cloned();
-        } else {
-            self.exit_page = self.exit_page.take().or_else(|| page.cloned());
-        }
-        self.device = self.device.take().or_else(|| entry.context.device.clone());
-        self.geo = self.geo.take().or_else(|| entry.context.geo.clone());
-        let is_last = entry.at >= self.last_activity;
+        let is_last = entry.at >= self.facts.last_activity;
         for (key, value) in &entry.properties {
             if is_last || !self.properties.contains_key(key) {
                 self.set_property(key, value);
             }
         }
+        self.facts.grow(entry, config);
+    }
+}
+
+impl SessionFacts {
+    fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
+        let (is_first, is_last) = (entry.at < self.started_at, entry.at >= self.last_activity);
+        let source = entry.source();
+        let is_upgrade = self.attribution.source().is_none() && config.direct_then_source == DirectThenSource::Upgrade;
+        if is_upgrade || is_first && gives_source(&source, config) {
+            self.attribution = source.into();
+        }
+        let url = entry.context.url.as_ref();
+        let page = url.filter(|_| entry.kind == Kind::Pageview);
+        set(&mut self.entry_url, url, is_first);
+        set(&mut self.landing_page, page, is_first);
+        set(&mut self.exit_page, page, is_last);
+        set(&mut self.device, entry.context.device.as_ref(), false);
+        set(&mut self.geo, entry.context.geo.as_ref(), false);
         self.started_at = self.started_at.min(entry.at);
         self.last_activity = self.last_activity.max(entry.at);
+    }
+}
+
+/// Sets a fact to the value that a late event has, where there is none or the event's is the one that counts.
+fn set<T: Clone>(fact: &mut Option<T>, value: Option<&T>, counts: bool) {
+    if value.is_some() && (counts || fact.is_none()) {
+        *fact = value.cloned();
     }
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::ids::primary_ids;
 use super::{Assignment, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{SessionState, fold};
+use crate::model::SessionState;
+use crate::rules::fold;
 use crate::session::{Millis, Session, Visitor, datetime};
 use serde_json::value::RawValue;
 
@@ -38,11 +39,11 @@ impl Timeline {
         let over = self.ended.iter().map(|state| (state.clone(), false));
         let last = views.len().saturating_sub(1);
         let live = views.iter().enumerate().map(|(number, view)| {
-            let is_active = number == last && view.reason_for(now.max(view.last_activity), config).is_none();
+            let is_active = number == last && view.reason_for(now.max(view.facts.last_activity), config).is_none();
             (self.state(view, ids[number], number, &ids), is_active)
         });
         let mut states: Vec<_> = over.chain(live).collect();
-        states.sort_by_key(|(state, _)| state.started_at);
+        states.sort_by_key(|(state, _)| state.facts.started_at);
         states
     }
 }
@@ -50,32 +51,37 @@ impl Timeline {
 impl SessionState {
     /// Whether the session spans this time, its timeout after it included.
     pub(super) fn covers(&self, at: Millis, config: &SessionConfig) -> bool {
-        self.started_at <= at && !config.is_timeout(at - self.last_activity)
+        self.facts.started_at <= at && !config.is_timeout(at - self.facts.last_activity)
     }
 
     /// The assignment of an event at `at` whose part in the session is no longer known.
     pub(super) fn assignment(&self, at: Millis, version: u64) -> Assignment {
         Assignment {
             session_id: self.id,
-            reason: self.reason,
+            reason: self.facts.reason,
             number: self.number,
             previous: self.previous,
-            started_at: self.started_at,
+            started_at: self.facts.started_at,
             at,
-            page_views: self.page_views.saturating_add(self.late.page_views),
-            entry_url: self.entry_url.clone(),
-            exit_page: self.exit_page.clone(),
-            referrer: self.referrer.clone(),
+            page_views: self.facts.page_views.saturating_add(self.late.page_views),
+            entry_url: self.facts.entry_url.clone(),
+            exit_page: self.facts.exit_page.clone(),
+            referrer: self.facts.attribution.referrer.clone(),
             // Of events at that very time the first cannot be told any more.
-            is_start: at == self.started_at,
+            is_start: at == self.facts.started_at,
             is_late: false,
             version,
         }
     }
 
-    /// The session as callers see it.
-    pub fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
-        let last_activity = datetime(self.last_activity);
+    /// The session as callers see it, once it is over.
+    pub fn ended_session(&self, visitor: &Visitor) -> Session {
+        self.session(visitor, false)
+    }
+
+    /// The session as callers see it. `is_active`: an event that came now would continue it.
+    fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
+        let last_activity = datetime(self.facts.last_activity);
         // Stored values are checked JSON: see `stored.rs`.
         let value = |text: &String| RawValue::from_string(text.clone()).ok();
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
@@ -83,21 +89,21 @@ impl SessionState {
             id: self.id.to_string(),
             project: visitor.project.clone(),
             distinct_id: visitor.distinct_id.clone(),
-            reason: self.reason,
+            reason: self.facts.reason,
             number: self.number,
             previous_session_id: self.previous.map(|id| id.to_string()),
-            started_at: datetime(self.started_at),
+            started_at: datetime(self.facts.started_at),
             last_activity,
             ended_at: (!is_active).then_some(last_activity),
-            page_views: self.page_views.saturating_add(self.late.page_views),
-            event_count: self.event_count.saturating_add(self.late.event_count),
-            entry_url: text(&self.entry_url),
-            referrer: text(&self.referrer),
-            utm: self.utm.as_deref().cloned(),
-            landing_page: text(&self.landing_page),
-            exit_page: text(&self.exit_page),
-            device: self.device.as_deref().cloned(),
-            geo: self.geo.as_deref().cloned(),
+            page_views: self.facts.page_views.saturating_add(self.late.page_views),
+            event_count: self.facts.event_count.saturating_add(self.late.event_count),
+            entry_url: text(&self.facts.entry_url),
+            referrer: text(&self.facts.attribution.referrer),
+            utm: self.facts.attribution.utm.as_deref().cloned(),
+            landing_page: text(&self.facts.landing_page),
+            exit_page: text(&self.facts.exit_page),
+            device: self.facts.device.as_deref().cloned(),
+            geo: self.facts.geo.as_deref().cloned(),
             properties: self.properties.iter().filter_map(|(key, text)| Some((key.clone(), value(text)?))).collect(),
             is_active,
             version: self.version,

@@ -8,7 +8,8 @@ use super::ids::primary_ids;
 use super::known_events::{ByFingerprint, EventLocation};
 use super::{Applied, Arrival, Assignment, Overflow, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Kind, Position, SessionState, fold_with_positions};
+use crate::model::{Kind, Position, SessionState};
+use crate::rules::fold_with_positions;
 use crate::session::Millis;
 
 impl Timeline {
@@ -66,7 +67,7 @@ impl Timeline {
         let ids = primary_ids(&self.anchors, &views);
         let by_fingerprint: ByFingerprint<usize> =
             self.unfinalized.iter().enumerate().map(|(index, entry)| (entry.uuid.fingerprint(), index)).collect();
-        let of_view = |number: usize, at: Millis, position: Option<&Position<'_>>| {
+        let of_view = |number: usize, at: Millis, position: Option<&Position>| {
             self.assignment(&views[number], number, &ids, at, position, self.seq)
         };
         // A session by its id: over, or the view on whose entries the id stands.
@@ -85,9 +86,9 @@ impl Timeline {
             let fingerprint = arrival.entry.uuid.fingerprint();
             let is_unplaced = arrival.entry.kind == Kind::KeepAlive && !known_events.contains_key(&fingerprint);
             if arrival.passive || is_unplaced {
-                let number = views.iter().rposition(|view| view.started_at <= at);
+                let number = views.iter().rposition(|view| view.facts.started_at <= at);
                 return match number {
-                    Some(number) if !config.is_timeout(at - views[number].last_activity) => {
+                    Some(number) if !config.is_timeout(at - views[number].facts.last_activity) => {
                         Some(of_view(number, at, None))
                     }
                     Some(_) => None,
@@ -107,7 +108,7 @@ impl Timeline {
                 EventLocation::Finalized(id) => {
                     // When it was counted is not known any more: somewhere in what is finalized of its session.
                     let session = recalled.iter().chain(&self.ended).chain(&self.open).find(|state| state.id == *id)?;
-                    let at_most = at.clamp(session.started_at, session.last_activity);
+                    let at_most = at.clamp(session.facts.started_at, session.facts.last_activity);
                     of_id(*id, at).map(|assignment| Assignment { at: at_most, ..assignment })
                 }
                 EventLocation::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),

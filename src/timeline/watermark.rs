@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Arrival, Timeline};
 use crate::config::SessionConfig;
-use crate::rules::{Entry, Previous, SessionState};
+use crate::model::{Entry, PreviousSession, SessionState};
 use crate::session::{EventId, Millis};
 
 impl Arrival {
@@ -71,13 +71,13 @@ impl Timeline {
             return;
         }
         let Some(session) = self.ended.iter().chain(recalled).find(|session| session.id == id) else { return };
-        let is_last = |last: &Previous| last.id == id || session.started_at > last.started_at;
+        let is_last = |last: &PreviousSession| last.id == id || session.facts.started_at > last.activity.started_at;
         if !self.previous.as_ref().is_none_or(is_last) {
             return;
         }
-        let last = Previous::from(session);
+        let last = PreviousSession::from(session);
         let first = self.unfinalized.first().map_or(most, |first| first.at);
-        self.advance(last.over_from(config).min(most).min(first));
+        self.advance(last.activity.over_from(config).min(most).min(first));
         if self.unfinalized.is_empty() {
             self.previous = Some(last);
         }

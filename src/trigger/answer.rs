@@ -142,23 +142,35 @@ impl Events {
     }
 }
 
-/// The answer to a body whose events were read. `is_quoted`: it becomes a JSON string in an envelope, which makes it longer.
+/// Where an answer's body stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyPlace {
+    /// It is the whole answer.
+    Whole,
+    /// It becomes a JSON string in an envelope, which makes it longer.
+    InEnvelope,
+}
+
+/// The answer to a body whose events were read.
 pub(super) fn report(
     outcomes: &[EventOutcome<Range<usize>>],
     events: Events,
-    is_quoted: bool,
+    place: BodyPlace,
 ) -> (ResponseStatus, String) {
-    report_within(MAX_ANSWER_BYTES, outcomes, events, is_quoted)
+    report_within(MAX_ANSWER_BYTES, outcomes, events, place)
 }
 
 fn report_within(
     most: usize,
     outcomes: &[EventOutcome<Range<usize>>],
     events: Events,
-    is_quoted: bool,
+    place: BodyPlace,
 ) -> (ResponseStatus, String) {
     let mut status = ResponseStatus::of(outcomes);
-    let size = |text: &str| if is_quoted { quoted_len(text) } else { text.len() };
+    let size = |text: &str| match place {
+        BodyPlace::Whole => text.len(),
+        BodyPlace::InEnvelope => quoted_len(text),
+    };
     let (mut ranges, mut rejected, mut failed) = (Vec::with_capacity(outcomes.len()), Vec::new(), Vec::new());
     for (index, outcome) in outcomes.iter().enumerate() {
         match outcome {
@@ -260,7 +272,7 @@ mod tests {
 
     fn answer(outcomes: Vec<EventOutcome<String>>) -> (ResponseStatus, String) {
         let (outcomes, events) = placed(outcomes);
-        report(&outcomes, events, false)
+        report(&outcomes, events, BodyPlace::Whole)
     }
 
     fn rejected() -> EventOutcome<String> {
@@ -315,14 +327,14 @@ mod tests {
     #[test]
     fn an_answer_never_outgrows_its_room() {
         let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(700));
-        for is_quoted in [false, true] {
+        for place in [BodyPlace::Whole, BodyPlace::InEnvelope] {
             for count in 1..40 {
                 let mut outcomes: Vec<EventOutcome<String>> = (0..count).map(|_| applied(&text)).collect();
                 outcomes.insert(0, rejected());
                 outcomes.push(storage());
                 let (outcomes, events) = placed(outcomes);
-                let (status, body) = report_within(16_000, &outcomes, events, is_quoted);
-                let length = if is_quoted { json(&body).len() } else { body.len() };
+                let (status, body) = report_within(16_000, &outcomes, events, place);
+                let length = if place == BodyPlace::InEnvelope { json(&body).len() } else { body.len() };
                 assert!(length < 16_000 + 4096, "{length}");
                 let body: Value = serde_json::from_str(&body).unwrap();
                 let of = |name: &str| body[name].as_array().unwrap().len();

@@ -114,7 +114,7 @@ pub(super) struct Counts {
     pub rejected: usize,
     pub failed: usize,
     /// Messages of a queue that were reported as failed.
-    pub again: usize,
+    pub redelivered: usize,
     /// Why events and bodies were rejected or failed, by code.
     pub codes: BTreeMap<&'static str, usize>,
 }
@@ -138,13 +138,13 @@ impl Counts {
         counts
     }
 
-    /// Adds those of a part of the invocation.
-    pub fn add(&mut self, part: Self) {
-        self.applied += part.applied;
-        self.rejected += part.rejected;
-        self.failed += part.failed;
-        self.again += part.again;
-        for (code, count) in part.codes {
+    /// Adds those of a chunk of the invocation.
+    pub fn add(&mut self, chunk: Self) {
+        self.applied += chunk.applied;
+        self.rejected += chunk.rejected;
+        self.failed += chunk.failed;
+        self.redelivered += chunk.redelivered;
+        for (code, count) in chunk.codes {
             *self.codes.entry(code).or_default() += count;
         }
     }
@@ -171,10 +171,10 @@ fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
     errors.collect::<BTreeMap<_, _>>().into_values().for_each(log_failure);
 }
 
-/// Logs why the store could not do its part; callers get [`advice`] instead.
+/// Logs why the store failed; callers get [`advice`] instead.
 pub(super) fn log_failure(error: &SessionError) {
     if !matches!(error, SessionError::NotFound) {
-        tracing::warn!(code = error.code(), %error, "the store could not do its part");
+        tracing::warn!(code = error.code(), %error, "the store failed");
     }
 }
 

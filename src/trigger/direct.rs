@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 
 use super::Reply;
-use super::answer::{Events, error, json, report, unreadable};
+use super::answer::{BodyPlace, Events, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::text;
@@ -35,7 +35,7 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     let items =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
-    let (_, body) = report(&outcomes, events, false);
+    let (_, body) = report(&outcomes, events, BodyPlace::Whole);
     reply(body, Counts::of(&outcomes))
 }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::answer::{Events, ResponseStatus, error, json, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Limits, decode, form};
 use super::envelope::{Envelope, Headers, bytes, received_at, text};
@@ -179,7 +179,7 @@ async fn ingest<S: SessionStorage, C: Clock>(
     let items =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
-    let (status, body) = report(&outcomes, events, true);
+    let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
     (Answer::new(http_status(status), body), Counts::of(&outcomes))
 }
 

@@ -167,7 +167,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         close_groups(&messages, &mut failed);
         first = end;
     }
-    counts.again = failed.iter().filter(|&&failed| failed).count();
+    counts.redelivered = failed.iter().filter(|&&failed| failed).count();
     Ok(Reply { trigger: "sqs", status: None, counts, text: answer(&messages, &failed) })
 }
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::SessionConfig;
+use crate::model::SessionState;
 use crate::output::MemoryOutput;
-use crate::rules::SessionState;
 use crate::session::Visitor;
 use crate::storage::{Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, Stored};
 

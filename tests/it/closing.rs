@@ -12,8 +12,8 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager, Share};
+use session_tracking::model::SessionState;
 use session_tracking::output::Output;
-use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,

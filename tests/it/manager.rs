@@ -10,8 +10,8 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager};
+use session_tracking::model::SessionState;
 use session_tracking::output::{MemoryOutput, Output};
-use session_tracking::rules::SessionState;
 use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
@@ -363,7 +363,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     let output = MemoryOutput::default();
     let report = service.cleanup(&output, Millis::MAX).await;
     assert_eq!((report.examined, report.closed, report.rescheduled), (65, 65, 0));
-    assert_eq!((report.corrections, report.lost, report.failed, report.is_incomplete), (0, 0, 0, false));
+    assert_eq!((report.corrections, report.conflicts, report.failed, report.is_incomplete), (0, 0, 0, false));
     assert_eq!(output.take().len(), 65);
     // A page that is not full is the last.
     assert_eq!(*store.dues.lock().unwrap(), [100; DUE_SHARDS as usize]);
@@ -404,7 +404,11 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     store.losses.store(2, Ordering::Relaxed);
     let output = MemoryOutput::default();
     let report = service.cleanup(&output, later + DEADLINE_MARGIN_MS).await;
-    assert_eq!((report.examined, report.lost, report.closed, report.is_incomplete), (65, 0, 65, false), "{report:?}");
+    assert_eq!(
+        (report.examined, report.conflicts, report.closed, report.is_incomplete),
+        (65, 0, 65, false),
+        "{report:?}"
+    );
     assert_eq!(output.take().len(), 65);
     let (store, clock) = (Probe::default(), Waits::at(NOON));
     let service = manager(&store, &clock);
@@ -412,7 +416,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     clock.now.store(later, Ordering::Relaxed);
     store.losses.store(3, Ordering::Relaxed);
     let report = service.cleanup(&output, Millis::MAX).await;
-    assert_eq!((report.lost, report.closed, report.oldest_due_seconds), (1, 0, Some(60)), "{report:?}");
+    assert_eq!((report.conflicts, report.closed, report.oldest_due_seconds), (1, 0, Some(60)), "{report:?}");
     assert_eq!(service.cleanup(&output, Millis::MAX).await.closed, 1);
 }
 

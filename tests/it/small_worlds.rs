@@ -101,11 +101,11 @@ const EXACT_WAYS: &[&str] = &[
     "default 0 | 10000 0 10000 | ---- | b x a !10000 dc",
 ];
 const LATE_WAYS: &[&str] = &[
-    // Late next to a live session, late next to an ended one, late on its own.
+    // LateEvents next to a live session, late next to an ended one, late on its own.
     "default 0 | 10000 10000 | --- | c b a",
     "default 0 | 10000 30000 | --- | b c !40000 a",
     "default 0 | 20000 20000 | --- | a c !40000 b",
-    // Late behind an archived session, though not before what is finalized.
+    // LateEvents behind an archived session, though not before what is finalized.
     "default 10000 | 10000 10000 10001 | ---- | a !20001 b !30000 d c",
     // A session that is over grows, but not beyond its maximum.
     "default 0 | 10000 10000 10000 | ---- | a !10001 b !20001 c !30001 d",

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::model::{SessionFacts, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Consumed, Due, DynamoDbSessionStorage, Found, InMemorySessionStorage, Reading, SessionError,
@@ -114,22 +115,22 @@ pub async fn contract<S: SessionStorage>(store: S) {
         assert_eq!(found.archived, [(visitor.clone(), session.clone())]);
         assert_eq!(found.timelines, [Timeline { due_at: None, ..closed.clone() }]);
     }
-    let began = session.started_at;
+    let began = session.facts.started_at;
     assert_eq!(store.archived(&visitor, began - 1, began).await, Ok(vec![session.clone()]));
     assert_eq!(store.archived(&visitor, began + 1, began + 99).await, Ok(vec![]));
     assert_eq!(store.archived(&other.visitor, 0, Millis::MAX >> 16).await, Ok(vec![]));
     let id = session_tracking::session::session_id(visitor.bits(), began + 1, "later", 0);
-    let later =
-        session_tracking::rules::SessionState { id, started_at: began + 1, aliases: Vec::new(), ..session.clone() };
+    let mut later = SessionState { id, aliases: Vec::new(), ..session.clone() };
+    later.facts.started_at = began + 1;
     store.archive(&visitor, &later, NOON).await.unwrap();
     for at in [began + 1, began] {
         let there = if at == began { &session } else { &later };
         assert_eq!(store.archived(&visitor, at, at).await, Ok(vec![there.clone()]));
     }
 
-    // A newer account replaces an older one, never the other way round.
-    let newer =
-        session_tracking::rules::SessionState { version: session.version + 1, page_views: 1, ..session.clone() };
+    // A newer state replaces an older one, never the other way round.
+    let mut newer = SessionState { version: session.version + 1, ..session.clone() };
+    newer.facts.page_views = 1;
     store.archive(&visitor, &newer, NOON).await.unwrap();
     store.archive(&visitor, &session, NOON).await.unwrap();
     assert_eq!(store.find(session.id).await.unwrap().archived, [(visitor.clone(), newer)]);
@@ -174,49 +175,45 @@ async fn merges<S: SessionStorage>(store: &S) {
     let visitor = timeline.visitor.clone();
     let session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
     let id = |n: Millis| session_tracking::session::session_id(visitor.bits(), NOON + n, "merges", 0);
-    let account = |n: Millis, version: u64, aliases: &[Millis]| session_tracking::rules::SessionState {
-        id: id(n),
-        version,
-        started_at: NOON + n,
-        last_activity: NOON + n + 5,
-        aliases: aliases.iter().map(|&n| id(n)).collect(),
-        ..session.clone()
+    let state = |n: Millis, version: u64, aliases: &[Millis]| {
+        let facts = SessionFacts { started_at: NOON + n, last_activity: NOON + n + 5, ..session.facts.clone() };
+        let aliases = aliases.iter().map(|&n| id(n)).collect();
+        SessionState { id: id(n), version, facts, aliases, ..session.clone() }
     };
-    let archive =
-        async |session: &session_tracking::rules::SessionState| store.archive(&visitor, session, NOON).await.unwrap();
+    let archive = async |session: &SessionState| store.archive(&visitor, session, NOON).await.unwrap();
     let found = async |n: Millis| store.find(id(n)).await.unwrap().archived;
-    let is = |session: session_tracking::rules::SessionState| vec![(visitor.clone(), session)];
+    let is = |session: SessionState| vec![(visitor.clone(), session)];
 
-    // An account that is refused, as a newer one is there, takes its merges with it.
-    archive(&account(1, 7, &[])).await;
-    archive(&account(2, 8, &[])).await;
-    archive(&account(1, 5, &[2, 3])).await;
-    assert_eq!(found(1).await, is(account(1, 7, &[])));
-    assert_eq!(found(2).await, is(account(2, 8, &[])));
+    // An state that is refused, as a newer one is there, takes its merges with it.
+    archive(&state(1, 7, &[])).await;
+    archive(&state(2, 8, &[])).await;
+    archive(&state(1, 5, &[2, 3])).await;
+    assert_eq!(found(1).await, is(state(1, 7, &[])));
+    assert_eq!(found(2).await, is(state(2, 8, &[])));
     assert!(found(3).await.is_empty());
     // One that is taken leaves alone what is newer than it.
-    archive(&account(1, 7, &[2, 3])).await;
-    assert_eq!(found(2).await, is(account(2, 8, &[])));
-    assert_eq!(found(3).await, is(account(1, 7, &[2, 3])));
-    // And an account of what was merged before is refused.
-    archive(&account(3, 6, &[])).await;
-    assert_eq!(found(3).await, is(account(1, 7, &[2, 3])));
+    archive(&state(1, 7, &[2, 3])).await;
+    assert_eq!(found(2).await, is(state(2, 8, &[])));
+    assert_eq!(found(3).await, is(state(1, 7, &[2, 3])));
+    // And an state of what was merged before is refused.
+    archive(&state(3, 6, &[])).await;
+    assert_eq!(found(3).await, is(state(1, 7, &[2, 3])));
 
     // Ten merges, one after the other; `archived` knows the sessions alone.
     for n in 10..20 {
-        archive(&account(n, 10, &[])).await;
-        archive(&account(n + 1, 11, &[n])).await;
+        archive(&state(n, 10, &[])).await;
+        archive(&state(n + 1, 11, &[n])).await;
     }
-    assert_eq!(found(10).await, is(account(20, 11, &[19])));
-    assert_eq!(store.archived(&visitor, NOON + 10, NOON + 20).await, Ok(vec![account(20, 11, &[19])]));
+    assert_eq!(found(10).await, is(state(20, 11, &[19])));
+    assert_eq!(store.archived(&visitor, NOON + 10, NOON + 20).await, Ok(vec![state(20, 11, &[19])]));
     // More than anybody makes, and a circle: neither is followed for ever.
     for n in 100..120 {
-        archive(&account(n, 10, &[])).await;
-        archive(&account(n + 1, 11, &[n])).await;
+        archive(&state(n, 10, &[])).await;
+        archive(&state(n + 1, 11, &[n])).await;
     }
     assert!(matches!(store.find(id(100)).await, Err(SessionError::Corrupt { .. })));
-    archive(&account(200, 1, &[])).await;
-    archive(&account(201, 2, &[200, 201])).await;
+    archive(&state(200, 1, &[])).await;
+    archive(&state(201, 2, &[200, 201])).await;
     for n in [200, 201] {
         assert!(matches!(store.find(id(n)).await, Err(SessionError::Corrupt { .. })));
     }

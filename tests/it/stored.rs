@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::{Entry, Kind, SessionState};
+use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{
     FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
@@ -150,7 +150,8 @@ fn numbers_beyond_reason_are_refused() {
 
     // A session of one event, without texts: what it lasted stands behind its start.
     let mut session = sample().ended[0].clone();
-    session = SessionState { started_at: NOON, last_activity: NOON + 5, ..SessionState::empty(session.id) };
+    session = SessionState::empty(session.id);
+    (session.facts.started_at, session.facts.last_activity) = (NOON, NOON + 5);
     let bytes = encode_session(&session);
     let start = postcard::to_stdvec(&NOON).unwrap();
     let at = bytes.windows(start.len()).position(|part| part == start).unwrap() + start.len();

@@ -12,8 +12,8 @@ use serde_json::Value;
 use session_tracking::clock::Clock;
 use session_tracking::event::{Delivery, Event, Role};
 use session_tracking::manager::{Outcome, SessionManager};
+use session_tracking::model::Kind;
 use session_tracking::output::Output;
-use session_tracking::rules::Kind;
 use session_tracking::session::Millis;
 use session_tracking::storage::SessionStorage;
 

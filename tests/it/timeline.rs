@@ -4,7 +4,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::{Entry, Kind};
+use session_tracking::model::{Entry, Kind};
 use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
@@ -52,7 +52,7 @@ fn a_few_events_stay_unfinalized() {
         let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 10 * MINUTE + 1) };
         assert_eq!((timeline.unfinalized.len(), timeline.watermark), kept);
     }
-    assert_eq!(timeline.open.as_ref().map(|open| open.event_count), Some(8));
+    assert_eq!(timeline.open.as_ref().map(|open| open.facts.event_count), Some(8));
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn what_a_dead_closer_archived_is_there_once() {
     let late = arrival("late", NOON + 5 * MINUTE, NOON + 120 * MINUTE);
     let applied = closed.apply(&[late], archived.clone(), &config);
     assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
-    assert_eq!((closed.archived, closed.ended.len(), closed.ended[0].event_count), (1, 1, 1));
+    assert_eq!((closed.archived, closed.ended.len(), closed.ended[0].facts.event_count), (1, 1, 1));
     assert!(closed.ended[0].version > archived[0].version);
 }
 
@@ -442,9 +442,15 @@ fn a_session_of_late_events_says_why_it_began() {
     late.entry.context.referrer = Some("https://a.test/".into());
     late.entry.click = Some(7);
     assert!(apply(&mut timeline, &[late], &config).changed);
-    let session = timeline.ended.iter().find(|session| session.started_at == NOON + 220 * MINUTE).unwrap();
-    assert_eq!((session.version, session.last_activity, session.click), (timeline.seq, session.started_at, Some(7)));
-    assert_eq!((session.utm.as_deref(), session.referrer.as_deref()), (Some(&source), Some("https://a.test/")));
+    let session = timeline.ended.iter().find(|session| session.facts.started_at == NOON + 220 * MINUTE).unwrap();
+    assert_eq!(
+        (session.version, session.facts.last_activity, session.facts.attribution.click),
+        (timeline.seq, session.facts.started_at, Some(7))
+    );
+    assert_eq!(
+        (session.facts.attribution.utm.as_deref(), session.facts.attribution.referrer.as_deref()),
+        (Some(&source), Some("https://a.test/"))
+    );
 }
 
 /// Late events of a session that was merged stay where they are when it is split off again: no consumer could tell which.

@@ -41,7 +41,7 @@ pub struct CloseReport {
     /// Timelines in which nothing was over for long: looked at again when it may be.
     pub rescheduled: usize,
     /// Timelines that others kept changing meanwhile: looked at again in the next run.
-    pub lost: usize,
+    pub conflicts: usize,
     /// Timelines of which something could not be read, emitted, archived or written: looked at again in the next run.
     pub failed: usize,
     /// Those of the failed that no later run of this version can close either: what is stored breaks our rules, or has a newer form.
@@ -65,12 +65,12 @@ impl CloseReport {
 
     /// Whether something due was left for the next run.
     pub fn has_left_work(&self) -> bool {
-        self.is_incomplete || self.unlisted + self.failed + self.lost > 0
+        self.is_incomplete || self.unlisted + self.failed + self.conflicts > 0
     }
 
     /// Writes the report to the log, as fields.
     pub fn log(&self) {
-        let Self { examined, closed, corrections, waiting, rescheduled, lost, .. } = *self;
+        let Self { examined, closed, corrections, waiting, rescheduled, conflicts, .. } = *self;
         let Self { failed, corrupt, unlisted, is_incomplete, oldest_due_seconds, .. } = *self;
         tracing::info!(
             examined,
@@ -78,7 +78,7 @@ impl CloseReport {
             corrections,
             waiting,
             rescheduled,
-            lost,
+            conflicts,
             failed,
             corrupt,
             unlisted,
@@ -87,7 +87,14 @@ impl CloseReport {
             "closed"
         );
         if self.has_left_work() {
-            tracing::warn!(oldest_due_seconds, is_incomplete, failed, lost, unlisted, "something due was left behind");
+            tracing::warn!(
+                oldest_due_seconds,
+                is_incomplete,
+                failed,
+                conflicts,
+                unlisted,
+                "something due was left behind"
+            );
         }
     }
 
@@ -99,7 +106,7 @@ impl CloseReport {
             Outcome::NotDue | Outcome::Closed | Outcome::TooLarge | Outcome::More => return false,
             Outcome::Waiting => (&mut self.waiting, false),
             Outcome::Rescheduled => (&mut self.rescheduled, false),
-            Outcome::Conflict => (&mut self.lost, true),
+            Outcome::Conflict => (&mut self.conflicts, true),
             Outcome::Failed | Outcome::Unread | Outcome::Corrupt => (&mut self.failed, true),
         };
         *count += 1;

@@ -9,8 +9,8 @@ use super::Run;
 use crate::clock::Clock;
 use crate::emitted::{correction_line, end_line};
 use crate::manager::DEADLINE_MARGIN_MS;
+use crate::model::SessionState;
 use crate::output::Output;
-use crate::rules::SessionState;
 use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, Found, SessionError, SessionStorage, Stored};
 use crate::timeline::{Closing, Timeline};
@@ -148,7 +148,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let Closing { ended, corrections } = &work.closing;
         let mut lines: Vec<String> =
             corrections.iter().map(|correction| correction_line(&work.visitor, correction)).collect();
-        lines.extend(ended.iter().map(|state| end_line(&state.session(&work.visitor, false))));
+        lines.extend(ended.iter().map(|state| end_line(&state.ended_session(&work.visitor))));
         let taken = self.outbox.send(lines).await;
         work.has_failed |= taken.contains(&false);
         work.keep(&taken);

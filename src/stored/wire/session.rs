@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::origin::{WireOrigin, each_origin_text, pairs, read_pairs};
 use super::{IdHalf, after};
-use crate::rules::{Late, SessionState};
+use crate::attribution::Attribution;
+use crate::model::{LateEvents, SessionFacts, SessionState};
 use crate::session::{Millis, Reason};
 use crate::stored::string_table::{Reader, StringIndex, StringTable};
 use crate::stored::{FormatError, id_half, id_of};
@@ -47,11 +48,12 @@ pub(super) struct WireLate {
     fingerprints: Vec<u8>,
 }
 
-/// Visits every text that a session stores.
+/// Visits every string that a session stores.
 pub(in crate::stored) fn each_session_text<'a>(session: &'a SessionState, add: &mut impl FnMut(&'a str)) {
-    let strings = [&session.entry_url, &session.landing_page, &session.exit_page, &session.referrer];
+    let SessionFacts { entry_url, landing_page, exit_page, attribution, device, geo, .. } = &session.facts;
+    let strings = [entry_url, landing_page, exit_page, &attribution.referrer];
     strings.into_iter().flatten().for_each(|text| add(text));
-    each_origin_text(session.utm.as_deref(), session.device.as_deref(), session.geo.as_deref(), add);
+    each_origin_text(attribution.utm.as_deref(), device.as_deref(), geo.as_deref(), add);
     session.properties.iter().for_each(|(key, value)| {
         add(key);
         add(value);
@@ -60,24 +62,26 @@ pub(in crate::stored) fn each_session_text<'a>(session: &'a SessionState, add: &
 
 impl WireSession<'_> {
     pub(in crate::stored) fn write(state: &SessionState, strings: &StringTable<'_>) -> Self {
+        let facts = &state.facts;
+        let Attribution { referrer, utm, click } = &facts.attribution;
         Self {
             id: id_half(state.id),
             version: state.version,
-            reason: state.reason,
+            reason: facts.reason,
             number: state.number,
             previous: state.previous.map(id_half),
-            started_at: state.started_at,
-            lasted: state.last_activity.abs_diff(state.started_at),
-            event_count: state.event_count,
-            page_views: state.page_views,
-            entry_url: strings.index_of(state.entry_url.as_deref()),
-            landing_page: strings.index_of(state.landing_page.as_deref()),
-            exit_page: strings.index_of(state.exit_page.as_deref()),
-            referrer: strings.index_of(state.referrer.as_deref()),
-            click: state.click.map(u64::to_be_bytes),
-            origin: WireOrigin::write(state.utm.as_deref(), state.device.as_deref(), state.geo.as_deref(), strings),
+            started_at: facts.started_at,
+            lasted: facts.last_activity.abs_diff(facts.started_at),
+            event_count: facts.event_count,
+            page_views: facts.page_views,
+            entry_url: strings.index_of(facts.entry_url.as_deref()),
+            landing_page: strings.index_of(facts.landing_page.as_deref()),
+            exit_page: strings.index_of(facts.exit_page.as_deref()),
+            referrer: strings.index_of(referrer.as_deref()),
+            click: click.map(u64::to_be_bytes),
+            origin: WireOrigin::write(utm.as_deref(), facts.device.as_deref(), facts.geo.as_deref(), strings),
             properties: pairs(state.properties.iter(), strings),
-            ended_by_call: state.ended_by_call,
+            ended_by_call: facts.ended_by_call,
             aliases: state.aliases.iter().map(|&id| id_half(id)).collect(),
             fingerprints: fingerprints(&state.fingerprints).into(),
             late: WireLate::write(&state.late),
@@ -86,12 +90,9 @@ impl WireSession<'_> {
 
     pub(in crate::stored) fn read(&self, strings: &Reader, visitor_bits: u64) -> Result<SessionState, FormatError> {
         let (utm, device, geo) = self.origin.read(strings)?;
-        Ok(SessionState {
-            id: id_of(self.id, visitor_bits),
-            version: self.version,
+        let referrer = strings.get(self.referrer)?;
+        let facts = SessionFacts {
             reason: self.reason,
-            number: self.number,
-            previous: self.previous.map(|half| id_of(half, visitor_bits)),
             started_at: self.started_at,
             last_activity: after(self.started_at, self.lasted)?,
             event_count: self.event_count,
@@ -99,13 +100,18 @@ impl WireSession<'_> {
             entry_url: strings.get(self.entry_url)?,
             landing_page: strings.get(self.landing_page)?,
             exit_page: strings.get(self.exit_page)?,
-            referrer: strings.get(self.referrer)?,
-            utm,
-            click: self.click.map(u64::from_be_bytes),
+            attribution: Attribution { referrer, utm, click: self.click.map(u64::from_be_bytes) },
             device,
             geo,
-            properties: read_pairs(&self.properties, strings)?.into_iter().collect::<BTreeMap<_, _>>(),
             ended_by_call: self.ended_by_call,
+        };
+        Ok(SessionState {
+            id: id_of(self.id, visitor_bits),
+            version: self.version,
+            number: self.number,
+            previous: self.previous.map(|half| id_of(half, visitor_bits)),
+            facts,
+            properties: read_pairs(&self.properties, strings)?.into_iter().collect::<BTreeMap<_, _>>(),
             aliases: self.aliases.iter().map(|&half| id_of(half, visitor_bits)).collect(),
             fingerprints: read_fingerprints(&self.fingerprints)?,
             late: self.late.read()?,
@@ -114,7 +120,7 @@ impl WireSession<'_> {
 }
 
 impl WireLate {
-    pub(super) fn write(late: &Late) -> Self {
+    pub(super) fn write(late: &LateEvents) -> Self {
         Self {
             event_count: late.event_count,
             page_views: late.page_views,
@@ -122,8 +128,8 @@ impl WireLate {
         }
     }
 
-    pub(super) fn read(&self) -> Result<Late, FormatError> {
-        Ok(Late {
+    pub(super) fn read(&self) -> Result<LateEvents, FormatError> {
+        Ok(LateEvents {
             event_count: self.event_count,
             page_views: self.page_views,
             fingerprints: read_fingerprints(&self.fingerprints)?,

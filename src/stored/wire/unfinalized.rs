@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::origin::{Origin, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
-use crate::rules::{Entry, Kind};
+use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext};
 use crate::stored::string_table::{Reader, StringIndex, StringTable};
 use crate::stored::{FormatError, id_half, id_of};

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use super::*;
-use crate::rules::{Entry, Kind};
+use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, UtmParams, Visitor};
 
 const NOON: Millis = 1_773_144_000_000;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::FutureExt;
 use serde_json::Value;
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::{Kind, SessionState};
+use session_tracking::model::{Kind, SessionState};
 use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
@@ -91,7 +91,7 @@ impl<'w> Checker<'w> {
             }
             let here = timeline.sessions(timeline.watermark, self.config);
             let count = here.iter().map(|session| u64::from(session.event_count)).sum::<u64>()
-                + known.archived.iter().map(|t| u64::from(t.event_count + t.late.event_count)).sum::<u64>();
+                + known.archived.iter().map(|t| u64::from(t.facts.event_count + t.late.event_count)).sum::<u64>();
             let sent = self.events.iter().filter(|event| event.visitor == visitor && !event.is_poison).count();
             assert!(count <= sent as u64, "{count} events are counted of {sent}: {timeline:#?}");
             let before = self.stored.insert(visitor, count).unwrap_or(0);
@@ -140,7 +140,7 @@ impl<'w> Checker<'w> {
     fn check_sessions(&self, visitor: &Visitor, known: &Known, now: Millis) {
         let timeline = known.timeline.as_ref().unwrap();
         let mut sessions = timeline.sessions(now, self.config);
-        sessions.extend(known.archived.iter().map(|state| state.session(visitor, false)));
+        sessions.extend(known.archived.iter().map(|state| state.ended_session(visitor)));
         sessions.sort_by_key(|session| (session.started_at, session.number));
         for pair in sessions.windows(2) {
             // An event that was on time when it was received, and delivered long after, may bridge a session of late ones.

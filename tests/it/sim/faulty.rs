@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use session_tracking::clock::Clock;
+use session_tracking::model::SessionState;
 use session_tracking::output::Output;
-use session_tracking::rules::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,

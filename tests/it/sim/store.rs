@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::Client;
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_tracking::config::Boundary;
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::Session;
 use session_tracking::timeline::{Applied, Assignment, Closing};
 use uuid::Uuid;
@@ -49,7 +49,7 @@ impl Check for Exact {
         let is_new = run.archive.len() == archived.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
         for state in &closing.ended {
-            run.accounts.take(&state.session(&run.world.visitor, false))?;
+            run.accounts.take(&state.ended_session(&run.world.visitor))?;
         }
         // What ended is looked at again, as it was then, after each step that follows: it must have been final.
         Ok(())

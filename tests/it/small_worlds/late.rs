@@ -1,6 +1,6 @@
 //! What holds where events come too late: they are placed by the rule for late events and never disturb the live session.
 
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Reason, Session};
 use session_tracking::timeline::{Applied, Closing};
 
@@ -54,7 +54,7 @@ impl Check for Late {
             let corrected = archived.iter().find(|known| known.id == state.id);
             let is_higher = corrected.is_none_or(|known| known.version < state.version);
             ensure!(is_higher, "a correction of {} keeps its version {}", state.id, state.version);
-            run.accounts.take(&state.session(&run.world.visitor, false))?;
+            run.accounts.take(&state.ended_session(&run.world.visitor))?;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ fn hold_together(run: &Run, sessions: &[Session]) -> Verdict {
     let mut consumer = run.consumer.clone();
     consumer.hear(&run.timeline.corrections, run.world)?;
     let ended = &run.timeline.ended;
-    ensure!(ended.is_sorted_by_key(|state| state.started_at), "what ended is not in order: {ended:?}");
+    ensure!(ended.is_sorted_by_key(|state| state.facts.started_at), "what ended is not in order: {ended:?}");
     let is_back = |state: &&SessionState| ended.iter().any(|other| other.id == state.id);
     let archived = run.archive.len() - run.archive.iter().filter(is_back).count();
     ensure!(run.timeline.archived as usize == archived, "{} archived, not {archived}", run.timeline.archived);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Arrival, Closing, Timeline};
 use uuid::Uuid;
@@ -167,7 +167,7 @@ impl<'w> Run<'w> {
     pub fn sessions(&self) -> Vec<Session> {
         let here = self.timeline.sessions(self.now, &self.world.rules);
         assert!(here.is_sorted_by_key(|session| session.started_at), "the sessions are not in order: {self}");
-        let archived = self.archive.iter().map(|state| state.session(&self.world.visitor, false));
+        let archived = self.archive.iter().map(|state| state.ended_session(&self.world.visitor));
         let is_gone = |session: &Session| here.iter().all(|other| other.id != session.id);
         let mut sessions: Vec<Session> = archived.filter(is_gone).collect();
         sessions.extend(here);
@@ -179,7 +179,7 @@ impl<'w> Run<'w> {
     pub fn session(&self, id: Uuid) -> Option<Session> {
         self.timeline.session(id, self.now, &self.world.rules).or_else(|| {
             let state = self.archive.iter().find(|state| state.ids().any(|other| other == id))?;
-            Some(state.session(&self.world.visitor, false))
+            Some(state.ended_session(&self.world.visitor))
         })
     }
 

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use session_tracking::rules::Kind;
-use session_tracking::rules::SessionState;
+use session_tracking::model::Kind;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Closing};
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use chrono::TimeDelta;
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
-use session_tracking::rules::{Entry, Kind};
+use session_tracking::model::{Entry, Kind};
 use session_tracking::session::{DeviceInfo, EventId, Millis, SessionContext, UtmParams, Visitor};
 use session_tracking::timeline::Arrival;
 

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use session_tracking::config::SessionConfig;
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, session_id};
 use session_tracking::storage::{
     Commit, CommitOutcome, DUE_SHARDS, DynamoDbSessionStorage, InMemorySessionStorage, Reading, SessionError,
@@ -104,7 +104,7 @@ async fn run<S: SessionStorage>(store: &S, operation: &Operation) -> String {
             session.id = id(visitor, *number);
             session.version = u64::from(*version);
             session.aliases = ids.iter().map(|&alias| id(visitor, alias)).collect();
-            session.started_at = NOON + Millis::from(*number / 2);
+            session.facts.started_at = NOON + Millis::from(*number / 2);
             format!("{:?}", store.archive(visitor, &session, NOON).await)
         }
         Operation::Due { until, limit } => {

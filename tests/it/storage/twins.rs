@@ -4,7 +4,7 @@ use serde_json::Value;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, session_id};
 use session_tracking::storage::{
     CommitOutcome, DynamoDbSessionStorage, Reading, SessionError, SessionStorage, due_shard,
@@ -39,7 +39,8 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     (session.id, session.aliases) = (session_id(bits, NOON, "shared", 0), Vec::new());
     let other_id = session_id(bits, NOON + 1, "other", 0);
     let first = SessionState { version: 5, ..session.clone() };
-    let second = SessionState { version: 3, page_views: 1, aliases: vec![other_id], ..session.clone() };
+    let mut second = SessionState { version: 3, aliases: vec![other_id], ..session.clone() };
+    second.facts.page_views = 1;
     store.archive(&twins[0], &first, NOON).await.unwrap();
     store.archive(&twins[1], &second, NOON).await.unwrap();
     store.archive(&twins[0], &first, NOON).await.unwrap();
@@ -50,7 +51,8 @@ pub async fn contract<S: SessionStorage>(store: &S) {
     assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second.clone()]));
     // What was merged into the one's session is none of the other's.
     assert_eq!(store.find(other_id).await.unwrap().archived, [(twins[1].clone(), second.clone())]);
-    let own = SessionState { id: other_id, version: 1, started_at: NOON + 1, last_activity: NOON + 2, ..first.clone() };
+    let mut own = SessionState { id: other_id, version: 1, ..first.clone() };
+    (own.facts.started_at, own.facts.last_activity) = (NOON + 1, NOON + 2);
     store.archive(&twins[0], &own, NOON).await.unwrap();
     assert_eq!(store.find(other_id).await.unwrap().archived.len(), 2);
     assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second]));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::{Entry, Kind, Late, Previous, SessionState};
+use session_tracking::model::{Activity, Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState};
 use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, visitor_bits};
 use session_tracking::stored::{
     FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
@@ -159,8 +159,8 @@ fn timeline_content(timeline: &Timeline) -> Value {
     let bits = timeline.visitor.bits();
     let previous = timeline.previous.as_ref().map(|previous| {
         json!({
-            "id": half(previous.id, bits), "started_at": previous.started_at, "last_activity": previous.last_activity,
-            "events": previous.event_count, "ended_by_call": previous.ended_by_call, "number": previous.number,
+            "id": half(previous.id, bits), "started_at": previous.activity.started_at, "last_activity": previous.activity.last_activity,
+            "events": previous.activity.event_count, "ended_by_call": previous.activity.ended_by_call, "number": previous.number,
         })
     });
     let anchors = timeline.anchors.iter().map(|anchor| {
@@ -192,13 +192,13 @@ fn timeline_content(timeline: &Timeline) -> Value {
 
 fn session_content(state: &SessionState, bits: u64) -> Value {
     json!({
-        "id": half(state.id, bits), "version": state.version, "reason": state.reason.name(), "number": state.number,
+        "id": half(state.id, bits), "version": state.version, "reason": state.facts.reason.name(), "number": state.number,
         "previous": state.previous.map(|id| half(id, bits)),
-        "started_at": state.started_at, "last_activity": state.last_activity,
-        "events": state.event_count, "page_views": state.page_views,
-        "entry_url": state.entry_url, "landing_page": state.landing_page, "exit_page": state.exit_page,
-        "referrer": state.referrer, "utm": state.utm, "click": state.click, "device": state.device, "geo": state.geo,
-        "properties": state.properties, "ended_by_call": state.ended_by_call,
+        "started_at": state.facts.started_at, "last_activity": state.facts.last_activity,
+        "events": state.facts.event_count, "page_views": state.facts.page_views,
+        "entry_url": state.facts.entry_url, "landing_page": state.facts.landing_page, "exit_page": state.facts.exit_page,
+        "referrer": state.facts.attribution.referrer, "utm": state.facts.attribution.utm, "click": state.facts.attribution.click, "device": state.facts.device, "geo": state.facts.geo,
+        "properties": state.properties, "ended_by_call": state.facts.ended_by_call,
         "aliases": state.aliases.iter().map(|&id| half(id, bits)).collect::<Vec<_>>(),
         "seen": fingerprints(&state.fingerprints), "late": late_content(&state.late),
     })
@@ -220,7 +220,7 @@ fn entry_content(entry: &Entry) -> Value {
     })
 }
 
-fn late_content(late: &Late) -> Value {
+fn late_content(late: &LateEvents) -> Value {
     json!({ "events": late.event_count, "page_views": late.page_views, "seen": fingerprints(&late.fingerprints) })
 }
 
@@ -343,19 +343,16 @@ fn everything(visitor: &Visitor) -> Timeline {
         let at = NOON + minutes * MINUTE;
         send(&mut timeline, &[(at, emitted(201))], at);
     }
-    // Late ones: into a session that is over, and into the live one.
+    // LateEvents ones: into a session that is over, and into the live one.
     for minutes in [50, 100, 202] {
         send(&mut timeline, &[(NOON + minutes * MINUTE - 7, emitted(3))], NOON + 300 * MINUTE);
     }
     timeline.archived = 7;
     let bits = visitor.bits();
-    timeline.previous.get_or_insert(Previous {
+    timeline.previous.get_or_insert(PreviousSession {
         id: session_id(bits, NOON, "previous", 0),
-        started_at: NOON,
-        last_activity: NOON + 5,
-        event_count: 3,
-        ended_by_call: true,
         number: 2,
+        activity: Activity { started_at: NOON, last_activity: NOON + 5, event_count: 3, ended_by_call: true },
     });
     let (from, into, version) = (session_id(bits, NOON, "a", 0), session_id(bits, NOON, "b", 1), timeline.seq);
     timeline.corrections.push(Correction::Merged { from, into, version });
@@ -367,7 +364,7 @@ fn everything(visitor: &Visitor) -> Timeline {
         id: session_id(bits, NOON, "c", 2),
         is_primary,
         version,
-        late: Late { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff] },
+        late: LateEvents { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff] },
     };
     if timeline.anchors.iter().all(|other| other.entry < last) {
         timeline.anchors.push(anchor(false));
@@ -426,13 +423,14 @@ fn waiting(visitor: &Visitor) -> Timeline {
 
 fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
     let bits = visitor.bits();
+    let mut facts = SessionFacts { ended_by_call: true, ..session.facts };
+    facts.attribution.click = Some(u64::MAX);
     SessionState {
+        facts,
         aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
         previous: Some(session_id(bits, NOON - 1, "before", 0)),
-        late: Late { event_count: 3, page_views: 2, fingerprints: vec![1, 2] },
+        late: LateEvents { event_count: 3, page_views: 2, fingerprints: vec![1, 2] },
         properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
-        ended_by_call: true,
-        click: Some(u64::MAX),
         ..session
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime};
 use session_tracking::stored::{FORMAT, Room, decode_timeline, encode_item};
 use session_tracking::timeline::Timeline;

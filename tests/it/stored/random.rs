@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
-use session_tracking::rules::SessionState;
+use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime};
 use session_tracking::timeline::Timeline;
 

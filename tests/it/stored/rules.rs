@@ -1,6 +1,6 @@
 //! Each rule that a stored timeline or session has to keep, with one that breaks it.
 
-use session_tracking::rules::{Kind, Late, SessionState};
+use session_tracking::model::{Kind, LateEvents, SessionState};
 use session_tracking::session::{EventId, Millis};
 use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Correction, MAX_FINGERPRINTS, MAX_PROPERTIES, Timeline};
@@ -26,14 +26,14 @@ const TOO_LATE: Millis = 7_258_118_400_000;
 const MARK: char = char::MAX;
 
 const SESSION: [Break<SessionState>; 24] = [
-    (TIME, |s| s.started_at = TOO_EARLY),
-    (TIME, |s| s.last_activity = TOO_LATE),
-    ("a session has more page views than events", |s| s.page_views = s.event_count + 1),
-    (COUNT, |s| s.event_count = u32::MAX),
+    (TIME, |s| s.facts.started_at = TOO_EARLY),
+    (TIME, |s| s.facts.last_activity = TOO_LATE),
+    ("a session has more page views than events", |s| s.facts.page_views = s.facts.event_count + 1),
+    (COUNT, |s| s.facts.event_count = u32::MAX),
     (COUNT, |s| s.late.event_count = u32::MAX),
-    (LATE, |s| s.late = Late { event_count: 1, page_views: 2, fingerprints: vec![1] }),
-    (LATE, |s| s.late = Late { event_count: 1, page_views: 0, fingerprints: vec![1, 2] }),
-    (LATE, |s| s.late = Late { event_count: 5_000, page_views: 0, fingerprints: vec![1; MAX_FINGERPRINTS + 1] }),
+    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1] }),
+    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2] }),
+    (LATE, |s| s.late = LateEvents { event_count: 5_000, page_views: 0, fingerprints: vec![1; MAX_FINGERPRINTS + 1] }),
     (FINGERPRINTS, |s| s.fingerprints = vec![1; MAX_FINGERPRINTS + 1]),
     (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
     (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
@@ -47,14 +47,14 @@ const SESSION: [Break<SessionState>; 24] = [
     (ID, |s| s.aliases.push(other_version(s.id))),
     ("a session has one id twice", |s| s.aliases.push(s.id)),
     ("a session has one id twice", |s| s.aliases = vec![next_id(s.id); 2]),
-    (TIME, |s| s.started_at = 0),
-    (TIME, |s| (s.started_at, s.last_activity) = (Millis::MAX, Millis::MAX)),
+    (TIME, |s| s.facts.started_at = 0),
+    (TIME, |s| (s.facts.started_at, s.facts.last_activity) = (Millis::MAX, Millis::MAX)),
     (NUMBER, |s| s.number = u32::MAX / 2 + 1),
 ];
 
 const TIMELINE: [Break<Timeline>; 38] = [
     ("a session's number is out of range", |t| t.ended[0].number = 0),
-    ("a session has more page views than events", |t| t.open.as_mut().unwrap().page_views = 9),
+    ("a session has more page views than events", |t| t.open.as_mut().unwrap().facts.page_views = 9),
     (VERSION, |t| t.ended[0].version = t.seq + 1),
     (VERSION, |t| t.open.as_mut().unwrap().version = t.seq + 1),
     (VERSION, |t| t.anchors[0].version = t.seq + 1),
@@ -66,8 +66,8 @@ const TIMELINE: [Break<Timeline>; 38] = [
     ("an unfinalized event is behind the watermark", |t| {
         (t.watermark, t.watermark_id) = (t.unfinalized[0].at, Some(t.unfinalized[0].uuid.clone()));
     }),
-    (TIME, |t| t.previous.as_mut().unwrap().started_at = TOO_EARLY),
-    (TIME, |t| t.previous.as_mut().unwrap().last_activity = TOO_LATE),
+    (TIME, |t| t.previous.as_mut().unwrap().activity.started_at = TOO_EARLY),
+    (TIME, |t| t.previous.as_mut().unwrap().activity.last_activity = TOO_LATE),
     (NUMBER, |t| t.previous.as_mut().unwrap().number = u32::MAX),
     (NUMBER, |t| t.previous.as_mut().unwrap().number = 0),
     (ID, |t| t.previous.as_mut().unwrap().id = Uuid::from_u64_pair(1, t.visitor.bits())),
@@ -80,10 +80,10 @@ const TIMELINE: [Break<Timeline>; 38] = [
         t.unfinalized[2].uuid = t.unfinalized[0].uuid.clone();
     }),
     ("an unfinalized event is behind the watermark", |t| t.watermark = t.unfinalized[0].at + 1),
-    ("a finalized event is ahead of the watermark", |t| t.watermark = t.open.as_ref().unwrap().last_activity),
+    ("a finalized event is ahead of the watermark", |t| t.watermark = t.open.as_ref().unwrap().facts.last_activity),
     ("a finalized event is ahead of the watermark", |t| {
         let previous = t.previous.as_mut().unwrap();
-        previous.last_activity = t.watermark;
+        previous.activity.last_activity = t.watermark;
     }),
     ("the unfinalized events begin outside any session", |t| t.open = None),
     ("the unfinalized events begin outside any session", |t| {
