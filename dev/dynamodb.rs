@@ -1,5 +1,5 @@
-//! An embedded DynamoDB for the example, the tests and the benches: in the process, over HTTP on a port of its own, with the
-//! table that `template.yaml` defines, so the two cannot drift.
+//! An embedded DynamoDB for the example, the tests and the benches. It runs in the process, serves HTTP on its own port, and has
+//! the table that `template.yaml` defines.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -11,37 +11,38 @@ use serde_json::{Value, json};
 /// The table's name.
 pub const TABLE: &str = "sessions";
 
-/// A DynamoDB that lives as long as the process.
+/// A DynamoDB that runs until the process ends.
 #[derive(Debug, Clone)]
 pub struct EmbeddedDynamoDb {
+    /// Its URL.
     pub endpoint: String,
 }
 
 impl EmbeddedDynamoDb {
-    /// Starts one on this port of the loopback interface (0: any) and creates the table.
+    /// Starts a DynamoDB on a port of the loopback interface (0: any free port) and creates the table.
     ///
     /// # Errors
-    /// A sentence: the port is taken, or the template's table is not one.
+    /// The port is taken, or the template's table is invalid.
     pub fn start(port: u16) -> Result<Self, String> {
         Self::start_on(Database::memory().map_err(|error| error.to_string())?, port)
     }
 
-    /// Starts one on any port whose table grows on disk: in a temporary file that is gone with the process. It writes nothing
-    /// through, and keeps a few megabytes in memory.
+    /// Starts a DynamoDB whose table is in a temporary file, which is deleted with the process. It never syncs the file, and
+    /// keeps a few megabytes in memory.
     ///
     /// # Errors
-    /// As [`EmbeddedDynamoDb::start`].
+    /// See [`EmbeddedDynamoDb::start`].
     #[allow(dead_code, reason = "the tests' and the benches' tables are small")]
     pub fn start_on_disk() -> Result<Self, String> {
-        // What SQLite does with a database without a name. Its cache stays at 2 MB: with more, SQLite counts more dirty pages
-        // at each commit, which takes longer than writing them to a file that is never synced.
+        // SQLite keeps a database without a name in a temporary file. Its cache stays at 2 MB. With a larger one, SQLite counts
+        // more dirty pages at each commit, which takes longer than writing them to a file that is never synced.
         Self::start_on(Database::new("").map_err(|error| error.to_string())?, 0)
     }
 
-    /// Creates the table in this database, and serves it.
+    /// Creates the table in this database, and serves it on a port.
     ///
     /// # Errors
-    /// As [`EmbeddedDynamoDb::start`].
+    /// See [`EmbeddedDynamoDb::start`].
     pub fn start_on(database: Database, port: u16) -> Result<Self, String> {
         let table = table_definition(include_str!("../template.yaml"))?;
         let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
@@ -50,7 +51,7 @@ impl EmbeddedDynamoDb {
             .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {}", without_number(&error)))?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
-        // A runtime and a thread of its own: the database must not wait for the code that it serves.
+        // Needs its own runtime and thread, so that the database never waits for the code that uses it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         std::thread::spawn(move || {
             runtime.block_on(async {
@@ -61,19 +62,19 @@ impl EmbeddedDynamoDb {
         Ok(Self { endpoint })
     }
 
-    /// A client of it.
+    /// Returns a client of this DynamoDB.
     pub fn client(&self) -> Client {
         client(&self.endpoint)
     }
 }
 
-/// An error of the system's in its words alone.
+/// Returns an I/O error as a part of a sentence, without its number.
 fn without_number(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    let message = error.to_string();
+    message.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// A client of a local DynamoDB.
+/// Returns a client of a local DynamoDB at this URL.
 pub fn client(endpoint: &str) -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -85,7 +86,10 @@ pub fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// The request that creates the template's table.
+/// Returns the request that creates the template's table.
+///
+/// # Errors
+/// The template is not YAML, or its table lacks a property.
 pub fn table_definition(template: &str) -> Result<Value, String> {
     let template: serde_yaml_ng::Value = serde_yaml_ng::from_str(template).map_err(|error| error.to_string())?;
     let properties = &template["Resources"]["SessionsTable"]["Properties"];

@@ -1,11 +1,11 @@
-//! Numbers for the tests and the benches.
+//! Reproducible random numbers for the tests and the benches.
 
-/// A small generator of the same numbers for the same seed.
+/// A small generator (SplitMix64). The same seed gives the same numbers.
 pub struct Seeded(pub u64);
 
 impl Seeded {
+    /// Returns the next number, which is less than `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
-        // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! A server behind TLS 1.3 on the loopback interface, for the tests and the benches, with an authority of its own.
+//! A server with TLS 1.3 on the loopback interface, for the tests and the benches. It has its own certificate authority.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -14,15 +14,19 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, version};
 use tokio_rustls::server::TlsStream;
 
-/// Whom to ask, and whom to trust for it.
+/// A running server.
 pub struct TlsServer {
+    /// Its URL.
     pub url: String,
-    /// The authority's certificate, in PEM.
+    /// The certificate of its authority, as PEM.
     pub authority: String,
 }
 
 impl TlsServer {
-    /// Serves as long as the runtime lives.
+    /// Starts a server, which runs as long as the runtime.
+    ///
+    /// # Errors
+    /// No certificate can be made, or no port is free.
     pub async fn start(router: Router) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let (acceptor, authority) = identity()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -41,7 +45,7 @@ impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
-    /// Handshakes one after the other; whoever breaks one off is forgotten.
+    /// Accepts a connection. Handshakes are done one after the other, and a connection whose handshake fails is dropped.
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let Ok((stream, address)) = self.listener.accept().await else { continue };
@@ -59,7 +63,7 @@ impl Listener for TlsListener {
     }
 }
 
-/// A server's side of TLS 1.3, and the certificate of who vouches for it.
+/// Creates a server's TLS 1.3 configuration, and the certificate of the authority that signed it.
 fn identity() -> Result<(TlsAcceptor, String), Box<dyn Error + Send + Sync>> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

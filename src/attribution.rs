@@ -1,4 +1,4 @@
-//! Where a visit comes from: hosts, external referrers, campaigns and click ids in addresses. Pure.
+//! Where a visit comes from: hosts, external referrers, and the campaigns and click ids in URLs. Pure.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,22 +9,25 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::{DirectThenSource, FirstCampaign, HostRule, ReferrerMatch, SessionConfig, UtmField, bare_host};
 use crate::session::{SessionContext, UTM_NAMES, UtmParams};
 
-/// Click ids that advertisers add to addresses, in the order in which they are looked for.
+/// Parameters in which advertisers add click ids to URLs, in the order in which they are looked for.
 pub(crate) const CLICK_IDS: [&str; 10] =
     ["gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id", "yclid"];
 
-/// The host of an address, in lower case and without `www.`; none for what does not parse or has no host.
-pub fn host(address: &str) -> Option<Cow<'_, str>> {
-    if let Some(host) = plain_host(address) {
+/// Returns the host of a URL, in lower case and without `www.`. Returns `None` if the URL is not valid or has no host.
+pub fn host(url: &str) -> Option<Cow<'_, str>> {
+    if let Some(host) = plain_host(url) {
         return Some(Cow::Borrowed(host.strip_prefix("www.").unwrap_or(host)));
     }
-    let url = Url::parse(address).ok()?;
-    url.host_str().filter(|host| !host.is_empty()).map(|host| Cow::Owned(bare_host(host)))
+    let parsed = Url::parse(url).ok()?;
+    parsed.host_str().filter(|host| !host.is_empty()).map(|host| Cow::Owned(bare_host(host)))
 }
 
-/// The host where it stands in the address as it is, as nearly always: a full parse costs fifty times as much.
-fn plain_host(address: &str) -> Option<&str> {
-    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
+/// The fast path of [`host`]: returns the host of a URL in the most common form. Parsing the URL in full takes fifty times as
+/// long.
+///
+/// Returns `None` for any other form. That does not mean that the URL is invalid.
+fn plain_host(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let (mut before, mut label) = (b'.', b'.');
     let mut end = rest.len();
     for (at, byte) in rest.bytes().enumerate() {
@@ -34,7 +37,7 @@ fn plain_host(address: &str) -> Option<&str> {
                 end = at;
                 break;
             }
-            // Two hyphens may mean another alphabet.
+            // Two hyphens in a row may mean an internationalized name (`xn--…`).
             b'-' | b'.' if before != byte => {}
             _ => return None,
         }
@@ -43,35 +46,36 @@ fn plain_host(address: &str) -> Option<&str> {
         }
         before = byte;
     }
-    // A name whose last label begins with a digit may be an IPv4 address.
+    // A host whose last label begins with a digit may be an IPv4 address.
     (label.is_ascii_lowercase() && before != b'.').then_some(&rest[..end])
 }
 
-/// Whether an address is one at this plain host, as far as that can be seen without parsing it.
-fn is_at(address: &str, host: &str) -> bool {
-    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+/// Returns whether a URL begins with this host, which [`plain_host`] returned. It does not parse the URL, so `false` does not
+/// mean that the host differs.
+fn is_at_host(url: &str, host: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     rest.and_then(|rest| rest.strip_prefix(host))
         .is_some_and(|path| path.is_empty() || path.starts_with(['/', '?', '#']))
 }
 
-/// What a referrer is to the page that it led to.
+/// How a referrer counts on the page that it led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Referrer {
-    /// It does not parse, or has no host.
+    /// It is not a valid URL, or has no host. It counts as no referrer.
     Nothing,
-    /// The page's own site, or an internal host.
+    /// It is the page's own site, or one of `internal_hosts`.
     Internal,
-    /// A payment or login provider.
+    /// It is one of `ignored_referrers`, such as a payment or login provider.
     Ignored,
-    /// A source.
+    /// It is an external source.
     External,
 }
 
 impl Referrer {
-    /// What a referrer is to a page.
+    /// Returns how `referrer` counts on a page with the URL `page`.
     pub fn of(referrer: &str, page: Option<&str>, config: &SessionConfig) -> Self {
-        // Most visitors come from another page of the same site.
-        if plain_host(referrer).is_some_and(|host| page.is_some_and(|page| is_at(page, host))) {
+        // Fast path: most referrers are another page of the same site.
+        if plain_host(referrer).is_some_and(|host| page.is_some_and(|page| is_at_host(page, host))) {
             return Self::Internal;
         }
         let Some(from) = host(referrer) else { return Self::Nothing };
@@ -86,12 +90,12 @@ impl Referrer {
     }
 }
 
-/// Whether a referrer is external: it parses, and is not the page's own host, an internal one or an ignored one.
+/// Returns whether a referrer is external: it is valid, and neither the page's own site nor an internal or ignored host.
 pub fn is_external(referrer: &str, page: Option<&str>, config: &SessionConfig) -> bool {
     Referrer::of(referrer, page, config) == Referrer::External
 }
 
-/// Whether two addresses are of the same host, or of the same site where that is what counts.
+/// Returns whether two URLs have the same host, or the same site if `referrer_match` is `site`.
 fn is_same(one: &str, other: &str, config: &SessionConfig) -> bool {
     match config.referrer_match {
         ReferrerMatch::Host => host(one) == host(other),
@@ -99,11 +103,12 @@ fn is_same(one: &str, other: &str, config: &SessionConfig) -> bool {
     }
 }
 
-/// The registrable domain of an address (`shop.co.uk` of `https://m.shop.co.uk/`), by the public suffix list. The host itself
-/// where there is none: an IP address, a name of one label, a public suffix, an app.
-fn site(address: &str) -> Option<Cow<'_, str>> {
-    let host = host(address)?;
-    let is_web = address.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
+/// Returns the registrable domain of a URL by the public suffix list: `shop.co.uk` for `https://m.shop.co.uk/`.
+///
+/// Returns the host if it has no registrable domain: an IP address, a name of one label, a public suffix, or an app.
+fn site(url: &str) -> Option<Cow<'_, str>> {
+    let host = host(url)?;
+    let is_web = url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
     let is_ip = host.starts_with('[')
         || host.rsplit('.').next().is_some_and(|label| label.starts_with(|c: char| c.is_ascii_digit()));
     if !is_web || is_ip {
@@ -115,27 +120,27 @@ fn site(address: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The lists of parameters in an address, in the order in which they count: its query, then what pages put behind a `#`
-/// (`#utm_source=…`, `#/route?utm_source=…`). Works on relative addresses too.
-fn parameter_lists(address: &str) -> impl Iterator<Item = &str> {
-    let mark = memchr::memchr2(b'?', b'#', address.as_bytes()).unwrap_or(address.len());
-    let (query, fragment) = match address[mark..].strip_prefix('?') {
+/// Returns the parameter lists of a URL, in the order in which they are searched: the query, then the fragment
+/// (`#utm_source=…`, `#/route?utm_source=…`). The URL may be relative.
+fn parameter_lists(url: &str) -> impl Iterator<Item = &str> {
+    let delimiter = memchr::memchr2(b'?', b'#', url.as_bytes()).unwrap_or(url.len());
+    let (query, fragment) = match url[delimiter..].strip_prefix('?') {
         Some(rest) => rest.split_once('#').unwrap_or((rest, "")),
-        None => ("", address.get(mark + 1..).unwrap_or_default()),
+        None => ("", url.get(delimiter + 1..).unwrap_or_default()),
     };
-    let in_fragment = |part| [str::split_once(part, '?').map_or("", |(_, query)| query), part];
+    let in_fragment = |fragment| [str::split_once(fragment, '?').map_or("", |(_, query)| query), fragment];
     let lists = std::iter::once(query).chain(fragment.split('#').flat_map(in_fragment));
     lists.filter(|list| !list.is_empty())
 }
 
-/// The campaign that an address names, in its query or else behind a `#`; of a repeated parameter the first. Names count in
-/// any case.
-pub fn utm_of(address: &str) -> Option<UtmParams> {
-    parameter_lists(address).find_map(utm_in)
+/// Returns the campaign in a URL: from its query, or else from its fragment. Parameter names are compared without case. If a
+/// parameter occurs twice, the first one counts.
+pub fn utm_of(url: &str) -> Option<UtmParams> {
+    parameter_lists(url).find_map(utm_in)
 }
 
 fn utm_in(list: &str) -> Option<UtmParams> {
-    // Most have none: one search spares them the decoding.
+    // Fast path: most lists have no `utm_` parameter and need not be decoded.
     let bytes = list.as_bytes();
     let is_name = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|rest| rest.eq_ignore_ascii_case(b"tm"));
     if !memchr::memchr2_iter(b'u', b'U', bytes).any(is_name) {
@@ -150,14 +155,14 @@ fn utm_in(list: &str) -> Option<UtmParams> {
     UtmParams::of_fields(fields)
 }
 
-/// A click id as the rules compare it.
+/// Returns the hash of a click id. The rules compare only hashes. `name` is the parameter, such as `gclid`.
 pub fn click_hash(name: &str, value: &str) -> u64 {
     xxh3_64(format!("{name}={value}").as_bytes())
 }
 
-/// The first click id that an address names, in its query or else behind a `#`.
-pub fn click_of(address: &str) -> Option<u64> {
-    parameter_lists(address).find_map(click_in)
+/// Returns the hash of the first click id in a URL: from its query, or else from its fragment.
+pub fn click_of(url: &str) -> Option<u64> {
+    parameter_lists(url).find_map(click_in)
 }
 
 fn click_in(list: &str) -> Option<u64> {
@@ -168,19 +173,19 @@ fn click_in(list: &str) -> Option<u64> {
     })
 }
 
-/// Where a session came from, as it is kept.
+/// The source of a session, as it is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attribution {
-    /// The external referrer, as it came.
+    /// The external referrer's URL, as the event has it.
     pub referrer: Option<Arc<str>>,
     /// The campaign.
     pub utm: Option<Arc<UtmParams>>,
-    /// A hash of the click id.
+    /// The hash of the click id ([`click_hash`]).
     pub click: Option<u64>,
 }
 
 impl Attribution {
-    /// The same by reference, as the rules compare it.
+    /// Returns the source by reference, as the rules compare it.
     pub fn source(&self) -> Source<'_> {
         Source { referrer: self.referrer.as_ref(), utm: self.utm.as_ref(), click: self.click }
     }
@@ -195,44 +200,50 @@ impl From<Source<'_>> for Attribution {
 /// The source of a session or an event, by reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source<'a> {
-    /// An external referrer, as it came.
+    /// The external referrer's URL, as the event has it.
     pub referrer: Option<&'a Arc<str>>,
+    /// The campaign.
     pub utm: Option<&'a Arc<UtmParams>>,
+    /// The hash of the click id ([`click_hash`]).
     pub click: Option<u64>,
 }
 
-/// Which part of a source differs, in the order in which the rules ask.
+/// The first part of a source that differs, in the order in which the rules compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceChange {
+    /// The campaign.
     Utm,
+    /// The external referrer.
     Referrer,
+    /// The click id.
     Click,
 }
 
 impl<'a> Source<'a> {
-    /// The source that an event names.
+    /// Returns the source that an event's context and click id name.
     pub fn of(context: &'a SessionContext, click: Option<u64>) -> Self {
         Self { referrer: context.referrer.as_ref(), utm: context.utm.as_ref(), click }
     }
 
-    /// Whether there is neither a campaign nor an external referrer nor a click id.
+    /// Returns whether there is no campaign, no external referrer and no click id.
     pub fn is_none(&self) -> bool {
         self.referrer.is_none() && self.utm.is_none() && self.click.is_none()
     }
 
-    /// How the source of an event differs, for the rules, from this source of the session before it.
+    /// Compares this source of a session with that of its next event. Returns what differs, if the rules begin a session because
+    /// of it.
     pub fn change(&self, event: &Source<'_>, config: &SessionConfig) -> Option<SourceChange> {
         let first_source_splits = config.direct_then_source == DirectThenSource::Split && self.is_none();
         let utm = match (self.utm, event.utm) {
             (Some(one), Some(other)) => {
-                config.utm_fields.iter().any(|field| is_other(field.of(one), field.of(other), config.utm_ignore_case))
+                config.utm_fields.iter().any(|field| differs(field.of(one), field.of(other), config.utm_ignore_case))
             }
             (None, Some(_)) if self.referrer.is_some() => config.first_campaign == FirstCampaign::Split,
             (None, Some(_)) => first_source_splits,
             _ => false,
         };
         let referrer = || match (self.referrer, event.referrer) {
-            // Both are external, so both have a host; the same text needs no parsing.
+            // Both are external, so both have a host. Equal URLs need no parsing.
             (Some(one), Some(other)) => one != other && !is_same(one, other, config),
             (None, Some(_)) => first_source_splits,
             _ => false,
@@ -254,8 +265,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Whether two values of a campaign's field differ.
-fn is_other(one: Option<&str>, other: Option<&str>, ignore_case: bool) -> bool {
+/// Returns whether two values of a campaign's field differ.
+fn differs(one: Option<&str>, other: Option<&str>, ignore_case: bool) -> bool {
     match (one, other) {
         (Some(one), Some(other)) if ignore_case => {
             one != other && !one.chars().flat_map(char::to_lowercase).eq(other.chars().flat_map(char::to_lowercase))
@@ -289,24 +300,24 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The shortcut and the full parse agree.
+        /// The fast path agrees with the full parser.
         #[test]
         fn plain_hosts(host in "(www[.])?([a-z0-9-]{0,4}[.]?|xn--|0x|é|A|%41|@|:|[.]){1,4}", rest in "([/?#:\\\\ \n].{0,9})?") {
-            let address = format!("https://{host}{rest}");
-            if let Some(plain) = plain_host(&address) {
-                let url = Url::parse(&address).unwrap();
-                proptest::prop_assert_eq!(url.host_str(), Some(plain));
+            let url = format!("https://{host}{rest}");
+            if let Some(plain) = plain_host(&url) {
+                let parsed = Url::parse(&url).unwrap();
+                proptest::prop_assert_eq!(parsed.host_str(), Some(plain));
             }
         }
     }
 
     #[test]
-    fn campaigns_of_addresses() {
+    fn campaigns_of_urls() {
         let utm = utm_of("/x?utm_campaign=ga+campaign&utm_campaign=other#utm_source=no").unwrap();
         assert_eq!(utm.campaign.as_deref(), Some("ga campaign"));
         assert_eq!(utm.source, None);
         assert_eq!(utm_of("https://shop.test/?utm_source="), None);
-        for address in [
+        for url in [
             "https://shop.test/?UTM_Source=news",
             "/x?a=b&Utm_SOURCE=news&utm_source=other",
             "https://shop.test/?utm%5Fsource=news",
@@ -320,27 +331,27 @@ mod tests {
             "https://shop.test/#/landing#utm_source=news",
             "#utm_source=news",
         ] {
-            let utm = utm_of(address).unwrap_or_else(|| panic!("{address}"));
-            assert_eq!(utm.source.as_deref(), Some("news"), "{address}");
+            let utm = utm_of(url).unwrap_or_else(|| panic!("{url}"));
+            assert_eq!(utm.source.as_deref(), Some("news"), "{url}");
         }
         assert_eq!(utm_of("#utm_source=what?").unwrap().source.as_deref(), Some("what?"));
-        for address in ["", "#", "?", "#?", "/utm_source=no", "https://utm_source.test/#top", "/?x=utm_source=no#y"] {
-            assert_eq!(utm_of(address), None, "{address}");
+        for url in ["", "#", "?", "#?", "/utm_source=no", "https://utm_source.test/#top", "/?x=utm_source=no#y"] {
+            assert_eq!(utm_of(url), None, "{url}");
         }
     }
 
     #[test]
-    fn click_ids_of_addresses() {
+    fn click_ids_of_urls() {
         let click = click_hash("gclid", "1");
-        for address in ["/?fbclid=2&gclid=1", "/?GCLID=1", "/?gclid=#gclid=1", "/#/x?gclid=1", "/#gclid=1"] {
-            assert_eq!(click_of(address), Some(click), "{address}");
+        for url in ["/?fbclid=2&gclid=1", "/?GCLID=1", "/?gclid=#gclid=1", "/#/x?gclid=1", "/#gclid=1"] {
+            assert_eq!(click_of(url), Some(click), "{url}");
         }
         assert_eq!(click_of("/gclid=1"), None);
     }
 
     #[test]
     fn sites() {
-        for (address, wanted) in [
+        for (url, wanted) in [
             ("https://m.shop.co.uk/x", "shop.co.uk"),
             ("https://WWW.blog.shop.test:80/", "shop.test"),
             ("HTTPS://l.instagram.com/", "instagram.com"),
@@ -353,17 +364,17 @@ mod tests {
             ("http://[::1]:80/", "[::1]"),
             ("android-app://com.google.android.gm", "com.google.android.gm"),
         ] {
-            assert_eq!(site(address).as_deref(), Some(wanted), "{address}");
+            assert_eq!(site(url).as_deref(), Some(wanted), "{url}");
         }
         assert_eq!(site("news.example"), None);
     }
 
     #[test]
     fn case_of_values() {
-        let differ = |one, other, ignore_case| is_other(Some(one), Some(other), ignore_case);
+        let differ = |one, other, ignore_case| differs(Some(one), Some(other), ignore_case);
         assert!(differ("LinkedIn", "linkedin", false) && !differ("LinkedIn", "linkedin", true));
         assert!(!differ("ÄRZTE", "ärzte", true) && differ("a", "b", true) && differ("a", "ab", true));
-        assert!(is_other(None, Some("a"), true) && !is_other(None, None, true));
+        assert!(differs(None, Some("a"), true) && !differs(None, None, true));
     }
 
     #[test]
@@ -389,7 +400,7 @@ mod tests {
         let by_site = SessionConfig { referrer_match: ReferrerMatch::Site, ..config };
         for (referrer, kind) in [
             ("https://sub.shop.test/", Referrer::Internal),
-            // Lists name hosts, whatever counts as the same source.
+            // The lists name hosts, even if `referrer_match` is `site`.
             ("https://a.example.com/", Referrer::External),
             ("https://a.pay.test/", Referrer::Ignored),
         ] {

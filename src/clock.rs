@@ -1,21 +1,21 @@
-//! Time, waiting and randomness: all that the service takes from outside besides its storage and its output.
+//! Time, waiting and randomness: everything that the service takes from outside, apart from its storage and its output.
 
 use std::future::Future;
 use std::time::Duration;
 
 use crate::session::Millis;
 
-/// The clock that everything outside the pure core goes by; a simulation brings its own.
+/// The source of time and randomness for everything outside of the pure core. A simulation implements its own.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Millis;
-    /// Waits.
+    /// Waits for this long.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
-    /// Random bits, for etags and jitter.
+    /// Returns 64 random bits, for etags and jitter.
     fn random(&self) -> u64;
 }
 
-/// The machine's clock.
+/// The machine's clock and random numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -1,5 +1,5 @@
-//! What the service says of its own accord: the end of a session, and what changed for events already handed out. Each is an
-//! event like any other, with an id that is the same whenever it is said again.
+//! The events that the service emits itself: `$session_end`, and the corrections `$session_merged` and `$session_split`. Each is
+//! an event like any other, with a `uuid` that is the same whenever it is emitted again.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::session::{Session, Visitor, datetime, time_text};
 use crate::timeline::Correction;
 
-/// An event that the service says.
+/// An event that the service emits. `P` is its properties.
 #[derive(Serialize)]
 struct Emitted<'a, P> {
     uuid: Uuid,
@@ -21,6 +21,7 @@ struct Emitted<'a, P> {
     properties: P,
 }
 
+/// The properties of `$session_end`.
 #[derive(Serialize)]
 struct EndProperties<'a> {
     #[serde(rename = "$session_id")]
@@ -45,26 +46,27 @@ struct EndProperties<'a> {
     is_bounce: Option<bool>,
     #[serde(rename = "$session_version")]
     version: u64,
-    /// All fields, under their public names.
+    /// All fields of the session, as the API returns them.
     #[serde(rename = "$session")]
     session: &'a Session,
 }
 
+/// The properties of `$session_merged` and `$session_split`.
 #[derive(Serialize)]
 struct CorrectionProperties {
     from: Uuid,
     into: Uuid,
-    /// The time of the first event that moved.
+    /// The time of the first event that moved. Only for a split.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    /// The first event that moved: of events at the same time, those with a lesser uuid stay.
+    /// The `uuid` of the first event that moved. Events of the same time with a lesser `uuid` stay. Only for a split.
     #[serde(skip_serializing_if = "Option::is_none")]
     from_event: Option<String>,
     #[serde(rename = "$session_version")]
     version: u64,
 }
 
-/// The line that says a session's end, dated to its last activity.
+/// Returns the `$session_end` of a session as a line of JSON. Its `timestamp` is the session's last activity.
 pub fn end_line(session: &Session) -> String {
     let properties = EndProperties {
         id: &session.id,
@@ -90,7 +92,7 @@ pub fn end_line(session: &Session) -> String {
     })
 }
 
-/// The line that says a merge or a split.
+/// Returns a correction as a line of JSON: `$session_merged` or `$session_split`.
 pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
     let (event, from, into, at, from_event, version) = match correction {
         Correction::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
@@ -108,9 +110,9 @@ pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
     })
 }
 
-/// An id that follows from what is said.
-fn emitted_uuid(parts: &[&str]) -> Uuid {
-    Uuid::new_v8(xxh3_128(parts.join("#").as_bytes()).to_be_bytes())
+/// Returns a `uuid` that is derived from what identifies an emitted event. Emitting the same again gives the same `uuid`.
+fn emitted_uuid(key: &[&str]) -> Uuid {
+    Uuid::new_v8(xxh3_128(key.join("#").as_bytes()).to_be_bytes())
 }
 
 fn line(emitted: &impl Serialize) -> String {

@@ -1,7 +1,7 @@
-//! One tracking event: what we read of it, and the rest as it came.
+//! One tracking event: the fields that the service reads, and the event's JSON.
 //!
-//! An event is parsed once, by reference to its text. What the service does not understand stays text: [`Event::annotate`]
-//! writes the event out again with its session's properties put in, every other byte as it was.
+//! An event is parsed once and borrows from its JSON. What the service does not understand is never parsed:
+//! [`Event::annotate`] copies the JSON, inserts the session's properties, and leaves every other byte unchanged.
 
 mod annotate;
 mod context;
@@ -24,45 +24,59 @@ use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
 use fields::{Fields, diagnosis};
-use id::{UuidPlace, derived, own_id};
+use id::{UuidField, derived_id, own_id};
 use raw_field::Json;
 pub use repair::Repaired;
-use text::string;
+use text::string_field;
 pub use time::TimeFlag;
 
-/// Bytes of an event at the most.
+/// Maximum size of an event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
-/// How deep an event's JSON may be nested.
+/// Maximum nesting depth of an event's JSON.
 pub const MAX_DEPTH: usize = 32;
-/// Characters of a `distinct_id` at the most.
+/// Maximum length of a `distinct_id`, in characters.
 pub const MAX_DISTINCT_ID_CHARS: usize = 200;
-/// Characters of an event's name and of its `uuid` at the most.
+/// Maximum length of an event's name and of its `uuid`, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
-/// Bytes of a `project` at the most: with a `distinct_id` of the longest, 800 bytes, it has to fit into a sort key, which
-/// has 1,024 at the most. One that does not would cost every visitor that is read along with it.
+/// Maximum length of a `project`, in bytes. The project and the longest `distinct_id` (800 bytes) have to fit into a DynamoDB
+/// sort key of at most 1,024 bytes. A longer key would fail the whole batch read, and so all other visitors in it.
 pub const MAX_PROJECT_BYTES: usize = 200;
 
-/// Why an event was rejected. The set is closed; `code` names are part of the interface.
+/// Why an event was rejected. The set is closed, and the names ([`RejectCode::name`]) are part of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectCode {
+    /// It is not UTF-8, and the fault is not in a string that can be repaired.
     InvalidUtf8,
+    /// It is not valid JSON, or has one of the fields that the service reads twice.
     InvalidJson,
+    /// It is JSON, but not an object.
     NotAnObject,
+    /// It has more than [`MAX_EVENT_BYTES`] bytes.
     TooLarge,
+    /// It is nested deeper than [`MAX_DEPTH`] levels.
     TooDeep,
+    /// It contains a NUL character that cannot be repaired.
     NulCharacter,
+    /// It contains half of a surrogate pair that cannot be repaired.
     LoneSurrogate,
+    /// It has no `distinct_id`.
     MissingDistinctId,
+    /// Its `distinct_id` is not a string of 1 to [`MAX_DISTINCT_ID_CHARS`] characters, or is blank.
     InvalidDistinctId,
+    /// It has no `event`.
     MissingEvent,
+    /// Its `event` is not a string of 1 to [`MAX_NAME_CHARS`] characters, or is blank.
     InvalidEvent,
+    /// Its `uuid` is not a string of 1 to [`MAX_NAME_CHARS`] characters, or begins with U+10FFFF.
     InvalidUuid,
+    /// Its `project` is not a string, is blank or too long ([`MAX_PROJECT_BYTES`]), or contains `#`.
     InvalidProject,
+    /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
 }
 
 impl RejectCode {
-    /// The code's name in answers and in the rejects queue.
+    /// Returns the code's name in answers and in the rejects queue.
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidUtf8 => "invalid_utf8",
@@ -83,12 +97,13 @@ impl RejectCode {
     }
 }
 
-/// An event that can never be understood, and what its sender has to change.
+/// Why an event cannot be used, and what its sender has to change. Sending the same event again never helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
+    /// The reason, from a closed set.
     pub code: RejectCode,
-    /// A sentence that names the field and the fix. It holds nothing of the event's content.
+    /// A sentence that names the field and the fix. It contains nothing of the event's content.
     pub message: String,
 }
 
@@ -97,32 +112,34 @@ impl Rejection {
         Self { code, message: message.into() }
     }
 
-    /// Returns whether text that others choke on is all that is wrong: [`Repaired`] may make something of the event.
+    /// Returns whether the event was rejected for a NUL character, half of a surrogate pair or invalid UTF-8. [`Repaired`] may
+    /// be able to use such an event.
     pub fn is_text(&self) -> bool {
         matches!(self.code, RejectCode::NulCharacter | RejectCode::LoneSurrogate | RejectCode::InvalidUtf8)
     }
 }
 
-/// What is known of how an event came.
+/// How an event was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// When the service, or the queue before it, received it.
+    /// When the service, or the queue before it, received the event (ingestion time).
     pub received_at: Millis,
-    /// Whether an event's own `received_at` counts: only where its sender is a trusted pipeline. It never moves the
-    /// time forward.
+    /// Whether an event's own `received_at` counts. True only if the sender is a trusted pipeline. An event's own
+    /// `received_at` can only make the time of receipt earlier, never later.
     pub trusts_received_at: bool,
 }
 
-/// A delivery, and an event's place in it.
+/// A delivery, and an event's position in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin<'o> {
+    /// How the request or message was delivered.
     pub delivery: Delivery,
-    /// The id of the request or the message that brought the event: the same one when it is delivered again. Empty where it has
-    /// none: then its time of receipt stands for it.
+    /// The id of the request or message. A redelivery has the same id. If it is empty, the time of receipt identifies the
+    /// delivery instead.
     pub id: &'o str,
-    /// The event's place among those of the request or the message.
+    /// The event's position in the request or message, from 0.
     pub index: usize,
-    /// When the whole batch was sent, by its sender's clock: for events that do not say so themselves.
+    /// When the whole batch was sent, by the sender's clock. It applies to events without a valid `sent_at` of their own.
     pub sent_at: Option<Millis>,
 }
 
@@ -132,111 +149,123 @@ impl From<Delivery> for Origin<'static> {
     }
 }
 
-/// Returns the time that a JSON value states, a text or a number, in any spelling that events may use.
+/// Returns the time that a JSON string or number states, in any spelling that events may use.
+///
+/// Returns `None` if the value is not a time.
 pub fn time_of_json(json: &str) -> Option<Millis> {
     time::of_json(json)
 }
 
-/// What an event's name makes of it.
+/// How an event counts. It depends on the event's name, and for [`Role::Nobody`] on its `distinct_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It counts in a session, or keeps one alive.
+    /// It counts in a session, or keeps a session alive.
     Activity(Kind),
-    /// It is annotated with the live session and counts in none.
+    /// It is annotated with the session of its time, but counts in none.
     Passive,
-    /// Its `distinct_id` stands for nobody: it gets no session.
+    /// Its `distinct_id` stands for nobody (`nobody_ids`), so it gets no session.
     Nobody,
-    /// It is one of our own events, fed back in: passed on as it is.
+    /// It is one of the service's own events, such as `$session_end`, sent back in. It is passed on unchanged.
     Lifecycle,
 }
 
-/// One tracking event.
+/// One tracking event, parsed.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
-    /// The event as it came: a JSON object.
+    /// The event's JSON, as it was received: one object.
     pub text: &'a str,
-    /// Its id, a UUID in lower case. One that came without is given one that derives from its text, and from its delivery if
-    /// the text says no time.
+    /// Its id; a UUID is in lower case. An event without an id gets one that is derived from its JSON and, if it states no
+    /// time, from its delivery.
     pub uuid: Cow<'a, str>,
+    /// The visitor's project; empty if the event names none.
     pub project: Cow<'a, str>,
+    /// The visitor's id within the project.
     pub distinct_id: Cow<'a, str>,
+    /// How the event counts.
     pub role: Role,
-    /// When it happened, by the clock of the service.
+    /// When it happened (event time), by the service's clock.
     pub at: Millis,
+    /// When it was received (ingestion time).
     pub received_at: Millis,
-    /// What has to be known of `at`, if anything.
+    /// What is wrong with the event's time, if anything.
     pub time_flag: Option<TimeFlag>,
-    /// Whether `at` is the event's own `timestamp`, as every consumer reads it.
+    /// Whether `at` is the event's own `timestamp`, in a form that every consumer reads the same way.
     is_own_time: bool,
-    /// Whether `sent_at` moved it.
+    /// Whether `at` was corrected by `sent_at`.
     is_time_corrected: bool,
-    /// Whether something in the text was replaced, because others would choke on it.
+    /// Whether characters were replaced by U+FFFD ([`Repaired`]).
     is_repaired: bool,
-    uuid_place: UuidPlace,
+    uuid_field: UuidField,
     fields: Fields<'a>,
 }
 
-/// An event's text, and its fields as they stand in it: valid JSON, not looked at any further.
+/// An event's JSON and the positions of its fields. The JSON is valid; the fields' values are not checked yet.
 #[derive(Debug)]
 pub struct Scanned<'a> {
-    text: &'a str,
+    json: &'a str,
     fields: Fields<'a>,
 }
 
 impl<'a> Scanned<'a> {
-    /// The event that a text begins with, if it begins with one.
-    pub fn first(text: &'a str, config: &SessionConfig) -> Option<Self> {
-        let (fields, text) = Fields::scan(text, config.new_session_on_click_id_change)?;
-        Some(Self { text, fields })
+    /// Scans the event at the beginning of `json`.
+    ///
+    /// Returns `None` if `json` does not begin with a valid object within the limits of an event.
+    pub fn first(json: &'a str, config: &SessionConfig) -> Option<Self> {
+        let (fields, json) = Fields::scan(json, config.new_session_on_click_id_change)?;
+        Some(Self { json, fields })
     }
 
+    /// Returns the event's JSON.
     pub fn text(&self) -> &'a str {
-        self.text
+        self.json
     }
 }
 
 impl<'a> Event<'a> {
-    /// Reads an event from its bytes.
+    /// Parses an event from its bytes.
     ///
     /// # Errors
-    /// What makes the event unusable; see [`RejectCode`].
+    /// Returns why the event cannot be used; see [`RejectCode`].
     pub fn parse<'o>(
         bytes: &'a [u8],
         origin: impl Into<Origin<'o>>,
         config: &SessionConfig,
     ) -> Result<Self, Rejection> {
         let bytes = bytes.trim_ascii();
-        let scanned = std::str::from_utf8(bytes).ok().and_then(|text| Scanned::first(text, config));
-        match scanned.filter(|scanned| scanned.text.len() == bytes.len()) {
+        let scanned = std::str::from_utf8(bytes).ok().and_then(|json| Scanned::first(json, config));
+        match scanned.filter(|scanned| scanned.json.len() == bytes.len()) {
             Some(scanned) => Self::read(scanned, origin, config),
             None => Err(diagnosis(bytes)),
         }
     }
 
-    /// Reads an event from its fields.
+    /// Reads an event that is already scanned.
     ///
     /// # Errors
-    /// What makes the event unusable; see [`RejectCode`].
+    /// Returns why the event cannot be used; see [`RejectCode`].
     pub fn read<'o>(
         scanned: Scanned<'a>,
         origin: impl Into<Origin<'o>>,
         config: &SessionConfig,
     ) -> Result<Self, Rejection> {
         let origin = origin.into();
-        let Scanned { text, fields } = scanned;
-        let distinct_id =
-            string(fields.distinct_id.of(text), "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
-                .ok_or_else(|| {
-                Rejection::new(RejectCode::MissingDistinctId, "`distinct_id` is missing; set it to the visitor's id")
-            })?;
-        let name =
-            string(fields.event.of(text), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
-                Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
-            })?;
-        let project = project(fields.project.of(text))?;
-        let (uuid, uuid_place) = own_id(fields.uuid.of(text))?;
-        let received_at = time::received_at(fields.received_at.of(text), origin.delivery);
-        let (timestamp, sent_at) = (fields.timestamp.of(text), fields.sent_at.of(text));
+        let Scanned { json, fields } = scanned;
+        let distinct_id = string_field(
+            fields.distinct_id.of(json),
+            "distinct_id",
+            MAX_DISTINCT_ID_CHARS,
+            RejectCode::InvalidDistinctId,
+        )?
+        .ok_or_else(|| {
+            Rejection::new(RejectCode::MissingDistinctId, "`distinct_id` is missing; set it to the visitor's id")
+        })?;
+        let name = string_field(fields.event.of(json), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(
+            || Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name"),
+        )?;
+        let project = project(fields.project.of(json))?;
+        let (uuid, uuid_field) = own_id(fields.uuid.of(json))?;
+        let received_at = time::received_at(fields.received_at.of(json), origin.delivery);
+        let (timestamp, sent_at) = (fields.timestamp.of(json), fields.sent_at.of(json));
         let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
         fields.properties.check()?;
         let role = match role(&name, config) {
@@ -245,9 +274,9 @@ impl<'a> Event<'a> {
             role => role,
         };
         Ok(Self {
-            text,
-            uuid_place,
-            uuid: uuid.unwrap_or_else(|| derived(text, &origin, time.is_stated)),
+            text: json,
+            uuid_field,
+            uuid: uuid.unwrap_or_else(|| derived_id(json, &origin, time.is_stated)),
             project,
             distinct_id,
             role,
@@ -261,17 +290,19 @@ impl<'a> Event<'a> {
         })
     }
 
-    /// Whose event it is.
+    /// Returns the visitor that the event belongs to.
     pub fn visitor(&self) -> Visitor {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
     }
 
-    /// The event as the timeline needs it; none for one of our own or of nobody, which belongs to no session.
+    /// Returns the event as the timeline needs it.
+    ///
+    /// Returns `None` for the service's own events and for events of nobody, because they belong to no session.
     pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
         self.arrival_after(&SessionContext::default(), config)
     }
 
-    /// The same. What `known` says too is shared with it.
+    /// Like [`Event::arrival`], but shares values that are equal to those of `known` instead of allocating them again.
     pub fn arrival_after(&self, known: &SessionContext, config: &SessionConfig) -> Option<Arrival> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
@@ -281,7 +312,7 @@ impl<'a> Event<'a> {
         let properties = &self.fields.properties;
         let (at, uuid) = (self.at, EventId::new(&self.uuid));
         if passive || kind == Kind::KeepAlive {
-            // It counts as nothing, so nothing else of it is kept.
+            // It counts neither as an event nor as a page view, so nothing else of it is kept.
             let (context, properties) = (SessionContext::default(), Vec::new());
             let entry = Entry { at, uuid, kind, context, click: None, properties };
             return Some(Arrival {
@@ -303,7 +334,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What an event's name makes of it.
+/// Returns how an event of this name counts.
 fn role(name: &str, config: &SessionConfig) -> Role {
     let is_in = |names: &[String]| names.iter().any(|other| other == name);
     match name {
@@ -315,10 +346,10 @@ fn role(name: &str, config: &SessionConfig) -> Role {
     }
 }
 
-/// The project; empty where the event names none.
+/// Reads the project. It is empty if the event names none.
 fn project(value: Json<'_>) -> Result<Cow<'_, str>, Rejection> {
     let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
-    match string(value, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
+    match string_field(value, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
         Some(name) if name.len() > MAX_PROJECT_BYTES => reject("`project` has more than 200 bytes; use a shorter name"),
         Some(name) if name.contains('#') => reject("`project` contains `#`; use a name without it"),
         name => Ok(name.unwrap_or_default()),

@@ -1,7 +1,7 @@
-//! The session manager: decides purely what becomes of a visitor's timeline, then acts in one place.
+//! The session manager. It decides without side effects how a visitor's timeline changes, then writes it in one place.
 //!
-//! However many events of a visitor a batch holds, they cost one conditional write; a batch that brings nothing new costs
-//! none. A conflict is applied again to the item that came back with it.
+//! All events of a visitor in a batch cost one conditional write. A batch without new events costs none. After a conflict, the
+//! events are applied again to the item that the conflict returned (optimistic concurrency).
 
 mod application;
 mod calls;
@@ -29,32 +29,34 @@ pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 use timeline_cache::TimelineCache;
 
-/// Visitors that are read at once, and then written: the sooner a timeline is written after it was read, the fewer races are
-/// lost, each of which costs a write.
-const CHUNK: usize = 25;
-const _: () = assert!(CHUNK <= MAX_LOAD);
-/// Calls of the store under way at once: a chunk is read by one, then written by one for each visitor.
+/// The number of visitors that are read with one call, and then written. The sooner a timeline is written after it was read, the
+/// fewer conflicts there are, and each conflict costs a write.
+const VISITORS_PER_CHUNK: usize = 25;
+const _: () = assert!(VISITORS_PER_CHUNK <= MAX_LOAD);
+/// The maximum number of concurrent storage calls. A chunk is read with one call, then written with one call for each visitor.
 pub(crate) const CALLS_AT_ONCE: usize = 50;
-/// Chunks of a batch under way at once.
-const CHUNKS_AT_ONCE: usize = CALLS_AT_ONCE / CHUNK;
-/// The pause before the second attempt, doubled with each further one up to [`MAX_PAUSE_MS`], and jittered down to nothing.
+/// The maximum number of chunks of a batch that are processed concurrently.
+const CHUNKS_AT_ONCE: usize = CALLS_AT_ONCE / VISITORS_PER_CHUNK;
+/// The maximum pause before the second attempt, in milliseconds. It doubles with each further attempt, up to [`MAX_PAUSE_MS`].
+/// The actual pause is a random part of it.
 const PAUSE_MS: u64 = 5;
+/// The maximum pause before any attempt, in milliseconds.
 const MAX_PAUSE_MS: u64 = 200;
-/// No attempt begins with less time left than this, in milliseconds: a storage call may take as long.
+/// No attempt begins with less time left than this, in milliseconds, because a storage call can take as long.
 pub const DEADLINE_MARGIN_MS: Millis = 3_000;
-/// How long a timeline outlives the archived sessions it answers for, in milliseconds: a day.
+/// How much longer a timeline is kept than its visitor's archived sessions, in milliseconds: one day.
 const TIMELINE_MARGIN_MS: Millis = 86_400_000;
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is applied, now or before; none where it belongs to no session.
+    /// The event is applied, by this call or an earlier one. `None` if it belongs to no session.
     Placed(Option<Assignment>),
-    /// It is not known to be applied: its source has to send it again.
+    /// The event may or may not be applied. Its source has to send it again.
     Failed(SessionError),
 }
 
-/// Resolves events to sessions, finds sessions, ends them, closes those that went stale.
+/// Assigns events to sessions, finds and ends sessions, and closes sessions that are over.
 #[derive(Debug)]
 pub struct SessionManager<S, C = SystemClock> {
     config: SessionConfig,
@@ -64,52 +66,57 @@ pub struct SessionManager<S, C = SystemClock> {
     /// See [`CLOSE_GRACE_MS`].
     close_grace: Millis,
     cache: TimelineCache,
-    /// How many library calls recorded an event: their ids follow each other.
+    /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: AtomicU64,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
-    /// A manager that goes by the machine's clock and keeps archived sessions for 30 days. A storage that is used elsewhere, too,
-    /// is given as an [`std::sync::Arc`] or by reference.
+    /// Returns a manager that uses the machine's clock and keeps archived sessions for 30 days. To share a storage, pass an
+    /// [`std::sync::Arc`] or a reference.
     pub fn new(config: SessionConfig, storage: S) -> Self {
         Self::with_clock(config, storage, SystemClock)
     }
 }
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
-    /// A manager that goes by a clock of the caller's, as tests and simulations do.
+    /// Returns a manager that uses the caller's clock, for tests and simulations.
     pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
         let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
         Self { config, storage, clock, retention, close_grace, cache, calls }
     }
 
-    /// Keeps archived sessions for this long.
+    /// Sets how long archived sessions are kept.
     #[must_use]
     pub fn with_retention(self, retention: chrono::TimeDelta) -> Self {
         Self { retention: retention.num_milliseconds(), ..self }
     }
 
-    /// Closes timelines this long after they are due, instead of [`CLOSE_GRACE_MS`]: less where one clock rules.
+    /// Sets how long after it is due a timeline is closed, instead of [`CLOSE_GRACE_MS`]. With a single clock it can be shorter.
     #[must_use]
     pub fn with_close_grace(self, grace: chrono::TimeDelta) -> Self {
         Self { close_grace: grace.num_milliseconds(), ..self }
     }
 
+    /// Returns the rules and options.
     pub fn config(&self) -> &SessionConfig {
         &self.config
     }
 
+    /// Returns the clock.
     pub fn clock(&self) -> &C {
         &self.clock
     }
 
+    /// Returns the storage.
     pub fn storage(&self) -> &S {
         &self.storage
     }
 
-    /// Applies a batch of events and says what became of each, in order. Nothing begins less than
-    /// [`DEADLINE_MARGIN_MS`] before `deadline`: what is not done by then has failed, what is done stands.
+    /// Applies a batch of events and returns the outcome of each, in order.
+    ///
+    /// No attempt begins less than [`DEADLINE_MARGIN_MS`] before `deadline`. Events that are not applied by then have failed;
+    /// events that are applied stay so.
     pub async fn resolve(&self, events: &[Event<'_>], deadline: Millis) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
@@ -122,7 +129,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                     nobody += 1;
                     continue;
                 }
-                // One of our own belongs to no session.
+                // An event that this service emits belongs to no session.
                 Role::Lifecycle => continue,
             }
             let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
@@ -134,17 +141,18 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         if nobody > 0 {
             tracing::warn!(nobody, "events have a `distinct_id` that stands for nobody; they get no session");
         }
-        // Futures are collected before they run: a lazy map of references would not be `Send`.
-        let chunks: Vec<_> = groups.chunks(CHUNK).map(|chunk| self.chunk(chunk, events, deadline)).collect();
+        // Futures are collected before they run, because a lazy map over references would not be `Send`.
+        let chunks: Vec<_> =
+            groups.chunks(VISITORS_PER_CHUNK).map(|chunk| self.resolve_chunk(chunk, events, deadline)).collect();
         let mut done = stream::iter(chunks).buffer_unordered(CHUNKS_AT_ONCE);
         while let Some(resolved) = done.next().await {
-            resolved.into_iter().for_each(|(group, resolved)| resolved.tell(&group.indexes, &mut outcomes));
+            resolved.into_iter().for_each(|(group, resolved)| resolved.write_outcomes(&group.indexes, &mut outcomes));
         }
         outcomes
     }
 
-    /// Resolves a chunk of a batch's groups.
-    async fn chunk<'g>(
+    /// Applies the events of a chunk of groups.
+    async fn resolve_chunk<'g>(
         &self,
         groups: &'g [Group],
         events: &[Event<'_>],
@@ -153,10 +161,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let mut bases = self.bases(groups, deadline).await;
         let resolve_group = |(group, base)| self.resolve_group(group, events, base, deadline);
         let writes: Vec<_> = groups.iter().zip(&mut bases).map(resolve_group).collect();
-        stream::iter(writes).buffer_unordered(CHUNK).collect().await
+        stream::iter(writes).buffer_unordered(VISITORS_PER_CHUNK).collect().await
     }
 
-    /// What each group's events are applied to: what this process wrote last, else what is read.
+    /// Returns the base of each group: the cached timeline that this process wrote last, else the stored one, which is read.
     async fn bases(&self, groups: &[Group], deadline: Millis) -> Vec<Result<Base, SessionError>> {
         let now = self.clock.now();
         let mut bases: Vec<_> = groups
@@ -183,7 +191,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         deadline: Millis,
     ) -> (&'g Group, Resolved) {
         let resolved = match base {
-            // In a box of its own: all groups wait in one list, and of most of them it is not made yet. Nor are their arrivals.
+            // Boxed, because the futures of all groups wait in one list. This future is large, and it is made only when it is the
+            // group's turn. So are the arrivals.
             Ok(base) => {
                 let arrivals = self.arrivals(group, events, base);
                 Box::pin(self.apply(&group.visitor, &arrivals, base, deadline)).await
@@ -193,38 +202,41 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         (group, resolved)
     }
 
-    /// A group's events as timelines take them. What they say again they share with those before them.
+    /// Returns a group's events in the form that a timeline takes. An event shares equal context values with the event before it,
+    /// to save memory.
     fn arrivals(&self, group: &Group, events: &[Event<'_>], base: &Base) -> Vec<Arrival> {
         let mut arrivals: Vec<Arrival> = Vec::with_capacity(group.indexes.len());
-        let nothing = SessionContext::default();
+        let empty = SessionContext::default();
         for event in group.indexes.iter().map(|&index| &events[index]) {
             let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.unfinalized.last());
-            let known = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
-            let known = known.map_or(&nothing, |entry| &entry.context);
-            arrivals.extend(event.arrival_after(known, &self.config));
+            let before = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
+            let context_before = before.map_or(&empty, |entry| &entry.context);
+            arrivals.extend(event.arrival_after(context_before, &self.config));
         }
         arrivals
     }
 
+    /// Reads the visitors' timelines, unless the time is up.
     async fn load(&self, visitors: &[Visitor], deadline: Millis) -> Vec<Result<Option<Stored>, SessionError>> {
-        if self.is_late(deadline) {
+        if self.is_time_up(deadline) {
             return visitors.iter().map(|_| Err(SessionError::Deadline)).collect();
         }
         self.storage.load(visitors, Reading::Eventual).await
     }
 
-    fn is_late(&self, deadline: Millis) -> bool {
+    /// Returns whether less than [`DEADLINE_MARGIN_MS`] is left before the deadline.
+    fn is_time_up(&self, deadline: Millis) -> bool {
         self.clock.now() > deadline.saturating_sub(DEADLINE_MARGIN_MS)
     }
 
-    /// Applies a visitor's events with one conditional write, again after each conflict: asks the store for what
-    /// [`Application`] decides on.
+    /// Applies a visitor's events with one conditional write, and again after each conflict. [`Application`] decides on the
+    /// steps; this loop makes the storage calls.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
         let mut application = Application::new(visitor, arrivals, base);
         let mut step = Step::Begin;
         loop {
             step = match step {
-                Step::Begin => application.begin(self.is_late(deadline), &self.config),
+                Step::Begin => application.begin(self.is_time_up(deadline), &self.config),
                 Step::Recall(from, to) => {
                     application.recalled(self.storage.archived(visitor, from, to).await, &self.config)
                 }
@@ -239,7 +251,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
-    /// Writes the timeline to which events were applied, in the place of the one that was read.
+    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict.
     async fn write_applied(&self, application: &mut Application<'_>) -> Step {
         let (replaces, is_speculative) = (application.replaces, application.is_speculative());
         let stored = application.stored();
@@ -247,7 +259,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let written = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await;
         let is_done = written == Ok(CommitOutcome::Done);
         if is_speculative && written.is_ok() {
-            self.cache.judge(is_done);
+            self.cache.record(is_done);
         }
         let step = application.written(written);
         if is_done && let Some(stored) = application.take_stored() {
@@ -256,7 +268,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         step
     }
 
-    /// Writes a timeline to which no events were added.
+    /// Writes a timeline to which no events were added: it was closed, or a request ended a session.
     fn write(
         &self,
         timeline: &Timeline,
@@ -266,6 +278,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.write_within(Room::ToClose, timeline, replaces, etag)
     }
 
+    /// Writes a timeline within the size limits of `room`. `replaces` is the etag that must be stored; `None` if there must be no
+    /// timeline.
     async fn write_within(
         &self,
         room: Room,
@@ -277,38 +291,42 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.storage.commit(Commit { timeline, replaces, etag, expires_at, room }).await
     }
 
-    /// Waits before the attempt after `attempt`: a random share of a pause that doubles.
+    /// Waits after the attempt `attempt`, counted from 0: a random part of a pause that doubles with each attempt.
     async fn pause(&self, attempt: u32) {
-        let most = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
-        self.clock.sleep(Duration::from_millis(self.clock.random() % (most + 1))).await;
+        let max_ms = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
+        self.clock.sleep(Duration::from_millis(self.clock.random() % (max_ms + 1))).await;
     }
 }
 
 /// A visitor's events in a batch.
 struct Group {
     visitor: Visitor,
-    /// Where they stand in the batch.
+    /// The indexes of the events in the batch.
     indexes: Vec<usize>,
 }
 
-/// What events are applied to.
+/// The timeline that events are applied to.
 #[derive(Debug)]
 struct Base {
+    /// `None` if the visitor has no timeline.
     stored: Option<Stored>,
-    /// Whether it is what this process wrote last, and may be overtaken; see [`TimelineCache`].
+    /// Whether the timeline is from [`TimelineCache`], so that a write of it is speculative: another process can have changed the
+    /// stored timeline since.
     is_speculative: bool,
 }
 
-/// What became of a visitor's events: the first so many are placed, the rest failed.
+/// The outcome of a visitor's events. The first events are placed, the rest failed.
 #[derive(Debug)]
 struct Resolved {
+    /// The assignments of the events that are placed.
     assignments: Vec<Option<Assignment>>,
+    /// The error of the events after them, if there are any.
     rest: Option<SessionError>,
 }
 
 impl Resolved {
-    /// Tells the events at these places of the batch what became of them.
-    fn tell(self, indexes: &[usize], outcomes: &mut [Outcome]) {
+    /// Writes the outcomes to these indexes of the batch.
+    fn write_outcomes(self, indexes: &[usize], outcomes: &mut [Outcome]) {
         let mut assignments = self.assignments.into_iter();
         for &index in indexes {
             outcomes[index] = match (assignments.next(), &self.rest) {
@@ -319,6 +337,7 @@ impl Resolved {
         }
     }
 
+    /// Returns the outcome if all events failed.
     fn failed(error: SessionError) -> Self {
         Self { assignments: Vec::new(), rest: Some(error) }
     }

@@ -1,8 +1,7 @@
-//! What the rules work on: a visitor's events, and the sessions that follow from them. Plain data; the rules themselves are in
-//! [`crate::rules`].
+//! The data that the rules of [`crate::rules`] work on: a visitor's events, and the sessions that follow from them.
 //!
-//! A session has three shapes here, which share [`SessionFacts`]: [`SessionState`] is the one that is kept, [`SessionView`] is the
-//! one that a fold of the unfinalized events gives, [`PreviousSession`] is what is left of one that is over.
+//! A session has three shapes here. [`SessionState`] is stored. [`SessionView`] is derived from the unfinalized events by a fold.
+//! [`PreviousSession`] is the little that is kept of a session that is over. The first two share [`SessionFacts`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,47 +11,48 @@ use uuid::Uuid;
 use crate::attribution::{Attribution, Source};
 use crate::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext};
 
-/// What an entry of a timeline stands for.
+/// The kind of an [`Entry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A page view. It counts as an event and as a page view.
     Pageview,
     /// Any other event.
     Event,
-    /// A visitor was seen (`SessionManager::get_or_create`). It may begin a session and counts as no event.
+    /// A library call asked for the visitor's session (`SessionManager::get_or_create`). It can begin a session, but it is not
+    /// counted as an event.
     Touch,
-    /// A request ended the session: what follows begins another.
+    /// A request ended the session. The next event begins another session.
     End,
-    /// A keep-alive event. It keeps a live session alive, counts as nothing and opens no session. Outside of a live session it is in
-    /// none.
+    /// A keep-alive event. It extends a live session, is not counted, and never begins a session. Outside of a live session it
+    /// belongs to no session.
     KeepAlive,
 }
 
-/// One event as the rules need it.
+/// One event, reduced to what the rules need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// When it happened.
+    /// The event time.
     pub at: Millis,
-    /// The event's id. It orders events of the same time.
+    /// The event's id. Events of the same time are ordered by their ids.
     pub uuid: EventId,
-    /// What it stands for.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it came from.
+    /// Its URL, referrer, campaign, device and location.
     pub context: SessionContext,
-    /// A hash of the click id, where the click id rule is on.
+    /// A hash of the click id; `None` if the event has none or the click id rule is off.
     pub click: Option<u64>,
-    /// Custom session properties: keys, and values as JSON, as the event has them.
+    /// Custom session properties: key and JSON value, in the order of the event.
     pub properties: Vec<(String, String)>,
 }
 
 impl Entry {
-    /// The source that the event names.
+    /// Returns the traffic source that the event names.
     pub fn source(&self) -> Source<'_> {
         Source::of(&self.context, self.click)
     }
 }
 
-/// What the events of a session add up to, apart from late ones ([`SessionState::late`]).
+/// What follows from a session's events, except late ones ([`SessionState::late`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionFacts {
     /// Why the session began.
@@ -61,28 +61,28 @@ pub struct SessionFacts {
     pub started_at: Millis,
     /// The time of its last event that is not passive.
     pub last_activity: Millis,
-    /// Its events, page views included.
+    /// The number of its events, page views included.
     pub event_count: u32,
-    /// Its page views.
+    /// The number of its page views.
     pub page_views: u32,
-    /// The first URL.
+    /// The URL of the first event that has one.
     pub entry_url: Option<Arc<str>>,
-    /// The first page viewed.
+    /// The URL of the first page view that has one.
     pub landing_page: Option<Arc<str>>,
-    /// The last page viewed.
+    /// The URL of the last page view that has one.
     pub exit_page: Option<Arc<str>>,
-    /// Where it came from.
+    /// Its referrer, campaign and click id.
     pub attribution: Attribution,
-    /// The first device that an event named.
+    /// The device of the first event that has one.
     pub device: Option<Arc<DeviceInfo>>,
-    /// The first place that an event named.
+    /// The location of the first event that has one.
     pub geo: Option<Arc<GeoInfo>>,
     /// Whether a request ended it.
     pub ended_by_call: bool,
 }
 
 impl SessionFacts {
-    /// A session that begins at `at` and has no event yet.
+    /// Returns a session that begins at `at` and has no event yet.
     pub fn begin(reason: Reason, at: Millis, attribution: Attribution) -> Self {
         Self {
             reason,
@@ -100,7 +100,7 @@ impl SessionFacts {
         }
     }
 
-    /// What the rules of time and counts look at.
+    /// Returns the values that the rules of time and counts depend on.
     pub fn activity(&self) -> Activity {
         Activity {
             started_at: self.started_at,
@@ -111,55 +111,55 @@ impl SessionFacts {
     }
 }
 
-/// What the rules of time and counts look at in a session.
+/// The values of a session that the rules of time and counts depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
     /// The time of its first event.
     pub started_at: Millis,
     /// The time of its last event that is not passive.
     pub last_activity: Millis,
-    /// Its events, page views included.
+    /// The number of its events, page views included.
     pub event_count: u32,
     /// Whether a request ended it.
     pub ended_by_call: bool,
 }
 
-/// Late events that count in a session but do not move it.
+/// The late events that are counted in a session. They are counted apart from the other events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LateEvents {
-    /// How many there are.
+    /// The number of late events, page views included.
     pub event_count: u32,
-    /// How many of them are page views.
+    /// The number of late page views.
     pub page_views: u32,
     /// Their fingerprints.
     pub fingerprints: Vec<u64>,
 }
 
-/// A session as it is kept: what its finalized events add up to.
+/// A session as it is stored: the result of its finalized events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionState {
     /// Its id.
     pub id: Uuid,
-    /// The write that last changed it.
+    /// The [`Timeline::seq`](crate::timeline::Timeline::seq) of the write that last changed it.
     pub version: u64,
-    /// Its place among the visitor's sessions, from 1.
+    /// Its number among the visitor's sessions, from 1.
     pub number: u32,
-    /// The session before it.
+    /// The id of the session before it.
     pub previous: Option<Uuid>,
-    /// What its events add up to.
+    /// What follows from its events.
     pub facts: SessionFacts,
-    /// Custom properties: keys, and values as JSON.
+    /// Custom properties: key and JSON value.
     pub properties: BTreeMap<String, String>,
     /// Ids that were merged into this one.
     pub aliases: Vec<Uuid>,
     /// Fingerprints of its finalized events, the oldest first.
     pub fingerprints: Vec<u64>,
-    /// Late events that count in it. They are kept apart, so that they do not move the rule for `max_events`.
+    /// Its late events. They are counted apart, so that the rule for `max_events` does not depend on them.
     pub late: LateEvents,
 }
 
 impl SessionState {
-    /// A session of which nothing is known but its id.
+    /// Returns a session with this id and no events.
     pub fn empty(id: Uuid) -> Self {
         Self {
             id,
@@ -174,18 +174,18 @@ impl SessionState {
         }
     }
 
-    /// Its id and those that were merged into it.
+    /// Returns its id, then the ids that were merged into it.
     pub fn ids(&self) -> impl Iterator<Item = Uuid> {
         std::iter::once(self.id).chain(self.aliases.iter().copied())
     }
 }
 
-/// What the rules need of the session before the first one that follows from the unfinalized events.
+/// What the rules need to know about the session before the unfinalized events, once it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreviousSession {
     /// Its id.
     pub id: Uuid,
-    /// Its place among the visitor's sessions, from 1.
+    /// Its number among the visitor's sessions, from 1.
     pub number: u32,
     /// Its times and counts.
     pub activity: Activity,
@@ -197,27 +197,27 @@ impl From<&SessionState> for PreviousSession {
     }
 }
 
-/// A session as it follows from the unfinalized events.
+/// A session as [`crate::rules::fold`] derives it from the unfinalized events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionView<'a> {
-    /// What its events add up to, finalized ones included.
+    /// What follows from its events, finalized ones included.
     pub facts: SessionFacts,
-    /// Its finalized part, where it began before the unfinalized events.
+    /// The state of its finalized events; `None` if all its events are unfinalized.
     pub base: Option<&'a SessionState>,
     /// The index of its first unfinalized event.
     pub first: usize,
-    /// The index behind its last unfinalized event.
+    /// The index after its last unfinalized event.
     pub end: usize,
 }
 
-/// Where an entry lies: in which view, and what the session amounted to with it.
+/// The position of an entry: its view, and the session's values after that entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Position {
-    /// The view's index; none for a keep-alive event outside of any session.
+    /// The view's index; `None` for a keep-alive event outside of any session.
     pub view: Option<usize>,
-    /// The session's page views up to this entry.
+    /// The number of page views in the session, up to and including this entry.
     pub page_views: u32,
-    /// The last page viewed up to this entry.
+    /// The URL of the last page view, up to and including this entry.
     pub exit_page: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,

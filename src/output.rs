@@ -1,4 +1,4 @@
-//! Where annotated events, ends of sessions and rejected events go: lines of JSON.
+//! The outputs for annotated events, ends of sessions, corrections and rejected events, all as lines of JSON.
 
 mod batching;
 mod sqs;
@@ -11,9 +11,10 @@ use crate::clock::Clock;
 pub use sqs::SqsOutput;
 pub use stdout::StdoutOutput;
 
-/// A sink for lines of JSON. Sending a line again is allowed: it means the same.
+/// A sink for lines of JSON. Sending is idempotent for consumers, so a line may be sent again.
 pub trait Output: Send + Sync {
-    /// Sends lines; returns the indexes, in order, of those that were not taken. An empty answer means all were.
+    /// Sends lines. Returns the indexes of the lines that were not accepted, in order. An empty list means that all were
+    /// accepted.
     fn send(&self, lines: &[String]) -> impl Future<Output = Vec<usize>> + Send;
 }
 
@@ -23,10 +24,12 @@ impl<O: Output> Output for &O {
     }
 }
 
-/// The outputs that a function can be set to.
+/// The output that a function is configured with.
 #[derive(Debug)]
 pub enum AnyOutput<C> {
+    /// Standard output.
     Stdout(StdoutOutput),
+    /// An SQS queue.
     Sqs(SqsOutput<C>),
 }
 
@@ -39,14 +42,14 @@ impl<C: Clock> Output for AnyOutput<C> {
     }
 }
 
-/// Keeps lines, for tests and for use on one machine.
+/// Keeps lines in memory, for tests and for local use.
 #[derive(Debug, Default)]
 pub struct MemoryOutput(Mutex<Vec<String>>);
 
 impl MemoryOutput {
-    /// Takes the lines sent so far.
+    /// Removes and returns the lines sent so far.
     pub fn take(&self) -> Vec<String> {
-        // A panic between two whole steps leaves nothing half done.
+        // A poisoned lock is safe to use: each holder makes one complete change, so a panic leaves nothing half done.
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,5 +1,6 @@
-//! The rules: which event begins a session, and why. To sort a visitor's events and fold them once with [`fold`] is the plain
-//! definition of the product's sessions. Pure.
+//! The sessionization rules: which event begins a session, and why. Pure.
+//!
+//! This is the definition of a session: sort a visitor's events by time and id, and fold them once with [`fold`].
 
 use crate::attribution::{Attribution, SourceChange};
 use crate::config::{DirectThenSource, SessionConfig};
@@ -7,7 +8,8 @@ use crate::model::{Activity, Entry, Kind, Position, PreviousSession, SessionFact
 use crate::session::{Millis, Reason};
 
 impl Activity {
-    /// Returns why an event at `at` begins a session after this one, as far as time and counts decide: the first reason that holds.
+    /// Returns the first reason of time or counts for which an event at `at` begins another session. Returns `None` if there is
+    /// no such reason.
     pub fn reason_for(&self, at: Millis, config: &SessionConfig) -> Option<Reason> {
         if self.ended_by_call {
             Some(Reason::Explicit)
@@ -17,14 +19,14 @@ impl Activity {
             Some(Reason::MaxDuration)
         } else if config.is_other_day(self.last_activity, at) {
             Some(Reason::Midnight)
-        } else if config.max_events.is_some_and(|most| self.event_count >= most) {
+        } else if config.max_events.is_some_and(|max_events| self.event_count >= max_events) {
             Some(Reason::MaxEvents)
         } else {
             None
         }
     }
 
-    /// Returns the first time at which any event begins a session after this one.
+    /// Returns the first time at which every event begins another session.
     pub fn over_from(&self, config: &SessionConfig) -> Millis {
         let is_over = |at: Millis| self.reason_for(at, config).is_some();
         let (mut before, mut after) = (self.last_activity, self.last_activity + config.timeout_ms() + 1);
@@ -32,7 +34,8 @@ impl Activity {
             return before + 1;
         }
         after = after.min(self.started_at + config.max_duration_ms() + 1);
-        // The boundary, and midnight, can make it sooner; once over, a session stays so.
+        // The configured timeout boundary and midnight can make it earlier. A binary search finds it, because a session that is
+        // over at one time is over at every later time.
         while after - before > 1 {
             let middle = before + (after - before) / 2;
             if is_over(middle) { after = middle } else { before = middle }
@@ -52,7 +55,7 @@ impl From<SourceChange> for Reason {
 }
 
 impl<'a> SessionView<'a> {
-    /// Begins a session with an entry.
+    /// Returns a session that begins with this entry.
     fn begin(reason: Reason, entry: &Entry, index: usize, config: &SessionConfig) -> Self {
         let facts = SessionFacts::begin(reason, entry.at, Attribution::from(entry.source()));
         let mut view = Self { facts, base: None, first: index, end: index };
@@ -60,18 +63,18 @@ impl<'a> SessionView<'a> {
         view
     }
 
-    /// Goes on with the finalized part of a session.
+    /// Returns a session that continues this finalized state.
     fn resume(base: &'a SessionState) -> Self {
         Self { facts: base.facts.clone(), base: Some(base), first: 0, end: 0 }
     }
 
-    /// Returns why an event at `at` that names no source would begin a session after this one.
+    /// Returns why an event at `at` that names no source would begin another session. Returns `None` if it would not.
     pub fn reason_for(&self, at: Millis, config: &SessionConfig) -> Option<Reason> {
         self.facts.activity().reason_for(at, config)
     }
 
-    /// Returns why an entry ends this session. This is the one place that decides it. The entry then begins another session, unless
-    /// it is a keep-alive event.
+    /// Returns why an entry ends this session; `None` if it belongs to it. This is the only place that decides it. An entry that
+    /// ends the session begins another one, unless it is a keep-alive event.
     pub fn reason_to_end(&self, entry: &Entry, config: &SessionConfig) -> Option<Reason> {
         if entry.kind == Kind::End {
             return None;
@@ -83,9 +86,9 @@ impl<'a> SessionView<'a> {
         reason.or_else(|| self.facts.attribution.source().change(&entry.source(), config).map(Reason::from))
     }
 
-    /// Takes an entry into the session.
+    /// Adds an entry to the session.
     fn absorb(&mut self, entry: &Entry, index: usize, config: &SessionConfig) {
-        // Keep-alive events that are in no session may lie between.
+        // Not `self.end += 1`: keep-alive events that belong to no session can lie in between.
         self.end = index + 1;
         let facts = &mut self.facts;
         if entry.kind == Kind::End {
@@ -116,15 +119,18 @@ impl<'a> SessionView<'a> {
     }
 }
 
-/// Sets a fact that the first event with it decides.
+/// Sets a value that the first event with such a value decides.
 fn set_first<T: Clone>(fact: &mut Option<T>, value: Option<&T>) {
     if fact.is_none() {
         *fact = value.cloned();
     }
 }
 
-/// Returns the sessions of a timeline, in order of time: the open one, if there is one, continued by the unfinalized events.
-/// A mark that ends a session always follows one: it is set only there, and nothing before it ever goes.
+/// Returns the sessions that follow from the unfinalized events, in order of time. The first one continues the open session, if
+/// there is one.
+///
+/// An end mark never comes first. It is set only behind the events of a live session, and that session stays open until its mark
+/// is finalized, too.
 pub fn fold<'a>(
     previous: Option<&PreviousSession>,
     open: Option<&'a SessionState>,
@@ -134,7 +140,7 @@ pub fn fold<'a>(
     fold_each(previous, open, unfinalized, config, |_, _| ())
 }
 
-/// Returns the same, and the position of each entry from `from` on.
+/// Returns the sessions like [`fold`], and the position of each entry from the index `from` on.
 pub fn fold_with_positions<'a>(
     previous: Option<&PreviousSession>,
     open: Option<&'a SessionState>,
@@ -160,7 +166,8 @@ pub fn fold_with_positions<'a>(
     (views, positions)
 }
 
-/// Folds, and shows after each entry which view it is in, if any, and what that amounts to by then.
+/// Folds the unfinalized events. After each entry, calls `each` with the entry's index, and with the index and the current state
+/// of the view that the entry belongs to, if any.
 fn fold_each<'a>(
     previous: Option<&PreviousSession>,
     open: Option<&'a SessionState>,
@@ -173,7 +180,8 @@ fn fold_each<'a>(
         let reason =
             match views.last() {
                 Some(view) => view.reason_to_end(entry, config),
-                // A session follows a finalized one only when time or counts ended that: see `Timeline::finalize`.
+                // Without an open session, the previous one was finalized because time or counts ended it (see
+                // `Timeline::finalize`). So one of these reasons holds, unless the configuration has changed since.
                 None => Some(previous.map_or(Reason::First, |last| {
                     last.activity.reason_for(entry.at, config).unwrap_or(Reason::Timeout)
                 })),

@@ -1,4 +1,4 @@
-//! A session and what identifies it: the visitor, the session id, and what an event says of where it came from.
+//! A session and its parts: the visitor, the session id, the reason for its beginning, and an event's context.
 
 mod context;
 
@@ -21,12 +21,13 @@ pub use context::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 pub type Millis = i64;
 
-/// Turns milliseconds into the public time type. Times outside chrono's range cannot occur: events are bounded.
+/// Converts milliseconds to a [`DateTime`]. A time outside of chrono's range becomes 1970. It cannot occur, because event times
+/// are bounded.
 pub fn datetime(at: Millis) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(at).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
-/// The form of all times that the service writes: RFC 3339, in UTC, with milliseconds.
+/// Formats a time as the service writes all times: RFC 3339, in UTC, with milliseconds.
 pub fn time_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -35,15 +36,15 @@ fn write_time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok,
     serializer.serialize_str(&time_text(*at))
 }
 
-#[allow(clippy::ref_option, reason = "serde gives the field by reference")]
+#[allow(clippy::ref_option, reason = "serde passes the field by reference")]
 fn write_optional_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(time_text).serialize(serializer)
 }
 
-/// Who a session belongs to. The same `distinct_id` in two projects is two visitors.
+/// The visitor that a session belongs to. The same `distinct_id` in two projects is two visitors.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Visitor {
-    /// The project's name; empty where events name none.
+    /// The project's name; empty if events name none.
     pub project: String,
     /// The visitor's id within the project.
     pub distinct_id: String,
@@ -62,57 +63,59 @@ impl From<&Self> for Visitor {
 }
 
 impl Visitor {
-    /// A visitor of the unnamed project.
+    /// Returns the visitor with this id in the unnamed project.
     pub fn new(distinct_id: &str) -> Self {
         Self { project: String::new(), distinct_id: distinct_id.to_owned() }
     }
 
-    /// Returns the visitor's 64 bits: the last 16 hexadecimal digits of all its session ids, and its partition key.
-    /// 62 bits are a hash; the two highest are the UUID's variant.
+    /// Returns the visitor's 64 bits. They are the last 16 hexadecimal digits of all its session ids, and its partition key.
     ///
-    /// The hash is a cryptographic one, so that nobody can make many visitors of one partition. Two visitors with equal bits can
-    /// still be found, by some 2³¹ attempts: nothing may take equal bits for the same visitor.
+    /// The two highest bits are the UUID's variant, and the other 62 are a hash. The hash is cryptographic (SHA-256), so that
+    /// nobody can create many visitors that share a partition. Two visitors with equal bits can still be found in about 2³¹
+    /// attempts, so equal bits do not imply the same visitor.
     pub fn bits(&self) -> u64 {
-        // `#` cannot be part of a project's name, so no two visitors share the hashed text.
+        // `#` cannot be part of a project's name, so no two visitors share the hashed string.
         let digest = Sha256::new().chain_update(&self.project).chain_update("#").chain_update(&self.distinct_id);
         let [a, b, c, d, e, f, g, h, ..] = digest.finalize().0;
         (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 2) | (0b10 << 62)
     }
 }
 
-/// The visitor's bits within a session id.
+/// Returns the visitor's bits in a session id ([`Visitor::bits`]).
 pub fn visitor_bits(session_id: Uuid) -> u64 {
     session_id.as_u64_pair().1
 }
 
-/// A session id: a UUID of version 7. Its time is that of the session's first event, its next 12 bits derive from that
-/// event, the rest from the visitor, so the same input gives the same id on every replay. `salt` tells apart
-/// the sessions that one event has begun over time.
+/// Returns a session id: a UUID of version 7. A replay of the same events gives the same ids.
+///
+/// Its time is that of the session's first event, its next 12 bits are derived from that event's id, and the rest are the
+/// visitor's bits. `salt` distinguishes the sessions that the same event has begun over time.
 pub fn session_id(visitor_bits: u64, at: Millis, event_uuid: &str, salt: u16) -> Uuid {
     let event = xxh3_64(event_uuid.as_bytes()).wrapping_add(u64::from(salt));
     let high = (at.max(0).unsigned_abs() << 16) | 0x7000 | (event & 0xfff);
     Uuid::from_u64_pair(high, visitor_bits)
 }
 
-/// What a finalized event is remembered by: 48 bits of its id's hash. Among a session's thousand
-/// events a new one is mistaken for a repeated one with a chance of 4 in 10¹².
+/// Returns the fingerprint by which a finalized event is recognized as a duplicate: 48 bits of its id's hash. In a session of
+/// 1,000 events, the chance that a new event is taken for a duplicate is 4 in 10¹².
 pub fn fingerprint(event_uuid: &str) -> u64 {
     xxh3_64(event_uuid.as_bytes()) & 0xffff_ffff_ffff
 }
 
-/// An event's id, with its fingerprint. A copy costs next to nothing.
+/// An event's id, with its fingerprint. Cloning it is cheap, because the string is shared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
-    text: Arc<str>,
+    id: Arc<str>,
     fingerprint: u64,
 }
 
 impl EventId {
-    pub fn new(text: &str) -> Self {
-        Self { text: text.into(), fingerprint: fingerprint(text) }
+    /// Returns the event id with its fingerprint.
+    pub fn new(id: &str) -> Self {
+        Self { id: id.into(), fingerprint: fingerprint(id) }
     }
 
-    /// The id's [`fingerprint`].
+    /// Returns the id's [`fingerprint()`].
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -122,45 +125,45 @@ impl Deref for EventId {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.text
+        &self.id
     }
 }
 
-/// What an update of a session records.
+/// What a library call records in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventType {
-    /// A view of the page at this address.
+    /// A view of the page with this URL.
     Pageview(String),
-    /// Anything else.
+    /// Any other event.
     Event,
 }
 
-/// Why a session began: the first of these, in this order, that held.
+/// Why a session began. The rules are checked in this order, and the first one that holds is the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The visitor's first known session.
+    /// It is the visitor's first known session.
     First,
-    /// The session before was ended by a call.
+    /// A request ended the session before.
     Explicit,
     /// The gap since the last activity is longer than the timeout.
     Timeout,
     /// The session before had reached its maximum duration.
     MaxDuration,
-    /// Another local day, where the `midnight` rule is on.
+    /// The event is on another local day than the last one, and the rule `midnight` is on.
     Midnight,
     /// The session before had reached its maximum number of events.
     MaxEvents,
-    /// Another campaign.
+    /// The event has another campaign.
     UtmChange,
-    /// Another external referrer.
+    /// The event has another external referrer.
     ReferrerChange,
-    /// Another click id, where that rule is on.
+    /// The event has another click id, and the rule `new_session_on_click_id_change` is on.
     ClickIdChange,
 }
 
 impl Reason {
-    /// The reason's name in events and in stored sessions.
+    /// Returns the reason's name in events and in stored sessions.
     pub fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -176,36 +179,38 @@ impl Reason {
     }
 }
 
-/// A session as callers see it.
+/// A session as library callers and the API see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
     /// A UUID of version 7; see [`session_id`].
     pub id: String,
-    /// The visitor's project; empty where its events name none.
+    /// The visitor's project; empty if its events name none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub project: String,
-    /// The visitor.
+    /// The visitor's id within the project.
     pub distinct_id: String,
     /// Why the session began.
     pub reason: Reason,
-    /// The session's place among the visitor's sessions, from 1.
+    /// The session's position among the visitor's sessions, from 1.
     pub number: u32,
-    /// The session before it.
+    /// The id of the session before it.
     pub previous_session_id: Option<String>,
+    /// The time of its first event.
     #[serde(serialize_with = "write_time")]
     pub started_at: DateTime<Utc>,
-    /// The time of the last event that counts.
+    /// The time of its last event that is not passive.
     #[serde(serialize_with = "write_time")]
     pub last_activity: DateTime<Utc>,
-    /// Once the session is over: its last activity, never the time at which somebody noticed.
+    /// The time of the last activity, if the session is over. It is never the time of the timeout or of the close function.
     #[serde(serialize_with = "write_optional_time")]
     pub ended_at: Option<DateTime<Utc>>,
+    /// The number of page views.
     pub page_views: u32,
-    /// Page views included.
+    /// The number of events, including page views.
     pub event_count: u32,
-    /// The first address in the session.
+    /// The first URL in the session.
     pub entry_url: Option<String>,
-    /// The first event's external referrer, as it came.
+    /// The first event's external referrer, as the event has it.
     pub referrer: Option<String>,
     /// The first event's campaign.
     pub utm: Option<UtmParams>,
@@ -213,33 +218,35 @@ pub struct Session {
     pub landing_page: Option<String>,
     /// The last page viewed.
     pub exit_page: Option<String>,
+    /// The device of the first event that has one.
     pub device: Option<DeviceInfo>,
+    /// The place of the first event that has one.
     pub geo: Option<GeoInfo>,
-    /// Custom properties, from the events' `$session_properties`; the last value of a key wins.
+    /// Custom properties from the events' `$session_properties`. The last value of a key wins.
     pub properties: BTreeMap<String, Box<RawValue>>,
-    /// Whether an event that came now, with nothing new about it, would continue the session.
+    /// Whether an event at this moment, without a source, would continue the session.
     pub is_active: bool,
-    /// Rises with every change: of two accounts of a session the one with the higher version is right.
+    /// Increases with every change. Of two versions of a session, the higher one is right.
     pub version: u64,
 }
 
 impl Session {
-    /// From the first to the last activity, in whole seconds.
+    /// Returns the time from the first event to the last activity, in whole seconds.
     pub fn duration_seconds(&self) -> i64 {
         (self.ended_at.unwrap_or(self.last_activity) - self.started_at).num_seconds()
     }
 
-    /// Returns whether the timeout has passed since the last activity: an event at `now` would begin another session.
+    /// Returns whether the timeout has passed since the last activity, so that an event at `now` would begin another session.
     pub fn is_timed_out(&self, config: &SessionConfig, now: DateTime<Utc>) -> bool {
         config.is_timeout((now - self.last_activity).num_milliseconds())
     }
 
-    /// Returns whether the session has reached its maximum duration: an event at `now` would begin another session.
+    /// Returns whether the session has reached its maximum duration, so that an event at `now` would begin another session.
     pub fn is_expired(&self, config: &SessionConfig, now: DateTime<Utc>) -> bool {
         now - self.started_at > config.max_duration
     }
 
-    /// Whether one page was viewed and nothing else happened; none where no page was viewed at all.
+    /// Returns whether the session is one page view and no other event. Returns `None` if it has no page view.
     pub fn is_bounce(&self) -> Option<bool> {
         (self.page_views > 0).then_some(self.page_views == 1 && self.event_count == 1)
     }
@@ -250,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_its_time_and_its_visitor() {
+    fn an_id_contains_its_time_and_its_visitor() {
         let visitor = Visitor::new("u1");
         let id = session_id(visitor.bits(), 1_773_144_000_123, "e1", 0);
         assert_eq!(id.get_version_num(), 7);
@@ -260,9 +267,9 @@ mod tests {
         assert_ne!(id, session_id(visitor.bits(), 1_773_144_000_123, "e1", 1));
     }
 
-    /// What derives from hashes is part of what is stored and of what others have seen: it never changes.
+    /// Values that are derived from hashes are stored and emitted, so they must never change.
     #[test]
-    fn hashes_stay_what_they_are() {
+    fn hashes_never_change() {
         let (here, there) = (Visitor::new("u1"), Visitor { project: "p".to_owned(), ..Visitor::new("u1") });
         assert_eq!([here.bits(), there.bits()], [0x9205_d694_bcc7_27e6, 0xb2fc_a992_8434_26ff]);
         let id = |salt| session_id(here.bits(), 1_773_144_000_123, "e1", salt).to_string();

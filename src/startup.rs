@@ -1,4 +1,4 @@
-//! What both functions do at their start, and the reading of an invocation.
+//! The start of both functions, and the deadline of an invocation.
 
 use aws_config::SdkConfig;
 use lambda_runtime::{Context, Error};
@@ -11,29 +11,30 @@ use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
 use crate::storage::DynamoDbSessionStorage;
 
-/// The time that an invocation is taken to have where its deadline is plainly wrong, in milliseconds.
-const DEFAULT_TIME_MS: Millis = 30_000;
+/// How long an invocation may take if its deadline is plainly wrong, in milliseconds.
+const DEFAULT_INVOCATION_MS: Millis = 30_000;
 
-/// A function's parts, built once.
+/// What a function needs, built once at its start.
 pub struct Service {
+    /// The session manager, on the table that the environment names.
     pub manager: SessionManager<DynamoDbSessionStorage, SystemClock>,
     settings: Settings,
     aws: SdkConfig,
 }
 
 impl Service {
-    /// Reads the environment, sets up logging and the clients.
+    /// Reads the environment, and sets up logging and the AWS clients.
     ///
     /// # Errors
-    /// A setting that is missing or wrong; the sentence says what to set.
+    /// Returns an error if a setting is missing or wrong. Its message names what to set.
     pub async fn start() -> Result<Self, Error> {
         Self::start_with(aws::sdk_config).await
     }
 
-    /// As [`Service::start`], with another configuration of the clients.
+    /// Like [`Service::start`], with another configuration of the AWS clients.
     ///
     /// # Errors
-    /// As [`Service::start`].
+    /// As for [`Service::start`].
     pub async fn start_with(aws: impl AsyncFnOnce(&Settings) -> Result<SdkConfig, ConfigError>) -> Result<Self, Error> {
         start_log();
         let settings = Settings::from_env()?;
@@ -43,18 +44,18 @@ impl Service {
         Ok(Self { manager, settings, aws })
     }
 
-    /// Where annotated events and ends go.
+    /// Returns the output for annotated events, `$session_end` and corrections.
     ///
     /// # Errors
-    /// A queue that cannot be used.
+    /// Returns a [`ConfigError`] if the queue cannot be used.
     pub fn output(&self) -> Result<AnyOutput<SystemClock>, ConfigError> {
         self.sink(&self.settings.output)
     }
 
-    /// Where rejected events go.
+    /// Returns the output for rejected events.
     ///
     /// # Errors
-    /// It is not set, or cannot be used.
+    /// Returns a [`ConfigError`] if `REJECTS` is not set or cannot be used.
     pub fn rejects(&self) -> Result<AnyOutput<SystemClock>, ConfigError> {
         self.sink(self.settings.rejects()?)
     }
@@ -70,8 +71,11 @@ impl Service {
     }
 }
 
-/// The log goes to standard error, as Lambda's own settings of it say.
-#[allow(clippy::disallowed_methods, reason = "these are no settings of ours, and stand before all others")]
+/// Logs to standard error, with the level and format that Lambda's logging configuration sets.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "these variables are Lambda's, and logging starts before the settings are read"
+)]
 fn start_log() {
     let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
     let log = tracing_subscriber::fmt()
@@ -86,8 +90,8 @@ fn start_log() {
     }
 }
 
-/// When an invocation ends. Some local runtimes say a time long past: then it has some default time.
+/// Returns when an invocation has to end. Some local runtimes state a deadline in the past; 30 seconds from now are used instead.
 pub fn deadline(context: &Context) -> Millis {
     let now = SystemClock.now();
-    Millis::try_from(context.deadline).ok().filter(|&deadline| deadline > now).unwrap_or(now + DEFAULT_TIME_MS)
+    Millis::try_from(context.deadline).ok().filter(|&deadline| deadline > now).unwrap_or(now + DEFAULT_INVOCATION_MS)
 }

@@ -1,9 +1,13 @@
 //! The stored form of timelines and archived sessions: compact, versioned, checked.
 //!
-//! DynamoDB bills an item in steps of a kilobyte, before and after a write, so the form is dense: strings stand once, sorted,
-//! each without what it shares with the one before; session ids without the half that the visitor gives. A timeline that would
-//! still need a second kilobyte is compressed: a unit saved is worth far more than the time that packing takes. What is read back
-//! is checked against the timeline's own rules: an item that breaks them is an error, never a new session.
+//! DynamoDB bills an item in steps of a kilobyte, by the larger size of the item before and after a write. So the form is small:
+//!
+//! - Each string is stored once, in a sorted table, without the prefix that it shares with the string before it.
+//! - Session ids are stored without the half that the visitor determines.
+//! - A timeline that would still need a second kilobyte is compressed, because a saved write unit is worth far more than the time
+//!   for compression.
+//!
+//! What is read is checked against the rules of `check.rs`. An item that breaks them is an error, never a new session.
 
 mod check;
 mod compression;
@@ -15,50 +19,55 @@ use uuid::Uuid;
 use crate::model::SessionState;
 use crate::session::Visitor;
 use crate::timeline::Timeline;
-use string_table::{Reader, Writer};
+use string_table::{StringTableBuilder, StringTableReader};
 use wire::{WireSession, WireTimeline, WireWatermark};
 
 /// The version of the stored form that is written.
 pub const FORMAT: u32 = 2;
 
-/// The newest version of the stored form that is read. A release reads a form before a later one writes it, so that a deployment
-/// can be rolled back: see [`FORMATS`].
+/// The newest version of the stored form that is read. A release reads a form before a later release writes it, so that a
+/// deployment can be rolled back: see [`FORMATS`].
 pub const NEWEST_FORMAT: u32 = 2;
 
-/// Since when a stored form is read and written: releases of this crate.
+/// A version of the stored form, and the releases of this crate that read and write it.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
+    /// The version, from 1.
     pub version: u32,
+    /// The first release that reads it.
     pub read_since: &'static str,
+    /// The first release that writes it.
     pub written_since: &'static str,
 }
 
-/// The stored forms, oldest first. All of them are read.
+/// The versions of the stored form, oldest first. All of them are read.
 pub const FORMATS: [Format; NEWEST_FORMAT as usize] = [
     Format { version: 1, read_since: "0.1.0", written_since: "0.1.0" },
-    // Behind the timeline stand `held_until` and `watermark_id`. Nothing was deployed when it came: see `docs/decisions.md`.
+    // `held_until` and `watermark_id` follow the timeline. The same release reads and writes it first, because nothing was
+    // deployed at that time: see `docs/decisions.md`.
     Format { version: 2, read_since: "0.1.0", written_since: "0.1.0" },
 ];
 
-/// Bytes of a stored form at most, where events are added. DynamoDB's limit for an item is 400 KB, its keys and other attributes
-/// included.
+/// The maximum size of a stored form in bytes, when events are added. DynamoDB's limit for an item is 400 KB, including its keys
+/// and other attributes.
 pub const MAX_ITEM_BYTES: usize = 350 * 1024;
 
-/// How much an item may hold. What closes a timeline may write a larger item than what adds to it: finalizing a full timeline's
-/// recent events can make its item some kilobytes longer, and it has to be closed nevertheless.
+/// The size limits of an item, by the purpose of the write. A write that closes a timeline may make a larger item than one that
+/// adds events. Finalizing the events of a full timeline can make its item some kilobytes longer, and it must still be possible
+/// to close it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// For events to be added.
+    /// Events are added.
     ToGrow,
-    /// For a timeline to be closed: all that a reader accepts and DynamoDB takes.
+    /// The timeline is closed, or changed without adding events. The limits are those of the reader and of DynamoDB.
     ToClose,
 }
 
 impl Room {
-    /// Bytes of the item's stored form, of that form decompressed, and of its strings, each whole, at most.
+    /// Returns the maximum sizes in bytes of the stored form, of the decompressed form, and of the strings with their prefixes.
     fn limits(self) -> [usize; 3] {
         match self {
-            // An decompressed form, and its strings once each is whole, take memory; both are far more than real traffic makes.
+            // A decompressed form and its strings take memory. Real traffic comes nowhere near these limits.
             Self::ToGrow => [MAX_ITEM_BYTES, 4 * 1024 * 1024, 16 * 1024 * 1024],
             Self::ToClose => [390 * 1024, compression::MAX_FORM_BYTES, string_table::MAX_BYTES],
         }
@@ -68,31 +77,36 @@ impl Room {
 /// Why stored bytes cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
+    /// The format version is 0, which was never written.
     #[error("format version {0} is none that was ever written")]
     Version(u32),
+    /// The format version is newer than [`NEWEST_FORMAT`]: a newer release wrote the item.
     #[error("format version {0} is newer than {NEWEST_FORMAT}, the newest that this version of the service reads")]
     Newer(u32),
+    /// The bytes are not a stored form of this kind: `timeline` or `session`.
     #[error("the bytes are not a stored {0}")]
     Bytes(&'static str),
+    /// The bytes are a stored form, but it breaks this rule.
     #[error("{0}")]
     Rule(&'static str),
 }
 
-/// Writes a timeline. Its visitor and its due time are not in the bytes: they are attributes of the item.
+/// Returns the stored form of a timeline. It does not include the visitor and the due time, which are attributes of the item.
 pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
-    let mut strings = Writer::default();
-    wire::each_text(timeline, &mut |text| strings.add(text));
+    let mut strings = StringTableBuilder::default();
+    wire::each_string(timeline, &mut |string| strings.add(string));
     let strings = strings.finish();
     compression::compress(encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings))))
 }
 
-/// Writes a timeline as an item holds it, like [`encode_timeline`]; none where it is too large. Whatever this returns can be read.
+/// Returns the stored form of a timeline, like [`encode_timeline`]. Returns `None` if it is too large for an item. A form that
+/// this returns can always be read.
 pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
-    let [max_item_bytes, max_form_bytes, max_text_bytes] = room.limits();
-    let mut strings = Writer::default();
-    wire::each_text(timeline, &mut |text| strings.add(text));
+    let [max_item_bytes, max_form_bytes, max_string_bytes] = room.limits();
+    let mut strings = StringTableBuilder::default();
+    wire::each_string(timeline, &mut |string| strings.add(string));
     let strings = strings.finish();
-    if strings.bytes() > max_text_bytes {
+    if strings.bytes() > max_string_bytes {
         return None;
     }
     let form = encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings)));
@@ -103,10 +117,11 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
     (compressed.len() <= max_item_bytes).then_some(compressed)
 }
 
-/// Reads a timeline of this visitor.
+/// Reads a timeline of this visitor from its stored form.
 ///
 /// # Errors
-/// A version that is not known, bytes that are no timeline, a timeline that breaks the rules.
+///
+/// If the version is not known, if the bytes are not a timeline, or if the timeline breaks a rule.
 pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
     let bytes = compression::decompress(bytes).ok_or(FormatError::Bytes("timeline"))?;
     let (wire, watermark): (WireTimeline<'_>, WireWatermark) = match version {
@@ -118,27 +133,28 @@ pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<T
     Ok(timeline)
 }
 
-/// Writes a session that is over.
+/// Returns the stored form of a session that is over. It is not compressed.
 pub fn encode_session(session: &SessionState) -> Vec<u8> {
-    let mut strings = Writer::default();
-    wire::each_session_text(session, &mut |text| strings.add(text));
+    let mut strings = StringTableBuilder::default();
+    wire::each_session_string(session, &mut |string| strings.add(string));
     let strings = strings.finish();
     encode(&(strings.stored(), WireSession::write(session, &strings)))
 }
 
-/// Reads a session of the visitor with these bits.
+/// Reads a session from its stored form. `visitor_bits` are those of [`Visitor::bits`].
 ///
 /// # Errors
-/// As [`decode_timeline`].
+///
+/// If the version is not known, if the bytes are not a session, or if the session breaks a rule.
 pub fn decode_session(version: u32, bytes: &[u8], visitor_bits: u64) -> Result<SessionState, FormatError> {
     let (strings, wire): (Vec<(u32, &str)>, WireSession<'_>) = decode(version, bytes, "session")?;
-    let session = wire.read(&Reader::new(&strings)?, visitor_bits)?;
+    let session = wire.read(&StringTableReader::new(&strings)?, visitor_bits)?;
     check::session(&session).map_err(FormatError::Rule)?;
     Ok(session)
 }
 
 fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    // Writing plain data to memory cannot fail; an empty form would be refused when read.
+    // To serialize plain data into memory cannot fail. If it did, a reader would refuse the empty form.
     postcard::to_stdvec(value).unwrap_or_default()
 }
 
@@ -154,12 +170,12 @@ fn decode<'a, T: serde::Deserialize<'a>>(version: u32, bytes: &'a [u8], what: &'
     }
 }
 
-/// The half of a session id that the visitor does not give.
+/// Returns the half of a session id that the visitor does not determine.
 fn id_half(id: Uuid) -> [u8; 8] {
     id.as_u64_pair().0.to_be_bytes()
 }
 
-/// A session id from its half.
+/// Returns the session id with this half.
 fn id_of(half: [u8; 8], visitor_bits: u64) -> Uuid {
     Uuid::from_u64_pair(u64::from_be_bytes(half), visitor_bits)
 }

@@ -1,12 +1,12 @@
-//! A visitor's timeline: the sessions that are not archived yet, and what is needed to place the next events.
+//! A visitor's timeline: the sessions that are not archived yet, and the data that is needed to place the next events.
 //!
-//! [`Timeline::apply`] inserts what is new into the unfinalized events, folds again, and gives every event its session. Applying the
-//! same events again changes nothing: a retry, a redelivery and a conflict are all the same case. Pure: no clock, no
-//! await, no randomness.
+//! [`Timeline::apply`] inserts new events into the unfinalized events, folds those again, and assigns a session to every event.
+//! Applying events is idempotent: the same events change nothing a second time. So a retry, a redelivery and a conflict are all
+//! the same case. Pure: no clock, no await, no randomness.
 //!
 //! ```text
-//!   ended … | open (finalized part) | unfinalized events (events not finalized yet, sorted by time, then uuid)
-//!                                   ^ watermark (the watermark): an event behind it is late, any other is placed exactly
+//!   ended … | open (finalized part) | unfinalized events, sorted by time, then uuid
+//!                                   ^ watermark: an event before it is late, any other event is placed exactly
 //! ```
 
 mod closing;
@@ -32,132 +32,172 @@ use crate::rules::fold;
 use crate::session::{EventId, Millis, Reason, SessionContext, Visitor};
 use ids::primary_ids;
 
-/// Unfinalized entries that are kept although they could be finalized: an item with so few stays within its first kilobyte,
-/// and deliveries that took longer than `lateness` are still placed exactly.
+/// The number of unfinalized entries that are kept although they could be finalized. With so few, an item stays within its first
+/// kilobyte, and events that took longer than `lateness` to arrive can still be placed exactly.
 const MIN_UNFINALIZED_EVENTS: usize = 8;
-/// Unfinalized entries at the most; more are finalized early, the oldest first, and counted.
+/// The maximum number of unfinalized entries. More are finalized early, the oldest first, and counted in
+/// [`Overflow::finalized_early`].
 pub const MAX_UNFINALIZED_EVENTS: usize = 768;
-/// Bytes of text in the unfinalized events at the most; likewise.
+/// The maximum size of the strings in the unfinalized entries, in bytes. If they exceed it, the oldest entries are finalized
+/// early, too.
 pub const MAX_UNFINALIZED_BYTES: usize = 64 * 1024;
-/// Fingerprints a session keeps at the most; beyond it a repeat of the oldest events would be counted again.
+/// The maximum number of fingerprints that a session keeps. Beyond it the oldest are dropped, and a duplicate of such an event
+/// would be counted again.
 pub const MAX_FINGERPRINTS: usize = 1024;
 
-/// How far ahead of a library call something may lie and still be taken to have happened before it, in milliseconds: the
-/// clocks of several processes differ by as much.
+/// How far ahead of a library call a known event may lie, in milliseconds, and still be treated as earlier than the call. The
+/// clocks of several processes can differ by that much.
 const MAX_CALL_AHEAD_MS: Millis = 1_000;
 
-/// What the id of an end mark begins with. It sorts behind every other: events of the same time still belong to the session.
+/// The first character of an end mark's id. Such an id sorts after every other, so events of the same time still belong to the
+/// session that was ended.
 pub const MARK: char = char::MAX;
 
 /// A visitor's recent sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
+    /// The visitor.
     pub visitor: Visitor,
-    /// How many writes have changed a session; the version of what the last one changed.
+    /// Rises with every write that changes a session, and with every correction. The versions of sessions, assignments and
+    /// corrections are values of it.
     pub seq: u64,
-    /// The watermark: every event before this time is finalized, and one that arrives behind it is late.
+    /// The watermark: every event before this time is finalized, and an event that arrives behind it is late.
     pub watermark: Millis,
-    /// Where the bounds cut the unfinalized events: of the events at that very time, those up to this id are finalized, too.
+    /// Set if a limit ([`MAX_UNFINALIZED_EVENTS`], [`MAX_UNFINALIZED_BYTES`]) moved the watermark: events at the watermark's own
+    /// time with an id up to this one are finalized, too.
     pub watermark_id: Option<EventId>,
-    /// Nothing is finalized before this time, but for the bounds: a backdated event was received `timeout` before it, and
-    /// others like it may follow.
+    /// Until this time nothing is finalized, unless a limit is exceeded. It is one timeout after the receipt of the last
+    /// backdated event, because more backdated events may follow.
     pub held_until: Option<Millis>,
-    /// How many sessions were archived.
+    /// The number of the visitor's archived sessions.
     pub archived: u32,
-    /// The last session that is over.
+    /// The last session before `open` and `unfinalized`.
     pub previous: Option<PreviousSession>,
-    /// Sessions that are over and wait to be closed, by start.
+    /// Sessions that are over and wait for the close function, ordered by start.
     pub ended: Vec<SessionState>,
-    /// The finalized part of the session at the watermark.
+    /// The finalized part of the session at the watermark, if that session may continue.
     pub open: Option<SessionState>,
-    /// Events that are not finalized, by time, then uuid.
+    /// Events that are not finalized, ordered by time, then uuid.
     pub unfinalized: Vec<Entry>,
-    /// The ids that primary, or led before a merge, a session beginning at an entry of the unfinalized events; by entry.
+    /// The ids of the sessions that begin in `unfinalized`, and the ids that were merged into one of them or into `open`. Ordered
+    /// by entry; at one entry, the session's own id comes first.
     pub anchors: Vec<SessionAnchor>,
-    /// What changed for events already handed out, and is not said yet.
+    /// Corrections that are not emitted yet.
     pub corrections: Vec<Correction>,
-    /// When the close function has to look again; none if there is nothing to close.
+    /// When the close function has to look at this timeline; `None` if there is nothing to close.
     pub due_at: Option<Millis>,
 }
 
-/// What is remembered of a session that follows from the unfinalized events.
+/// A session id that was given out for unfinalized events, and the values that belong to the id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionAnchor {
-    /// The index in the unfinalized events of the session's first entry. (Of an id that was merged: of the entry it stood on then.)
+    /// The index in [`Timeline::unfinalized`] of the session's first entry. For an id that was merged, it is the entry that was
+    /// the session's first before the merge.
     pub entry: usize,
+    /// The session id.
     pub id: Uuid,
-    /// Whether it is a session's id now, or was merged into the one before it.
+    /// Whether this is the id of a session now. If not, it was merged into the session that its entry belongs to.
     pub is_primary: bool,
-    /// The write that last changed the session.
+    /// The [`Timeline::seq`] of the write that last changed the session.
     pub version: u64,
-    /// LateEvents events that were counted in without moving the session.
+    /// Late events that are counted in the session and did not move it.
     pub late: LateEvents,
 }
 
-/// A change for events that were already handed out. `version` orders the corrections of a visitor.
+/// A change of the session of events that were already handed out. `version` orders the corrections of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Correction {
     /// All events of `from` belong to `into`.
-    Merged { from: Uuid, into: Uuid, version: u64 },
+    Merged {
+        /// The id that is no longer a session's.
+        from: Uuid,
+        /// The session that it was merged into.
+        into: Uuid,
+        /// The correction's version, a [`Timeline::seq`].
+        version: u64,
+    },
     /// The events of `from` that are not before the event `uuid` at `at` belong to `into`.
-    Split { from: Uuid, into: Uuid, at: Millis, uuid: EventId, version: u64 },
+    Split {
+        /// The session that was split.
+        from: Uuid,
+        /// The session that its later events belong to.
+        into: Uuid,
+        /// The time of the first event that moves.
+        at: Millis,
+        /// The id of the first event that moves.
+        uuid: EventId,
+        /// The correction's version, a [`Timeline::seq`].
+        version: u64,
+    },
 }
 
-/// An event for the timeline.
+/// An event to be applied to a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
+    /// The event.
     pub entry: Entry,
+    /// The ingestion time.
     pub received_at: Millis,
-    /// Annotated with the session at its time, never part of one.
+    /// Whether the event is passive: it is annotated with the session of its time, but it is never part of a session.
     pub passive: bool,
-    /// Whether `sent_at` had a part in its time: a duplicate that is sent later then has a later time.
+    /// Whether the event time was computed with `sent_at`. A duplicate that is sent later then has a later event time.
     pub timed_by_sent_at: bool,
 }
 
-/// The session that an event belongs to, and what it amounts to with that event.
+/// The session that an event belongs to, with the session's values after that event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
+    /// The session's id.
     pub session_id: Uuid,
+    /// Why the session began.
     pub reason: Reason,
+    /// The session's number among the visitor's sessions, from 1.
     pub number: u32,
+    /// The id of the session before it.
     pub previous: Option<Uuid>,
+    /// The time of the session's first event.
     pub started_at: Millis,
-    /// The time of this event as it was counted. Of a duplicate of a finalized event it is not known any more: its own time,
-    /// within the finalized part of the session.
+    /// The event time under which this event was counted. It is not known any more for a duplicate of a finalized event; then it
+    /// is the duplicate's own time, limited to the finalized part of the session.
     pub at: Millis,
+    /// The number of page views in the session, up to and including this event.
     pub page_views: u32,
+    /// The session's first URL.
     pub entry_url: Option<Arc<str>>,
+    /// The URL of the last page view, up to and including this event.
     pub exit_page: Option<Arc<str>>,
+    /// The session's external referrer.
     pub referrer: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
     /// Whether the event came too late to be placed exactly.
     pub is_late: bool,
-    /// The write that this is as of: what is said with a higher version changes it.
+    /// The timeline's [`Timeline::seq`] when this assignment was made. What is emitted with a higher version supersedes it.
     pub version: u64,
 }
 
-/// What [`Timeline::apply`] came to.
+/// The result of [`Timeline::apply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// One for each arrival, in order; none for a passive event outside any session.
+    /// One assignment for each arrival, in order; `None` for a passive or keep-alive event outside of any session.
     pub assignments: Vec<Option<Assignment>>,
     /// Whether the timeline must be written.
     pub changed: bool,
+    /// What the limits of a timeline made it do early or drop.
     pub overflow: Overflow,
 }
 
-/// What the timeline did before its time, for the metrics.
+/// What the limits of a timeline made it do early or drop. It is logged as a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// Entries finalized early because the unfinalized events was full.
+    /// Entries that were finalized early, because there were too many unfinalized events.
     pub finalized_early: usize,
-    /// Fingerprints let go because a session has too many events.
+    /// Fingerprints that were dropped, because a session has too many events.
     pub forgotten: usize,
 }
 
 impl Timeline {
-    /// A visitor never seen before.
+    /// Returns the timeline of a visitor who was never seen before.
     pub fn new(visitor: Visitor) -> Self {
         Self {
             visitor,
@@ -176,45 +216,47 @@ impl Timeline {
         }
     }
 
-    /// Places events. `recalled` are the archived sessions near the late ones ([`Timeline::recall_range`]); those that change
-    /// join the timeline again.
+    /// Applies events to the timeline. `recalled` are the archived sessions within [`Timeline::recall_range`]; those that change
+    /// become part of the timeline again.
     pub fn apply(&mut self, arrivals: &[Arrival], recalled: Vec<SessionState>, config: &SessionConfig) -> Applied {
         let appended = if recalled.is_empty() { self.apply_fast(arrivals, config) } else { None };
         appended.unwrap_or_else(|| self.apply_slow(arrivals, recalled, config))
     }
 
-    /// Ends the session that an id means, if an event at `now` would continue it; says whether it did.
+    /// Ends the session with this id, if an event at `now` would continue it. The id can also be one that was merged into that
+    /// session. Returns whether it ended the session.
     pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
         self.realign(config);
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let Some(last) = views.last() else { return false };
         let at = now.max(last.facts.last_activity).max(self.watermark);
         let primary = primary_ids(&self.anchors, &views)[views.len() - 1];
-        let is_meant = last.base.is_some_and(|base| base.ids().any(|other| other == id))
+        let has_id = last.base.is_some_and(|base| base.ids().any(|other| other == id))
             || self.anchors.iter().any(|anchor| anchor.id == id && anchor.entry >= last.first);
-        if !is_meant || last.reason_for(at, config).is_some() {
+        if !has_id || last.reason_for(at, config).is_some() {
             return false;
         }
         self.seq += 1;
         self.set_version(primary);
         let uuid = EventId::new(&format!("{MARK}{}", self.seq));
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
-        self.merge(vec![Entry { at, uuid, kind, context, click: None, properties }]);
+        self.insert_entries(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();
         true
     }
 
-    /// Returns when a library call at `now` is taken to happen, with an event of this id: behind everything that is known of that
-    /// moment. Usually that is `now`; it is a millisecond behind what was there if the ids would put the call before it.
+    /// Returns the event time for a library call at `now` that records an event with this id. Usually that is `now`. It is later
+    /// if a known event, from a process whose clock is ahead, would otherwise sort after the call.
     pub fn time_of_call(&self, now: Millis, uuid: &str) -> Millis {
-        // What lies further ahead comes from a wrong clock. Only an end that was asked for is before every later call.
+        // An event that lies further ahead comes from a wrong clock and does not move the call. An end mark always does: a call
+        // that follows a request to end a session must not fall before the mark.
         let is_before = |entry: &&Entry| entry.at <= now + MAX_CALL_AHEAD_MS || entry.kind == Kind::End;
         let at = match self.unfinalized.iter().rev().find(is_before) {
             Some(last) if last.at >= now && &*last.uuid >= uuid => last.at + 1,
             Some(last) => last.at.max(now),
             None => now,
         };
-        // A call within a session that is over would be late.
+        // Within a session that is over the call would be late, so it has to come after that session.
         let over = self
             .ended
             .iter()
@@ -223,24 +265,25 @@ impl Timeline {
         over.max().map_or(at, |last| last + 1).max(self.first_time())
     }
 
-    /// Whether an entry, if it came now, would begin a session.
+    /// Returns whether this entry would begin a session, if it were the next one.
     pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         views.last().is_none_or(|view| view.reason_to_end(entry, config).is_some())
     }
 
-    /// Whether a session with this id is in the timeline, not counting ids that were merged.
+    /// Returns whether a session that is over, the open session, or an anchor has this id. Aliases of finalized sessions do not
+    /// count.
     fn holds(&self, id: Uuid) -> bool {
         self.ended.iter().chain(&self.open).any(|state| state.id == id)
             || self.anchors.iter().any(|anchor| anchor.id == id)
     }
 
-    /// Merges sorted new entries into the unfinalized events; says of each entry which one it was before.
-    fn merge(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
+    /// Inserts new entries into the unfinalized events. Returns the index that each entry had before; `None` for a new entry.
+    fn insert_entries(&mut self, mut fresh: Vec<Entry>) -> Vec<Option<usize>> {
         fresh.sort_by(|a, b| (a.at, &a.uuid).cmp(&(b.at, &b.uuid)));
-        let is_behind =
+        let is_before_fresh =
             |last: &Entry| fresh.first().is_none_or(|first| (last.at, &last.uuid) < (first.at, &first.uuid));
-        if self.unfinalized.last().is_none_or(is_behind) {
+        if self.unfinalized.last().is_none_or(is_before_fresh) {
             let mut origin: Vec<Option<usize>> = (0..self.unfinalized.len()).map(Some).collect();
             origin.extend(std::iter::repeat_n(None, fresh.len()));
             self.unfinalized.extend(fresh);
@@ -268,7 +311,7 @@ impl Timeline {
         origin
     }
 
-    /// The number of the first session that follows from the unfinalized events.
+    /// Returns the number of the first session that follows from the unfinalized events.
     fn first_number(&self) -> u32 {
         match (&self.open, &self.previous) {
             (Some(open), _) => open.number,
@@ -277,7 +320,7 @@ impl Timeline {
         }
     }
 
-    /// The session before the view `number`.
+    /// Returns the id of the session before the view with this index. `ids` are the views' ids.
     fn previous_of(&self, number: usize, ids: &[Uuid]) -> Option<Uuid> {
         match (number, &self.open) {
             (0, Some(open)) => open.previous,
@@ -286,18 +329,19 @@ impl Timeline {
         }
     }
 
-    /// The page views among the late events that are counted in a view.
+    /// Returns the number of page views among a view's late events.
     fn late_page_views(&self, view: &SessionView<'_>) -> u32 {
-        let begun = || {
+        let of_anchor = || {
             self.anchors
                 .iter()
                 .find(|anchor| anchor.is_primary && anchor.entry == view.first)
                 .map(|anchor| &anchor.late)
         };
-        view.base.map(|base| &base.late).or_else(begun).map_or(0, |late| late.page_views)
+        view.base.map(|base| &base.late).or_else(of_anchor).map_or(0, |late| late.page_views)
     }
 
-    /// The assignment of an event at `at` to the view `number`; to the whole of it where its place there is not known.
+    /// Returns the assignment of an event at `at` to the view with the index `number`. Without a position, the assignment has the
+    /// values of the whole session.
     fn assignment(
         &self,
         view: &SessionView<'_>,

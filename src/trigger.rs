@@ -1,7 +1,7 @@
-//! AWS envelopes in, answers out.
+//! The triggers: AWS envelopes in, answers out.
 //!
-//! Only the envelope is typed; a body is split into its events by our own code ([`split_body`]), so that one bad
-//! event costs that event alone. Every trigger shares one step, `batch::resolve_events`, and answers in its own way.
+//! Only the envelope has a type. Our own scanner ([`split_body`]) splits a body into raw events, so that one bad event
+//! does not reject the others. All triggers share one step, `batch::resolve_events`; each writes its own kind of answer.
 
 mod answer;
 mod batch;
@@ -22,44 +22,47 @@ use crate::storage::SessionStorage;
 use batch::Counts;
 use envelope::Caller;
 
-/// The ingest function: takes events from whoever calls it.
+/// The ingest function: takes events from every trigger.
 pub struct Ingest<S, C, O> {
+    /// Assigns the events to sessions.
     pub manager: SessionManager<S, C>,
-    /// Where events from a queue go with their sessions on them.
+    /// Receives the annotated events of a queue.
     pub output: O,
-    /// Where events and messages from a queue go that can never be understood.
+    /// Receives the events and messages of a queue that can never be processed, because they are invalid.
     pub rejects: O,
 }
 
-/// An invocation that nobody can answer; what was found and what is expected.
+/// An invocation that fails as a whole. The message names what was found and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct HandlerError(pub(crate) String);
 
-/// An answer, and what its line in the log says.
+/// An answer, and the fields of its log line.
 struct Reply {
     trigger: &'static str,
-    /// Of an HTTP answer.
+    /// The HTTP status; `None` for other triggers.
     status: Option<u16>,
     counts: Counts,
-    text: String,
+    /// The answer's JSON.
+    json: String,
 }
 
 impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
-    /// Handles one invocation: its payload in, the answer's JSON out. Work stops in time before `deadline`.
+    /// Handles one invocation: takes its payload and returns the answer's JSON. Work stops before `deadline`, in
+    /// milliseconds since 1970.
     ///
     /// # Errors
-    /// A payload of no known caller, or records of a Pipe that are not known to be applied. Whatever is wrong with single
-    /// events is in the answer.
+    /// The payload comes from an unknown caller, or an event of a Pipe may not be applied. Errors of single events are part
+    /// of the answer.
     pub async fn handle(&self, payload: &str, deadline: Millis) -> Result<String, HandlerError> {
         self.handle_as("", payload, deadline).await
     }
 
-    /// As [`Ingest::handle`], of the invocation with this request id: by it a direct invocation that Lambda repeats is known to
-    /// bring the same events again.
+    /// Handles one invocation, like [`Ingest::handle`], and knows its request id. Lambda retries a failed direct invocation
+    /// under the same id, so that its events are recognized as duplicates.
     ///
     /// # Errors
-    /// As [`Ingest::handle`].
+    /// See [`Ingest::handle`].
     pub async fn handle_as(&self, request_id: &str, payload: &str, deadline: Millis) -> Result<String, HandlerError> {
         let manager = &self.manager;
         let now = manager.clock().now();
@@ -90,7 +93,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
             ?codes,
             "handled"
         );
-        Ok(reply.text)
+        Ok(reply.json)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What events cost at DynamoDB, in the units that the embedded one reports, beside a plain store on the same engine.
+//! The cost of events at DynamoDB, in the units that the embedded one reports, beside that of a plain store on the same engine.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,20 @@ use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
 
 use crate::AnyError;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::plain::Plain;
-use crate::sizes::Sizing;
+use crate::plain::PlainStore;
+use crate::sizes::SizeRecordingStore;
 use crate::trace::{Batch, Shop};
 
-/// Dollars for a million units of on-demand tables; see `docs/cost.md` for their date.
+/// Dollars for a million write units of an on-demand table; see `docs/cost.md` for the date of the price.
 pub const WRITE_PRICE: f64 = 0.625;
+/// Dollars for a million read units of an on-demand table; see `docs/cost.md` for the date of the price.
 pub const READ_PRICE: f64 = 0.125;
-/// Workers at the same time.
+/// Concurrent workers.
 const WORKERS: usize = 8;
+/// How often the close function runs, in milliseconds of the input's time.
 const CLOSE_EVERY_MS: Millis = 60_000;
 
-/// A clock that is set to the input's time.
+/// A clock that shows the input's time.
 #[derive(Default)]
 struct InputClock(AtomicI64);
 
@@ -42,37 +44,41 @@ impl Clock for &InputClock {
     }
 }
 
-/// What a run came to.
+/// The totals of a run.
 pub struct Totals {
+    /// Events that were applied.
     pub events: usize,
+    /// Session ends that were emitted.
     pub sessions: usize,
-    /// Visitors with events, summed over all batches.
+    /// The number of visitors in each batch, summed over all batches.
     visitor_batches: usize,
     consumed: Arc<Consumed>,
-    /// Bytes of each timeline written, sorted.
+    /// The bytes of each timeline that was written, sorted.
     sizes: Vec<usize>,
 }
 
 impl Totals {
-    /// Units of a session's life beyond its batches' own writes, as write units.
-    fn life(&self) -> f64 {
+    /// Returns the units of a session beyond one write for each visitor of a batch, in write units.
+    fn units_beyond_batches(&self) -> f64 {
         let writes =
             self.consumed.table_write_units() + self.consumed.index_write_units() - self.visitor_batches as f64;
         (writes + self.consumed.read_units() * READ_PRICE / WRITE_PRICE) / self.sessions as f64
     }
 
-    /// Dollars for a million events.
-    fn money(&self) -> f64 {
+    /// Returns the dollars for a million events.
+    fn dollars(&self) -> f64 {
         let writes = self.consumed.table_write_units() + self.consumed.index_write_units();
         (writes * WRITE_PRICE + self.consumed.read_units() * READ_PRICE) / self.events as f64
     }
 
+    /// Returns a percentile of the sizes of timelines, for example the median for 0.5.
     fn size(&self, share: f64) -> usize {
         self.sizes[((self.sizes.len() - 1) as f64 * share) as usize]
     }
 }
 
-/// Applies batches one after the other and closes in between. `is_cold`: every batch meets a process that knows nothing.
+/// Applies batches one after the other and runs the close function in between. With `is_cold`, each batch gets a new process
+/// with an empty cache.
 pub async fn run(batches: &[Batch], is_cold: bool) -> Result<Totals, AnyError> {
     let database = EmbeddedDynamoDb::start(0)?;
     let consumed = Arc::new(Consumed::default());
@@ -81,26 +87,30 @@ pub async fn run(batches: &[Batch], is_cold: bool) -> Result<Totals, AnyError> {
     let client = database.client();
     let manager = || {
         let storage = DynamoDbSessionStorage::new(client.clone(), TABLE).counting(Arc::clone(&consumed));
-        SessionManager::with_clock(SessionConfig::default(), Sizing { storage, sizes: Arc::clone(&sizes) }, &clock)
+        SessionManager::with_clock(
+            SessionConfig::default(),
+            SizeRecordingStore { storage, sizes: Arc::clone(&sizes) },
+            &clock,
+        )
     };
-    let (mut warm, output) = (manager(), MemoryOutput::default());
+    let (mut current, output) = (manager(), MemoryOutput::default());
     let (mut events, mut visitor_batches, mut closed_at) = (0, 0, 0);
     for batch in batches {
         if batch.received_at - closed_at >= CLOSE_EVERY_MS {
             closed_at = batch.received_at;
             clock.0.store(closed_at, Ordering::Relaxed);
-            warm.cleanup(&output, Millis::MAX).await;
+            current.cleanup(&output, Millis::MAX).await;
         }
         if is_cold {
-            warm = manager();
+            current = manager();
         }
         clock.0.store(batch.received_at, Ordering::Relaxed);
-        visitor_batches += apply(&warm, batch).await?;
+        visitor_batches += apply(&current, batch).await?;
         events += batch.events.len();
     }
     for _ in 0..2 {
         clock.0.fetch_add(2 * 86_400_000, Ordering::Relaxed);
-        warm.cleanup(&output, Millis::MAX).await;
+        current.cleanup(&output, Millis::MAX).await;
     }
     let ends = output.take().iter().filter(|line| line.contains("\"event\":\"$session_end\"")).count();
     let mut sizes = std::mem::take(&mut *sizes.lock().map_err(|_| "poisoned")?);
@@ -108,14 +118,14 @@ pub async fn run(batches: &[Batch], is_cold: bool) -> Result<Totals, AnyError> {
     Ok(Totals { events, sessions: ends, visitor_batches, consumed, sizes })
 }
 
-/// Applies a batch; how many visitors it holds.
+/// Applies a batch; returns how many visitors it has.
 async fn apply<S, C>(manager: &SessionManager<S, C>, batch: &Batch) -> Result<usize, AnyError>
 where
     S: session_tracking::storage::SessionStorage,
     C: Clock,
 {
     let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
-    let parsed = batch.events.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()));
+    let parsed = batch.events.iter().map(|json| Event::parse(json.as_bytes(), delivery, manager.config()));
     let events = parsed.collect::<Result<Vec<Event<'_>>, _>>()?;
     let outcomes = manager.resolve(&events, Millis::MAX).await;
     if let Some(failed) = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Failed(_))) {
@@ -125,8 +135,8 @@ where
     Ok(visitors.len())
 }
 
-/// Write units of the table for each visitor of each batch, with eight workers that race for skewed visitors.
-/// The workers take batches as fast as they can, some thousand events a second: of as many visitors as send those.
+/// Measures the table's write units for each visitor of a batch, the conflicts, and the visitors of all batches. Eight workers
+/// race for skewed visitors. They apply some thousand events a second, and there are as many visitors as would send those.
 async fn racing() -> Result<(f64, u64, usize), AnyError> {
     let mut shop = Shop::with(3, 20_000);
     let batches: Arc<Vec<Batch>> = Arc::new((0..400).map(|_| shop.skewed_batch(100)).collect());
@@ -155,10 +165,10 @@ async fn racing() -> Result<(f64, u64, usize), AnyError> {
     Ok((consumed.table_write_units() / visitor_batches as f64, consumed.conflicts(), visitor_batches))
 }
 
-/// The real traffic that the repository carries.
+/// Returns the real traffic of the repository, in batches of 100.
 pub fn real_traffic() -> Vec<Batch> {
-    let text = include_str!("../../tests/data/weblog-events.ndjson");
-    let lines: Vec<&str> = text.lines().collect();
+    let events = include_str!("../../tests/data/weblog-events.ndjson");
+    let lines: Vec<&str> = events.lines().collect();
     let received = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
         let time = value.get("received_at").unwrap_or(&value["timestamp"]).as_str().unwrap_or_default();
@@ -172,46 +182,51 @@ pub fn real_traffic() -> Vec<Batch> {
     lines.chunks(100).map(&mut batch).collect()
 }
 
-/// The shop: some batches of 100 with `each` events of a visitor.
-fn shop(batches: usize, each: usize) -> Vec<Batch> {
-    Shop::new(2).day(batches, each)
+/// Returns batches of 100 events of the shop, with `per_visitor` events of each visitor in a batch.
+fn shop(batches: usize, per_visitor: usize) -> Vec<Batch> {
+    Shop::new(2).day(batches, per_visitor)
 }
 
-/// What the gates of CI compare: units and sizes that are the same on every machine.
+/// Returns the figures that `ci/gates` compares: units and sizes, which are the same on every machine.
 pub async fn gates() -> Result<Vec<(&'static str, f64)>, AnyError> {
     let real = run(&real_traffic(), true).await?;
     let shop = run(&shop(100, 3), true).await?;
     Ok(vec![
         ("real_item_p50", real.size(0.5) as f64),
         ("real_item_p99", real.size(0.99) as f64),
-        ("real_life_units", real.life()),
+        ("real_life_units", real.units_beyond_batches()),
         ("shop_item_p50", shop.size(0.5) as f64),
         ("shop_item_p99", shop.size(0.99) as f64),
-        ("shop_life_units", shop.life()),
-        ("shop_money", shop.money()),
+        ("shop_life_units", shop.units_beyond_batches()),
+        ("shop_money", shop.dollars()),
     ])
 }
 
-/// Prints the rows of cost.
+/// Prints the rows of cost: what, figure, target.
 pub async fn print() -> Result<(), AnyError> {
-    let (units, lost, visitor_batches) = racing().await?;
-    println!("write units a visitor-batch, 8 workers ({lost} conflicts in {visitor_batches}) | {units:.3} | <= 1.03");
-    for (name, batches, most) in [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6)] {
+    let (units, conflicts, visitor_batches) = racing().await?;
+    println!(
+        "write units for each visitor of a batch, 8 workers ({conflicts} conflicts in {visitor_batches}) | {units:.3} | <= 1.03"
+    );
+    for (name, batches, max_units) in [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6)] {
         let totals = run(&batches, true).await?;
-        let (half, most_of) = (totals.size(0.5), totals.size(0.99));
-        println!("timeline item, {name}, p50 and p99 | {half} and {most_of} bytes | <= 1,024 and 2,048");
-        println!("units of a session's life beyond its batches, {name} | {:.2} | <= {most}", totals.life());
-    }
-    for (each, target) in [(1, 2.3), (3, 4.8), (10, 7.8)] {
-        let batches = shop(200, each);
-        let (ours, warm) = (run(&batches, true).await?, run(&batches, false).await?);
-        let plain = Plain::run(&batches).await?;
+        let (median, p99) = (totals.size(0.5), totals.size(0.99));
+        println!("timeline item, {name}, p50 and p99 | {median} and {p99} bytes | <= 1,024 and 2,048");
         println!(
-            "money, plain store over ours, {each} events a visitor (${:.2} over ${:.2}; warm ${:.2}) | {:.2} | {target}",
+            "units of a session's life beyond its batches, {name} | {:.2} | <= {max_units}",
+            totals.units_beyond_batches()
+        );
+    }
+    for (per_visitor, target) in [(1, 2.3), (3, 4.8), (10, 7.8)] {
+        let batches = shop(200, per_visitor);
+        let (ours, warm) = (run(&batches, true).await?, run(&batches, false).await?);
+        let plain = PlainStore::run(&batches).await?;
+        println!(
+            "cost, plain store over ours, {per_visitor} events of a visitor a batch (${:.2} over ${:.2}; warm ${:.2}) | {:.2} | {target}",
             plain,
-            ours.money(),
-            warm.money(),
-            plain / ours.money()
+            ours.dollars(),
+            warm.dollars(),
+            plain / ours.dollars()
         );
     }
     Ok(())

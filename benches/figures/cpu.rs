@@ -1,4 +1,4 @@
-//! The CPU of the pure path, decode, group, apply and annotate, beside serde_json's own parse of the same bytes.
+//! The CPU of the pure path (decode, group, apply, annotate), beside that of serde_json's parse of the same bytes.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -20,20 +20,19 @@ use session_tracking::trigger::split_body::split_body;
 
 use crate::trace::{Batch, Shop};
 
-/// Events of a batch.
-const BATCH: usize = 100;
-/// Batches before the measured ones: the shop is open already.
-const BEFORE: usize = 200;
-
-/// Rounds of which the least time counts.
+/// Events in a batch.
+const BATCH_EVENTS: usize = 100;
+/// Batches before the first measured one, so that most visitors are known.
+const WARM_UP_BATCHES: usize = 200;
+/// Rounds, of which the shortest time counts.
 const ROUNDS: usize = 200;
-/// Batches of a round.
-const AT_ONCE: usize = 4;
+/// Batches in a round.
+const ROUND_BATCHES: usize = 4;
 
-/// A clock that stands still.
-pub struct Still(pub Millis);
+/// A clock that always shows this time.
+pub struct StoppedClock(pub Millis);
 
-impl Clock for &Still {
+impl Clock for &StoppedClock {
     fn now(&self) -> Millis {
         self.0
     }
@@ -45,14 +44,14 @@ impl Clock for &Still {
     }
 }
 
-/// A batch, and what the store holds of its visitors when it comes. Reading and writing items is no part of the pure path.
-pub struct Prepared {
+/// A batch, and the stored timelines of its visitors. Items are not read or written, because that is not part of the pure path.
+pub struct PreparedBatch {
     body: String,
     received_at: Millis,
     stored: Mutex<HashMap<Visitor, Stored>>,
 }
 
-impl SessionStorage for &Prepared {
+impl SessionStorage for &PreparedBatch {
     async fn load(&self, visitors: &[Visitor], _reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         let Ok(mut stored) = self.stored.lock() else { return Vec::new() };
         visitors.iter().map(|visitor| Ok(stored.remove(visitor))).collect()
@@ -91,31 +90,33 @@ impl SessionStorage for &Prepared {
     }
 }
 
-/// Makes batches, one after the other, ready to be applied.
+/// Makes batches that are ready to be applied.
 pub struct Batches {
     shop: Shop,
     known: HashMap<Visitor, Stored>,
-    each: usize,
+    /// Events of each visitor in a batch.
+    per_visitor: usize,
     config: SessionConfig,
 }
 
 impl Batches {
-    /// Batches with `each` events of a visitor.
-    pub fn new(each: usize) -> Self {
-        let mut batches = Self { shop: Shop::new(1), known: HashMap::new(), each, config: SessionConfig::default() };
-        (0..BEFORE).for_each(|_| drop(batches.prepare()));
+    /// Returns batches with `per_visitor` events of each visitor.
+    pub fn new(per_visitor: usize) -> Self {
+        let mut batches =
+            Self { shop: Shop::new(1), known: HashMap::new(), per_visitor, config: SessionConfig::default() };
+        (0..WARM_UP_BATCHES).for_each(|_| drop(batches.prepare()));
         batches
     }
 
-    /// The next batch.
-    pub fn prepare(&mut self) -> Prepared {
-        let Batch { received_at, events } = self.shop.batch(BATCH, self.each);
+    /// Returns the next batch.
+    pub fn prepare(&mut self) -> PreparedBatch {
+        let Batch { received_at, events } = self.shop.batch(BATCH_EVENTS, self.per_visitor);
         let config = &self.config;
         let mut stored = HashMap::new();
         let mut arrivals: HashMap<Visitor, Vec<_>> = HashMap::new();
         let delivery = Delivery { received_at, trusts_received_at: false };
-        for text in &events {
-            let Ok(event) = Event::parse(text.as_bytes(), delivery, config) else { continue };
+        for json in &events {
+            let Ok(event) = Event::parse(json.as_bytes(), delivery, config) else { continue };
             arrivals.entry(event.visitor()).or_default().extend(event.arrival(config));
         }
         for (visitor, arrivals) in arrivals {
@@ -128,14 +129,14 @@ impl Batches {
             known.timeline.close(received_at - 60_000, config);
         }
         let body = format!("{{\"events\":[{}]}}", events.join(","));
-        Prepared { body, received_at, stored: Mutex::new(stored) }
+        PreparedBatch { body, received_at, stored: Mutex::new(stored) }
     }
 }
 
-/// Decodes, groups, applies and annotates a batch; the annotated bytes.
+/// Decodes, groups, applies and annotates a batch; returns the bytes of the annotated events.
 #[inline(never)]
-pub fn ours(batch: &Prepared) -> usize {
-    let clock = Still(batch.received_at);
+pub fn ours(batch: &PreparedBatch) -> usize {
+    let clock = StoppedClock(batch.received_at);
     let manager = SessionManager::with_clock(SessionConfig::default(), batch, &clock);
     let origin = Delivery { received_at: batch.received_at, trusts_received_at: false }.into();
     let body = split_body(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config());
@@ -143,7 +144,7 @@ pub fn ours(batch: &Prepared) -> usize {
     let mut events: Vec<Event<'_>> = Vec::with_capacity(raw_events.len());
     events.extend(raw_events.into_iter().filter_map(|raw_event| raw_event.parse(origin, manager.config()).ok()));
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().unwrap_or_default();
-    let mut answer = String::with_capacity(batch.body.len() + BATCH * USUAL_ADDED_BYTES);
+    let mut answer = String::with_capacity(batch.body.len() + BATCH_EVENTS * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {
         let Outcome::Placed(Some(assignment)) = outcome else { continue };
         event.annotate_into(Some(assignment), &mut answer);
@@ -151,9 +152,9 @@ pub fn ours(batch: &Prepared) -> usize {
     black_box(answer).len()
 }
 
-/// An event as a consumer that needs its envelope alone would take it.
+/// An event of which only the envelope is parsed.
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is parsed is not used")]
+#[allow(dead_code, reason = "the fields are parsed but not used")]
 struct Envelope<'a> {
     #[serde(borrow)]
     uuid: std::borrow::Cow<'a, str>,
@@ -167,9 +168,9 @@ struct Envelope<'a> {
     properties: &'a RawValue,
 }
 
-/// serde_json's own parse of the same bytes.
+/// Parses the same bytes with serde_json; returns the number of events.
 #[inline(never)]
-pub fn parse(batch: &Prepared) -> usize {
+pub fn parse(batch: &PreparedBatch) -> usize {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -179,30 +180,30 @@ pub fn parse(batch: &Prepared) -> usize {
     black_box(body.map_or(0, |body| body.events.len()))
 }
 
-/// Does the work for callgrind, which counts the instructions of `ours` or `parse` alone.
-pub fn count(what: &str, number: usize) -> usize {
+/// Does work on so many batches for callgrind, which counts only the instructions inside of `ours` or `parse`.
+pub fn count(what: &str, batch_count: usize) -> usize {
     let work = match what {
         "ours" => ours,
         "parse" => parse,
-        _ => |_: &Prepared| 0,
+        _ => |_: &PreparedBatch| 0,
     };
     let mut batches = Batches::new(3);
-    (0..number).map(|_| work(&batches.prepare())).sum()
+    (0..batch_count).map(|_| work(&batches.prepare())).sum()
 }
 
-/// Prints the times of both, each the least of several rounds taken in turn, and their ratio.
+/// Prints the time of the pure path and its ratio to that of the parse. Both are the shortest of several rounds, in turns.
 pub fn print() {
-    for each in [1, 3, 10] {
-        let mut batches = Batches::new(each);
+    for per_visitor in [1, 3, 10] {
+        let mut batches = Batches::new(per_visitor);
         let (mut least_ours, mut least_parse) = (f64::MAX, f64::MAX);
         for _ in 0..ROUNDS {
-            // Few at a time: what is prepared for long is cold, which what comes over the network is not.
-            let prepared: Vec<Prepared> = (0..AT_ONCE).map(|_| batches.prepare()).collect();
-            least_parse = least_parse.min(micros_an_event(&prepared, parse));
-            least_ours = least_ours.min(micros_an_event(&prepared, ours));
+            // Prepares a few batches at a time, so that their bytes are still in the CPU's cache, like bytes from the network.
+            let prepared: Vec<PreparedBatch> = (0..ROUND_BATCHES).map(|_| batches.prepare()).collect();
+            least_parse = least_parse.min(micros_per_event(&prepared, parse));
+            least_ours = least_ours.min(micros_per_event(&prepared, ours));
         }
         println!(
-            "CPU of decode, group, apply and annotate, {each} events a visitor: {least_ours:.2} us an event, \
+            "CPU of decode, group, apply and annotate, {per_visitor} events of a visitor a batch: {least_ours:.2} us an event, \
              {:.2} of serde_json's parse",
             least_ours / least_parse
         );
@@ -210,10 +211,10 @@ pub fn print() {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
-fn micros_an_event(prepared: &[Prepared], work: fn(&Prepared) -> usize) -> f64 {
+fn micros_per_event(prepared: &[PreparedBatch], work: fn(&PreparedBatch) -> usize) -> f64 {
     let began = std::time::Instant::now();
     for batch in prepared {
         black_box(work(batch));
     }
-    began.elapsed().as_secs_f64() * 1e6 / (prepared.len() * BATCH) as f64
+    began.elapsed().as_secs_f64() * 1e6 / (prepared.len() * BATCH_EVENTS) as f64
 }

@@ -1,5 +1,5 @@
-//! How long batches take on a store that takes its time, in virtual time: nothing here depends on the machine.
-#![allow(clippy::disallowed_methods, reason = "time is virtual here")]
+//! The latency of batches with a store that takes 5 ms a call. Time is virtual, so the figures do not depend on the machine.
+#![allow(clippy::disallowed_methods, reason = "tokio's clock is virtual here")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,25 +19,27 @@ use tokio::time::Instant;
 use crate::AnyError;
 use crate::seeded::Seeded;
 
+/// 2026-03-10T12:00:00Z: the time at the beginning of each run.
 pub const NOON: Millis = 1_773_144_000_000;
-/// A call of the store.
-pub const CALL: Duration = Duration::from_millis(5);
-/// Writes that the store takes for a key in a second; more are throttled. It saves up for a second, as DynamoDB does.
+/// How long each call of the store takes.
+pub const CALL_TIME: Duration = Duration::from_millis(5);
+/// Writes of a key that the store accepts in a second; more are throttled. A key saves up unused writes of one second.
 const WRITES_A_SECOND: f64 = 1_000.0;
 
 /// Virtual time, and random bits that are the same in every run.
-pub struct Virtual {
+pub struct VirtualClock {
     began: Instant,
     random: Mutex<Seeded>,
 }
 
-impl Virtual {
+impl VirtualClock {
+    /// Returns a clock that starts at [`NOON`].
     pub fn new() -> Self {
         Self { began: Instant::now(), random: Mutex::new(Seeded(5)) }
     }
 }
 
-impl Clock for &Virtual {
+impl Clock for &VirtualClock {
     fn now(&self) -> Millis {
         NOON + self.began.elapsed().as_millis() as Millis
     }
@@ -51,17 +53,17 @@ impl Clock for &Virtual {
     }
 }
 
-/// A store of which every call takes its time and every key its share.
+/// A store in memory in which each call takes [`CALL_TIME`] and each key has a limit of writes.
 #[derive(Default)]
-pub struct Slow {
-    pub store: InMemorySessionStorage,
-    /// The writes saved up by each key, and when that was so.
+pub struct SlowStore {
+    store: InMemorySessionStorage,
+    /// How many writes each key has saved up, and when that was computed.
     saved: Mutex<HashMap<Visitor, (f64, Option<Instant>)>>,
 }
 
-impl Slow {
+impl SlowStore {
     async fn wait(&self) {
-        tokio::time::sleep(CALL).await;
+        tokio::time::sleep(CALL_TIME).await;
     }
 
     fn is_throttled(&self, visitor: &Visitor) -> bool {
@@ -77,7 +79,7 @@ impl Slow {
     }
 }
 
-impl SessionStorage for &Slow {
+impl SessionStorage for &SlowStore {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.wait().await;
         self.store.load(visitors, reading).await
@@ -112,64 +114,74 @@ impl SessionStorage for &Slow {
     }
 }
 
+/// Returns the JSON of a page view.
 pub fn event(visitor: &str, uuid: &str, at: Millis) -> String {
     let at = time_text(datetime(at));
     format!(r#"{{"uuid":"{uuid}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{at}"}}"#)
 }
 
-/// The wall time of a batch of 100 visitors, cold, in calls of the store.
+/// Returns the duration of a batch of 100 visitors with an empty cache, in multiples of a call of the store.
 async fn wide_batch() -> Result<f64, AnyError> {
-    let (store, clock) = (Slow::default(), Virtual::new());
+    let (store, clock) = (SlowStore::default(), VirtualClock::new());
     let manager = SessionManager::with_clock(SessionConfig::default(), &store, &clock);
-    let texts: Vec<String> = (0..100).map(|n| event(&format!("v{n}"), &format!("e{n}"), NOON)).collect();
+    let events: Vec<String> = (0..100).map(|n| event(&format!("v{n}"), &format!("e{n}"), NOON)).collect();
     let began = Instant::now();
-    apply(&manager, &texts).await.map_err(|failed| format!("{} events failed", failed.len()))?;
-    Ok(began.elapsed().as_secs_f64() / CALL.as_secs_f64())
+    apply(&manager, &events).await.map_err(|failed| format!("{} events failed", failed.len()))?;
+    Ok(began.elapsed().as_secs_f64() / CALL_TIME.as_secs_f64())
 }
 
-/// Applies texts; those that failed.
-pub async fn apply(manager: &SessionManager<&Slow, &Virtual>, texts: &[String]) -> Result<(), Vec<String>> {
+/// Applies events.
+///
+/// # Errors
+/// The JSON of the events that failed.
+pub async fn apply(
+    manager: &SessionManager<&SlowStore, &VirtualClock>,
+    json_events: &[String],
+) -> Result<(), Vec<String>> {
     let now = manager.clock().now();
     let delivery = Delivery { received_at: now, trusts_received_at: false };
     let events: Vec<Event<'_>> =
-        texts.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).ok()).collect();
+        json_events.iter().filter_map(|json| Event::parse(json.as_bytes(), delivery, manager.config()).ok()).collect();
     let outcomes = manager.resolve(&events, now + 30_000).await;
-    let failed: Vec<String> = texts
+    let failed: Vec<String> = json_events
         .iter()
         .zip(&outcomes)
         .filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
-        .map(|(text, _)| text.clone())
+        .map(|(json, _)| json.clone())
         .collect();
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
-/// What ten seconds of a hot visitor did.
-struct Hot {
+/// The result of ten seconds with a hot visitor.
+struct HotVisitorResult {
+    /// Events of the hot visitor that were sent.
     sent: u32,
+    /// Events in the hot visitor's session at the end.
     counted: u32,
-    sendings: usize,
+    /// How often batches of the hot visitor were sent, with retries.
+    attempts: usize,
     /// The 99th percentile of the time that batches of other visitors took.
     others_p99: Duration,
 }
 
-/// Ten seconds in which a visitor has `batches` of 100 events a second, beside 100 batches a second of other visitors. What
-/// fails is sent again a second later, whole, as a queue does.
-async fn hot(batches: u64) -> Result<Hot, AnyError> {
-    let (store, clock): (&'static Slow, &'static Virtual) =
-        (Box::leak(Box::default()), Box::leak(Box::new(Virtual::new())));
+/// Runs ten seconds in which one visitor has `batches` of 100 events a second, beside 100 batches a second of other visitors. A
+/// failed batch is sent again a second later, like a queue redelivers it.
+async fn hot_visitor(batches: u64) -> Result<HotVisitorResult, AnyError> {
+    let (store, clock): (&'static SlowStore, &'static VirtualClock) =
+        (Box::leak(Box::default()), Box::leak(Box::new(VirtualClock::new())));
     let manager = Arc::new(SessionManager::with_clock(SessionConfig::default(), store, clock));
     let (mut hot, mut others) = (Vec::new(), Vec::new());
     for tick in 0..1_000_u64 {
         let wait = Duration::from_millis(10 * tick);
         if tick * batches / 100 < (tick + 1) * batches / 100 {
-            hot.push(tokio::spawn(until_taken(Arc::clone(&manager), wait, "hot".to_owned(), tick)));
+            hot.push(tokio::spawn(send_until_applied(Arc::clone(&manager), wait, "hot".to_owned(), tick)));
         }
-        others.push(tokio::spawn(until_taken(Arc::clone(&manager), wait, format!("o{tick}"), tick)));
+        others.push(tokio::spawn(send_until_applied(Arc::clone(&manager), wait, format!("o{tick}"), tick)));
     }
     let sent = 100 * hot.len() as u32;
-    let mut sendings = 0;
+    let mut attempts = 0;
     for batch in hot {
-        sendings += batch.await?.1;
+        attempts += batch.await?.1;
     }
     let mut times = Vec::new();
     for batch in others {
@@ -180,41 +192,41 @@ async fn hot(batches: u64) -> Result<Hot, AnyError> {
         Ok(session) => session.event_count,
         Err(_) => 0,
     };
-    Ok(Hot { sent, counted, sendings, others_p99: times[times.len() * 99 / 100] })
+    Ok(HotVisitorResult { sent, counted, attempts, others_p99: times[times.len() * 99 / 100] })
 }
 
-/// Sends a batch until it is taken: how long that took, and how many sendings.
-async fn until_taken(
-    manager: Arc<SessionManager<&'static Slow, &'static Virtual>>,
+/// Sends a batch after `wait`, until it is applied. Returns how long that took, and the number of attempts.
+async fn send_until_applied(
+    manager: Arc<SessionManager<&'static SlowStore, &'static VirtualClock>>,
     wait: Duration,
     visitor: String,
     tick: u64,
 ) -> (Duration, usize) {
     tokio::time::sleep(wait).await;
     let now = manager.clock().now();
-    let texts: Vec<String> = (0..100).map(|n| event(&visitor, &format!("{visitor}-{tick}-{n}"), now)).collect();
+    let events: Vec<String> = (0..100).map(|n| event(&visitor, &format!("{visitor}-{tick}-{n}"), now)).collect();
     let began = Instant::now();
-    for sending in 1.. {
-        if apply(&manager, &texts).await.is_ok() {
-            return (began.elapsed(), sending);
+    for attempt in 1.. {
+        if apply(&manager, &events).await.is_ok() {
+            return (began.elapsed(), attempt);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     (began.elapsed(), 0)
 }
 
-/// Prints the rows of time.
+/// Prints the rows of latency: what, figure, target.
 pub fn print() -> Result<(), AnyError> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let wide = runtime()?.block_on(wide_batch())?;
     println!("batch of 100 visitors, store of 5 ms, cold, in calls of the store | {wide:.1} | <= 6");
-    let quiet = runtime()?.block_on(hot(0))?;
-    let busy = runtime()?.block_on(hot(100))?;
+    let quiet = runtime()?.block_on(hot_visitor(0))?;
+    let busy = runtime()?.block_on(hot_visitor(100))?;
     println!(
-        "hot visitor, 10,000 events a second: counted of sent | {} of {} ({} sendings of {} batches) | none lost",
+        "hot visitor, 10,000 events a second: counted of sent | {} of {} ({} attempts of {} batches) | none lost",
         busy.counted,
         busy.sent,
-        busy.sendings,
+        busy.attempts,
         busy.sent / 100
     );
     let (before, after) = (quiet.others_p99.as_millis(), busy.others_p99.as_millis());

@@ -1,8 +1,9 @@
-//! The figures that the README and `docs/performance.md` claim; see there how each is taken.
+//! Measures the figures of the README and `docs/performance.md`, which describes how each is taken.
 //!
 //! ```text
-//! cargo bench --bench figures                        all that needs nothing but this program
-//! … -- cpu | cost | latency                          a part of it
+//! cargo bench --bench figures                        cost, latency and CPU
+//! … -- cpu | cost | latency                          only one of them
+//! … -- gates                                         the figures that ci/gates compares
 //! … -- count ours|parse|nothing BATCHES              work for callgrind
 //! … -- sessions FILE                                 the sessions of a file of events, as CSV
 //! ```
@@ -26,9 +27,9 @@ type AnyError = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
         ["count", what, batches] => println!("{}", cpu::count(what, batches.parse()?)),
         ["sessions", file] => sessions::print(file)?,
         ["cpu"] => cpu::print(),
@@ -40,7 +41,7 @@ async fn main() -> Result<(), AnyError> {
         }
         ["cost"] => cost::print().await?,
         ["gates"] => cost::gates().await?.iter().for_each(|(name, figure)| println!("{name} {figure:.3}")),
-        _ => return Err("figures: cpu, cost, latency, count ours|parse|nothing BATCHES or sessions FILE".into()),
+        _ => return Err("figures: cpu, cost, latency, gates, count ours|parse|nothing BATCHES or sessions FILE".into()),
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What one would write first: for each event a read of the visitor's session and a write, which moves the session in the
-//! index of last activities. Not safe under races, and blind to late events; only its price counts here.
+//! A plain store, as one would write it first. For each event it reads the visitor's session and writes it, which also moves the
+//! session in the index of last activities. It is not safe under races and ignores late events. Only its cost counts here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,48 +21,48 @@ const TABLE: &str = "plain";
 const TIMEOUT_MS: i64 = 1_800_000;
 
 /// The plain store, and the units that it consumed.
-pub struct Plain {
+pub struct PlainStore {
     client: Client,
-    read: f64,
-    written: f64,
+    read_units: f64,
+    write_units: f64,
 }
 
-impl Plain {
-    /// Applies batches; dollars for a million events.
+impl PlainStore {
+    /// Applies batches; returns the dollars for a million events.
     pub async fn run(batches: &[Batch]) -> Result<f64, AnyError> {
         let database = EmbeddedDynamoDb::start(0)?;
-        let mut plain = Self { client: database.client(), read: 0.0, written: 0.0 };
+        let mut plain = Self { client: database.client(), read_units: 0.0, write_units: 0.0 };
         plain.create().await?;
         let config = SessionConfig::default();
         let mut events = 0;
         for batch in batches {
             let delivery = Delivery { received_at: batch.received_at, trusts_received_at: false };
-            for text in &batch.events {
-                plain.apply(&Event::parse(text.as_bytes(), delivery, &config)?, &config).await?;
+            for json in &batch.events {
+                plain.apply(&Event::parse(json.as_bytes(), delivery, &config)?, &config).await?;
                 events += 1;
             }
         }
-        Ok((plain.written * WRITE_PRICE + plain.read * READ_PRICE) / f64::from(events))
+        Ok((plain.write_units * WRITE_PRICE + plain.read_units * READ_PRICE) / f64::from(events))
     }
 
     async fn apply(&mut self, event: &Event<'_>, config: &SessionConfig) -> Result<(), AnyError> {
         let key = AttributeValue::S(event.distinct_id.to_string());
         let get = self.client.get_item().table_name(TABLE).key("pk", key.clone());
         let answer = get.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
-        self.read += units(answer.consumed_capacity());
+        self.read_units += units(answer.consumed_capacity());
         let known = answer.item.filter(|item| event.at - number(item, "last_activity") <= TIMEOUT_MS);
         let context = event.arrival(config).map(|arrival| arrival.entry.context).unwrap_or_default();
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        let string = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
         let mut item = known.unwrap_or_else(|| {
             let source = context
                 .utm
                 .and_then(|utm| utm.campaign.clone())
-                .or_else(|| text(&context.referrer))
+                .or_else(|| string(&context.referrer))
                 .unwrap_or_default();
             HashMap::from([
                 ("session_id".to_owned(), AttributeValue::S(format!("{}-{}", event.distinct_id, event.at))),
                 ("started_at".to_owned(), AttributeValue::N(event.at.to_string())),
-                ("entry_url".to_owned(), AttributeValue::S(text(&context.url).unwrap_or_default())),
+                ("entry_url".to_owned(), AttributeValue::S(string(&context.url).unwrap_or_default())),
                 ("source".to_owned(), AttributeValue::S(source)),
             ])
         });
@@ -71,10 +71,10 @@ impl Plain {
         item.insert("shard".to_owned(), AttributeValue::S("0".to_owned()));
         item.insert("last_activity".to_owned(), AttributeValue::N(event.at.to_string()));
         item.insert("events".to_owned(), AttributeValue::N(events.to_string()));
-        item.insert("exit_url".to_owned(), AttributeValue::S(text(&context.url).unwrap_or_default()));
+        item.insert("exit_url".to_owned(), AttributeValue::S(string(&context.url).unwrap_or_default()));
         let put = self.client.put_item().table_name(TABLE).set_item(Some(item));
         let answer = put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await?;
-        self.written += units(answer.consumed_capacity());
+        self.write_units += units(answer.consumed_capacity());
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! The sessions of a file of events, cut by the pure path in batches of 100, with every event annotated: what the peers'
-//! programs in `benches/peers` do in SQL.
+//! Finds the sessions of a file of events with the pure path, in batches of 100, and annotates each event. The programs in
+//! `benches/peers` do the same in SQL.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,21 +21,22 @@ use session_tracking::storage::{
 use session_tracking::timeline::Timeline;
 
 use crate::AnyError;
-use crate::cpu::Still;
+use crate::cpu::StoppedClock;
 
-/// Events of a batch.
-const BATCH: usize = 100;
+/// Events in a batch.
+const BATCH_EVENTS: usize = 100;
 
-/// Timelines as they are, not as bytes: storing is no part of what is compared.
+/// A store that keeps timelines without encoding them, because storing is not part of the comparison.
 #[derive(Default)]
-struct Kept {
+struct UnencodedStore {
     timelines: Mutex<HashMap<Visitor, Timeline, RandomState>>,
-    /// Sessions that are over, as the close function would take them out.
-    over: Mutex<Vec<(Visitor, SessionState)>>,
-    nothing: InMemorySessionStorage,
+    /// Ended sessions, taken out of their timelines like the close function does.
+    ended: Mutex<Vec<(Visitor, SessionState)>>,
+    /// An empty store for the other calls.
+    empty: InMemorySessionStorage,
 }
 
-impl SessionStorage for &Kept {
+impl SessionStorage for &UnencodedStore {
     async fn load(&self, visitors: &[Visitor], _reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         let Ok(mut timelines) = self.timelines.lock() else { return Vec::new() };
         let stored = |visitor| Ok(timelines.remove(visitor).map(|timeline| Stored { timeline, etag: 1 }));
@@ -45,9 +46,9 @@ impl SessionStorage for &Kept {
     async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         if let Ok(mut timelines) = self.timelines.lock() {
             let mut timeline = commit.timeline.clone();
-            let ended = std::mem::take(&mut timeline.ended).into_iter();
-            if let Ok(mut over) = self.over.lock() {
-                over.extend(ended.map(|state| (timeline.visitor.clone(), state)));
+            let newly_ended = std::mem::take(&mut timeline.ended).into_iter();
+            if let Ok(mut ended) = self.ended.lock() {
+                ended.extend(newly_ended.map(|state| (timeline.visitor.clone(), state)));
             }
             timelines.insert(timeline.visitor.clone(), timeline);
         }
@@ -55,35 +56,36 @@ impl SessionStorage for &Kept {
     }
 
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        self.nothing.due(shard, after, now, limit).await
+        self.empty.due(shard, after, now, limit).await
     }
 
     async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
-        self.nothing.archive(visitor, session, expires_at).await
+        self.empty.archive(visitor, session, expires_at).await
     }
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
-        self.nothing.archived(visitor, from, to).await
+        self.empty.archived(visitor, from, to).await
     }
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
-        self.nothing.find(session_id).await
+        self.empty.find(session_id).await
     }
 }
 
-/// Prints the sessions of a file as CSV: visitor, start and end in milliseconds, events, page views, entry address.
+/// Prints the sessions of a file as CSV: visitor, start and end in milliseconds, events, page views, entry URL.
 pub fn print(file: &str) -> Result<(), AnyError> {
-    let kept = Kept::default();
+    let store = UnencodedStore::default();
     let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
     let mut batch = Vec::new();
     while read(&mut input, &mut batch)? {
-        apply(&batch, &kept)?;
+        apply(&batch, &store)?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let (timelines, over) = (kept.timelines.lock().map_err(|_| "poisoned")?, kept.over.lock().map_err(|_| "poisoned")?);
+    let timelines = store.timelines.lock().map_err(|_| "poisoned")?;
+    let ended = store.ended.lock().map_err(|_| "poisoned")?;
     let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &SessionConfig::default()));
-    let over = over.iter().map(|(visitor, state)| state.ended_session(visitor));
-    for session in over.chain(live) {
+    let ended = ended.iter().map(|(visitor, state)| state.ended_session(visitor));
+    for session in ended.chain(live) {
         let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
         let (events, views) = (session.event_count, session.page_views);
         let url = session.entry_url.unwrap_or_default();
@@ -92,10 +94,10 @@ pub fn print(file: &str) -> Result<(), AnyError> {
     Ok(out.flush()?)
 }
 
-/// Reads a batch of lines; says whether there were any.
+/// Reads a batch of lines; returns whether there were any.
 fn read(input: &mut BufReader<File>, batch: &mut Vec<u8>) -> Result<bool, AnyError> {
     batch.clear();
-    let mut missing = BATCH;
+    let mut missing = BATCH_EVENTS;
     while missing > 0 {
         let chunk = input.fill_buf()?;
         if chunk.is_empty() {
@@ -113,12 +115,12 @@ fn read(input: &mut BufReader<File>, batch: &mut Vec<u8>) -> Result<bool, AnyErr
     Ok(!batch.is_empty())
 }
 
-/// Decodes, groups, applies and annotates a batch; what is over is finalized at the next event, and none is closed.
-fn apply(batch: &[u8], kept: &Kept) -> Result<(), AnyError> {
-    // An event's own time is when it came: the file is in order.
+/// Decodes, groups, applies and annotates a batch. An ended session is finalized at the visitor's next event; nothing is closed.
+fn apply(batch: &[u8], store: &UnencodedStore) -> Result<(), AnyError> {
+    // The file is in event-time order, so an event's own time is its time of receipt.
     let delivery = Delivery { received_at: Millis::MAX / 2, trusts_received_at: true };
     let config = SessionConfig::default();
-    let mut events: Vec<Event<'_>> = Vec::with_capacity(BATCH);
+    let mut events: Vec<Event<'_>> = Vec::with_capacity(BATCH_EVENTS);
     let mut from = 0;
     for end in memchr_iter(b'\n', batch) {
         events.push(Event::parse(&batch[from..end], delivery, &config)?);
@@ -126,10 +128,10 @@ fn apply(batch: &[u8], kept: &Kept) -> Result<(), AnyError> {
     }
     let newest = events.iter().map(|event| event.at).max().unwrap_or_default();
     events.iter_mut().for_each(|event| event.received_at = newest);
-    let clock = Still(newest);
-    let manager = SessionManager::with_clock(config, kept, &clock);
+    let clock = StoppedClock(newest);
+    let manager = SessionManager::with_clock(config, store, &clock);
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().ok_or("the store waits")?;
-    let mut answer = String::with_capacity(batch.len() + BATCH * USUAL_ADDED_BYTES);
+    let mut answer = String::with_capacity(batch.len() + BATCH_EVENTS * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {
         let Outcome::Placed(Some(assignment)) = outcome else { return Err("an event failed".into()) };
         event.annotate_into(Some(assignment), &mut answer);

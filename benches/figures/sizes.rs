@@ -1,4 +1,4 @@
-//! A store that takes note of the size of each timeline it writes.
+//! A store that records the size of each timeline that it writes.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,16 +7,19 @@ use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::stored::encode_timeline;
 
-/// Bytes of a timeline's item besides its sort key and the stored form: the names of its attributes (40), the partition key
-/// (16), version (2), etag (8), times (8 and 8) and shard (1), as DynamoDB counts them.
+/// The bytes of a timeline's item without its sort key and stored form, as DynamoDB counts them: the names of its attributes
+/// (40), the partition key (16), version (2), etag (8), times (8 and 8) and shard (1).
 const FIXED_BYTES: usize = 83;
 
-pub struct Sizing<S> {
+/// A store that records sizes.
+pub struct SizeRecordingStore<S> {
+    /// The store that is used.
     pub storage: S,
+    /// The bytes of each timeline that was written.
     pub sizes: Arc<Mutex<Vec<usize>>>,
 }
 
-impl<S: SessionStorage> SessionStorage for Sizing<S> {
+impl<S: SessionStorage> SessionStorage for SizeRecordingStore<S> {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.storage.load(visitors, reading).await
     }

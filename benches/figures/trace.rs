@@ -1,4 +1,5 @@
-//! A synthetic shop: visits of twenty events with a campaign and addresses of 80 bytes, in batches; the same for the same seed.
+//! A synthetic shop: visits of twenty events with a campaign and URLs of 80 bytes, in batches. The same seed gives the same
+//! events.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -7,83 +8,87 @@ use session_tracking::session::{Millis, datetime, time_text};
 
 use crate::seeded::Seeded;
 
-/// Events of a visit.
-pub const VISIT: usize = 20;
-/// Between two events of a visit, in milliseconds.
+/// Events in a visit.
+const VISIT_EVENTS: usize = 20;
+/// The time between two events of a visit, in milliseconds.
 const STEP_MS: Millis = 15_000;
-/// Between two visits of a visitor: beyond every timeout.
-const AWAY_MS: Millis = 7_200_000;
-/// The first event's time.
-const BEGIN: Millis = 1_773_136_800_000;
-/// Visits under way at the same time.
-const AT_ONCE: usize = 400;
+/// The time between two visits of a visitor, in milliseconds: longer than every timeout.
+const ABSENCE_MS: Millis = 7_200_000;
+/// The time of the first event.
+const BEGIN_MS: Millis = 1_773_136_800_000;
+/// Concurrent visits.
+const CONCURRENT_VISITS: usize = 400;
 
-/// A batch of events as they come.
+/// A batch of events.
 pub struct Batch {
+    /// When the service receives it.
     pub received_at: Millis,
+    /// The JSON of each event.
     pub events: Vec<String>,
 }
 
 struct Visit {
     visitor: usize,
+    /// How many events it has had.
     done: usize,
-    /// When its next event happens.
+    /// The time of its next event.
     next: Millis,
     campaign: usize,
 }
 
-/// The shop's visitors as they come and go.
+/// The shop, with its visitors and their visits.
 pub struct Shop {
     random: Seeded,
     now: Millis,
     events: usize,
     visitors: usize,
     visits: VecDeque<Visit>,
-    /// Who left, and when.
+    /// The visitors who left, and when.
     away: VecDeque<(usize, Millis)>,
-    /// Nobody comes any more.
+    /// Whether no new visits begin.
     is_closing: bool,
 }
 
 impl Shop {
+    /// Returns a shop with the usual number of concurrent visits.
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, AT_ONCE)
+        Self::with(seed, CONCURRENT_VISITS)
     }
 
-    /// A shop with so many visits at the same time.
-    pub fn with(seed: u64, at_once: usize) -> Self {
+    /// Returns a shop with this number of concurrent visits.
+    pub fn with(seed: u64, concurrent_visits: usize) -> Self {
         let (visits, away) = (VecDeque::new(), VecDeque::new());
         let mut shop =
-            Self { random: Seeded(seed), now: BEGIN, events: 0, visitors: 0, visits, away, is_closing: false };
-        for _ in 0..at_once {
+            Self { random: Seeded(seed), now: BEGIN_MS, events: 0, visitors: 0, visits, away, is_closing: false };
+        for _ in 0..concurrent_visits {
             let visit = shop.arrive();
             shop.visits.push_back(visit);
         }
         shop
     }
 
-    /// So many batches of 100 events, `each` of a visitor, and what it takes until everybody has left: all visits are whole.
-    pub fn day(mut self, batches: usize, each: usize) -> Vec<Batch> {
-        let mut day: Vec<Batch> = (0..batches).map(|_| self.batch(100, each)).collect();
+    /// Returns batches of 100 events, with `per_visitor` events of each visitor, and then as many more as complete all visits.
+    pub fn day(mut self, batches: usize, per_visitor: usize) -> Vec<Batch> {
+        let mut day: Vec<Batch> = (0..batches).map(|_| self.batch(100, per_visitor)).collect();
         self.is_closing = true;
         while !self.visits.is_empty() {
-            day.push(self.batch(100, each));
+            day.push(self.batch(100, per_visitor));
         }
         day
     }
 
-    /// The next batch of `size` events, `each` of a visitor: visitors take turns.
-    pub fn batch(&mut self, size: usize, each: usize) -> Batch {
+    /// Returns the next batch of `size` events, with `per_visitor` events of each visitor. Visitors take turns.
+    pub fn batch(&mut self, size: usize, per_visitor: usize) -> Batch {
         let mut events = Vec::with_capacity(size);
         while events.len() < size {
             let Some(mut visit) = self.visits.pop_front() else { break };
-            for _ in 0..each.min(size - events.len()).min(VISIT - visit.done) {
+            for _ in 0..per_visitor.min(size - events.len()).min(VISIT_EVENTS - visit.done) {
                 events.push(self.event(&visit));
                 self.now = self.now.max(visit.next);
                 visit.next += STEP_MS;
                 visit.done += 1;
             }
-            if visit.done == VISIT {
+            if visit.done == VISIT_EVENTS {
                 self.away.push_back((visit.visitor, visit.next));
                 if self.is_closing {
                     continue;
@@ -95,30 +100,30 @@ impl Shop {
         Batch { received_at: self.now + 200, events }
     }
 
-    /// The next batch of `size` events of skewed visitors: a hundredth of those who are there have a tenth of the events.
+    /// Returns the next batch of `size` events of skewed visitors: a hundredth of the visitors have a tenth of the events.
     pub fn skewed_batch(&mut self, size: usize) -> Batch {
         let mut events = Vec::with_capacity(size);
         while events.len() < size {
-            // The square of an even draw.
+            // The square of a uniform random number prefers small indexes.
             let draw = self.random.below(1 << 16) as f64 / f64::from(1 << 16);
-            let place = (draw.powi(2) * self.visits.len() as f64) as usize;
-            let Some(mut visit) = self.visits.remove(place) else { break };
+            let index = (draw.powi(2) * self.visits.len() as f64) as usize;
+            let Some(mut visit) = self.visits.remove(index) else { break };
             events.push(self.event(&visit));
             self.now = self.now.max(visit.next);
             visit.next = self.now + self.random.below(STEP_MS as usize) as Millis;
             visit.done += 1;
-            if visit.done == VISIT {
+            if visit.done == VISIT_EVENTS {
                 self.away.push_back((visit.visitor, visit.next));
                 visit = self.arrive();
             }
-            self.visits.insert(place, visit);
+            self.visits.insert(index, visit);
         }
         Batch { received_at: self.now + 200, events }
     }
 
-    /// Somebody new, or somebody who was away for long.
+    /// Begins a visit of a new visitor, or of one who was away for long enough.
     fn arrive(&mut self) -> Visit {
-        let is_back = self.away.front().is_some_and(|&(_, since)| self.now - since > AWAY_MS);
+        let is_back = self.away.front().is_some_and(|&(_, since)| self.now - since > ABSENCE_MS);
         let known = if is_back { self.away.pop_front() } else { None };
         let visitor = known.map_or(self.visitors, |(visitor, _)| visitor);
         self.visitors += usize::from(known.is_none());
@@ -131,7 +136,7 @@ impl Shop {
         let number = self.events;
         let (at, page) = (time_text(datetime(visit.next)), self.random.below(5_000));
         let name = if visit.done.is_multiple_of(2) { "$pageview" } else { "add_to_cart" };
-        // The campaign stands in the address of the first page only, as in life.
+        // As in reality, only the URL of the first page has the campaign.
         let url = match visit.done {
             0 => format!(
                 "https://shop.example.com/c/{page:04}?utm_source=google&utm_medium=cpc&utm_campaign=spring-{:02}",

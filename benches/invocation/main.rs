@@ -1,5 +1,5 @@
-//! What an invocation of the function that ships takes: CPU, page faults, calls; see `run` for how and why.
-#![allow(clippy::disallowed_methods, reason = "a measuring program reads clocks and its environment")]
+//! Measures an invocation of the shipped function: CPU, page faults, calls. `run` describes the method.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and its environment")]
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/it/fake_runtime.rs"]
@@ -22,7 +22,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Processes of each binary, in turns; the first of each is not counted.
 const PROCESSES: usize = 8;
 
-/// Counts of instructions, of which the least is taken.
+/// How often instructions are counted; the lowest count is taken.
 const COUNTS: usize = 4;
 
 const USAGE: &str = "usage: invocation measure INGEST PLAIN [BEFORE] | invocation count INGEST | \
@@ -41,8 +41,8 @@ async fn measure(ingest: &str, plain: &str, before: Option<&str>) -> Result<(), 
     Ok(())
 }
 
-/// Counts the instructions and the calls of a warm invocation. Without TLS: what it takes depends on the processor. A call that is
-/// made twice, because a machine at work on other things was too slow for its first attempt, only adds: the least counts.
+/// Counts the instructions and the calls of a warm invocation. It uses no TLS, whose instructions depend on the processor. On a
+/// busy machine a call may be retried, which only adds instructions, so the lowest count is taken.
 async fn count(ingest: &str) -> Result<(), Failure> {
     let table = Table::start().await?;
     let (mut few, mut many, mut calls) = (u64::MAX, u64::MAX, usize::MAX);
@@ -56,7 +56,7 @@ async fn count(ingest: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Invokes one binary for some seconds, for a profiler to look at.
+/// Invokes one binary for some seconds, for a profiler.
 async fn repeat(ingest: &str, seconds: &str) -> Result<(), Failure> {
     let seconds = Duration::from_secs(seconds.parse()?);
     let table = Table::start_with_tls().await?;

@@ -1,31 +1,35 @@
-//! A function's process under a fake Runtime API, and what it has taken so far.
+//! A function's process under a fake Runtime API, and the resources that it has used so far.
 
 use std::process::Command;
 use std::time::Duration;
 
 use crate::Failure;
-use crate::fake_runtime::{Emitted, Function};
+use crate::fake_runtime::{Function, RuntimeEvent};
 use crate::table::Table;
 use crate::traffic::Visitors;
 
-/// The time of an invocation: plenty.
-const TIME: Duration = Duration::from_secs(120);
-/// A process that took no CPU for so long waits for its next invocation.
+/// The time limit of an invocation, which is never reached.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// A process that uses no CPU for this long waits for its next invocation.
 const QUIET: Duration = Duration::from_millis(12);
-/// Warm invocations whose instructions are counted.
+/// How many warm invocations are counted.
 pub const COUNTED: usize = 5;
 
-/// What a process has taken since it began.
+/// The resources that a process has used.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Taken {
-    /// Of all its threads, user and system.
+pub struct Usage {
+    /// User and system time of all its threads.
     pub cpu: Duration,
+    /// Minor and major page faults.
     pub page_faults: u64,
+    /// Calls of the table.
     pub calls: usize,
+    /// Open sockets.
     pub sockets: usize,
 }
 
-impl Taken {
+impl Usage {
+    /// Returns the usage since an earlier one.
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(before.cpu),
@@ -36,8 +40,8 @@ impl Taken {
     }
 }
 
-/// Starts a function in the environment that `template.yaml` gives it. A command is a binary, and before it variables that are
-/// set otherwise (`NAME=value`); `wrapper` is a program that runs it.
+/// Starts a function with the environment of `template.yaml`. `command` is a binary, after variables that are set differently
+/// (`NAME=value`). `wrapper` is a program that runs the binary.
 pub async fn start(wrapper: &[&str], command: &str, table: &Table) -> Function {
     let (settings, words): (Vec<&str>, Vec<&str>) = command.split(' ').partition(|word| word.contains('='));
     let words = [wrapper, &words].concat();
@@ -67,27 +71,27 @@ pub async fn start(wrapper: &[&str], command: &str, table: &Table) -> Function {
     Function::start_command(command, &variables).await
 }
 
-/// What `template.yaml` tells the C library's allocator.
+/// Returns the variables of `template.yaml` for the C library's allocator.
 fn malloc_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
     let lines = include_str!("../../template.yaml").lines().map(str::trim);
     let settings = lines.filter(|line| line.starts_with("MALLOC_")).filter_map(|line| line.split_once(": "));
     settings.map(|(name, value)| (name, value.trim_matches('"')))
 }
 
-/// Hands it a batch and waits for its answer, and until it asks for more.
+/// Invokes a function with a batch, and waits until it has answered and waits for the next invocation.
 pub async fn invoke(function: &mut Function, visitors: &mut Visitors) -> Result<(), Failure> {
-    let answer = function.invoke(visitors.batch(), TIME).await;
+    let answer = function.invoke(visitors.batch(), TIME_LIMIT).await;
     if !answer.starts_with(r#"{"events":[{"#)
         || answer.contains(r#""rejected":[{"#)
         || answer.contains(r#""failed":[{"#)
     {
         return Err(format!("not an answer to a batch: {answer:.300}").into());
     }
-    quiet(function.id()).await
+    wait_until_idle(function.id()).await
 }
 
-/// Waits until a process waits.
-pub async fn quiet(id: u32) -> Result<(), Failure> {
+/// Waits until a process uses no CPU.
+pub async fn wait_until_idle(id: u32) -> Result<(), Failure> {
     let mut before = Duration::MAX;
     loop {
         let now = cpu(id)?;
@@ -99,10 +103,10 @@ pub async fn quiet(id: u32) -> Result<(), Failure> {
     }
 }
 
-/// What a process has taken since it began.
-pub fn taken(id: u32, table: &Table) -> Result<Taken, Failure> {
+/// Returns the resources that a process has used since its start.
+pub fn usage(id: u32, table: &Table) -> Result<Usage, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    // Behind the name, which may hold anything, the third field and those after it.
+    // The third field and all later ones follow the process's name, which may contain any characters.
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let field =
         |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok()).ok_or("/proc/…/stat");
@@ -110,10 +114,10 @@ pub fn taken(id: u32, table: &Table) -> Result<Taken, Failure> {
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter(|link| link.to_string_lossy().starts_with("socket:"))
         .count();
-    Ok(Taken { cpu: cpu(id)?, page_faults: field(10)? + field(12)?, calls: table.calls(), sockets })
+    Ok(Usage { cpu: cpu(id)?, page_faults: field(10)? + field(12)?, calls: table.calls(), sockets })
 }
 
-/// The CPU time of a process's threads, to the nanosecond.
+/// Returns the CPU time of a process's threads, to the nanosecond.
 fn cpu(id: u32) -> Result<Duration, Failure> {
     let mut nanoseconds = 0;
     for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
@@ -123,25 +127,25 @@ fn cpu(id: u32) -> Result<Duration, Failure> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// The instructions of a process that is invoked twice with one group of visitors and so often again, and the calls of the
-/// last invocation.
+/// Returns the instructions of a process that is invoked `2 + warm` times with the same visitors, and the calls of the last
+/// invocation.
 pub async fn instructions(command: &str, table: &Table, warm: usize) -> Result<(u64, usize), Failure> {
     let valgrind = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"];
     let mut function = start(&valgrind, command, table).await;
     let (mut visitors, mut calls) = (Visitors::new(format!("count-{warm}-{}", table.calls())), 0);
     for _ in 0..2 + warm {
         let before = table.calls();
-        function.hand(visitors.batch(), TIME).await;
-        match function.emitted().await {
-            Emitted::Answer(_) => calls = table.calls() - before,
+        function.deliver(visitors.batch(), TIME_LIMIT).await;
+        match function.next_event().await {
+            RuntimeEvent::Answer(_) => calls = table.calls() - before,
             emitted => return Err(format!("{emitted:?}").into()),
         }
     }
-    // Until it waits for the next one: it is slow here.
+    // Waits until it waits for the next invocation. It is slow under valgrind.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // Valgrind says its count when it is asked to end.
+    // Valgrind logs its count when it is asked to end.
     Command::new("kill").args(["-TERM", &function.id().to_string()]).status()?;
-    let log = function.ended().log;
-    let count = log.lines().find_map(|line| line.split_once("I   refs:")).ok_or("valgrind says no count")?;
+    let log = function.wait().log;
+    let count = log.lines().find_map(|line| line.split_once("I   refs:")).ok_or("valgrind logged no count")?;
     Ok((count.1.replace(',', "").trim().parse()?, calls))
 }

@@ -1,8 +1,8 @@
-//! The figures, a row each.
+//! Prints the figures, one row each.
 
 use crate::series::{Kind, Series};
 
-/// What is asked of a figure.
+/// The target of a figure.
 enum Target {
     AtMost(f64),
     AtLeast(f64),
@@ -10,15 +10,15 @@ enum Target {
 }
 
 fn row(name: &str, value: f64, target: Target, from: &str) {
-    let (target, verdict) = match target {
+    let (target, result) = match target {
         Target::AtMost(most) => (format!("≤ {most}"), if value <= most { "met" } else { "MISSED" }),
         Target::AtLeast(least) => (format!("≥ {least}"), if value >= least { "met" } else { "MISSED" }),
         Target::None => (String::new(), ""),
     };
-    println!("{name:64} {value:7.2}  {target:6} {verdict:6}  {from}");
+    println!("{name:64} {value:7.2}  {target:6} {result:6}  {from}");
 }
 
-/// Prints what invocations took, ours beside a plain store's, and beside those of an earlier version where there is one.
+/// Prints the figures of our invocations beside those of a plain store, and beside those of another version if there is one.
 pub fn print(ours: &Series, plain: &Series, before: Option<&Series>) {
     for kind in [Kind::Warm, Kind::Cold, Kind::New, Kind::First] {
         let (cpu, other) = (ours.cpu_ms(kind), plain.cpu_ms(kind));

@@ -1,34 +1,37 @@
 //! The invocations of one binary, by kind.
 
 use crate::Failure;
-use crate::process::{Taken, invoke, quiet, start, taken};
+use crate::process::{Usage, invoke, start, usage, wait_until_idle};
 use crate::table::Table;
 use crate::traffic::Visitors;
 
-/// Batches of some visitors while their visits last: 21 events of each.
+/// Batches of a group of visitors, which complete their visits of 21 events.
 const BATCHES: usize = 7;
-/// Groups of visitors whom a process sees from their first batch on.
+/// Groups of visitors whose whole visits one process gets.
 const GROUPS: usize = 3;
-/// Groups whose visits another process goes on with, and the batches that it finds stored.
-const COLD: usize = 4;
-const STORED: usize = 4;
+/// Groups of visitors whose visits the next process continues.
+const COLD_GROUPS: usize = 4;
+/// Batches of such a group that are stored before.
+const STORED_BATCHES: usize = 4;
 
-/// What kind of batch it is.
+/// The kind of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A process's first: no connection is there, no visitor is known.
+    /// The process's first one: no connection is open and no visitor is known.
     First,
     /// All visitors are new.
     New,
-    /// All visitors are in the process's memory.
+    /// All visitors are in the process's cache.
     Warm,
-    /// All visitors are stored, and none is in the process's memory.
+    /// All visitors are stored, and none is in the process's cache.
     Cold,
 }
 
 impl Kind {
+    /// All kinds, in the order of the rows.
     pub const ALL: [Self; 4] = [Self::First, Self::New, Self::Warm, Self::Cold];
 
+    /// Returns the kind's name in the rows.
     pub fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -39,32 +42,36 @@ impl Kind {
     }
 }
 
-/// A binary, and what its invocations took.
+/// A binary, and the resources that its invocations used.
 pub struct Series {
     command: String,
-    taken: Vec<(Kind, Taken)>,
-    /// Whose visits the next process goes on with.
+    usages: Vec<(Kind, Usage)>,
+    /// The visitors whose visits the next process continues.
     stored: Vec<Visitors>,
     processes: usize,
 }
 
 impl Series {
+    /// Returns the series of a command, without invocations.
     pub fn new(command: &str) -> Self {
-        Self { command: command.to_owned(), taken: Vec::new(), stored: Vec::new(), processes: 0 }
+        Self { command: command.to_owned(), usages: Vec::new(), stored: Vec::new(), processes: 0 }
     }
 
-    /// Runs one process through all kinds; what it takes counts, or does not.
-    pub async fn process(&mut self, table: &Table, counts: bool) -> Result<(), Failure> {
+    /// Runs one process through all kinds of invocations. They are only counted if `is_counted`.
+    ///
+    /// # Errors
+    /// The function did not answer a batch, or `/proc` cannot be read.
+    pub async fn process(&mut self, table: &Table, is_counted: bool) -> Result<(), Failure> {
         self.processes += 1;
         let hash = xxhash_rust::xxh3::xxh3_64(self.command.as_bytes()) & 0xffff;
         let name = |group: usize| format!("{hash:04x}-{}-{group}", self.processes);
         let mut function = start(&[], &self.command, table).await;
         let id = function.id();
         let mut measured = Vec::new();
-        quiet(id).await?;
-        // It may not have begun yet.
-        while taken(id, table)?.sockets == 0 {
-            quiet(id).await?;
+        wait_until_idle(id).await?;
+        // An idle process may not have started yet.
+        while usage(id, table)?.sockets == 0 {
+            wait_until_idle(id).await?;
         }
         for group in 0..GROUPS {
             let mut visitors = Visitors::new(name(group));
@@ -72,56 +79,59 @@ impl Series {
                 let kind = match (group, batch) {
                     (0, 0) => Some(Kind::First),
                     (_, 0) => Some(Kind::New),
-                    // What is in memory is used once reads have shown that it is worth it.
+                    // The cache is only used after reads have shown that it is worth it.
                     (0, 1) => None,
                     _ => Some(Kind::Warm),
                 };
-                let before = taken(id, table)?;
+                let before = usage(id, table)?;
                 invoke(&mut function, &mut visitors).await?;
-                measured.extend(kind.map(|kind| (kind, before)).zip(Some(taken(id, table)?)));
+                measured.extend(kind.map(|kind| (kind, before)).zip(Some(usage(id, table)?)));
             }
         }
         for mut visitors in std::mem::take(&mut self.stored) {
-            let before = taken(id, table)?;
+            let before = usage(id, table)?;
             invoke(&mut function, &mut visitors).await?;
-            measured.push(((Kind::Cold, before), taken(id, table)?));
+            measured.push(((Kind::Cold, before), usage(id, table)?));
         }
-        for group in 0..COLD {
+        for group in 0..COLD_GROUPS {
             let mut visitors = Visitors::new(name(GROUPS + group));
-            for _ in 0..STORED {
+            for _ in 0..STORED_BATCHES {
                 invoke(&mut function, &mut visitors).await?;
             }
             self.stored.push(visitors);
         }
         function.kill();
-        if counts {
-            self.taken.extend(measured.into_iter().map(|((kind, before), after)| (kind, after.since(before))));
+        if is_counted {
+            self.usages.extend(measured.into_iter().map(|((kind, before), after)| (kind, after.since(before))));
         }
         Ok(())
     }
 
-    /// The median of something that invocations of a kind took.
-    fn median(&self, kind: Kind, of: impl Fn(&Taken) -> f64) -> f64 {
+    /// Returns the median of a value of all invocations of a kind.
+    fn median(&self, kind: Kind, of: impl Fn(&Usage) -> f64) -> f64 {
         let mut values: Vec<f64> =
-            self.taken.iter().filter(|(known, _)| *known == kind).map(|(_, taken)| of(taken)).collect();
+            self.usages.iter().filter(|(other, _)| *other == kind).map(|(_, usage)| of(usage)).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
+    /// Returns the median of the CPU time, in milliseconds.
     pub fn cpu_ms(&self, kind: Kind) -> f64 {
-        self.median(kind, |taken| taken.cpu.as_secs_f64() * 1000.0)
+        self.median(kind, |usage| usage.cpu.as_secs_f64() * 1000.0)
     }
 
+    /// Returns the median of the page faults.
     pub fn page_faults(&self, kind: Kind) -> f64 {
-        self.median(kind, |taken| taken.page_faults as f64)
+        self.median(kind, |usage| usage.page_faults as f64)
     }
 
+    /// Returns the median of the calls of the table.
     pub fn calls(&self, kind: Kind) -> f64 {
-        self.median(kind, |taken| taken.calls as f64)
+        self.median(kind, |usage| usage.calls as f64)
     }
 
-    /// Connections that are there afterwards and were not before.
+    /// Returns the median of the connections that were opened and are still open afterwards.
     pub fn connections(&self, kind: Kind) -> f64 {
-        self.median(kind, |taken| taken.sockets as f64)
+        self.median(kind, |usage| usage.sockets as f64)
     }
 }

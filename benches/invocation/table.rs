@@ -1,4 +1,4 @@
-//! A DynamoDB that keeps what it is given and asks no questions, on a port of the loopback interface.
+//! A stub of DynamoDB on a port of the loopback interface. It keeps items in memory and checks nothing.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,26 +15,28 @@ use serde_json::{Map, Value, json};
 use crate::Failure;
 use crate::tls::TlsServer;
 
-/// How long each call takes, about as long as at AWS: calls that are made at once overlap, as they do there.
-const CALL: Duration = Duration::from_millis(3);
+/// How long each call takes: about as long as at AWS, so that concurrent calls overlap like they do there.
+const CALL_TIME: Duration = Duration::from_millis(3);
 
-/// Where it is, whom to trust for it, and the calls that came.
+/// A running stub.
 pub struct Table {
+    /// Its URL.
     pub url: String,
-    /// A file with its authority's certificate; none without TLS.
+    /// A file with its authority's certificate; `None` without TLS.
     pub authority: Option<PathBuf>,
-    state: Arc<Mutex<Kept>>,
+    state: Arc<Mutex<TableState>>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct TableState {
     items: HashMap<String, Value>,
+    /// How many calls were made.
     calls: usize,
 }
 
-impl Kept {
-    /// An item's keys as one text, in either kind of table.
-    fn name(key: &Value) -> String {
+impl TableState {
+    /// Returns an item's key as one string. The plain store's table has no sort key.
+    fn key_string(key: &Value) -> String {
         ["pk", "sk"].map(|name| key[name]["S"].as_str().unwrap_or_default()).join(" ")
     }
 
@@ -42,26 +44,27 @@ impl Kept {
         self.calls += 1;
         match operation {
             "PutItem" => {
-                self.items.insert(Self::name(&request["Item"]), request["Item"].clone());
+                self.items.insert(Self::key_string(&request["Item"]), request["Item"].clone());
                 Ok(json!({}))
             }
-            "GetItem" => Ok(match self.items.get(&Self::name(&request["Key"])) {
+            "GetItem" => Ok(match self.items.get(&Self::key_string(&request["Key"])) {
                 Some(item) => json!({ "Item": item }),
                 None => json!({}),
             }),
-            // Of `SET name = :name, …`: each value is the attribute of its name.
+            // The plain store's expression is `SET name = :name, …`, so each value is the attribute of the same name.
             "UpdateItem" => {
                 let mut item = request["Key"].as_object().cloned().unwrap_or_default();
                 let values = request["ExpressionAttributeValues"].as_object().cloned().unwrap_or_default();
                 item.extend(values.into_iter().map(|(name, value)| (name.trim_start_matches(':').to_owned(), value)));
-                self.items.insert(Self::name(&request["Key"]), Value::Object(item));
+                self.items.insert(Self::key_string(&request["Key"]), Value::Object(item));
                 Ok(json!({}))
             }
             "BatchGetItem" => {
                 let mut responses = Map::new();
                 for (table, asked) in request["RequestItems"].as_object().into_iter().flatten() {
                     let keys = asked["Keys"].as_array().into_iter().flatten();
-                    let items: Vec<Value> = keys.filter_map(|key| self.items.get(&Self::name(key)).cloned()).collect();
+                    let items: Vec<Value> =
+                        keys.filter_map(|key| self.items.get(&Self::key_string(key)).cloned()).collect();
                     responses.insert(table.clone(), items.into());
                 }
                 Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
@@ -71,21 +74,24 @@ impl Kept {
     }
 }
 
-async fn call(State(state): State<Arc<Mutex<Kept>>>, headers: HeaderMap, body: Bytes) -> Result<String, String> {
+async fn call(State(state): State<Arc<Mutex<TableState>>>, headers: HeaderMap, body: Bytes) -> Result<String, String> {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
     let request: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     let answer = state.lock().unwrap_or_else(PoisonError::into_inner).answer(operation, &request)?;
-    tokio::time::sleep(CALL).await;
+    tokio::time::sleep(CALL_TIME).await;
     Ok(answer.to_string())
 }
 
 impl Table {
-    fn router(state: &Arc<Mutex<Kept>>) -> Router {
+    fn router(state: &Arc<Mutex<TableState>>) -> Router {
         Router::new().route("/", post(call)).layer(DefaultBodyLimit::disable()).with_state(Arc::clone(state))
     }
 
-    /// Starts one behind TLS 1.3, with an authority of its own.
+    /// Starts a stub behind TLS 1.3, with its own certificate authority.
+    ///
+    /// # Errors
+    /// No certificate can be made, or no port is free.
     pub async fn start_with_tls() -> Result<Self, Failure> {
         let state = Arc::default();
         let TlsServer { url, authority } = TlsServer::start(Self::router(&state)).await?;
@@ -94,7 +100,10 @@ impl Table {
         Ok(Self { url, authority: Some(path), state })
     }
 
-    /// Starts one that speaks plain HTTP.
+    /// Starts a stub with plain HTTP.
+    ///
+    /// # Errors
+    /// No port is free.
     pub async fn start() -> Result<Self, Failure> {
         let state = Arc::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -104,7 +113,7 @@ impl Table {
         Ok(Self { url, authority: None, state })
     }
 
-    /// How many calls have come so far.
+    /// Returns how many calls were made so far.
     pub fn calls(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).calls
     }

@@ -1,35 +1,39 @@
-//! Batches of 100 one-KB events of 33 visitors, for a direct invocation.
+//! Batches of 100 one-KB events of 33 visitors, for direct invocations.
 
 use std::fmt::Write;
 
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::session::{Millis, datetime, time_text};
 
-pub const EVENTS: usize = 100;
+/// Events in a batch.
+const EVENTS: usize = 100;
+/// Visitors in a batch.
 const VISITORS: usize = 33;
-/// Bytes of an event.
-const EVENT: usize = 1024;
-/// Between two events of a visitor.
+/// The size of an event.
+const EVENT_BYTES: usize = 1024;
+/// The time between two events of a visitor, in milliseconds.
 const STEP_MS: Millis = 10_000;
-/// How long ago a visit began: all of it is within the default lateness.
+/// How long ago a visit began, in milliseconds: less than the default allowed lateness.
 const AGO_MS: Millis = 240_000;
 
-/// Visitors whose events come together, and how many batches of theirs have come.
+/// A group of visitors whose events are in the same batches.
 pub struct Visitors {
+    /// The start of each visitor's `distinct_id`.
     name: String,
     began: Millis,
+    /// How many batches were made.
     batches: usize,
 }
 
 impl Visitors {
-    /// Visitors who were never seen; their names begin with this one.
+    /// Returns new visitors whose `distinct_id`s begin with `name`.
     pub fn new(name: String) -> Self {
         Self { name, began: SystemClock.now() - AGO_MS, batches: 0 }
     }
 
-    /// Their next batch: three events of each, and one more of the first.
+    /// Returns the payload of their next batch: three events of each visitor, and one more of the first.
     pub fn batch(&mut self) -> String {
-        let mut payload = String::with_capacity(EVENTS * (EVENT + 1) + 16);
+        let mut payload = String::with_capacity(EVENTS * (EVENT_BYTES + 1) + 16);
         payload.push_str(r#"{"events":["#);
         for at in 0..EVENTS {
             if at > 0 {
@@ -43,7 +47,7 @@ impl Visitors {
         payload
     }
 
-    /// A shop's event, as in `benches/figures/trace.rs`.
+    /// Returns a shop's event, like those of `benches/figures/trace.rs`.
     fn event(&self, visitor: usize, at: usize) -> String {
         let number = 3 * self.batches + at;
         let page = (number * 37 + visitor * 101) % 5_000;
@@ -77,7 +81,7 @@ impl Visitors {
         for extra in 0.. {
             let length = event.len();
             let _ = write!(event, ",\"attribute_{extra}\":\"value {} of the shop\"", (page * (extra + 3)) % 9_973);
-            if event.len() + 2 > EVENT {
+            if event.len() + 2 > EVENT_BYTES {
                 event.truncate(length);
                 break;
             }

@@ -1,30 +1,30 @@
-"""Finds the sessions of a file of events with DuckDB, on one thread; a line a session to standard output.
+"""Finds the sessions of a file of events with DuckDB, on one thread, and prints one line for each session.
 
     python3 duckdb_sessions.py [--annotate] FILE
 
-With `--annotate`, the events instead, each with its session's number on it, ordered by visitor.
+With `--annotate`, it prints the events instead, each with the number of its session, ordered by visitor.
 """
 
 import sys
 
 import duckdb
 
-# What the sessions need, and nothing else, is taken out of the events. With `properties` as JSON and the address
-# extracted from it, the whole takes half as long again; with a schema that DuckDB finds by itself, as long.
+# Reads only the fields that the sessions need. If `properties` is JSON and the URL is extracted from it, the query takes
+# half as long again; with a schema that DuckDB detects itself, it takes as long.
 FIELDS = """
   SELECT distinct_id, epoch_ms("timestamp") AS ms, event = '$pageview' AS is_view, properties."$current_url" AS url
   FROM read_ndjson('{file}', columns = {{
     event: 'VARCHAR', distinct_id: 'VARCHAR', "timestamp": 'TIMESTAMP', properties: 'STRUCT("$current_url" VARCHAR)'}})
 """
 
-# An event's whole text, and what the session's number needs; both fields in one extraction.
-TEXTS = """
+# Reads each event's JSON and the fields that the session's number needs, both in one extraction.
+JSON_EVENTS = """
   SELECT json, field[1] AS distinct_id, epoch_ms(field[2]::TIMESTAMP) AS ms
   FROM (SELECT json, json_extract_string(json, ['$.distinct_id', '$.timestamp']) AS field
         FROM read_ndjson_objects('{file}'))
 """
 
-# Sorted once, both window functions stream; with PARTITION BY in each the whole takes a tenth longer.
+# Both window functions stream over one sorted table. With PARTITION BY in each, the query takes a tenth longer.
 NUMBERED = """
   sorted AS (SELECT * FROM event ORDER BY distinct_id, ms),
   cut AS (SELECT *, coalesce(distinct_id <> lag(distinct_id) OVER () OR ms - lag(ms) OVER () > 30 * 60 * 1000, true)
@@ -39,7 +39,7 @@ SESSIONS = f"""
 """
 
 ANNOTATED = f"""
-  WITH event AS ({TEXTS}), {NUMBERED}
+  WITH event AS ({JSON_EVENTS}), {NUMBERED}
   SELECT '{{{{"$session_id":"' || session || '",' || json[2:] FROM numbered
 """
 
@@ -50,7 +50,7 @@ def main(arguments):
     connection = duckdb.connect()
     connection.execute("SET threads = 1")
     query = (ANNOTATED if annotate else SESSIONS).format(file=file.replace("'", "''"))
-    # A tab occurs in no JSON: the one column is written as it is.
+    # JSON contains no tabs, so the single column is written unchanged.
     form = "FORMAT csv, HEADER false" + (", QUOTE '', ESCAPE '', DELIMITER '\t'" if annotate else "")
     connection.execute(f"COPY ({query}) TO '/dev/stdout' ({form})")
 

@@ -1,5 +1,5 @@
-"""Finds the sessions of a file of events with Flink SQL, in a streaming job of parallelism 1; a line a session to
-standard output.
+"""Finds the sessions of a file of events with Flink SQL, in a streaming job of parallelism 1, and prints one line for
+each session.
 
     JAVA_HOME=… python3 flink_sessions.py FILE
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# There are no functions in Python: without this, Flink starts a server for them.
+# No functions in Python are used. Without this setting, Flink starts a server for them.
 os.environ["_python_worker_execution_mode"] = "process"
 
 from py4j.protocol import Py4JError
@@ -21,10 +21,10 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 
 SETTINGS = {
     "parallelism.default": "1",
-    # Rows pass between operators without being copied.
+    # Operators pass rows on without copying them.
     "pipeline.object-reuse": "true",
     "table.local-time-zone": "UTC",
-    # Without checkpoints the sink never closes its file. One is made, at the end.
+    # Without checkpoints the sink never closes its file. There is one checkpoint, at the end.
     "execution.checkpointing.interval": "1 h",
 }
 
@@ -45,10 +45,10 @@ RESULT = """
   )
 """
 
-# Milliseconds of a time: once a session, unlike the rest.
+# A time in milliseconds. It is computed once for each session, and not for each event.
 MILLIS = "1000 * UNIX_TIMESTAMP(CAST({0} AS STRING)) + EXTRACT(MILLISECOND FROM {0})"
 
-# FIRST_VALUE cannot be used with session windows, which merge; the least of time and address is the first address.
+# FIRST_VALUE does not work with session windows, because they merge. The minimum of time and URL gives the first URL.
 SESSIONS = f"""
   INSERT INTO sessions
   SELECT distinct_id, {MILLIS.format("window_start")}, {MILLIS.format("window_end")} - 30 * 60 * 1000,
@@ -60,7 +60,7 @@ SESSIONS = f"""
 
 
 def find_sessions(file, folder):
-    # Flink has no session windows in its batch mode.
+    # Flink's batch mode has no session windows.
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in SETTINGS.items():
         environment.get_config().set(name, value)
@@ -71,7 +71,7 @@ def find_sessions(file, folder):
 
 def end_java():
     """Ends the Java process and waits for it, so that its CPU counts as a child's."""
-    # It goes before it answers, which py4j would report at length.
+    # Java ends before it answers, which py4j would log as an error.
     logging.disable()
     with contextlib.suppress(Py4JError):
         get_gateway().jvm.java.lang.System.exit(0)
@@ -82,8 +82,8 @@ def main(file):
     with tempfile.TemporaryDirectory() as folder:
         find_sessions(file, folder)
         end_java()
-        for part in Path(folder).iterdir():
-            with part.open() as lines:
+        for output in Path(folder).iterdir():
+            with output.open() as lines:
                 shutil.copyfileobj(lines, sys.stdout)
 
 

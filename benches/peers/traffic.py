@@ -1,9 +1,9 @@
-"""Makes the events: the same bytes for the same arguments, on every machine.
+"""Generates the events. The same arguments give the same bytes on every machine.
 
-Visits of a shop's visitors, a few frequent and many rare, in the order of time. A session ends by half an hour of
-silence and by nothing else, so that one rule in SQL gives the sessions that all our rules give: silences within a visit
-are far below the half hour and those between visits far above it, no visit is long, and only the first page of a visit
-has an external referrer or a campaign.
+The events are visits of a shop's visitors, a few frequent and many rare, in event-time order. A session only ends by a
+timeout of half an hour, so that one rule in SQL gives the same sessions as all our rules. Gaps within a visit are far
+shorter than half an hour, and gaps between visits are far longer. No visit is long, and only the first page of a visit has
+an external referrer or a campaign.
 
     python3 traffic.py COUNT > FILE
 """
@@ -22,16 +22,16 @@ MEAN_MS_BETWEEN_EVENTS = 432
 VISITORS = 6_000
 MEAN_EVENTS_A_VISIT = 12
 MAX_EVENTS_A_VISIT = 120
-# Within a visit mostly half a minute, seldom minutes, never near the 30 minutes …
+# A gap within a visit is mostly half a minute, seldom minutes, and never near 30 minutes.
 MAX_PAUSE_MS = 20 * 60_000
-# … and between two visits of a visitor always well above.
+# A gap between two visits of a visitor is always well above 30 minutes.
 MIN_ABSENCE_MS = 45 * 60_000
 
 SITE = "https://www.greenfield-outfitters.test"
 REFERRERS = ["https://www.google.com/", "https://www.bing.com/", "https://news.partner.test/spring-guide", "$direct"]
 CAMPAIGNS = ["spring_sale", "newsletter_march", "brand_search", "retargeting_basket"]
 AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36"
-# Operating system, its version, how the browser names it, screen.
+# Operating system, its version, its name in the user agent, device type, width and height of the screen.
 DEVICES = [
     ("Windows", "11", "Windows NT 10.0; Win64; x64", "Desktop", 1920, 1080),
     ("Mac OS X", "15.3", "Macintosh; Intel Mac OS X 10_15_7", "Desktop", 1512, 982),
@@ -44,7 +44,7 @@ ACTIONS = ["$autocapture", "product_viewed", "filter_applied", "cart_item_added"
 
 
 class Visitor:
-    """One visitor: who it is, what it browses with, and when it may come again."""
+    """A visitor: the id, the device, and when the next visit may begin."""
 
     def __init__(self, rng, number):
         self.distinct_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
@@ -58,7 +58,7 @@ class Visitor:
 
 
 class Visit:
-    """One visit under way."""
+    """A visit that has begun."""
 
     def __init__(self, rng, visitor):
         self.visitor = visitor
@@ -70,7 +70,7 @@ class Visit:
 
 
 def page(rng, visit):
-    """The address of the next page, of some 80 bytes."""
+    """Returns the URL of the next page, of about 80 bytes."""
     shelf = rng.choice(SHELVES)
     url = f"{SITE}/en/shop/{shelf}/{shelf}-{rng.randrange(100, 999)}?page={rng.randrange(1, 9)}"
     if visit.done == 0 and visit.campaign:
@@ -79,7 +79,7 @@ def page(rng, visit):
 
 
 def event(rng, visit, at):
-    """The next event of a visit, at a time."""
+    """Returns the next event of a visit, at a time."""
     is_view = visit.done == 0 or rng.random() < 0.45
     if is_view:
         visit.referrer, visit.url = visit.url or visit.referrer, page(rng, visit)
@@ -95,7 +95,7 @@ def event(rng, visit, at):
 
 
 def properties(rng, visit):
-    """What the event says beside, as a browser's library does: some 850 bytes."""
+    """Returns the properties of an event, like those of a browser's library: about 850 bytes."""
     visitor = visit.visitor
     system, version, agent, kind, width, height = visitor.device
     country, city, zone = visitor.place
@@ -133,7 +133,7 @@ def pause(rng):
 
 
 def arrivals(rng, visitors):
-    """Visits as they begin: a time and a visitor who is away; the first visitors come most often, by Zipf's law."""
+    """Yields the beginnings of visits: a time and a visitor. The first visitors come most often, by Zipf's law."""
     weights = list(itertools.accumulate(1 / (visitor.number + 20) for visitor in visitors))
     at = START_MS
     while True:
@@ -142,23 +142,23 @@ def arrivals(rng, visitors):
 
 
 def events(seed):
-    """All events without end, in the order of time."""
+    """Yields events without end, in event-time order."""
     rng = random.Random(seed)
     visitors = [Visitor(rng, number) for number in range(VISITORS)]
-    coming = arrivals(rng, visitors)
-    next_at, visitor = next(coming)
-    # The next event of each visit under way; the number keeps those of one time in a fixed order.
-    under_way, number = [], itertools.count()
+    beginnings = arrivals(rng, visitors)
+    next_at, visitor = next(beginnings)
+    # The time of the next event of each visit that has begun. The number gives visits with equal times a fixed order.
+    active, number = [], itertools.count()
     while True:
-        while not under_way or next_at <= under_way[0][0]:
+        while not active or next_at <= active[0][0]:
             if visitor.free_at <= next_at:
                 visitor.free_at = sys.maxsize
-                heapq.heappush(under_way, (next_at, next(number), Visit(rng, visitor)))
-            next_at, visitor = next(coming)
-        at, _, visit = heapq.heappop(under_way)
+                heapq.heappush(active, (next_at, next(number), Visit(rng, visitor)))
+            next_at, visitor = next(beginnings)
+        at, _, visit = heapq.heappop(active)
         yield event(rng, visit, at)
         if visit.done < visit.events:
-            heapq.heappush(under_way, (at + pause(rng), next(number), visit))
+            heapq.heappush(active, (at + pause(rng), next(number), visit))
         else:
             visit.visitor.free_at = at + MIN_ABSENCE_MS
 

@@ -1,4 +1,4 @@
-//! The command line. Each command declares its options once; reading them, their help and their errors follow from that.
+//! The command line. Each command declares its options once. The parser, the help and the errors use that declaration.
 
 mod help;
 mod suggest;
@@ -13,21 +13,21 @@ use crate::failure::Failure;
 pub use help::{command_help, overview};
 pub use suggest::suggestion;
 
-/// What an option takes.
+/// The kind of value that an option takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Takes {
-    /// A whole number from one to another.
+    /// A whole number from the first to the second, both included.
     Whole(u64, u64),
     /// The path of a file to write, or `-` for standard output.
     Output,
-    /// The rules: JSON, or the path of a file that holds them.
+    /// The rules: JSON, or the path of a file with JSON.
     Rules,
-    /// A time.
+    /// A time, in any spelling that an event's time may have.
     Time,
 }
 
 impl Takes {
-    /// Returns what the option takes as a part of a sentence.
+    /// Describes the value as a part of a sentence.
     pub fn sentence(self) -> String {
         match self {
             Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
@@ -45,35 +45,43 @@ impl Takes {
 pub struct Opt {
     /// Its name without the dashes.
     pub name: &'static str,
-    /// How help names its value.
+    /// The name of its value in the help.
     pub value: &'static str,
+    /// The kind of value that it takes.
     pub takes: Takes,
-    /// What holds without the option; for a number the number itself, which is what the command uses.
+    /// The default, for the help. For a number it is the number itself, which the command uses.
     pub default: &'static str,
+    /// What the option does, for the help.
     pub about: &'static str,
 }
 
-/// The files that a command is given.
+/// How many files a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
+    /// No file.
     None,
+    /// Exactly one file.
     One,
+    /// One file or more.
     Many,
 }
 
-/// A command.
+/// The declaration of a command.
 #[derive(Debug)]
 pub struct Command {
+    /// Its name on the command line.
     pub name: &'static str,
-    /// In one line.
+    /// What it does, in one line.
     pub about: &'static str,
+    /// How many files it takes.
     pub files: Files,
+    /// Its options, apart from `--help`.
     pub options: &'static [Opt],
-    /// What else its help says.
+    /// The end of its help.
     pub notes: &'static str,
 }
 
-/// What a command was given.
+/// The arguments that a command was given.
 #[derive(Debug)]
 pub struct Words {
     command: &'static Command,
@@ -82,15 +90,18 @@ pub struct Words {
 }
 
 impl Command {
-    /// Reads what follows the command's name; none where help was asked for.
-    pub fn read(&'static self, mut words: lexopt::Parser) -> Result<Option<Words>, Failure> {
+    /// Parses the arguments after the command's name. Returns `None` for `--help`.
+    ///
+    /// # Errors
+    /// An option or a file that the command does not take, or that is missing.
+    pub fn read(&'static self, mut parser: lexopt::Parser) -> Result<Option<Words>, Failure> {
         let mut read = Words { command: self, values: BTreeMap::new(), files: Vec::new() };
-        while let Some(word) = words.next().map_err(|error| Failure::usage(error.to_string()))? {
+        while let Some(word) = parser.next().map_err(|error| Failure::usage(error.to_string()))? {
             match word {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Long(name) => {
                     let option = self.option(name)?;
-                    let value = words.value().map_err(|_| {
+                    let value = parser.value().map_err(|_| {
                         Failure::usage(format!("`--{}` needs a value: {}", option.name, option.takes.sentence()))
                     })?;
                     if read.values.insert(option.name, value).is_some() {
@@ -109,13 +120,13 @@ impl Command {
         self.options.iter().find(|option| option.name == name).ok_or_else(|| self.unknown(&format!("--{name}"), name))
     }
 
-    fn unknown(&self, written: &str, name: &str) -> Failure {
+    fn unknown(&self, option: &str, name: &str) -> Failure {
         let names = self.options.iter().map(|option| option.name).chain(["help"]);
         let hint = match suggestion(name, names) {
             Some(near) => format!("did you mean `--{near}`?"),
             None => format!("`local {} --help` lists its options", self.name),
         };
-        Failure::usage(format!("`{}` has no option `{written}`; {hint}", self.name))
+        Failure::usage(format!("`{}` has no option `{option}`; {hint}", self.name))
     }
 
     fn check_files(&self, files: &[PathBuf]) -> Result<(), Failure> {
@@ -136,12 +147,15 @@ impl Command {
 }
 
 impl Words {
-    /// Returns the files, or the one file.
+    /// Returns the files that the command was given.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Returns an option's number, which lies within its bounds.
+    /// Returns an option's number, or its default.
+    ///
+    /// # Errors
+    /// It is not a whole number within the option's bounds.
     pub fn whole(&self, name: &'static str) -> Result<u64, Failure> {
         let Some(option) = self.command.options.iter().find(|option| option.name == name) else {
             return Err(Failure::usage(format!("`--{name}` is no option")));
@@ -149,12 +163,15 @@ impl Words {
         let Takes::Whole(least, most) = option.takes else {
             return Err(Failure::usage(format!("`--{name}` is no number")));
         };
-        let text = self.text(name)?.unwrap_or(option.default);
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| self.wrong(name, text))
+        let value = self.text(name)?.unwrap_or(option.default);
+        let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| self.wrong(name, value))
     }
 
-    /// Returns an option's text, if it is given.
+    /// Returns an option's value as a string, if it is given.
+    ///
+    /// # Errors
+    /// The value is not UTF-8.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, Failure> {
         match self.values.get(name) {
             None => Ok(None),
@@ -162,12 +179,12 @@ impl Words {
         }
     }
 
-    /// Returns an option's path, if it is given.
+    /// Returns an option's value as a path, if it is given.
     pub fn path(&self, name: &'static str) -> Option<&Path> {
         self.values.get(name).map(Path::new)
     }
 
-    /// Returns the sentence for a value that an option cannot take.
+    /// Returns the error for a value that an option does not take.
     pub fn wrong(&self, name: &'static str, value: &str) -> Failure {
         let takes =
             self.command.options.iter().find(|option| option.name == name).map(|option| option.takes.sentence());

@@ -1,4 +1,4 @@
-//! Time that moves only when it is told to, so that a run gives the same every time.
+//! A clock that moves only when the program moves it, so that every run has the same output.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::session::Millis;
 
-/// Virtual time, and numbers that are the same in every run.
+/// Virtual time, and random numbers that are the same in every run.
 #[derive(Debug, Default)]
 pub struct VirtualClock {
     now: AtomicI64,
@@ -14,7 +14,7 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    /// Moves to a time, unless it is later already.
+    /// Moves to a time, unless the clock is already past it.
     pub fn move_to(&self, now: Millis) {
         self.now.fetch_max(now, Ordering::Relaxed);
     }
@@ -25,13 +25,13 @@ impl Clock for &VirtualClock {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// Waits in real time: the database that is waited for is real.
+    /// Waits in real time, because the database works in real time.
     async fn sleep(&self, time: Duration) {
         SystemClock.sleep(time).await;
     }
 
     fn random(&self) -> u64 {
-        // Weyl's sequence: every draw is another one, which is all that an etag needs.
+        // Weyl's sequence: no number repeats, which is all that an etag needs.
         self.drawn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
 }

@@ -1,5 +1,5 @@
-//! What a newcomer sees first: two visits as they arise, step by step, then real traffic; all through the function's own
-//! handler and the close function, on an embedded DynamoDB, in virtual time.
+//! The default command: shows two visitors step by step, then replays real traffic. Everything goes through the ingest
+//! function's own handler and the close function, on an embedded DynamoDB, in virtual time.
 
 mod screen;
 mod script;
@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use screen::Screen;
 use script::{SCRIPT, Step, at};
 
-/// How often the close function runs during the story, in milliseconds of virtual time. The template's schedule: each minute.
+/// How often the close function runs during the story, in milliseconds of virtual time. The template schedules it each minute.
 const CLOSE_EVERY_MS: Millis = 60_000;
 
 /// The two functions on one machine.
@@ -42,7 +42,7 @@ impl<'c> Service<'c> {
         Ok(Self { clock, ingest, consumed })
     }
 
-    /// Invokes the ingest function at a time with these events; returns them with their sessions.
+    /// Invokes the ingest function at a time with these events; returns the annotated events.
     async fn send(&self, now: Millis, events: &[&str]) -> Result<Vec<Value>, Failure> {
         self.clock.move_to(now);
         let payload = format!("{{\"events\":[{}]}}", events.join(","));
@@ -66,15 +66,16 @@ impl<'c> Service<'c> {
     }
 }
 
-/// Sessions by the letters under which they are shown, in the order in which they are met.
+/// The letters that stand for session ids on the screen, in the order in which the ids appear.
 #[derive(Default)]
 struct Letters {
     letters: BTreeMap<String, usize>,
-    /// Those whose end was emitted.
+    /// The sessions whose end was emitted.
     ended: BTreeSet<usize>,
 }
 
 impl Letters {
+    /// Returns the number of a session's letter.
     fn of(&mut self, id: &str) -> usize {
         let next = self.letters.len();
         *self.letters.entry(id.to_owned()).or_insert(next)
@@ -106,25 +107,25 @@ async fn story(screen: &Screen) -> Result<(), Failure> {
         while now + CLOSE_EVERY_MS <= at(step.arrives) {
             now += CLOSE_EVERY_MS;
             for line in service.close(now).await? {
-                screen.line(emitted(&line, now, &mut letters, screen))?;
+                screen.line(emitted_line(&line, now, &mut letters, screen))?;
             }
         }
         let Some(event) = step.event() else { continue };
         let annotated = service.send(at(step.arrives), &[&event]).await?.remove(0);
-        screen.line(arrived(step, &annotated, &mut letters, screen))?;
+        screen.line(arrived_line(step, &annotated, &mut letters, screen))?;
         if step.is_shown {
             shown = Some(annotated);
         }
     }
     if let Some(event) = shown {
-        screen.line(format_args!("\n{}", screen.strong("An event as it came back (ada's of 10:12)")))?;
+        screen.line(format_args!("\n{}", screen.strong("An annotated event (ada's of 10:12)")))?;
         print_properties(&event, screen)?;
     }
     Ok(())
 }
 
-/// A line for an event that arrived: what it is, its session, and why.
-fn arrived(step: &Step, annotated: &Value, letters: &mut Letters, screen: &Screen) -> String {
+/// Returns the line for an event that arrived, with its session and why the session began.
+fn arrived_line(step: &Step, annotated: &Value, letters: &mut Letters, screen: &Screen) -> String {
     let properties = &annotated["properties"];
     let letter = letters.of(properties["$session_id"].as_str().unwrap_or_default());
     let is_start = properties["$session_start"] == true;
@@ -136,12 +137,12 @@ fn arrived(step: &Step, annotated: &Value, letters: &mut Letters, screen: &Scree
     format!("{}{note}", format!("{line}  {}", screen.strong(&why)).trim_end())
 }
 
-/// A line for what the close function emitted.
-fn emitted(line: &Value, now: Millis, letters: &mut Letters, screen: &Screen) -> String {
+/// Returns the line for an event that the close function emitted.
+fn emitted_line(line: &Value, now: Millis, letters: &mut Letters, screen: &Screen) -> String {
     let properties = &line["properties"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let event = text(&line["event"]);
-    let mut letter = |name: &str| letters.of(&text(&properties[name]));
+    let string = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let event = string(&line["event"]);
+    let mut letter = |name: &str| letters.of(&string(&properties[name]));
     let what = match event.as_str() {
         "$session_merged" => {
             format!("{} is one with {}", screen.session(letter("from")), screen.session(letter("into")))
@@ -156,14 +157,14 @@ fn emitted(line: &Value, now: Millis, letters: &mut Letters, screen: &Screen) ->
             let minutes = properties["$session_duration"].as_i64().unwrap_or_default() / 60;
             let campaign = session["utm"]["source"].as_str().map_or(String::new(), |name| format!(", campaign {name}"));
             let (events, version) = (&session["event_count"], &properties["$session_version"]);
-            let again = if is_first { "" } else { ", again" };
-            format!("{}  {minutes} min, {events} events{campaign}, v{version}{again}", screen.session(ended))
+            let correction = if is_first { "" } else { ", again" };
+            format!("{}  {minutes} min, {events} events{campaign}, v{version}{correction}", screen.session(ended))
         }
     };
-    format!("  {} {:<7} {} {what}", script::clock_time(now), text(&line["distinct_id"]), screen.event(&event))
+    format!("  {} {:<7} {} {what}", script::clock_time(now), string(&line["distinct_id"]), screen.event(&event))
 }
 
-/// The properties that the service put on an event.
+/// Prints the properties of an annotated event.
 fn print_properties(event: &Value, screen: &Screen) -> Result<(), Failure> {
     let Some(properties) = event["properties"].as_object() else { return Ok(()) };
     for (name, value) in properties {

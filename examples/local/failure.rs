@@ -1,38 +1,41 @@
-//! Why a command ends early: one sentence for whoever typed it, and the process's exit status.
+//! Why a command fails: one sentence for its user, and the process's exit status.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// The exit status of a command line that cannot be understood.
+/// The exit status of an invalid command line.
 const USAGE: u8 = 2;
-/// The exit status of work that could not be done.
+/// The exit status of a valid command that failed.
 const WORK: u8 = 1;
 
-/// A sentence, and the exit status.
+/// Why a command fails.
 #[derive(Debug)]
 pub struct Failure {
+    /// One sentence for the user; empty if nothing is printed.
     pub message: String,
+    /// The exit status.
     pub status: u8,
 }
 
 impl Failure {
-    /// A command line that cannot be understood.
+    /// Returns the failure of an invalid command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), status: USAGE }
     }
 
-    /// Work that could not be done.
+    /// Returns the failure of a valid command.
     pub fn work(message: impl Into<String>) -> Self {
         Self { message: message.into(), status: WORK }
     }
 
-    /// A file that cannot be used: which one, what for, and why.
+    /// Returns the failure for a file that cannot be used. It names the option, the file and the reason.
     pub fn file(option: &str, path: &Path, error: &io::Error) -> Self {
         Self::work(format!("{option}: `{}` cannot be used: {}", path.display(), reason(error)))
     }
 
-    /// Lines that cannot be written. A reader that went away (`… | head`) has what it wanted: that is no failure.
+    /// Returns the failure for lines that cannot be written. If the reader closed the pipe (`… | head`), it is a success, because
+    /// the reader needs no more.
     pub fn output(option: &str, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self { message: String::new(), status: 0 };
@@ -53,7 +56,7 @@ impl From<String> for Failure {
     }
 }
 
-/// Returns an error of the system as a part of a sentence, without its number.
+/// Returns an I/O error as a part of a sentence, without its number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
@@ -62,8 +65,8 @@ pub fn reason(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission is denied".to_owned(),
         io::ErrorKind::StorageFull => "the disk is full".to_owned(),
         _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+            let message = error.to_string();
+            message.split(" (os error").next().unwrap_or_default().to_lowercase()
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The whole service on one machine, on an embedded DynamoDB.
+//! Runs the whole service on one machine, with an embedded DynamoDB.
 //!
 //! ```text
 //! cargo run --release --example local                 shows two visits as they arise, then real traffic
 //! cargo run --release --example local -- --help       lists the commands
 //! ```
 //!
-//! A command is a file: its declaration (`COMMAND`, from which its help follows) and its `run`.
+//! Each command has a file with its declaration (`COMMAND`, from which its help is made) and its `run`.
 
 use std::process::ExitCode;
 
@@ -41,8 +41,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Failure> {
-    let mut words = lexopt::Parser::from_env();
-    let first = words.next().map_err(|error| Failure::usage(error.to_string()))?;
+    let mut arguments = lexopt::Parser::from_env();
+    let first = arguments.next().map_err(|error| Failure::usage(error.to_string()))?;
     let command = match first {
         None => return demo::run().await,
         Some(Arg::Long("help") | Arg::Short('h')) => return print(&cli::overview(&COMMANDS)),
@@ -53,7 +53,7 @@ async fn run() -> Result<(), Failure> {
         Some(Arg::Long(name)) => return Err(unknown_option(&format!("--{name}"))),
         Some(Arg::Short(letter)) => return Err(unknown_option(&format!("-{letter}"))),
     };
-    let Some(words) = command.read(words)? else { return print(&cli::command_help(command)) };
+    let Some(words) = command.read(arguments)? else { return print(&cli::command_help(command)) };
     match command.name {
         "replay" => replay::run(replay::Options::read(&words)?).await,
         "invoke" => invoke::run(invoke::Options::read(&words)?).await,
@@ -72,14 +72,14 @@ fn command(name: &str) -> Result<&'static cli::Command, Failure> {
     })
 }
 
-fn unknown_option(written: &str) -> Failure {
+fn unknown_option(option: &str) -> Failure {
     Failure::usage(format!(
-        "`{written}` is no option here: options follow a command ({}); `local --help` says more",
+        "`{option}` is no option here: options follow a command ({}); `local --help` lists the commands",
         COMMANDS.map(|command| command.name).join(", ")
     ))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+fn print(help: &str) -> Result<(), Failure> {
     use std::io::Write;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output("standard output", &error))
+    std::io::stdout().write_all(help.as_bytes()).map_err(|error| Failure::output("standard output", &error))
 }

@@ -1,4 +1,4 @@
-//! The HTTP API and the closer, live. Requests go through the function's own handler, in API Gateway's envelope.
+//! Serves the HTTP API and runs the closer. Requests go through the function's own handler, in API Gateway's envelope.
 
 mod cors;
 mod http;
@@ -24,6 +24,7 @@ use crate::stop::Stop;
 use cors::Cors;
 use http::Api;
 
+/// The declaration of `serve`.
 pub const COMMAND: Command = Command {
     name: "serve",
     about: "Serves the HTTP API, with the closer on a schedule and a DynamoDB, until it is stopped.",
@@ -34,7 +35,7 @@ pub const COMMAND: Command = Command {
             value: "PORT",
             takes: Takes::Whole(0, 65_535),
             default: "9000",
-            about: "the port of 127.0.0.1 that takes events; 0 is any that is free",
+            about: "the port of 127.0.0.1 that takes events; 0 is any free port",
         },
         Opt {
             name: "dynamodb-port",
@@ -56,22 +57,23 @@ pub const COMMAND: Command = Command {
             value: "SECONDS",
             takes: Takes::Whole(0, 3_600),
             default: "60",
-            about: "how long after its time a session is closed; deployed it is a minute, for clocks that differ",
+            about: "how long after its due time a session is closed; deployed, it is a minute, because clocks differ",
         },
     ],
     notes: "
-Ends of sessions go to standard output, a line of JSON each; the log goes to standard error. To see one soon:
+Ends of sessions go to standard output, one line of JSON each. The log goes to standard error. To see an end soon:
   local serve --close-every 1 --grace 0 --rules '{\"timeout_seconds\":10,\"lateness_seconds\":5}'
-Ctrl-C (or SIGTERM) ends it as soon as the requests under way are answered, after two seconds at most; a second one at once.",
+Ctrl-C (or SIGTERM) ends it when the requests in progress are answered, after at most two seconds; a second one, at once.",
 };
 
-/// The time that a request has, in milliseconds: API Gateway's.
+/// The time limit of a request, in milliseconds: API Gateway's.
 const REQUEST_MS: i64 = 30_000;
-/// The time that a run of the closer has, in milliseconds: the close function's.
+/// The time limit of a run of the closer, in milliseconds: the close function's.
 const CLOSE_MS: i64 = 60_000;
-/// How long requests that are under way hold the end up.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the process waits at its end for requests in progress.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The options of `serve`.
 pub struct Options {
     port: u16,
     dynamodb_port: u16,
@@ -82,6 +84,9 @@ pub struct Options {
 
 impl Options {
     /// Reads the options of the command line.
+    ///
+    /// # Errors
+    /// An invalid value.
     pub fn read(words: &Words) -> Result<Self, Failure> {
         let port = |name| words.whole(name).map(|port| u16::try_from(port).unwrap_or_default());
         Ok(Self {
@@ -97,6 +102,10 @@ impl Options {
 /// The ingest function.
 type Function = Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>;
 
+/// Runs `serve`.
+///
+/// # Errors
+/// A port cannot be used.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     start_log();
@@ -109,34 +118,34 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))
     };
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await.map_err(unusable)?;
-    let address = listener.local_addr().map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
     let cors = Cors::deployed()?;
-    eprintln!("HTTP API   http://{address}/events");
+    eprintln!("HTTP API   http://{bound}/events");
     eprintln!("DynamoDB   {} (table {TABLE})", database.endpoint);
     eprintln!("ends of sessions go to standard output, as lines of JSON; stop with Ctrl-C");
     let app = Router::new().fallback(http::answer).with_state(Arc::new(Api { function: Arc::clone(&function), cors }));
-    let asked = stop.clone();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { asked.wait().await });
-    let patience = async {
+    let stop_serving = stop.clone();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { stop_serving.wait().await });
+    let shutdown = async {
         stop.wait().await;
-        eprintln!("stopping when the requests under way are answered; Ctrl-C again ends it at once");
-        SystemClock.sleep(PATIENCE).await;
+        eprintln!("stopping when the requests in progress are answered; Ctrl-C again ends it at once");
+        SystemClock.sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         served = async { serving.await } => served.map_err(|error| Failure::work(format!("serving: {}", reason(&error)))),
-        // Half a request may never become a whole one.
-        () = patience => Ok(()),
+        // A request that is not complete may never end.
+        () = shutdown => Ok(()),
         () = close(&function, options.close_every) => Ok(()),
     }
 }
 
-/// The log goes to standard error, as the functions' does.
+/// Starts the log, which goes to standard error like the functions' logs.
 fn start_log() {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_target(false);
     log.with_writer(std::io::stderr).init();
 }
 
-/// The close function, on its schedule.
+/// Runs the close function on its schedule.
 async fn close(function: &Function, every: Duration) {
     loop {
         SystemClock.sleep(every).await;
@@ -147,7 +156,7 @@ async fn close(function: &Function, every: Duration) {
     }
 }
 
-/// Returns what a run of the closer did, as the fields of a line in the log.
+/// Returns the report of a run of the closer as the fields of a log line.
 fn fields(report: &CloseReport) -> String {
     let report = serde_json::to_value(report).unwrap_or_default();
     let field = |(name, value): (&String, &Value)| format!("{name}={value}");

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks a command to end, the second ends it.
+//! Ctrl-C and SIGTERM: the first one asks a command to end, the second one ends the process.
 
 use std::io;
 
@@ -6,21 +6,24 @@ use tokio::sync::watch;
 
 use crate::failure::{Failure, reason};
 
-/// The exit status of a process that Ctrl-C ended, as shells have it.
+/// The exit status of a process that Ctrl-C ended, by the convention of shells.
 const INTERRUPTED: i32 = 130;
 
-/// Whether the process was asked to end.
+/// Tells whether the process was asked to end.
 #[derive(Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens from now on. Whatever the process is at when it is asked the second time, it ends.
+    /// Starts to listen for signals. The second signal ends the process at once.
+    ///
+    /// # Errors
+    /// The system cannot register the signals.
     pub fn listen() -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::work(format!("signals cannot be listened for: {}", reason(&error)));
         let (sender, receiver) = watch::channel(false);
-        // A thread and a runtime of its own: the others may wait for somebody to read what they print.
+        // Needs its own thread and runtime, because the others may block while they print.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        // Before anything else happens, and once: no signal falls between two listeners.
+        // Registers once, before anything else, so that no signal is missed.
         let mut signals = {
             let _inside = runtime.enter();
             Signals::new().map_err(failed)?
@@ -28,7 +31,7 @@ impl Stop {
         std::thread::spawn(move || {
             runtime.block_on(async {
                 signals.next().await;
-                // Where nobody waits, the second one ends the process.
+                // If nothing waits for the first signal, the second one ends the process.
                 let _ = sender.send(true);
                 signals.next().await;
             });
@@ -39,7 +42,7 @@ impl Stop {
 
     /// Returns once the process is asked to end.
     pub async fn wait(&self) {
-        // The sender lives until the process ends.
+        // The sender exists until the process ends, so this never fails.
         if self.0.clone().wait_for(|asked| *asked).await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,4 +1,4 @@
-//! What is read back from the store.
+//! Stored timelines and sessions.
 
 use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
 use session_tracking::model::{Entry, Kind, SessionState};
@@ -6,15 +6,15 @@ use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{Arrival, Timeline};
 
-/// Whatever is read as a timeline is written and read back as the same, and can be worked on under any rules without a panic:
-/// what becomes of it can be read again.
+/// Checks that bytes that decode to a timeline can be encoded and decoded to the same timeline, and that every operation on it,
+/// under any rules, gives a timeline that can be stored as well.
 pub fn stored_timeline(bytes: &[u8]) {
     let Ok(timeline) = decode_timeline(FORMAT, bytes, Visitor::new("u")) else { return };
-    assert_eq!(read_again(&timeline), timeline);
+    assert_eq!(round_trip(&timeline), timeline);
     for config in &configs() {
         let times = times(&timeline, config);
         for &at in &times {
-            work_on(timeline.clone(), at, config);
+            check_operations(timeline.clone(), at, config);
         }
         let mut all = timeline.clone();
         let arrivals: Vec<Arrival> = times.iter().map(|&at| arrival(at, "all", false)).collect();
@@ -22,12 +22,13 @@ pub fn stored_timeline(bytes: &[u8]) {
         let last = times.iter().copied().chain(all.held_until).max();
         let now = last.unwrap_or_default() + 100 * 86_400_000;
         all.close(now, config).ended.iter().for_each(check_session);
-        assert!(all.open.is_none() && all.unfinalized.is_empty(), "something is left after a hundred days");
-        read_again(&all);
+        assert!(all.open.is_none() && all.unfinalized.is_empty(), "something is open after a hundred days");
+        round_trip(&all);
     }
 }
 
-/// Whatever is read as a session is written and read back as the same, and late events can be counted in it.
+/// Checks that bytes that decode to a session can be encoded and decoded to the same session, and that late events can be counted
+/// in it.
 pub fn stored_session(bytes: &[u8]) {
     let visitor = Visitor::new("u");
     let Ok(session) = decode_session(FORMAT, bytes, visitor.bits()) else { return };
@@ -36,17 +37,17 @@ pub fn stored_session(bytes: &[u8]) {
         for at in [session.facts.started_at - 1, session.facts.started_at, session.facts.last_activity + 1] {
             let mut timeline = Timeline::new(visitor.clone());
             timeline.archived = 1;
-            // So that they are late.
+            // Makes the events late.
             timeline.watermark = (session.facts.last_activity + 2).min(4_102_444_800_000);
             let arrivals = [arrival(at, "late", false), arrival(at, "late", false)];
             timeline.apply(&arrivals, vec![session.clone()], config);
-            read_again(&timeline);
+            round_trip(&timeline);
         }
     }
 }
 
-/// Everything that is done with a timeline, around one time.
-fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
+/// Runs every operation on a timeline, around one time.
+fn check_operations(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     let sessions = timeline.sessions(at, config);
     // A keep-alive event is not remembered once it is finalized.
     let known = timeline.unfinalized.iter().find(|entry| entry.kind != Kind::KeepAlive).map(|entry| entry.uuid.clone());
@@ -62,27 +63,27 @@ fn work_on(mut timeline: Timeline, at: Millis, config: &SessionConfig) {
     arrivals.extend(known.map(|uuid| arrival(at, &uuid, false)));
     let applied = timeline.apply(&arrivals, Vec::new(), config);
     assert!(applied.assignments[0].is_some() && applied.assignments[2].is_some());
-    assert!(!timeline.clone().apply(&arrivals, Vec::new(), config).changed, "a repeat changes something");
-    read_again(&timeline);
+    assert!(!timeline.clone().apply(&arrivals, Vec::new(), config).changed, "a duplicate changes something");
+    round_trip(&timeline);
     let mut ended = timeline.clone();
     for session in &sessions {
         ended.end(session.id.parse().unwrap(), at, config);
     }
-    read_again(&ended);
+    round_trip(&ended);
     for mut timeline in [timeline, ended] {
         timeline.finalize(at, config);
-        read_again(&timeline);
+        round_trip(&timeline);
         timeline.close(at + 3_600_000, config).ended.iter().for_each(check_session);
-        read_again(&timeline);
+        round_trip(&timeline);
     }
 }
 
-/// A timeline, written and read.
-fn read_again(timeline: &Timeline) -> Timeline {
-    let again = decode_timeline(FORMAT, &encode_timeline(timeline), timeline.visitor.clone());
-    let again = again.unwrap_or_else(|error| panic!("{error}: {timeline:#?}"));
-    assert_eq!(again, Timeline { due_at: None, ..timeline.clone() });
-    again
+/// Encodes and decodes a timeline.
+fn round_trip(timeline: &Timeline) -> Timeline {
+    let decoded = decode_timeline(FORMAT, &encode_timeline(timeline), timeline.visitor.clone());
+    let decoded = decoded.unwrap_or_else(|error| panic!("{error}: {timeline:#?}"));
+    assert_eq!(decoded, Timeline { due_at: None, ..timeline.clone() });
+    decoded
 }
 
 fn check_session(session: &SessionState) {
@@ -91,7 +92,7 @@ fn check_session(session: &SessionState) {
     assert!(serde_json::to_string(&session.ended_session(&visitor)).is_ok());
 }
 
-/// The times around which something may happen.
+/// Returns times at which an operation may have an effect: around sessions, events and the watermark, and after the timeouts.
 fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
     let finalized = timeline.ended.iter().chain(&timeline.open).take(3);
     let edges = finalized.flat_map(|session| [session.facts.started_at, session.facts.last_activity]);
@@ -103,7 +104,7 @@ fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
     times.extend([config.timeout, config.max_duration].map(|time| last + time.num_milliseconds()));
     times.sort_unstable();
     times.dedup();
-    // Events are bounded before they get here.
+    // `Event::parse` only accepts times in this range.
     times.retain(|at| (946_684_800_000..4_102_444_800_000).contains(at));
     times
 }
@@ -120,7 +121,7 @@ fn arrival(at: Millis, uuid: &str, passive: bool) -> Arrival {
     }
 }
 
-/// Rules that differ from those under which a timeline was written, as after a deployment.
+/// Returns several rules. After a deployment, a timeline may be read under other rules than it was written.
 fn configs() -> [SessionConfig; 3] {
     let default = SessionConfig::default();
     [

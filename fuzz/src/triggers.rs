@@ -1,4 +1,4 @@
-//! What comes in through the triggers: bodies, events, envelopes.
+//! Bodies, events and envelopes, which the triggers receive.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -26,31 +26,31 @@ use session_tracking::trigger::split_body::split_body;
 
 /// 2026-03-10T12:00:00Z.
 const NOON: Millis = 1_773_144_000_000;
-/// Bytes that a body is decompressed to at the most.
-const MOST: usize = 64 * 1024;
+/// Limit of the bytes of a decoded body.
+const MAX_BYTES: usize = 64 * 1024;
 
-/// A body is decompressed and split without a panic, and whatever its events are, each of them is an [`event`].
+/// Checks that a body is decoded and split without a panic, and checks each of its raw events with [`event`].
 pub fn body(bytes: &[u8]) {
     for (is_base64, encoding) in [(false, None), (true, None), (false, Some("gzip")), (true, Some("gzip"))] {
-        let Ok(body) = decode(bytes, is_base64, encoding, MOST) else { continue };
-        assert!(body.len() <= MOST, "decompressed to {} bytes", body.len());
+        let Ok(body) = decode(bytes, is_base64, encoding, MAX_BYTES) else { continue };
+        assert!(body.len() <= MAX_BYTES, "decompressed to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
             for raw_event in
                 split_body(&body, form, MAX_EVENTS, &config()).into_iter().flat_map(|batch| batch.raw_events)
             {
                 let bytes = raw_event.bytes();
                 event(bytes);
-                // What was read on the way is what is read of its bytes alone.
+                // An event that was scanned while the body was split equals one that is parsed from its bytes.
                 let origin = Origin::from(Delivery { received_at: NOON, trusts_received_at: true });
-                let (on_the_way, alone) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
-                assert_eq!(format!("{on_the_way:?}"), format!("{alone:?}"));
+                let (scanned, parsed) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
+                assert_eq!(format!("{scanned:?}"), format!("{parsed:?}"));
             }
         }
     }
 }
 
-/// An event that is taken comes out with its session on it as valid JSON, everything else in it byte for byte, can come in
-/// again as the same event, and leaves a timeline that can be stored. One that is not taken is told so in one line.
+/// Checks that an accepted event is annotated as valid JSON with everything else byte for byte, that the annotated event can be
+/// sent again as the same event, and that its timeline can be stored. A rejected event must have a message of one line.
 pub fn event(bytes: &[u8]) {
     let config = config();
     let delivery = Delivery { received_at: NOON, trusts_received_at: true };
@@ -68,28 +68,32 @@ pub fn event(bytes: &[u8]) {
     if let Some(arrival) = event.arrival(&config) {
         let mut timeline = Timeline::new(event.visitor());
         assignments.extend(timeline.apply(&[arrival], Vec::new(), &config).assignments);
-        let again = decode_timeline(FORMAT, &encode_timeline(&timeline), event.visitor());
+        let decoded = decode_timeline(FORMAT, &encode_timeline(&timeline), event.visitor());
         timeline.due_at = None;
-        assert_eq!(again.as_ref(), Ok(&timeline));
+        assert_eq!(decoded.as_ref(), Ok(&timeline));
     }
     for assignment in &assignments {
         let out = event.annotate(assignment.as_ref());
-        assert_eq!(kept(&out), kept(event.text), "{out}");
+        assert_eq!(unchanged_members(&out), unchanged_members(event.text), "{out}");
         match Event::parse(out.as_bytes(), delivery, &config) {
-            Ok(again) => {
-                assert_eq!((again.visitor(), again.at, again.role), (event.visitor(), event.at, event.role), "{out}");
-                let is_as_it_came = out == event.text;
-                assert!(again.uuid == event.uuid || is_as_it_came, "{out}");
+            Ok(sent_again) => {
+                assert_eq!(
+                    (sent_again.visitor(), sent_again.at, sent_again.role),
+                    (event.visitor(), event.at, event.role),
+                    "{out}"
+                );
+                let is_unchanged = out == event.text;
+                assert!(sent_again.uuid == event.uuid || is_unchanged, "{out}");
             }
             Err(why) => assert_eq!(why.code, RejectCode::TooLarge, "{why:?}: {out}"),
         }
     }
 }
 
-/// Whatever invokes the function is answered with JSON or with an error, twice, and every line that goes out is one.
+/// Checks that any payload is answered with JSON or an error, twice, and that every line of output is one line of JSON.
 pub fn envelope(bytes: &[u8]) {
     let payload = String::from_utf8_lossy(bytes);
-    let manager = SessionManager::with_clock(config(), InMemorySessionStorage::new(), Still::default());
+    let manager = SessionManager::with_clock(config(), InMemorySessionStorage::new(), StoppedClock::default());
     let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
     for _ in 0..2 {
         match run(ingest.handle(&payload, NOON + 60_000)) {
@@ -117,13 +121,13 @@ fn check_answer(answer: &str) {
     }
 }
 
-/// Rules under which every branch of the parser is reached.
+/// Returns rules under which every branch of the parser can be reached.
 fn config() -> SessionConfig {
     let passive_events = vec!["passive".to_owned()];
     SessionConfig { new_session_on_click_id_change: true, passive_events, ..SessionConfig::default() }
 }
 
-/// An assignment with all that one can say.
+/// Returns an assignment in which nearly every field is set.
 fn assignment() -> Assignment {
     let id = session_id(Visitor::new("u").bits(), NOON, "e", 0);
     Assignment {
@@ -143,29 +147,29 @@ fn assignment() -> Assignment {
     }
 }
 
-/// The names of the properties that annotating writes.
-fn written() -> BTreeSet<String> {
-    let text = br#"{"event":"x","distinct_id":"u","timestamp":"?","properties":{"$referrer":"https://c.test/"}}"#;
+/// Returns the names of the properties that annotation writes.
+fn annotated_names() -> BTreeSet<String> {
+    let json = br#"{"event":"x","distinct_id":"u","timestamp":"?","properties":{"$referrer":"https://c.test/"}}"#;
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
-    let out = Event::parse(text, delivery, &config()).unwrap().annotate(Some(&assignment()));
+    let out = Event::parse(json, delivery, &config()).unwrap().annotate(Some(&assignment()));
     let properties = members(&out).into_iter().find(|(key, _)| key.get() == "\"properties\"").unwrap().1;
     let flags = ["$sanitized", "$no_session"].map(str::to_owned);
     members(properties.get()).iter().map(|(key, _)| name(key)).chain(flags).collect()
 }
 
-/// What of an event has to stay: its members and those of its properties, byte for byte, but for those that are written, and
-/// for an id and a properties object where there were none.
-fn kept(text: &str) -> [Vec<(&str, &str)>; 2] {
-    let written = written();
+/// Returns the members of an event and of its properties that annotation must not change. Annotation writes its own properties,
+/// and adds a `uuid` and `properties` if they are missing.
+fn unchanged_members(json: &str) -> [Vec<(&str, &str)>; 2] {
+    let annotated = annotated_names();
     let (mut own, mut properties) = (Vec::new(), Vec::new());
-    for (key, value) in members(text) {
+    for (key, value) in members(json) {
         match name(key).as_str() {
             "properties" => properties = members(value.get()),
             "uuid" => {}
             _ => own.push((key.get(), value.get())),
         }
     }
-    properties.retain(|(key, _)| !written.contains(&name(key)));
+    properties.retain(|(key, _)| !annotated.contains(&name(key)));
     [own, properties.iter().map(|(key, value)| (key.get(), value.get())).collect()]
 }
 
@@ -173,11 +177,11 @@ fn name(key: &RawValue) -> String {
     serde_json::from_str(key.get()).unwrap()
 }
 
-/// An object's member: key and value, each as it stands.
+/// An object's member: key and value, both unparsed.
 type Member<'a> = (&'a RawValue, &'a RawValue);
 
-/// The members of an object, in order; none of a null.
-fn members(text: &str) -> Vec<Member<'_>> {
+/// Returns the members of an object, in order. `null` has none.
+fn members(json: &str) -> Vec<Member<'_>> {
     struct Members;
     impl<'de> Walker<'de> for Members {
         type Value = Vec<Member<'de>>;
@@ -192,21 +196,21 @@ fn members(text: &str) -> Vec<Member<'_>> {
             Ok(members)
         }
     }
-    if text == "null" {
+    if json == "null" {
         return Vec::new();
     }
-    serde_json::Deserializer::from_str(text).deserialize_map(Members).unwrap()
+    serde_json::Deserializer::from_str(json).deserialize_map(Members).unwrap()
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
+fn is_json(line: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
-/// A clock that stands still.
+/// A clock that always shows [`NOON`].
 #[derive(Debug, Default)]
-struct Still(AtomicU64);
+struct StoppedClock(AtomicU64);
 
-impl Clock for Still {
+impl Clock for StoppedClock {
     fn now(&self) -> Millis {
         NOON
     }
@@ -216,7 +220,7 @@ impl Clock for Still {
     }
 }
 
-/// Runs a future that waits for nothing outside.
+/// Runs a future that never waits for anything outside of it.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

@@ -1,8 +1,9 @@
-//! Whom the clients trust: Amazon's own authorities, and the machine's bundle once those do not suffice; or a bundle of one's own.
+//! The certificate authorities that the AWS clients trust: Amazon's own, then the machine's CA bundle; or only those of a given
+//! bundle.
 //!
-//! Five authorities vouch for the endpoints of AWS. To read and parse the machine's bundle, some 140 of them, took a quarter of a
-//! start, so this is left until an endpoint is met whose authority is none of the five. The attempt that meets it fails, as
-//! with a connection that breaks, and the client's second attempt goes by the bundle.
+//! Five authorities of Amazon sign the certificates of AWS endpoints. Reading and parsing the machine's bundle of about 140 took
+//! a quarter of a cold start. So the bundle is only read when an endpoint's certificate is signed by none of the five. The call
+//! attempt that meets such an endpoint fails like a broken connection, and the client's retry uses the bundle.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,36 +23,37 @@ use rustls::pki_types::pem::PemObject;
 use crate::config::ConfigError;
 use crate::storage::IDLE;
 
-/// Amazon Root CA 1 to 4 and Starfield Services Root Certificate Authority - G2, as they stand in Mozilla's bundle:
-/// <https://www.amazontrust.com/repository>. The first to end is the last, at the end of 2037.
+/// Amazon Root CA 1 to 4 and Starfield Services Root Certificate Authority - G2, as in Mozilla's bundle
+/// (<https://www.amazontrust.com/repository>). The last one is the first to expire, at the end of 2037.
 const AMAZON: &[u8] = include_bytes!("amazon.pem");
 
-/// The client of HTTP that all clients of AWS share. A bundle is a file of the only authorities to trust.
+/// Returns the HTTP client that all AWS clients share. If `bundle` is given, only the authorities in that PEM file are trusted.
 ///
 /// # Errors
-/// A bundle that holds no certificates, or one that cannot be read.
+/// Returns a [`ConfigError`] if the bundle cannot be read, contains no certificate, or contains one that cannot be used.
 pub fn client(bundle: Option<&Path>) -> Result<SharedHttpClient, ConfigError> {
-    let (first, then) = match bundle {
+    let (first, fallback) = match bundle {
         Some(bundle) => (https(TrustStore::empty().with_pem_certificate(certificates(bundle)?))?, None),
-        // The bundle may lack the five: it may be one's own.
+        // The machine's bundle may lack Amazon's authorities, because it may be custom.
         None => (
             https(TrustStore::empty().with_pem_certificate(AMAZON))?,
             Some(https(TrustStore::default().with_pem_certificate(AMAZON))?),
         ),
     };
-    Ok(SharedHttpClient::new(Trusting { first, then, is_distrusted: Arc::default() }))
+    Ok(SharedHttpClient::new(FallbackClient { first, fallback, is_distrusted: Arc::default() }))
 }
 
+/// Returns an HTTPS client that trusts these authorities.
 fn https(trusted: TrustStore) -> Result<SharedHttpClient, ConfigError> {
     let context = TlsContext::builder().with_trust_store(trusted).build();
     let context = context.map_err(|error| ConfigError(format!("TLS cannot be set up: {error}")))?;
-    // `ring`: the SDK's default, `aws-lc`, gathers entropy for its first handshake, which takes most of a cold start.
+    // `ring`, because the SDK's default, `aws-lc`, gathers entropy for its first handshake, which takes most of a cold start.
     let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     let builder = aws_smithy_http_client::Builder::new().pool_idle_timeout(IDLE).tls_provider(ring);
     Ok(builder.tls_context(context).build_https())
 }
 
-/// A file's certificates, as they stand there. One that cannot be used would be a panic at the first call.
+/// Reads a PEM file and checks its certificates, because one that cannot be used would cause a panic at the first call.
 fn certificates(bundle: &Path) -> Result<Vec<u8>, ConfigError> {
     let wrong = |what: &str| {
         let name = bundle.display();
@@ -67,21 +69,25 @@ fn certificates(bundle: &Path) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-/// Unlike the clients it chooses from, it makes no connector ahead for each client of AWS only to throw it away.
+/// Uses the first client until it meets an endpoint that it does not trust, and then the fallback.
+///
+/// It creates no connector in advance. The clients that it chooses from would create one for each AWS client and not use it.
 #[derive(Debug)]
-struct Trusting {
+struct FallbackClient {
     first: SharedHttpClient,
-    then: Option<SharedHttpClient>,
-    /// Whether an endpoint was met that the first does not trust.
+    fallback: Option<SharedHttpClient>,
+    /// Whether the first client met an endpoint that it does not trust.
     is_distrusted: Arc<AtomicBool>,
 }
 
-impl HttpClient for Trusting {
+impl HttpClient for FallbackClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        match &self.then {
+        match &self.fallback {
             None => self.first.http_connector(settings, components),
-            Some(then) if self.is_distrusted.load(Ordering::Relaxed) => then.http_connector(settings, components),
-            Some(_) => SharedHttpConnector::new(Watched {
+            Some(fallback) if self.is_distrusted.load(Ordering::Relaxed) => {
+                fallback.http_connector(settings, components)
+            }
+            Some(_) => SharedHttpConnector::new(WatchedConnector {
                 connector: self.first.http_connector(settings, components),
                 is_distrusted: Arc::clone(&self.is_distrusted),
             }),
@@ -93,27 +99,30 @@ impl HttpClient for Trusting {
     }
 }
 
-/// Says when it meets an endpoint that it does not trust.
+/// Records when it meets an endpoint that it does not trust.
 #[derive(Debug)]
-struct Watched {
+struct WatchedConnector {
     connector: SharedHttpConnector,
     is_distrusted: Arc<AtomicBool>,
 }
 
-impl HttpConnector for Watched {
+impl HttpConnector for WatchedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (answer, is_distrusted) = (self.connector.call(request), Arc::clone(&self.is_distrusted));
+        let (response, is_distrusted) = (self.connector.call(request), Arc::clone(&self.is_distrusted));
         HttpConnectorFuture::new(async move {
-            let answer = answer.await;
-            if answer.as_ref().is_err_and(|error| is_distrust(error)) && !is_distrusted.swap(true, Ordering::Relaxed) {
-                tracing::info!("Amazon's authorities do not vouch for an endpoint; the machine's are asked");
+            let response = response.await;
+            if response.as_ref().is_err_and(|error| is_distrust(error)) && !is_distrusted.swap(true, Ordering::Relaxed)
+            {
+                tracing::info!(
+                    "Amazon's authorities do not vouch for an endpoint; the machine's CA bundle is used from now on"
+                );
             }
-            answer
+            response
         })
     }
 }
 
-/// Whether an error is that of a certificate. One of I/O hides its cause from `source`.
+/// Returns whether an error was caused by a certificate. An `io::Error` does not return its cause from `source`.
 fn is_distrust(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| match error.downcast_ref::<std::io::Error>() {
         Some(error) => error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
@@ -127,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_five_are_what_a_client_takes() {
+    fn all_five_authorities_can_be_used() {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(AMAZON) {
             roots.add(certificate.unwrap()).unwrap();

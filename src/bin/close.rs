@@ -1,4 +1,4 @@
-//! The function that closes what is over, on a schedule.
+//! The `close` function: closes sessions that are over, on a schedule.
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

@@ -1,6 +1,6 @@
-//! The function that takes events in: from HTTP, from a queue, by direct invocation.
+//! The `ingest` function: takes events from HTTP, from a queue, or by direct invocation.
 
-// The handler's future holds those of all calls below it; the compiler gives up at 128 of them, one inside the other.
+// The handler's future contains the futures of all calls below it. They are nested deeper than the default limit of 128.
 #![recursion_limit = "256"]
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};

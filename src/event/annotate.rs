@@ -1,35 +1,37 @@
-//! Writing an event out again, with its session on it.
+//! Writing an event's JSON with its session's properties.
 
 use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::id::UuidPlace;
-use super::properties::Written;
-use super::scan::{Span, is_plain};
+use super::id::UuidField;
+use super::properties::ReplacedMember;
+use super::scan::{Span, needs_no_escape};
 use super::{Event, Role};
 use crate::session::{datetime, time_text};
 use crate::timeline::Assignment;
 
-/// Bytes that annotating adds to a usual event: the session's properties, but for long addresses and referrers.
+/// Bytes that annotating adds to a usual event. Long URLs and referrers add more.
 pub const USUAL_ADDED_BYTES: usize = 640;
 
 impl Event<'_> {
-    /// The event's text with the session's properties merged into its `properties`: members that they replace give way, the
-    /// rest stays byte for byte. Without a session the event comes out as it came, but for a derived `uuid` and flags.
+    /// Returns the event's JSON with the session's properties in its `properties`.
+    ///
+    /// Members of the same names are replaced, and every other byte stays. Without an assignment, only a derived `uuid` and flags
+    /// such as `$time_flag` are added.
     pub fn annotate(&self, assignment: Option<&Assignment>) -> String {
         let mut out = String::with_capacity(self.text.len() + USUAL_ADDED_BYTES);
         self.annotate_into(assignment, &mut out);
         out
     }
 
-    /// The same, at the end of a text.
+    /// Like [`Event::annotate`], but appends the JSON to `out`.
     pub fn annotate_into(&self, assignment: Option<&Assignment>, out: &mut String) {
         if self.role == Role::Lifecycle {
             return out.push_str(self.text);
         }
         let start = out.len();
-        match &self.fields.properties.object() {
+        match &self.fields.properties.value_span() {
             _ if assignment.is_none() && !self.is_flagged() => out.push_str(self.text),
             Some(object) if !self.fields.properties.is_empty() => {
                 out.push_str(&self.text[..=object.start]);
@@ -37,12 +39,12 @@ impl Event<'_> {
                 self.added_members(assignment, out);
                 out.push_str(&self.text[object.end - 1..]);
             }
-            Some(nothing) => {
-                out.push_str(&self.text[..nothing.start]);
+            Some(empty) => {
+                out.push_str(&self.text[..empty.start]);
                 out.push('{');
                 self.added_members(assignment, out);
                 out.push('}');
-                out.push_str(&self.text[nothing.end..]);
+                out.push_str(&self.text[empty.end..]);
             }
             None => {
                 out.push_str(self.text);
@@ -52,72 +54,78 @@ impl Event<'_> {
                 out.push_str("}}");
             }
         }
-        match self.uuid_place {
-            UuidPlace::Given => {}
-            UuidPlace::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
-            UuidPlace::Nothing(span) => {
-                // What stands behind the properties has moved with the text's end.
-                let has_moved = self.fields.properties.object().is_some_and(|object| object.start < span.start);
-                let place = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
-                out.replace_range(place..place + span.end - span.start, &format!("\"{}\"", self.uuid));
+        match self.uuid_field {
+            UuidField::Given => {}
+            UuidField::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
+            UuidField::Placeholder(span) => {
+                // A `uuid` behind the properties has moved: its distance from the end is what stayed the same.
+                let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
+                let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
+                out.replace_range(position..position + span.end - span.start, &format!("\"{}\"", self.uuid));
             }
         }
     }
 
-    /// Whether there is something to say of the event itself.
+    /// Returns whether a flag has to be added, with or without a session.
     fn is_flagged(&self) -> bool {
         self.time_flag.is_some() || self.is_repaired || self.role == Role::Nobody
     }
 
-    /// Copies the members that stay, each with the comma after it. Where no session is put on the event, its own account of
-    /// one stays.
+    /// Copies the members that stay, each with the comma after it. Without a session, the event keeps its own session
+    /// properties, such as a client's `$session_id`.
     fn kept_members(&self, object: Span, has_session: bool, out: &mut String) {
-        let Some(last) = self.fields.properties.last() else { return };
+        let Some(last_end) = self.fields.properties.last_end() else { return };
         let mut from = object.start + 1;
-        for gone in self.fields.properties.written().filter(|gone| has_session || gone.is_flag).map(Written::span) {
-            out.push_str(&self.text[from..gone.start]);
-            from = gone.end;
-            if gone.end != last {
-                // The comma behind it goes too: a value is followed by a comma or the object's end.
+        for replaced in self
+            .fields
+            .properties
+            .replaced_members()
+            .filter(|member| has_session || member.is_flag)
+            .map(ReplacedMember::span)
+        {
+            out.push_str(&self.text[from..replaced.start]);
+            from = replaced.end;
+            if replaced.end != last_end {
+                // The comma after it is removed, too. No other byte but white space can be before that comma.
                 from += self.text[from..].find(',').map_or(0, |comma| comma + 1);
             }
         }
-        if from < last {
-            out.push_str(&self.text[from..last]);
+        if from < last_end {
+            out.push_str(&self.text[from..last_end]);
             out.push(',');
         }
     }
 
-    /// The members that are new, between commas.
+    /// Writes the new members, with commas between them.
     fn added_members(&self, assignment: Option<&Assignment>, out: &mut String) {
-        let mut members = Members { out, is_first: true };
+        let mut members = MemberWriter { out, is_first: true };
         if let Some(assignment) = assignment {
             self.session_members(assignment, &mut members);
         }
         if self.role == Role::Nobody {
-            members.quoted(",\"$no_session\":", "nobody");
+            members.plain_string(",\"$no_session\":", "nobody");
         }
         if let Some(flag) = self.time_flag {
-            members.quoted(",\"$time_flag\":", flag.name());
+            members.plain_string(",\"$time_flag\":", flag.name());
         }
         if self.is_repaired {
             members.raw(",\"$sanitized\":", "true");
         }
     }
 
-    fn session_members(&self, assignment: &Assignment, members: &mut Members<'_>) {
+    fn session_members(&self, assignment: &Assignment, members: &mut MemberWriter<'_>) {
         members.id(",\"$session_id\":", Some(assignment.session_id));
         let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
         members.number(",\"$session_duration\":", seconds);
         members.number(",\"$session_page_views\":", assignment.page_views);
-        members.text(",\"$entry_url\":", assignment.entry_url.as_deref());
-        members.text(",\"$exit_url\":", assignment.exit_page.as_deref());
-        members.text(",\"$referrer\":", assignment.referrer.as_deref());
+        members.string(",\"$entry_url\":", assignment.entry_url.as_deref());
+        members.string(",\"$exit_url\":", assignment.exit_page.as_deref());
+        members.string(",\"$referrer\":", assignment.referrer.as_deref());
         let own = self.fields.properties.referrer();
-        if own.raw.is_given() && own.text().as_deref() != assignment.referrer.as_deref() {
+        if own.raw.is_given() && own.string().as_deref() != assignment.referrer.as_deref() {
             members.raw(",\"$event_referrer\":", own.raw().unwrap_or("null"));
         }
-        members.quoted(",\"$session_start_reason\":", assignment.reason.name());
+        members.plain_string(",\"$session_start_reason\":", assignment.reason.name());
         members.number(",\"$session_number\":", assignment.number);
         members.id(",\"$previous_session_id\":", assignment.previous);
         members.raw(",\"$session_start\":", if assignment.is_start { "true" } else { "false" });
@@ -125,21 +133,21 @@ impl Event<'_> {
         if assignment.is_late {
             members.raw(",\"$late\":", "true");
         }
-        // Of a duplicate it is the time that was counted.
+        // On a duplicate, `assignment.at` is the time that was counted first.
         if !self.is_own_time || assignment.at != self.at {
-            members.quoted(",\"$event_time\":", &time_text(datetime(assignment.at)));
+            members.plain_string(",\"$event_time\":", &time_text(datetime(assignment.at)));
         }
     }
 }
 
-/// Writes an object's members. Each is named by its key as it stands behind another one: with comma, quotation marks, colon.
-struct Members<'o> {
+/// Writes an object's members. Keys are given as they are written after another member: with comma, quotation marks and colon.
+struct MemberWriter<'o> {
     out: &'o mut String,
     is_first: bool,
 }
 
-impl Members<'_> {
-    /// A value that is JSON.
+impl MemberWriter<'_> {
+    /// Writes a value that is JSON.
     fn raw(&mut self, key: &'static str, json: &str) {
         self.out.push_str(&key[usize::from(self.is_first)..]);
         self.out.push_str(json);
@@ -150,30 +158,30 @@ impl Members<'_> {
         self.raw(key, itoa::Buffer::new().format(number));
     }
 
-    /// A text without anything to escape.
-    fn quoted(&mut self, key: &'static str, text: &str) {
+    /// Writes a string that needs no escape.
+    fn plain_string(&mut self, key: &'static str, value: &str) {
         self.raw(key, "\"");
-        self.out.push_str(text);
+        self.out.push_str(value);
         self.out.push('"');
     }
 
-    fn text(&mut self, key: &'static str, text: Option<&str>) {
-        match text {
+    fn string(&mut self, key: &'static str, value: Option<&str>) {
+        match value {
             None => self.raw(key, "null"),
-            Some(text) if is_plain(text) => self.quoted(key, text),
-            Some(text) => self.raw(key, &serde_json::to_string(text).unwrap_or_default()),
+            Some(value) if needs_no_escape(value) => self.plain_string(key, value),
+            Some(value) => self.raw(key, &serde_json::to_string(value).unwrap_or_default()),
         }
     }
 
     fn id(&mut self, key: &'static str, id: Option<Uuid>) {
         match id {
             None => self.raw(key, "null"),
-            Some(id) => self.quoted(key, id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Some(id) => self.plain_string(key, id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
         }
     }
 }
 
-/// Adds a member at the end of an object that is not empty: an event has at least its `distinct_id`.
+/// Appends a member to a JSON object that is not empty. (An event has at least its `distinct_id`.)
 fn append(object: &mut String, member: &str) {
     object.pop();
     let _ = write!(object, ",{member}}}");
@@ -188,10 +196,10 @@ mod tests {
 
     const NOON: i64 = 1_773_144_000_000;
 
-    fn annotated(text: &str) -> String {
+    fn annotated(json: &str) -> String {
         let config = SessionConfig::default();
         let event =
-            Event::parse(text.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
+            Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
         let assignment = Assignment {
             session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
             reason: Reason::First,
@@ -208,9 +216,9 @@ mod tests {
             version: 3,
         };
         let alone = event.annotate(Some(&assignment));
-        let mut behind = "{\"events\":[".to_owned();
-        event.annotate_into(Some(&assignment), &mut behind);
-        assert_eq!(behind.strip_prefix("{\"events\":["), Some(alone.as_str()));
+        let mut appended = "{\"events\":[".to_owned();
+        event.annotate_into(Some(&assignment), &mut appended);
+        assert_eq!(appended.strip_prefix("{\"events\":["), Some(alone.as_str()));
         alone
     }
 
@@ -230,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_stays_byte_for_byte() {
+    fn other_members_stay_byte_for_byte() {
         let start =
             r#"{"uuid":"e","event":"x","distinct_id":"u","big":1.50e400, "properties":{ "z":01"#.replace("01", "1");
-        for (text, wanted) in [
+        for (json, wanted) in [
             (format!("{start} }}}}"), expect(&format!("{start},"), "", "}}")),
             (
                 r#"{"uuid":"e","event":"x","distinct_id":"u"}"#.to_owned(),
@@ -248,12 +256,12 @@ mod tests {
                 expect(r#"{"uuid":"e","event":"x","properties":{"#, "", r#"},"distinct_id":"u"}"#),
             ),
         ] {
-            assert_eq!(annotated(&text), wanted);
+            assert_eq!(annotated(&json), wanted);
         }
     }
 
     #[test]
-    fn own_values_of_what_we_write_give_way_and_a_referrer_is_kept() {
+    fn members_of_our_names_are_replaced_and_the_referrer_is_kept() {
         let head = r#"{"uuid":"e","event":"x","distinct_id":"u","properties":{"#;
         let kept = r#""$event_referrer":"https://bing.com/","#;
         for (members, left) in [
@@ -272,57 +280,57 @@ mod tests {
     }
 
     #[test]
-    fn without_a_session_only_the_flag_is_ours() {
+    fn without_a_session_only_the_flag_is_added() {
         let config = SessionConfig::default();
-        let text = |own: &str| {
+        let json = |own: &str| {
             format!(r#"{{"uuid":"e","event":"x","distinct_id":"u","timestamp":"soon","properties":{{{own}}}}}"#)
         };
         let own = r#""$session_id":"own","$time_flag":"own","#;
-        let before = text(&format!("{own}\"a\":1"));
+        let before = json(&format!("{own}\"a\":1"));
         let delivery = Delivery { received_at: NOON, trusts_received_at: false };
         let event = Event::parse(before.as_bytes(), delivery, &config).unwrap();
-        assert_eq!(event.annotate(None), text(r#""$session_id":"own","a":1,"$time_flag":"unparseable""#));
+        assert_eq!(event.annotate(None), json(r#""$session_id":"own","a":1,"$time_flag":"unparseable""#));
     }
 
     #[test]
-    fn an_event_of_nobody_says_so() {
+    fn an_event_of_nobody_is_flagged() {
         let config = SessionConfig::default();
-        let annotate = |text: &str| {
+        let annotate = |json: &str| {
             let delivery = Delivery { received_at: NOON, trusts_received_at: false };
-            Event::parse(text.as_bytes(), delivery, &config).unwrap().annotate(None)
+            Event::parse(json.as_bytes(), delivery, &config).unwrap().annotate(None)
         };
-        let text = |own: &str| format!(r#"{{"uuid":"e","event":"$pageview","distinct_id":"undefined"{own}}}"#);
-        let emitted = text(r#","properties":{"$no_session":"nobody"}"#);
+        let json = |own: &str| format!(r#"{{"uuid":"e","event":"$pageview","distinct_id":"undefined"{own}}}"#);
+        let emitted = json(r#","properties":{"$no_session":"nobody"}"#);
         for own in ["", r#","properties":{}"#, r#","properties":null"#, r#","properties":{"$no_session":"own"}"#] {
-            assert_eq!(annotate(&text(own)), emitted, "{own}");
+            assert_eq!(annotate(&json(own)), emitted, "{own}");
         }
-        let with = |members: &str| text(&format!(r#","properties":{{{members}}}"#));
+        let with = |members: &str| json(&format!(r#","properties":{{{members}}}"#));
         assert_eq!(
             annotate(&with(r#""$session_id":"own","a":1"#)),
             with(r#""$session_id":"own","a":1,"$no_session":"nobody""#)
         );
-        // One of our own events passes as it is.
+        // The service's own events are passed on unchanged.
         let end = r#"{"event":"$session_end","distinct_id":"undefined"}"#;
         assert_eq!(annotate(end), end);
     }
 
     #[test]
-    fn an_event_without_an_id_gets_the_same_one_again() {
-        let text = r#"{"event":"x","distinct_id":"u","properties":{}}"#;
-        let once = annotated(text);
-        assert_eq!(once, annotated(text));
+    fn an_event_without_an_id_gets_the_same_id_each_time() {
+        let json = r#"{"event":"x","distinct_id":"u","properties":{}}"#;
+        let once = annotated(json);
+        assert_eq!(once, annotated(json));
         assert!(serde_json::from_str::<serde_json::Value>(&once).unwrap()["uuid"].is_string());
     }
 
     #[test]
-    fn a_null_gives_way_to_an_id() {
-        for text in [
+    fn a_null_uuid_is_replaced_by_an_id() {
+        for json in [
             r#"{"uuid": null ,"event":"x","distinct_id":"u"}"#,
             r#"{"uuid":null,"event":"x","properties":{"$session_id":"own","a":1},"distinct_id":"u"}"#,
             r#"{"event":"x","properties":{"$session_id":"own","a":1},"uuid":null,"distinct_id":"u"}"#,
             r#"{"event":"x","properties":null,"uuid":null,"distinct_id":"u"}"#,
         ] {
-            let annotated = annotated(text);
+            let annotated = annotated(json);
             assert_eq!(annotated.matches("\"uuid\"").count(), 1, "{annotated}");
             let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
             assert_eq!(value["uuid"].as_str().unwrap().len(), 36, "{annotated}");

@@ -1,4 +1,4 @@
-//! What an event's properties say of where it came from, and what its session keeps of them.
+//! What a session keeps of an event's properties: URL, source, device, place and custom properties.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,27 +11,29 @@ use crate::attribution::{Referrer, click_of, utm_of};
 use crate::config::{InternalCampaigns, SessionConfig};
 use crate::session::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
 
-/// Bytes of an address that are kept in a session; browsers and servers agree on about as much.
+/// Maximum length of a URL in a session, in bytes. Longer ones are truncated. Browsers and servers accept about as much.
 const MAX_URL_BYTES: usize = 2048;
-/// Bytes of any other text that is kept in a session.
-const MAX_TEXT_BYTES: usize = 256;
-/// Bytes of a custom session property's key at the most; a longer one is left out.
+/// Maximum length of any other string in a session, in bytes. Longer ones are truncated.
+const MAX_STRING_BYTES: usize = 256;
+/// Maximum length of a custom property's key, in bytes. A property with a longer key is left out.
 const MAX_KEY_BYTES: usize = 64;
 
 impl<'a> Properties<'a> {
-    /// What the event says of where it came from, within the bounds of what a session keeps. What `known` says as well
-    /// is shared with it.
+    /// Returns the event's context, within the limits of what a session keeps. Values that are equal to those of `known` are
+    /// shared with it.
     pub(super) fn context(&self, known: &SessionContext, config: &SessionConfig) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
-        let referrer = self.text(self.referrer);
-        let from = referrer.as_deref().map_or(Referrer::Nothing, |referrer| Referrer::of(referrer, url, config));
-        let referrer = referrer.filter(|_| from == Referrer::External);
-        let is_own_banner = from == Referrer::Internal && config.internal_campaigns == InternalCampaigns::Ignore;
+        let referrer = self.string(self.referrer);
+        let referrer_kind =
+            referrer.as_deref().map_or(Referrer::Nothing, |referrer| Referrer::of(referrer, url, config));
+        let referrer = referrer.filter(|_| referrer_kind == Referrer::External);
+        let is_own_banner =
+            referrer_kind == Referrer::Internal && config.internal_campaigns == InternalCampaigns::Ignore;
         let utm = if is_own_banner { None } else { self.utm().or_else(|| url.and_then(utm_of)).map(bounded_utm) };
         SessionContext {
-            url: url.map(|url| shared(bounded(url, MAX_URL_BYTES), &known.url)),
-            referrer: referrer.map(|referrer| shared(bounded(&referrer, MAX_URL_BYTES), &known.referrer)),
+            url: url.map(|url| shared(truncated(url, MAX_URL_BYTES), &known.url)),
+            referrer: referrer.map(|referrer| shared(truncated(&referrer, MAX_URL_BYTES), &known.referrer)),
             utm: utm.map(|utm| known.utm.clone().filter(|known| **known == utm).unwrap_or_else(|| Arc::new(utm))),
             device: self.device(known.device.as_ref()),
             geo: self.geo(known.geo.as_ref()),
@@ -39,18 +41,18 @@ impl<'a> Properties<'a> {
     }
 
     fn url(&self) -> Option<Cow<'a, str>> {
-        self.text(self.url).filter(|url| !url.is_empty())
+        self.string(self.url).filter(|url| !url.is_empty())
     }
 
     fn utm(&self) -> Option<UtmParams> {
         if self.utm.iter().all(|raw| raw.shape == Shape::Absent) {
             return None;
         }
-        let mut fields = self.utm.iter().map(|&raw| self.text_or_number(raw).map(Cow::into_owned));
+        let mut fields = self.utm.iter().map(|&raw| self.string_or_number(raw).map(Cow::into_owned));
         UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
     }
 
-    /// The click id that the properties, else the address, name.
+    /// Returns the hash of the click id from the properties, or else from the URL.
     pub(super) fn click(&self) -> Option<u64> {
         self.click.or_else(|| self.url().as_deref().and_then(click_of))
     }
@@ -62,9 +64,10 @@ impl<'a> Properties<'a> {
         if let Some(known) = known.filter(|known| self.is_device(known)) {
             return Some(Arc::clone(known));
         }
-        let [kind, os, os_version, browser, browser_version] = self.device.map(|raw| kept(self.text_or_number(raw)));
-        let screen_resolution = match self.screen.map(|raw| self.text_or_number(raw)) {
-            [Some(width), Some(height)] => kept(Some(Cow::Owned([&*width, "x", &*height].concat()))),
+        let [kind, os, os_version, browser, browser_version] =
+            self.device.map(|raw| kept_string(self.string_or_number(raw)));
+        let screen_resolution = match self.screen.map(|raw| self.string_or_number(raw)) {
+            [Some(width), Some(height)] => kept_string(Some(Cow::Owned([&*width, "x", &*height].concat()))),
             _ => None,
         };
         let device_type = kind.unwrap_or_default();
@@ -72,17 +75,18 @@ impl<'a> Properties<'a> {
         (device != DeviceInfo::default()).then(|| Arc::new(device))
     }
 
-    /// Whether this is what the properties make of the device. Texts that are too long are not recognised.
+    /// Returns whether the properties describe the device `known`. It may return false for an equal device if a string was
+    /// truncated; the device is then not shared.
     fn is_device(&self, known: &DeviceInfo) -> bool {
         let [fields @ .., screen] = known.strings();
-        let is_screen = match self.screen.map(|raw| self.text_or_number(raw)) {
+        let is_screen = match self.screen.map(|raw| self.string_or_number(raw)) {
             [Some(width), Some(height)] => screen.is_some_and(|screen| {
                 let rest = screen.strip_prefix(&*width).and_then(|rest| rest.strip_prefix('x'));
                 rest == Some(&*height)
             }),
             _ => screen.is_none(),
         };
-        is_screen && self.device.iter().zip(fields).all(|(&raw, field)| says(self.text_or_number(raw), field))
+        is_screen && self.device.iter().zip(fields).all(|(&raw, field)| is_equal(self.string_or_number(raw), field))
     }
 
     fn geo(&self, known: Option<&Arc<GeoInfo>>) -> Option<Arc<GeoInfo>> {
@@ -90,19 +94,21 @@ impl<'a> Properties<'a> {
             return None;
         }
         let [country_code, region_code, city, timezone, country_name, region_name] = self.geo;
-        let text = |raw: RawField| self.text(raw).filter(|text| !text.is_empty());
-        let either = |code: RawField, name: RawField| text(code).or_else(|| text(name));
-        let texts = [either(country_code, country_name), either(region_code, region_name), text(city), text(timezone)];
-        let is_same = |known: &&Arc<GeoInfo>| known.strings() == texts.each_ref().map(Option::as_deref);
+        let string = |raw: RawField| self.string(raw).filter(|string| !string.is_empty());
+        let either = |code: RawField, name: RawField| string(code).or_else(|| string(name));
+        let fields =
+            [either(country_code, country_name), either(region_code, region_name), string(city), string(timezone)];
+        let is_same = |known: &&Arc<GeoInfo>| known.strings() == fields.each_ref().map(Option::as_deref);
         if let Some(known) = known.filter(is_same) {
             return Some(Arc::clone(known));
         }
-        let [country, region, city, timezone] = texts.map(kept);
+        let [country, region, city, timezone] = fields.map(kept_string);
         let geo = GeoInfo { country, region, city, timezone };
         (geo != GeoInfo::default()).then(|| Arc::new(geo))
     }
 
-    /// Custom session properties, as JSON: keys too long are left out, and so is what is not an object.
+    /// Returns the custom session properties: keys, and values as JSON. Keys and values that are too long are left out. Returns
+    /// nothing if `$session_properties` is not an object.
     pub(super) fn session_properties(&self) -> Vec<(String, String)> {
         let Some(raw) = self.json(self.session).raw() else { return Vec::new() };
         let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(raw);
@@ -111,72 +117,78 @@ impl<'a> Properties<'a> {
             .filter(|(key, value)| {
                 key.len() <= MAX_KEY_BYTES && value.get().len() <= crate::timeline::MAX_PROPERTY_BYTES
             })
-            // The lines that say a session's end hold them as they are; line breaks can only stand between tokens.
+            // `$session_end` is one line and contains this JSON as it is. A line break in it can only be between two tokens, so a
+            // space can replace it.
             .map(|(key, value)| (key, value.get().replace(['\n', '\r'], " ")))
             .collect()
     }
 }
 
-/// A text that a session keeps: none if empty, cut at its bound.
-fn kept(text: Option<Cow<'_, str>>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).map(|text| bounded(&text, MAX_TEXT_BYTES).to_owned())
+/// Returns a string as a session keeps it: truncated, and `None` if it is empty.
+fn kept_string(value: Option<Cow<'_, str>>) -> Option<String> {
+    value.filter(|value| !value.is_empty()).map(|value| truncated(&value, MAX_STRING_BYTES).to_owned())
 }
 
-/// Whether a text is the one that is kept.
-fn says(text: Option<Cow<'_, str>>, kept: Option<&str>) -> bool {
-    text.as_deref().unwrap_or_default() == kept.unwrap_or_default()
+/// Returns whether an event's value equals the one that is kept. An absent value equals an empty one.
+fn is_equal(value: Option<Cow<'_, str>>, kept: Option<&str>) -> bool {
+    value.as_deref().unwrap_or_default() == kept.unwrap_or_default()
 }
 
-/// A text cut to at most so many bytes, at a character's end.
-fn bounded(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+/// Truncates a string to at most `max_bytes`, at the end of a character.
+fn truncated(value: &str, max_bytes: usize) -> &str {
+    &value[..value.floor_char_boundary(max_bytes)]
 }
 
-/// A text to keep; the same one where it was said before.
-fn shared(text: &str, known: &Option<Arc<str>>) -> Arc<str> {
+/// Returns `known` if it is equal to `value`, or else a copy of `value`.
+fn shared(value: &str, known: &Option<Arc<str>>) -> Arc<str> {
     match known {
-        Some(known) if **known == *text => Arc::clone(known),
-        _ => text.into(),
+        Some(known) if **known == *value => Arc::clone(known),
+        _ => value.into(),
     }
 }
 
-/// A campaign within the bounds of what is kept. `%00` in an address decodes to a NUL character, which stores behind this
-/// service refuse: what cannot be shown is shown as such, as with bytes that are no UTF-8.
+/// Returns a campaign within the limits of what a session keeps.
 fn bounded_utm(utm: UtmParams) -> UtmParams {
-    let short = |field: Option<String>| field.map(|text| short(&text, MAX_TEXT_BYTES));
+    let bounded = |field: Option<String>| field.map(|value| bounded_string(&value, MAX_STRING_BYTES));
     UtmParams {
-        source: short(utm.source),
-        medium: short(utm.medium),
-        campaign: short(utm.campaign),
-        term: short(utm.term),
-        content: short(utm.content),
+        source: bounded(utm.source),
+        medium: bounded(utm.medium),
+        campaign: bounded(utm.campaign),
+        term: bounded(utm.term),
+        content: bounded(utm.content),
     }
 }
 
-/// A text as it is kept: at most so many bytes, and no NUL character, which stores behind this service refuse.
-fn short(text: &str, bytes: usize) -> String {
-    bounded(&text.replace('\0', "\u{fffd}"), bytes).to_owned()
+/// Truncates a string to at most `max_bytes` and replaces NUL characters by U+FFFD. Many stores refuse NUL characters, and `%00`
+/// in a URL decodes to one.
+fn bounded_string(value: &str, max_bytes: usize) -> String {
+    truncated(&value.replace('\0', "\u{fffd}"), max_bytes).to_owned()
 }
 
-/// Returns the context of a library call within the bounds that hold for events: its texts come from the program that calls, and
-/// nobody has looked at them.
+/// Returns the context of a library call within the limits that hold for events. The calling program's strings have not been
+/// checked.
 pub(crate) fn bounded_context(context: SessionContext) -> SessionContext {
-    let url = |text: Option<Arc<str>>| text.map(|text| short(&text, MAX_URL_BYTES).into());
-    let text = |text: Option<String>| text.map(|text| short(&text, MAX_TEXT_BYTES));
+    let url = |url: Option<Arc<str>>| url.map(|url| bounded_string(&url, MAX_URL_BYTES).into());
+    let string = |value: Option<String>| value.map(|value| bounded_string(&value, MAX_STRING_BYTES));
     let device = context.device.map(|device| {
         let DeviceInfo { device_type, os, os_version, browser, browser_version, screen_resolution } = (*device).clone();
         Arc::new(DeviceInfo {
-            device_type: short(&device_type, MAX_TEXT_BYTES),
-            os: text(os),
-            os_version: text(os_version),
-            browser: text(browser),
-            browser_version: text(browser_version),
-            screen_resolution: text(screen_resolution),
+            device_type: bounded_string(&device_type, MAX_STRING_BYTES),
+            os: string(os),
+            os_version: string(os_version),
+            browser: string(browser),
+            browser_version: string(browser_version),
+            screen_resolution: string(screen_resolution),
         })
     });
     let geo = context.geo.map(|geo| {
         let GeoInfo { country, region, city, timezone } = (*geo).clone();
-        Arc::new(GeoInfo { country: text(country), region: text(region), city: text(city), timezone: text(timezone) })
+        Arc::new(GeoInfo {
+            country: string(country),
+            region: string(region),
+            city: string(city),
+            timezone: string(timezone),
+        })
     });
     SessionContext {
         url: url(context.url),
@@ -194,20 +206,20 @@ mod tests {
 
     #[test]
     fn session_properties_hold_no_line_break_and_no_long_key() {
-        let text = format!(
+        let json = format!(
             "{{\"$session_properties\": {{\"a\":\r\n [1,\n2], \"b\": \"\\n\", \"{}\":1, \"{}\":2}}}}",
             "k".repeat(MAX_KEY_BYTES),
             "l".repeat(MAX_KEY_BYTES + 1)
         );
-        let mut properties = Properties::none(&text, false);
-        properties.scan(&mut Scanner::new(&text), 0).unwrap();
+        let mut properties = Properties::empty(&json, false);
+        properties.scan(&mut Scanner::new(&json), 0).unwrap();
         let properties = properties.session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
     }
 
-    /// Whether two that are equal are one.
+    /// Returns whether two values are the same allocation, if they are equal.
     fn is_shared<T: ?Sized + PartialEq>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
         match (one, other) {
             (Some(one), Some(other)) => one != other || Arc::ptr_eq(one, other),
@@ -215,11 +227,11 @@ mod tests {
         }
     }
 
-    /// What is known is shared where it is said again, and never takes the place of what is said.
+    /// A context that is equal to the known one is shared with it, and a different one is never replaced by it.
     #[test]
     fn equal_contexts_are_shared() {
-        let long = "l".repeat(MAX_TEXT_BYTES + 1);
-        let texts = [
+        let long = "l".repeat(MAX_STRING_BYTES + 1);
+        let samples = [
             "{}".to_owned(),
             r#"{"$os":"Linux","$browser":"Firefox","$browser_version":131,"$screen_width":800,"$screen_height":600}"#
                 .to_owned(),
@@ -237,20 +249,20 @@ mod tests {
             r#"{"$current_url":"https://a.test/2","$referrer":"https://b.test/?q"}"#.to_owned(),
         ];
         let config = SessionConfig::default();
-        let context = |text: &String, known: &SessionContext| {
-            let mut properties = Properties::none(text, false);
-            properties.scan(&mut Scanner::new(text), 0).unwrap();
+        let context = |json: &String, known: &SessionContext| {
+            let mut properties = Properties::empty(json, false);
+            properties.scan(&mut Scanner::new(json), 0).unwrap();
             properties.context(known, &config)
         };
-        let contexts = texts.each_ref().map(|text| context(text, &SessionContext::default()));
-        for (text, alone) in texts.iter().zip(&contexts) {
+        let contexts = samples.each_ref().map(|json| context(json, &SessionContext::default()));
+        for (json, alone) in samples.iter().zip(&contexts) {
             for known in &contexts {
-                let after = context(text, known);
-                assert_eq!(after, *alone, "{text} after {known:?}");
-                assert!(text.contains(&long) || is_shared(&after.device, &known.device), "{text} after {known:?}");
-                assert!(text.contains(&long) || is_shared(&after.geo, &known.geo), "{text} after {known:?}");
-                assert!(is_shared(&after.utm, &known.utm), "{text} after {known:?}");
-                assert!(is_shared(&after.url, &known.url) && is_shared(&after.referrer, &known.referrer), "{text}");
+                let after = context(json, known);
+                assert_eq!(after, *alone, "{json} after {known:?}");
+                assert!(json.contains(&long) || is_shared(&after.device, &known.device), "{json} after {known:?}");
+                assert!(json.contains(&long) || is_shared(&after.geo, &known.geo), "{json} after {known:?}");
+                assert!(is_shared(&after.utm, &known.utm), "{json} after {known:?}");
+                assert!(is_shared(&after.url, &known.url) && is_shared(&after.referrer, &known.referrer), "{json}");
             }
         }
     }

@@ -1,15 +1,15 @@
-//! The fields that we read of an event, as they stand in its text; or why there are none.
+//! The fields of an event that the service reads, as positions in its JSON; or why the event cannot be read.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::properties::Properties;
 use super::raw_field::{RawField, Shape};
-use super::scan::{Key, Members, Scanner};
-use super::text::checked_text;
+use super::scan::{Key, MemberHandler, Scanner};
+use super::text::checked_str;
 use super::{RejectCode, Rejection};
 
-/// An event's fields, each by its place in the text.
+/// An event's fields, as positions in its JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
     pub uuid: RawField,
@@ -23,20 +23,21 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the event that a text begins with in one pass, and gives its own text; none where that is not one object of valid
-    /// JSON, within the bounds of what an event may hold, with each field at most once.
-    pub fn scan(text: &'a str, with_clicks: bool) -> Option<(Self, &'a str)> {
-        let mut scanner = Scanner::new(text);
-        let mut fields = Self::none(text, with_clicks);
+    /// Scans the event at the beginning of `json` in one pass. Returns its fields and its own JSON.
+    ///
+    /// Returns `None` if `json` does not begin with a valid object within the limits of an event, or if a field occurs twice.
+    pub fn scan(json: &'a str, reads_click_ids: bool) -> Option<(Self, &'a str)> {
+        let mut scanner = Scanner::new(json);
+        let mut fields = Self::empty(json, reads_click_ids);
         let end = scanner.object(0, &mut fields)?;
-        let text = text.get(..end)?;
-        fields.properties.text = text;
-        Some((fields, text))
+        let event_json = json.get(..end)?;
+        fields.properties.event_json = event_json;
+        Some((fields, event_json))
     }
 
-    /// Those of an event before it is read.
+    /// Returns the fields of an event that is not scanned yet.
     #[inline]
-    fn none(text: &'a str, with_clicks: bool) -> Self {
+    fn empty(event_json: &'a str, reads_click_ids: bool) -> Self {
         Self {
             uuid: RawField::ABSENT,
             event: RawField::ABSENT,
@@ -45,15 +46,15 @@ impl<'a> Fields<'a> {
             timestamp: RawField::ABSENT,
             sent_at: RawField::ABSENT,
             received_at: RawField::ABSENT,
-            properties: Properties::none(text, with_clicks),
+            properties: Properties::empty(event_json, reads_click_ids),
         }
     }
 }
 
-impl Members for Fields<'_> {
+impl MemberHandler for Fields<'_> {
     #[inline(always)]
     fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize> {
-        let field = match key.text {
+        let field = match key.name {
             b"properties" => return self.properties.scan(scanner, at),
             b"uuid" => &mut self.uuid,
             b"event" => &mut self.event,
@@ -73,11 +74,11 @@ impl Members for Fields<'_> {
     }
 }
 
-/// Why an event was not taken. This is the slow path: it walks the event once for each thing that may be wrong.
+/// Returns why an event could not be scanned. This is the slow path: it reads the event once for each possible fault.
 pub(super) fn diagnosis(bytes: &[u8]) -> Rejection {
     #[derive(Deserialize)]
-    #[allow(dead_code, reason = "what counts is that each is there at most once")]
-    struct Known {
+    #[allow(dead_code, reason = "only duplicate fields matter, not the values")]
+    struct KnownFields {
         uuid: Option<IgnoredAny>,
         event: Option<IgnoredAny>,
         distinct_id: Option<IgnoredAny>,
@@ -87,12 +88,12 @@ pub(super) fn diagnosis(bytes: &[u8]) -> Rejection {
         received_at: Option<IgnoredAny>,
         properties: Option<IgnoredAny>,
     }
-    let text = match checked_text(bytes) {
-        Ok(text) => text,
+    let json = match checked_str(bytes) {
+        Ok(json) => json,
         Err(rejection) => return rejection,
     };
-    // The library's sentence may quote the input; its place in it says enough.
-    let message = match serde_json::from_str::<Known>(text) {
+    // serde_json's message may quote the input, so only the position is used.
+    let message = match serde_json::from_str::<KnownFields>(json) {
         Err(error) if error.is_data() => {
             format!("the event has a field twice, at line {}, column {}; send it once", error.line(), error.column())
         }

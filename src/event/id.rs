@@ -1,4 +1,4 @@
-//! An event's id: its own, or one that is derived for it.
+//! An event's id: its own `uuid`, or one that is derived from the event.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
 use super::raw_field::{Json, Shape};
 use super::scan::Span;
-use super::text::string;
+use super::text::string_field;
 use super::{MAX_NAME_CHARS, Origin, RejectCode, Rejection};
 
-/// No `uuid` begins with it: the timeline's own marks for ended sessions do.
+/// A `uuid` must not begin with this character: the timeline's marks for ended sessions do.
 const RESERVED: char = crate::timeline::MARK;
-/// What programs write where they have no id, in lower case.
-const NOTHINGS: [&str; 16] = [
+/// What programs send as `uuid` when they have no id, in lower case.
+const PLACEHOLDER_IDS: [&str; 16] = [
     "null",
     "0",
     "-",
@@ -32,72 +32,76 @@ const NOTHINGS: [&str; 16] = [
     "[object object]",
 ];
 
-/// Where an event's text has its `uuid`.
+/// What an event's JSON has as its `uuid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UuidPlace {
+pub(super) enum UuidField {
+    /// An id.
     Given,
-    /// Something that is no id stands here, in whose place the derived one goes.
-    Nothing(Span),
+    /// A value at this position that is not an id, such as `null` or `"undefined"`. The derived id replaces it.
+    Placeholder(Span),
+    /// There is no such field.
     Missing,
 }
 
-/// Returns the event's own id, if it has one, and where it stands. UUIDs are the same in any case: they come out in lower case.
-pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, UuidPlace), Rejection> {
+/// Returns the event's own id, if it has one, and what its `uuid` field holds. A UUID is the same in any case, so it is returned
+/// in lower case.
+pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, UuidField), Rejection> {
     if value.raw.shape == Shape::Absent {
-        return Ok((None, UuidPlace::Missing));
+        return Ok((None, UuidField::Missing));
     }
-    if value.raw.shape == Shape::Null || value.text().is_some_and(|text| is_nothing(&text)) {
-        return Ok((None, UuidPlace::Nothing(value.raw.span())));
+    if value.raw.shape == Shape::Null || value.string().is_some_and(|id| is_placeholder(&id)) {
+        return Ok((None, UuidField::Placeholder(value.raw.span())));
     }
-    let uuid = string(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+    let uuid = string_field(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
         let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
         return Err(Rejection::new(RejectCode::InvalidUuid, message));
     }
-    Ok((uuid.map(in_lower_case), UuidPlace::Given))
+    Ok((uuid.map(lower_case_uuid), UuidField::Given))
 }
 
-/// Whether a text stands for nothing: blank, a word for it, or a UUID of which nobody is the owner, nil or max.
-fn is_nothing(text: &str) -> bool {
-    // Most ids end with a letter or a digit that no nil or max UUID ends with.
-    let may_be =
-        text.len() <= 16 || !text.as_bytes().last().is_some_and(|last| matches!(last, b'1'..=b'9' | b'a'..=b'e'));
-    may_be && is_nothing_at_all(text.trim())
+/// Returns whether a string is not an id: it is blank, a word such as `null`, or the nil or max UUID.
+fn is_placeholder(id: &str) -> bool {
+    // Fast path: an id of more than 16 bytes is no such word, and one that ends with 1–9 or a–e is no nil or max UUID.
+    let may_be = id.len() <= 16 || !id.as_bytes().last().is_some_and(|last| matches!(last, b'1'..=b'9' | b'a'..=b'e'));
+    may_be && is_placeholder_slow(id.trim())
 }
 
 #[inline(never)]
-fn is_nothing_at_all(text: &str) -> bool {
-    let bare = text.trim_start_matches("urn:uuid:").trim_matches(['{', '}', '"', '\'']);
+fn is_placeholder_slow(id: &str) -> bool {
+    let bare = id.trim_start_matches("urn:uuid:").trim_matches(['{', '}', '"', '\'']);
     let only = |byte: u8| bare.bytes().all(|other| other.eq_ignore_ascii_case(&byte) || other == b'-');
-    let is_of_uuid = matches!(bare.len(), 32 | 36);
+    let has_uuid_length = matches!(bare.len(), 32 | 36);
     bare.is_empty()
-        || (is_of_uuid && (only(b'0') || only(b'f')))
-        || NOTHINGS.iter().any(|word| bare.eq_ignore_ascii_case(word))
+        || (has_uuid_length && (only(b'0') || only(b'f')))
+        || PLACEHOLDER_IDS.iter().any(|word| bare.eq_ignore_ascii_case(word))
 }
 
-/// A UUID's text in lower case; any other text as it is.
+/// Returns a UUID in lower case, and any other id unchanged.
 #[inline]
-fn in_lower_case(text: Cow<'_, str>) -> Cow<'_, str> {
-    let has_capitals = || text.bytes().any(|byte| byte.is_ascii_uppercase());
-    if matches!(text.len(), 32 | 36 | 38 | 45) && has_capitals() && Uuid::try_parse(&text).is_ok() {
-        return Cow::Owned(text.to_ascii_lowercase());
+fn lower_case_uuid(id: Cow<'_, str>) -> Cow<'_, str> {
+    let has_capitals = || id.bytes().any(|byte| byte.is_ascii_uppercase());
+    if matches!(id.len(), 32 | 36 | 38 | 45) && has_capitals() && Uuid::try_parse(&id).is_ok() {
+        return Cow::Owned(id.to_ascii_lowercase());
     }
-    text
+    id
 }
 
-/// Returns the id of an event that came without: a UUID (version 8). Where its text says when it happened, the text is what
-/// tells it apart: the same text again is a duplicate. Where it does not, equal texts are as many events (a heartbeat says
-/// the same each time), and only the same delivery again brings the same one.
-pub(super) fn derived(text: &str, origin: &Origin<'_>, is_time_stated: bool) -> Cow<'static, str> {
+/// Returns an id for an event without one: a UUID (version 8).
+///
+/// If the event states its time, the id is derived from the event's JSON, so the same JSON again is a duplicate. If it does not,
+/// equal JSON can mean several events (a heartbeat has the same JSON each time). Then the id is derived from the delivery as
+/// well, so only a redelivery is a duplicate.
+pub(super) fn derived_id(event_json: &str, origin: &Origin<'_>, is_time_stated: bool) -> Cow<'static, str> {
     let hash = if is_time_stated {
-        xxh3_128(text.as_bytes())
+        xxh3_128(event_json.as_bytes())
     } else {
         let index = origin.index;
-        let place = match origin.id {
+        let position = match origin.id {
             "" => format!("{index}@{}", origin.delivery.received_at),
             id => format!("{index}#{id}"),
         };
-        xxh3_128_with_seed(text.as_bytes(), xxh3_64(place.as_bytes()))
+        xxh3_128_with_seed(event_json.as_bytes(), xxh3_64(position.as_bytes()))
     };
     Cow::Owned(Uuid::new_v8(hash.to_be_bytes()).to_string())
 }
@@ -114,42 +118,42 @@ mod tests {
         Origin { id, index, ..Delivery { received_at: NOON, trusts_received_at: true }.into() }
     }
 
-    fn id(text: &str, origin: Origin<'static>) -> String {
-        Event::parse(text.as_bytes(), origin, &SessionConfig::default()).unwrap().uuid.into_owned()
+    fn id(json: &str, origin: Origin<'static>) -> String {
+        Event::parse(json.as_bytes(), origin, &SessionConfig::default()).unwrap().uuid.into_owned()
     }
 
     #[test]
-    fn without_a_time_the_delivery_tells_events_apart() {
-        for text in [
+    fn an_id_without_a_time_is_derived_from_the_delivery() {
+        for json in [
             r#"{"event":"heartbeat","distinct_id":"u"}"#,
             r#"{"event":"heartbeat","distinct_id":"u","timestamp":null,"uuid":""}"#,
             r#"{"event":"heartbeat","distinct_id":"u","timestamp":"0001-01-01T00:00:00Z"}"#,
         ] {
-            let first = id(text, origin("r1", 0));
-            assert_eq!(first, id(text, origin("r1", 0)), "a redelivery");
+            let first = id(json, origin("r1", 0));
+            assert_eq!(first, id(json, origin("r1", 0)), "a redelivery");
             for other in [origin("r1", 1), origin("r2", 0), origin("", 0), origin("r11", 0)] {
-                assert_ne!(first, id(text, other), "{text} {other:?}");
+                assert_ne!(first, id(json, other), "{json} {other:?}");
             }
-            // Where nothing has an id, the time of receipt is the delivery's.
-            let later =
+            // A delivery without an id is identified by its time of receipt.
+            let received_at_time =
                 |received_at| Origin { delivery: Delivery { received_at, trusts_received_at: true }, ..origin("", 0) };
-            assert_eq!(id(text, later(NOON)), id(text, origin("", 0)));
-            assert_ne!(id(text, later(NOON + 1)), id(text, origin("", 0)));
+            assert_eq!(id(json, received_at_time(NOON)), id(json, origin("", 0)));
+            assert_ne!(id(json, received_at_time(NOON + 1)), id(json, origin("", 0)));
         }
     }
 
     #[test]
-    fn with_a_time_the_text_does() {
-        let text = |second: usize| {
+    fn an_id_with_a_time_is_derived_from_the_json() {
+        let json = |second: usize| {
             format!(r#"{{"event":"heartbeat","distinct_id":"u","timestamp":"2026-03-10T11:59:0{second}Z"}}"#)
         };
-        let first = id(&text(1), origin("r1", 0));
-        assert_eq!(first, id(&text(1), origin("r2", 7)));
-        assert_ne!(first, id(&text(2), origin("r1", 0)));
+        let first = id(&json(1), origin("r1", 0));
+        assert_eq!(first, id(&json(1), origin("r2", 7)));
+        assert_ne!(first, id(&json(2), origin("r1", 0)));
     }
 
     #[test]
-    fn what_stands_for_nothing_is_no_id() {
+    fn placeholder_ids_are_replaced() {
         let event = |uuid: &str| format!(r#"{{"uuid":{uuid},"event":"x","distinct_id":"u"}}"#);
         for uuid in [
             "null",
@@ -171,14 +175,14 @@ mod tests {
             r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#,
             r#""nu\u006cl""#,
         ] {
-            let text = event(uuid);
+            let json = event(uuid);
             let origin = origin("r1", 0);
             let config = SessionConfig::default();
-            let parsed = Event::parse(text.as_bytes(), origin, &config).unwrap();
+            let parsed = Event::parse(json.as_bytes(), origin, &config).unwrap();
             assert_eq!(parsed.uuid.len(), 36, "{uuid}");
             assert_eq!(parsed.uuid.as_bytes()[14], b'8', "{uuid}: {}", parsed.uuid);
             let out: serde_json::Value = serde_json::from_str(&parsed.annotate(None)).unwrap();
-            assert_eq!(out["uuid"], *parsed.uuid, "it is put in its place");
+            assert_eq!(out["uuid"], *parsed.uuid, "the derived id replaces the placeholder");
         }
         for uuid in [
             "nullable",
@@ -206,9 +210,9 @@ mod tests {
             "{5E551011-0000-4000-8000-00000000ABCD}",
         ] {
             assert_eq!(id(&event(uuid), origin("r", 0)), uuid.to_ascii_lowercase());
-            let text = event(uuid);
+            let json = event(uuid);
             let config = SessionConfig::default();
-            let parsed = Event::parse(text.as_bytes(), origin("r", 0), &config).unwrap();
+            let parsed = Event::parse(json.as_bytes(), origin("r", 0), &config).unwrap();
             assert!(parsed.annotate(None).contains(uuid), "the event's own bytes stay");
         }
         for other in ["Ajs-Next-1", "5E551011-0000-4000-8000-00000000ABCG", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"] {

@@ -1,19 +1,26 @@
-//! The properties that we read or write, by their names.
+//! The names of the properties that the service reads or writes.
 
-/// A property that we read or write.
+/// A property that the service reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum PropertyName {
+    /// `$current_url`.
     Url,
+    /// `$referrer`. It is read and written.
     Referrer,
+    /// `$session_properties`.
     Session,
+    /// `utm_source` and so on.
     Utm(UtmField),
+    /// `$device_type` and so on.
     Device(DeviceField),
+    /// `$screen_width` and `$screen_height`.
     Screen(ScreenField),
+    /// `$geoip_country_code` and so on.
     Geo(GeoField),
-    /// `$time_flag`, `$sanitized` and `$no_session`, which an event without a session can get, too.
+    /// `$time_flag`, `$sanitized` and `$no_session`: written, also on events without a session.
     Flag,
-    /// It is only written.
-    Written,
+    /// Any other property that is written, such as `$session_id`.
+    WriteOnly,
 }
 
 /// A field of a campaign, in the order of [`crate::session::UtmParams`].
@@ -36,14 +43,14 @@ pub(super) enum DeviceField {
     BrowserVersion,
 }
 
-/// An edge of the screen.
+/// A dimension of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScreenField {
     Width,
     Height,
 }
 
-/// A field of a place. Codes are preferred to names.
+/// A field of a place. If an event has both a code and a name, the code is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GeoField {
     CountryCode,
@@ -54,16 +61,16 @@ pub(super) enum GeoField {
     RegionName,
 }
 
-impl Name {
-    /// The property that a key names, if it is one of ours.
+impl PropertyName {
+    /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
     #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
-        use Name::{Device, Flag, Geo, Referrer, Screen, Session, Url, Utm, Written};
-        // No other character begins a name of ours.
+        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, Utm, WriteOnly};
+        // Every name in the list begins with one of these.
         if !matches!(key.first(), Some(b'$' | b'u')) {
             return None;
         }
-        // By comparison of wholes, which takes some instructions a name: patterns would be compared byte by byte.
+        // `==` compares a whole name in a few instructions. A pattern would be compared byte by byte.
         Some(match key {
             _ if key == b"$current_url" => Url,
             _ if key == b"$referrer" => Referrer,
@@ -101,7 +108,7 @@ impl Name {
                 || key == b"$session_start_reason"
                 || key == b"$session_version" =>
             {
-                Written
+                WriteOnly
             }
             _ => return None,
         })
@@ -113,18 +120,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_apart() {
-        let of = |key: &str| Name::of(key.as_bytes());
+    fn similar_names_are_distinguished() {
+        let of = |key: &str| PropertyName::of(key.as_bytes());
         for (key, name) in [
-            ("$os", Name::Device(DeviceField::Os)),
-            ("$os_version", Name::Device(DeviceField::OsVersion)),
-            ("$session_id", Name::Written),
-            ("$session_version", Name::Written),
-            ("$browser_version", Name::Device(DeviceField::BrowserVersion)),
-            ("$geoip_city_name", Name::Geo(GeoField::City)),
-            ("$geoip_time_zone", Name::Geo(GeoField::TimeZone)),
-            ("$time_flag", Name::Flag),
-            ("utm_term", Name::Utm(UtmField::Term)),
+            ("$os", PropertyName::Device(DeviceField::Os)),
+            ("$os_version", PropertyName::Device(DeviceField::OsVersion)),
+            ("$session_id", PropertyName::WriteOnly),
+            ("$session_version", PropertyName::WriteOnly),
+            ("$browser_version", PropertyName::Device(DeviceField::BrowserVersion)),
+            ("$geoip_city_name", PropertyName::Geo(GeoField::City)),
+            ("$geoip_time_zone", PropertyName::Geo(GeoField::TimeZone)),
+            ("$time_flag", PropertyName::Flag),
+            ("utm_term", PropertyName::Utm(UtmField::Term)),
         ] {
             assert_eq!(of(key), Some(name), "{key}");
             for other in [format!("{key}s"), key[..key.len() - 1].to_owned(), key.to_uppercase()] {

@@ -1,25 +1,27 @@
-//! An event's properties: those that we read, and where those that we write stand in the text.
+//! An event's `properties`: the values that the service reads, and the positions of the members that it replaces.
 
 use std::borrow::Cow;
 
-use super::name::Name;
+use super::name::PropertyName;
 use super::raw_field::{Json, RawField, Shape};
-use super::scan::{Key, Members, Scanner, Span, Value, space};
+use super::scan::{Key, MemberHandler, Scanner, Span, Value, skip_space};
 use super::{RejectCode, Rejection};
 use crate::attribution::{CLICK_IDS, click_hash};
 
-/// What an event's properties say, by its place in the text.
+/// An event's properties, as positions in its JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Properties<'a> {
-    /// The event's text, and until that is known one that begins with it.
-    pub text: &'a str,
-    /// The properties' value.
+    /// The event's JSON. While the event is scanned, it is the string that begins with the event.
+    pub event_json: &'a str,
+    /// The value of `properties`.
     value: RawField,
-    /// The first member that annotating replaces: most events have no other, and a list would have to be allocated.
-    written: Option<Written>,
-    written_too: Vec<Written>,
-    /// The end of the last member, whichever it is; 0 if there is none.
-    last: u16,
+    /// The first member that annotating replaces. It is not in the list, because most events have no other, and a list has to be
+    /// allocated.
+    first_replaced: Option<ReplacedMember>,
+    /// The other members that annotating replaces.
+    more_replaced: Vec<ReplacedMember>,
+    /// The end of the last member, or 0 if there is none.
+    last_end: u16,
     pub(super) referrer: RawField,
     pub(super) url: RawField,
     pub(super) utm: [RawField; 5],
@@ -27,52 +29,52 @@ pub(super) struct Properties<'a> {
     pub(super) screen: [RawField; 2],
     pub(super) geo: [RawField; 6],
     pub(super) click: Option<u64>,
-    /// Whether click ids are looked for.
-    with_clicks: bool,
+    /// Whether click ids are read. They cost time, and only one rule needs them.
+    reads_click_ids: bool,
     pub(super) session: RawField,
 }
 
 /// A member that annotating replaces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Written {
-    /// From the key's quotation mark to the value's end.
+pub(super) struct ReplacedMember {
+    /// From the key's first quotation mark to the value's end.
     raw: RawField,
-    /// Whether it is `$time_flag`.
+    /// Whether it is a flag ([`PropertyName::Flag`]), which is also replaced without a session.
     pub is_flag: bool,
 }
 
-impl Written {
+impl ReplacedMember {
     pub(super) fn span(&self) -> Span {
         self.raw.span()
     }
 }
 
-impl Members for Properties<'_> {
+impl MemberHandler for Properties<'_> {
     #[inline(always)]
     fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize> {
         let value = scanner.value(at)?;
-        self.last = value.end as u16;
-        let field = match Name::of(key.text) {
+        self.last_end = value.end as u16;
+        let field = match PropertyName::of(key.name) {
             None => {
-                if self.with_clicks {
-                    self.click_id(key.text, RawField::new(value));
+                if self.reads_click_ids {
+                    self.click_id(key.name, RawField::new(value));
                 }
                 return Some(value.end);
             }
-            Some(name @ (Name::Written | Name::Flag)) => {
-                self.replaces(key.start, value.end, name);
+            Some(name @ (PropertyName::WriteOnly | PropertyName::Flag)) => {
+                self.note_replaced(key.start, value.end, name);
                 return Some(value.end);
             }
-            Some(name @ Name::Referrer) => {
-                self.replaces(key.start, value.end, name);
+            Some(name @ PropertyName::Referrer) => {
+                self.note_replaced(key.start, value.end, name);
                 &mut self.referrer
             }
-            Some(Name::Url) => &mut self.url,
-            Some(Name::Session) => &mut self.session,
-            Some(Name::Utm(field)) => &mut self.utm[field as usize],
-            Some(Name::Device(field)) => &mut self.device[field as usize],
-            Some(Name::Screen(field)) => &mut self.screen[field as usize],
-            Some(Name::Geo(field)) => &mut self.geo[field as usize],
+            Some(PropertyName::Url) => &mut self.url,
+            Some(PropertyName::Session) => &mut self.session,
+            Some(PropertyName::Utm(field)) => &mut self.utm[field as usize],
+            Some(PropertyName::Device(field)) => &mut self.device[field as usize],
+            Some(PropertyName::Screen(field)) => &mut self.screen[field as usize],
+            Some(PropertyName::Geo(field)) => &mut self.geo[field as usize],
         };
         *field = RawField::new(value);
         Some(value.end)
@@ -80,15 +82,15 @@ impl Members for Properties<'_> {
 }
 
 impl<'a> Properties<'a> {
-    /// Those of the event that a text begins with, before they are read.
+    /// Returns the properties of an event that is not scanned yet.
     #[inline]
-    pub(super) fn none(text: &'a str, with_clicks: bool) -> Self {
+    pub(super) fn empty(event_json: &'a str, reads_click_ids: bool) -> Self {
         Self {
-            text,
+            event_json,
             value: RawField::ABSENT,
-            written: None,
-            written_too: Vec::new(),
-            last: 0,
+            first_replaced: None,
+            more_replaced: Vec::new(),
+            last_end: 0,
             referrer: RawField::ABSENT,
             url: RawField::ABSENT,
             utm: [RawField::ABSENT; 5],
@@ -96,19 +98,21 @@ impl<'a> Properties<'a> {
             screen: [RawField::ABSENT; 2],
             geo: [RawField::ABSENT; 6],
             click: None,
-            with_clicks,
+            reads_click_ids,
             session: RawField::ABSENT,
         }
     }
 
-    /// Reads the value that comes next, and says where it ends; none if there was one before.
+    /// Scans the value of `properties` and returns where it ends.
+    ///
+    /// Returns `None` if it is not valid, or if the event already had `properties`.
     #[inline(never)]
     pub(super) fn scan(&mut self, scanner: &mut Scanner<'_>, at: usize) -> Option<usize> {
         if self.value.shape != Shape::Absent {
             return None;
         }
-        let start = space(self.text.as_bytes(), at);
-        if self.text.as_bytes().get(start) != Some(&b'{') {
+        let start = skip_space(self.event_json.as_bytes(), at);
+        if self.event_json.as_bytes().get(start) != Some(&b'{') {
             let value = scanner.value(start)?;
             self.value = RawField::new(value);
             return Some(value.end);
@@ -118,53 +122,55 @@ impl<'a> Properties<'a> {
         Some(end)
     }
 
-    /// Takes note of a member that annotating replaces: from the place of its key's quotation mark.
-    fn replaces(&mut self, start: usize, end: usize, name: Name) {
+    /// Remembers a member that annotating replaces. `start` is the position of its key's first quotation mark.
+    fn note_replaced(&mut self, start: usize, end: usize, name: PropertyName) {
         let raw = RawField::new(Value { start, end, shape: Shape::Other });
-        let written = Written { raw, is_flag: name == Name::Flag };
-        match self.written {
-            None => self.written = Some(written),
-            Some(_) => self.written_too.push(written),
+        let member = ReplacedMember { raw, is_flag: name == PropertyName::Flag };
+        match self.first_replaced {
+            None => self.first_replaced = Some(member),
+            Some(_) => self.more_replaced.push(member),
         }
     }
 
-    /// Takes note of a click id; the first counts.
+    /// Remembers the value if `key` is a click id. The first click id counts.
     fn click_id(&mut self, key: &[u8], value: RawField) {
         let Some(name) = CLICK_IDS.iter().find(|name| name.as_bytes() == key) else { return };
         if self.click.is_none() {
-            self.click = self.text(value).filter(|id| !id.is_empty()).map(|id| click_hash(name, &id));
+            self.click = self.string(value).filter(|id| !id.is_empty()).map(|id| click_hash(name, &id));
         }
     }
 
-    /// The members that annotating replaces, in the order of the text.
-    pub(super) fn written(&self) -> impl Iterator<Item = &Written> {
-        self.written.iter().chain(&self.written_too)
+    /// Returns the members that annotating replaces, in the order of the JSON.
+    pub(super) fn replaced_members(&self) -> impl Iterator<Item = &ReplacedMember> {
+        self.first_replaced.iter().chain(&self.more_replaced)
     }
 
-    /// The event's own `$referrer`.
+    /// Returns the event's own `$referrer`.
     pub(super) fn referrer(&self) -> Json<'a> {
         self.json(self.referrer)
     }
 
     pub(super) fn json(&self, raw: RawField) -> Json<'a> {
-        raw.of(self.text)
+        raw.of(self.event_json)
     }
 
-    pub(super) fn text(&self, raw: RawField) -> Option<Cow<'a, str>> {
-        self.json(raw).text()
+    /// Returns a value that is a string.
+    pub(super) fn string(&self, raw: RawField) -> Option<Cow<'a, str>> {
+        self.json(raw).string()
     }
 
-    pub(super) fn text_or_number(&self, raw: RawField) -> Option<Cow<'a, str>> {
+    /// Returns a value that is a string or a number. A number is returned as it is written.
+    pub(super) fn string_or_number(&self, raw: RawField) -> Option<Cow<'a, str>> {
         let number = self.json(raw).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
-        number.map(Cow::Borrowed).or_else(|| self.text(raw))
+        number.map(Cow::Borrowed).or_else(|| self.string(raw))
     }
 
-    /// Where the properties' value stands, if there is one.
-    pub(super) fn object(&self) -> Option<Span> {
+    /// Returns the position of the value of `properties`, if there is one. It may be null or an empty array ([`Self::is_empty`]).
+    pub(super) fn value_span(&self) -> Option<Span> {
         (self.value.shape != Shape::Absent).then(|| self.value.span())
     }
 
-    /// Whether nothing stands in the place of the properties: a null, or the empty list that PHP makes of an empty map.
+    /// Returns whether `properties` is null or an empty array, which is how PHP writes an empty map.
     pub(super) fn is_empty(&self) -> bool {
         match self.value.shape {
             Shape::Null => true,
@@ -175,12 +181,15 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// The end of the last member, if there is one.
-    pub(super) fn last(&self) -> Option<usize> {
-        (self.last > 0).then_some(usize::from(self.last))
+    /// Returns the end of the last member, if there is one.
+    pub(super) fn last_end(&self) -> Option<usize> {
+        (self.last_end > 0).then_some(usize::from(self.last_end))
     }
 
-    /// Whether it is properties, or nothing, that stands in their place.
+    /// Checks that `properties` is an object, empty or absent.
+    ///
+    /// # Errors
+    /// Returns [`RejectCode::InvalidProperties`] if it is anything else.
     pub(super) fn check(&self) -> Result<(), Rejection> {
         if self.value.is_given() && self.value.shape != Shape::Object && !self.is_empty() {
             let message = "`properties` is not an object; send `{…}` or leave it out";

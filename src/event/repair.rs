@@ -1,32 +1,33 @@
-//! Text that others choke on: what of it can be replaced without losing the event.
+//! Repair of characters that stores and other consumers refuse.
 //!
-//! NUL characters, halves of surrogate pairs (a title cut in the middle of an emoji) and bytes that are not UTF-8 become U+FFFD
-//! where they stand in a string. This is a slow path: only events that were not taken come here.
+//! NUL characters, halves of surrogate pairs (a title cut in the middle of an emoji) and bytes that are not UTF-8 are replaced by
+//! U+FFFD if they are in a string. This is a slow path: it only runs for events that were rejected.
 
 use super::{Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Scanned};
 use crate::config::SessionConfig;
 
-/// What takes the place of a character, and of an escape.
+/// What replaces a character, and what replaces an escape.
 const REPLACEMENT: &str = "\u{fffd}";
 const ESCAPED_REPLACEMENT: &str = "\\ufffd";
 
-/// An event's text in which something was replaced.
+/// An event's JSON in which characters were replaced.
 #[derive(Debug)]
 pub struct Repaired {
-    text: String,
-    /// Where something stands that was replaced, and what it was.
+    json: String,
+    /// The position of each replacement in `json`, and what was replaced.
     replaced: Vec<(usize, RejectCode)>,
 }
 
 impl Repaired {
-    /// Returns the event's text with everything replaced in its strings; none where there is nothing to replace, or something
-    /// stands between them.
+    /// Replaces NUL characters, halves of surrogate pairs and bytes that are not UTF-8 in the event's strings.
+    ///
+    /// Returns `None` if there is nothing to replace, if one of them is outside of a string, or if the event is too large.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.trim_ascii();
         if bytes.len() > MAX_EVENT_BYTES {
             return None;
         }
-        let mut repaired = Self { text: String::with_capacity(bytes.len() + 16), replaced: Vec::new() };
+        let mut repaired = Self { json: String::with_capacity(bytes.len() + 16), replaced: Vec::new() };
         let (mut at, mut in_string) = (0, false);
         while let Some(&byte) = bytes.get(at) {
             let (length, replaced) = match byte {
@@ -37,11 +38,11 @@ impl Repaired {
             };
             in_string ^= byte == b'"';
             match replaced {
-                None => repaired.text.push_str(std::str::from_utf8(bytes.get(at..at + length)?).ok()?),
+                None => repaired.json.push_str(std::str::from_utf8(bytes.get(at..at + length)?).ok()?),
                 Some(_) if !in_string => return None,
                 Some(code) => {
-                    repaired.replaced.push((repaired.text.len(), code));
-                    repaired.text.push_str(if byte == b'\\' { ESCAPED_REPLACEMENT } else { REPLACEMENT });
+                    repaired.replaced.push((repaired.json.len(), code));
+                    repaired.json.push_str(if byte == b'\\' { ESCAPED_REPLACEMENT } else { REPLACEMENT });
                 }
             }
             at += length;
@@ -49,26 +50,26 @@ impl Repaired {
         (!repaired.replaced.is_empty()).then_some(repaired)
     }
 
-    /// Reads the event from the repaired text.
+    /// Parses the repaired event. Returns `None` if its JSON is not valid.
     ///
     /// # Errors
-    /// What makes it unusable. That something was replaced does if it stood in one of our own fields: two visitors must not become
-    /// one because their ids are broken.
+    /// Returns why the event cannot be used. An event is rejected if characters were replaced in its `distinct_id`, `event`,
+    /// `uuid` or `project`, because two visitors with broken ids must not become one visitor.
     pub fn parse<'a, 'o>(
         &'a self,
         origin: impl Into<Origin<'o>>,
         config: &SessionConfig,
     ) -> Option<Result<Event<'a>, Rejection>> {
-        let scanned = Scanned::first(&self.text, config).filter(|scanned| scanned.text.len() == self.text.len())?;
+        let scanned = Scanned::first(&self.json, config).filter(|scanned| scanned.json.len() == self.json.len())?;
         let fields = &scanned.fields;
-        let own = [
+        let strict_fields = [
             (fields.distinct_id, "distinct_id"),
             (fields.event, "event"),
             (fields.uuid, "uuid"),
             (fields.project, "project"),
         ];
-        for (part, name) in own {
-            let span = part.span();
+        for (field, name) in strict_fields {
+            let span = field.span();
             if let Some((_, code)) = self.replaced.iter().find(|(at, _)| (span.start..span.end).contains(at)) {
                 let what = match code {
                     RejectCode::NulCharacter => "a NUL character; remove it",
@@ -82,7 +83,7 @@ impl Repaired {
     }
 }
 
-/// The length of the escape that begins here, and why it has to be replaced, if so.
+/// Returns the length in bytes of the escape at `at`, and why it has to be replaced, if it has to.
 fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -93,12 +94,13 @@ fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
         Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => (12, None),
         Some(0xd800..=0xdfff) => (6, Some(RejectCode::LoneSurrogate)),
         Some(_) => (6, None),
-        // What is escaped may be the first byte of a character.
+        // A character of several bytes may follow the backslash.
         None => (1 + bytes.get(at + 1).map_or(0, |_| character(&bytes[at + 1..]).0), None),
     }
 }
 
-/// The length of the character that begins here, and why it has to be replaced, if so: as many bytes as belong together.
+/// Returns the length in bytes of the character at the beginning, and why it has to be replaced, if it has to. For bytes that are
+/// not UTF-8, it is the length of the invalid sequence.
 fn character(bytes: &[u8]) -> (usize, Option<RejectCode>) {
     let start = &bytes[..bytes.len().min(4)];
     let error = match std::str::from_utf8(start) {
@@ -106,7 +108,7 @@ fn character(bytes: &[u8]) -> (usize, Option<RejectCode>) {
         Err(error) => error,
     };
     match (error.valid_up_to(), start) {
-        // Half of a surrogate pair in three bytes, as envelopes hand it on.
+        // Half of a surrogate pair, encoded in three bytes as some envelopes deliver it.
         (0, [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..]) => (3, Some(RejectCode::LoneSurrogate)),
         (0, _) => (error.error_len().unwrap_or(start.len()), Some(RejectCode::InvalidUtf8)),
         (valid, _) => {
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_replaced() {
+    fn other_strings_are_repaired() {
         for (title, wanted) in [
             (&br"sale \ud83d"[..], r"sale \ufffd"),
             (br"\ude00\ud83d", r"\ufffd\ufffd"),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_fields_reject_what_they_hold() {
+    fn fields_that_identify_an_event_are_rejected_instead_of_repaired() {
         for field in ["distinct_id", "event", "uuid", "project"] {
             for (broken, code) in [
                 (&br"x\u0000"[..], RejectCode::NulCharacter),
@@ -167,15 +169,15 @@ mod tests {
             ] {
                 let others = ["distinct_id", "event"].into_iter().filter(|name| *name != field);
                 let others: String = others.map(|name| format!(r#","{name}":"y""#)).collect();
-                let text =
+                let json =
                     [format!(r#"{{"{field}":""#).as_bytes(), broken, format!(r#""{others}}}"#).as_bytes()].concat();
-                assert_eq!(parse(&text), Some(Err(code)), "{field} {broken:?}");
+                assert_eq!(parse(&json), Some(Err(code)), "{field} {broken:?}");
             }
         }
     }
 
     #[test]
-    fn what_stands_between_strings_is_not_repaired() {
+    fn bytes_outside_of_strings_are_not_repaired() {
         for text in [
             &b"{\"event\":\"x\",\0\"distinct_id\":\"u\"}"[..],
             b"{\"event\":\"x\",\xff\"distinct_id\":\"u\"}",
@@ -187,13 +189,13 @@ mod tests {
         }
         let long =
             [b"{\"event\":\"x\",\"distinct_id\":\"u\",\"n\":\"", &*vec![0xff; MAX_EVENT_BYTES / 2], b"\"}"].concat();
-        assert!(parse(&long).is_none(), "with three bytes for each it is too large for an event");
+        assert!(parse(&long).is_none(), "at three bytes for each replacement, the event is too large");
     }
 
     proptest::proptest! {
-        /// Whatever bytes come, what is repaired is an event without a NUL, or is none.
+        /// A title of any bytes results in valid JSON without a NUL character, or in a rejection.
         #[test]
-        fn any_bytes_are_repaired_or_not(title in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+        fn any_bytes_are_repaired_or_rejected(title in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
             if let Some(Ok(out)) = parse(&with(&title)) {
                 let value: serde_json::Value = serde_json::from_str(&out).unwrap();
                 proptest::prop_assert!(!value["properties"].to_string().contains("\\u0000"));

@@ -1,8 +1,8 @@
-//! One pass over an event's JSON: all of it is checked, and of the objects that are asked for each member is handed out
-//! by its place. No value is built.
+//! A scanner that validates an event's JSON in one pass. It reports the positions of the members of selected objects, and builds
+//! no values.
 //!
-//! It takes exactly what serde_json takes, less what an event must not hold: NUL characters, halves of surrogate pairs,
-//! and nesting beyond [`MAX_DEPTH`]. It never says what is wrong: that is for the slow path, which few events see.
+//! It accepts exactly what `serde_json` accepts, except what an event must not contain: NUL characters, halves of surrogate pairs,
+//! and nesting beyond [`MAX_DEPTH`]. It never reports what is wrong. That is left to the slow path, which few events take.
 
 mod block;
 
@@ -10,40 +10,48 @@ use super::raw_field::{RawField, Shape};
 use super::{MAX_DEPTH, MAX_EVENT_BYTES};
 use block::{BLOCK, specials};
 
-/// Bytes of a text: from the first to behind the last.
+/// A range of bytes. `end` is exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
+    /// The first byte.
     pub start: usize,
+    /// The byte after the last one.
     pub end: usize,
 }
 
-/// A value as it was passed over.
+/// The position and type of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Value {
+    /// The first byte.
     pub start: usize,
+    /// The byte after the last one.
     pub end: usize,
+    /// The type.
     pub shape: Shape,
 }
 
-/// Reads JSON from the first bytes of a text, as many as an event may have. Every method begins `at` a place, and is none where
-/// that is not what it reads.
+/// Scans the JSON at the beginning of a string, up to the maximum size of an event. Every method begins at the position `at` and
+/// returns `None` if it finds anything other than what it scans.
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
+    /// The number of objects and arrays that are open.
     depth: usize,
-    /// Where the block begins that `specials` tells of.
-    block: usize,
+    /// The position of the block that `specials` describes.
+    block_start: usize,
+    /// One bit for each byte of the block; see [`specials`].
     specials: u64,
 }
 
-// What is always inlined every member of an event goes through, where a call costs as much as the work itself. What is cold is
-// rare, or long.
+// Functions that run for every member of an event are `inline(always)`, because a call costs as much as the work itself.
+// Functions that run rarely, or do much work, are `cold`.
 impl<'a> Scanner<'a> {
-    pub fn new(text: &'a str) -> Self {
-        let bytes = &text.as_bytes()[..text.len().min(MAX_EVENT_BYTES)];
-        Self { bytes, depth: 0, block: 0, specials: specials(bytes, 0) }
+    /// Creates a scanner for the JSON at the beginning of `json`.
+    pub fn new(json: &'a str) -> Self {
+        let bytes = &json.as_bytes()[..json.len().min(MAX_EVENT_BYTES)];
+        Self { bytes, depth: 0, block_start: 0, specials: specials(bytes, 0) }
     }
 
-    /// The value that comes next.
+    /// Scans the next value.
     #[inline(always)]
     pub fn value(&mut self, at: usize) -> Option<Value> {
         if self.bytes.get(at) != Some(&b'"') {
@@ -53,16 +61,16 @@ impl<'a> Scanner<'a> {
         Some(Value { start: at, end, shape })
     }
 
-    /// The same. (A part is returned faster: it fits into a register.)
+    /// Like [`Self::value`], for any value. (It returns a `RawField`, because that fits into a register.)
     #[cold]
     #[inline(never)]
     fn any_value(&mut self, at: usize) -> Option<RawField> {
-        let start = space(self.bytes, at);
+        let start = skip_space(self.bytes, at);
         let (end, shape) = match self.bytes.get(start)? {
             b'"' | b'{' | b'[' => return self.string_or_nested(start),
-            b't' => (self.word(start, b"true")?, Shape::Other),
-            b'f' => (self.word(start, b"false")?, Shape::Other),
-            b'n' => (self.word(start, b"null")?, Shape::Null),
+            b't' => (self.literal(start, b"true")?, Shape::Other),
+            b'f' => (self.literal(start, b"false")?, Shape::Other),
+            b'n' => (self.literal(start, b"null")?, Shape::Null),
             _ => (self.number(start)?, Shape::Other),
         };
         Some(RawField::new(Value { start, end, shape }))
@@ -78,112 +86,114 @@ impl<'a> Scanner<'a> {
         Some(RawField::new(Value { start, end, shape }))
     }
 
-    /// Reads an object; where it ends.
+    /// Scans an object, passes its members to `members`, and returns where it ends.
     #[inline(always)]
-    pub fn object(&mut self, at: usize, members: &mut impl Members) -> Option<usize> {
+    pub fn object(&mut self, at: usize, members: &mut impl MemberHandler) -> Option<usize> {
         let bytes = self.bytes;
-        // Out here it costs nothing where no key is escaped.
+        // Declared outside of the loop, it costs nothing if no key has an escape.
         let mut unescaped: String;
         let mut at = self.open(at, b'{')?;
-        if let Some(end) = pass(bytes, at, b'}') {
+        if let Some(end) = expect_byte(bytes, at, b'}') {
             return self.close(end);
         }
         loop {
-            at = pass(bytes, at, b'"')?;
+            at = expect_byte(bytes, at, b'"')?;
             let start = at - 1;
             let (end, shape) = self.string(at)?;
-            let text = if shape == Shape::Plain {
+            let name = if shape == Shape::PlainString {
                 bytes.get(at..end - 1)?
             } else {
                 unescaped = serde_json::from_slice(bytes.get(start..end)?).ok()?;
                 unescaped.as_bytes()
             };
-            at = pass(bytes, end, b':')?;
-            at = members.member(self, Key { text, start }, at)?;
-            let Some(next) = pass(bytes, at, b',') else { break };
+            at = expect_byte(bytes, end, b':')?;
+            at = members.member(self, Key { name, start }, at)?;
+            let Some(next) = expect_byte(bytes, at, b',') else { break };
             at = next;
         }
-        let end = pass(bytes, at, b'}')?;
+        let end = expect_byte(bytes, at, b'}')?;
         self.close(end)
     }
 
     fn array(&mut self, at: usize) -> Option<usize> {
         let mut at = self.open(at, b'[')?;
-        if let Some(end) = pass(self.bytes, at, b']') {
+        if let Some(end) = expect_byte(self.bytes, at, b']') {
             return self.close(end);
         }
         loop {
             at = self.value(at)?.end;
-            let Some(next) = pass(self.bytes, at, b',') else { break };
+            let Some(next) = expect_byte(self.bytes, at, b',') else { break };
             at = next;
         }
-        let end = pass(self.bytes, at, b']')?;
+        let end = expect_byte(self.bytes, at, b']')?;
         self.close(end)
     }
 
     fn open(&mut self, at: usize, bracket: u8) -> Option<usize> {
         self.depth += 1;
-        pass(self.bytes, at, bracket).filter(|_| self.depth <= MAX_DEPTH)
+        expect_byte(self.bytes, at, bracket).filter(|_| self.depth <= MAX_DEPTH)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "its callers end with it")]
     fn close(&mut self, end: usize) -> Option<usize> {
         self.depth -= 1;
         Some(end)
     }
 
-    /// Reads a string from behind its quotation mark on; where it ends.
+    /// Scans a string from behind its first quotation mark, and returns where it ends.
     #[inline(always)]
     fn string(&mut self, at: usize) -> Option<(usize, Shape)> {
-        let end = self.special(at);
-        if *self.bytes.get(end)? == b'"' { Some((end + 1, Shape::Plain)) } else { self.escaped_string(end) }
+        let end = self.next_special(at);
+        if *self.bytes.get(end)? == b'"' { Some((end + 1, Shape::PlainString)) } else { self.escaped_string(end) }
     }
 
-    /// Reads a string on from its first escape.
+    /// Continues [`Self::string`] at the first escape.
     #[cold]
     #[inline(never)]
     fn escaped_string(&mut self, mut at: usize) -> Option<(usize, Shape)> {
         loop {
             at = match *self.bytes.get(at)? {
-                b'"' => return Some((at + 1, Shape::Escaped)),
+                b'"' => return Some((at + 1, Shape::EscapedString)),
                 b'\\' => self.escape(at)?,
                 _ => return None,
             };
-            at = self.special(at);
+            at = self.next_special(at);
         }
     }
 
-    /// The first byte from `at` on that a string cannot hold as it is; else a place behind the text.
+    /// Returns the position of the next byte that cannot be in a string unescaped. If there is none, it returns a position behind
+    /// the end.
     #[inline(always)]
-    fn special(&mut self, at: usize) -> usize {
-        let offset = at - self.block;
+    fn next_special(&mut self, at: usize) -> usize {
+        let offset = at - self.block_start;
         let ahead = if offset < BLOCK { self.specials >> offset } else { 0 };
-        if ahead == 0 { self.special_beyond(at) } else { at + ahead.trailing_zeros() as usize }
+        if ahead == 0 { self.next_special_block(at) } else { at + ahead.trailing_zeros() as usize }
     }
 
-    /// The same, where the known block has none.
+    /// Continues [`Self::next_special`] if the current block has none.
     #[cold]
     #[inline(never)]
-    fn special_beyond(&mut self, at: usize) -> usize {
-        self.block = at.max(self.block + BLOCK);
-        self.specials = specials(self.bytes, self.block);
+    fn next_special_block(&mut self, at: usize) -> usize {
+        self.block_start = at.max(self.block_start + BLOCK);
+        self.specials = specials(self.bytes, self.block_start);
         if self.specials == 0 {
-            return self.special_far();
+            return self.next_special_far();
         }
-        self.block + self.specials.trailing_zeros() as usize
+        self.block_start + self.specials.trailing_zeros() as usize
     }
 
-    /// The same, where this block has none: apart, as few strings are so long.
+    /// Continues [`Self::next_special_block`] if that block has none. A function of its own, because few strings are so long.
     #[cold]
     #[inline(never)]
-    fn special_far(&mut self) -> usize {
+    fn next_special_far(&mut self) -> usize {
         while self.specials == 0 {
-            self.block += BLOCK;
-            self.specials = specials(self.bytes, self.block);
+            self.block_start += BLOCK;
+            self.specials = specials(self.bytes, self.block_start);
         }
-        self.block + self.specials.trailing_zeros() as usize
+        self.block_start + self.specials.trailing_zeros() as usize
     }
 
-    /// Reads an escape from its backslash on; where it ends.
+    /// Scans an escape from its backslash, and returns where it ends.
     fn escape(&self, at: usize) -> Option<usize> {
         let bytes = self.bytes;
         let unit = |at: usize| {
@@ -206,8 +216,8 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn word<const N: usize>(&self, at: usize, word: &[u8; N]) -> Option<usize> {
-        (self.bytes.get(at..)?.first_chunk() == Some(word)).then_some(at + N)
+    fn literal<const N: usize>(&self, at: usize, literal: &[u8; N]) -> Option<usize> {
+        (self.bytes.get(at..)?.first_chunk() == Some(literal)).then_some(at + N)
     }
 
     fn number(&self, at: usize) -> Option<usize> {
@@ -220,7 +230,7 @@ impl<'a> Scanner<'a> {
             (at > from).then_some(at)
         };
         let mut at = at + usize::from(next(at) == b'-');
-        // Nothing stands behind a leading zero but a point or an exponent.
+        // Only a point or an exponent may follow a leading zero.
         at = if next(at) == b'0' { at + 1 } else { digits(at)? };
         if next(at) == b'.' {
             at = digits(at + 1)?;
@@ -232,40 +242,40 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where white space ends.
+/// Returns the position behind white space at `at`.
 #[inline(always)]
-pub(super) fn space(bytes: &[u8], at: usize) -> usize {
-    if bytes.get(at).is_some_and(|&byte| byte > b' ') { at } else { end_of_space(bytes, at) }
+pub(super) fn skip_space(bytes: &[u8], at: usize) -> usize {
+    if bytes.get(at).is_some_and(|&byte| byte > b' ') { at } else { skip_space_slow(bytes, at) }
 }
 
 #[cold]
 #[inline(never)]
-fn end_of_space(bytes: &[u8], at: usize) -> usize {
+fn skip_space_slow(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
 }
 
-/// The place behind `byte`, which comes next or behind white space.
+/// Returns the position behind `byte`, which has to come next, after any white space.
 #[inline(always)]
-fn pass(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
-    if bytes.get(at) == Some(&byte) { Some(at + 1) } else { pass_with_space(bytes, at, byte) }
+fn expect_byte(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
+    if bytes.get(at) == Some(&byte) { Some(at + 1) } else { expect_byte_after_space(bytes, at, byte) }
 }
 
 #[cold]
 #[inline(never)]
-fn pass_with_space(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
-    let at = space(bytes, at);
+fn expect_byte_after_space(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
+    let at = skip_space(bytes, at);
     (bytes.get(at) == Some(&byte)).then_some(at + 1)
 }
 
-/// What becomes of an object's members. (A closure cannot be told to be inlined.)
-pub(super) trait Members {
-    /// Reads the value that stands `at` this place behind a key; where it ends.
+/// Handles an object's members. (A trait, because a closure cannot be marked `inline(always)`.)
+pub(super) trait MemberHandler {
+    /// Scans the value of the member `key` at the position `at`, and returns where it ends.
     fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize>;
 }
 
-/// They are passed over.
-impl Members for () {
+/// Ignores the members.
+impl MemberHandler for () {
     #[inline(always)]
     fn member(&mut self, scanner: &mut Scanner<'_>, _key: Key<'_>, at: usize) -> Option<usize> {
         Some(scanner.value(at)?.end)
@@ -274,15 +284,15 @@ impl Members for () {
 
 /// A member's key.
 pub(super) struct Key<'k> {
-    /// Without its quotation marks and escapes.
-    pub text: &'k [u8],
-    /// The place of its quotation mark.
+    /// The key without its quotation marks and escapes.
+    pub name: &'k [u8],
+    /// The position of its first quotation mark.
     pub start: usize,
 }
 
-/// Whether a text can stand in a JSON string as it is.
-pub(super) fn is_plain(text: &str) -> bool {
-    let bytes = text.as_bytes();
+/// Returns whether a string can be written as a JSON string without escapes.
+pub(super) fn needs_no_escape(value: &str) -> bool {
+    let bytes = value.as_bytes();
     let (mut at, mut found) = (0, 0);
     while found == 0 {
         found = specials(bytes, at);

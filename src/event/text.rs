@@ -1,12 +1,15 @@
-//! An event's text and its text fields: what is wrong with one that was not taken, and how fields become texts.
+//! Checks of an event's JSON and of its string fields.
 
 use std::borrow::Cow;
 
 use super::raw_field::Json;
 use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
 
-/// Checks what holds for an event's text as a whole, but for its being JSON.
-pub(super) fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
+/// Checks the event as a whole and returns it as a string. It does not check that an object is valid JSON.
+///
+/// # Errors
+/// Returns the first fault: the size, the encoding, not an object, the nesting depth, or a character that is not allowed.
+pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
     let bytes = bytes.trim_ascii();
     let reject = |code, message: &str| Err(Rejection::new(code, message));
     if bytes.len() > MAX_EVENT_BYTES {
@@ -36,7 +39,7 @@ pub(super) fn checked_text(bytes: &[u8]) -> Result<&str, Rejection> {
     }
 }
 
-/// How deep brackets nest outside of strings.
+/// Returns how deep brackets are nested outside of strings.
 pub(super) fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
@@ -55,11 +58,11 @@ pub(super) fn depth(bytes: &[u8]) -> usize {
     deepest
 }
 
-/// The first escape of a NUL character or of half a surrogate pair.
+/// Returns the code of the first escape of a NUL character or of half a surrogate pair.
 pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        // `from_str_radix` takes a sign, too.
+        // `from_str_radix` would accept a plus sign.
         let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
         u16::from_str_radix(digits, 16).ok()
     };
@@ -77,30 +80,33 @@ pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
     None
 }
 
-/// An optional text field: absent or null is none; anything but a string with 1 to `most` characters is rejected.
+/// Reads an optional string field. Returns `None` if it is absent or null.
+///
+/// # Errors
+/// Returns a rejection with `code` if the value is not a string of 1 to `max_chars` characters, or is blank.
 #[inline(always)]
-pub(super) fn string<'a>(
+pub(super) fn string_field<'a>(
     value: Json<'a>,
     field: &str,
-    most: usize,
+    max_chars: usize,
     code: RejectCode,
 ) -> Result<Option<Cow<'a, str>>, Rejection> {
     if !value.raw.is_given() {
         return Ok(None);
     }
-    let Some(text) = value.text() else { return Err(no_string(field, code)) };
-    let characters = if text.len() <= most { text.len() } else { text.chars().count() };
-    // Most texts begin with a character that shows.
+    let Some(text) = value.string() else { return Err(not_a_string(field, code)) };
+    let characters = if text.len() <= max_chars { text.len() } else { text.chars().count() };
+    // Fast path: most strings begin with a visible character.
     let is_blank = !text.as_bytes().first().is_some_and(u8::is_ascii_graphic) && text.trim().is_empty();
-    if is_blank || characters > most { Err(bad_length(field, most, code)) } else { Ok(Some(text)) }
+    if is_blank || characters > max_chars { Err(bad_length(field, max_chars, code)) } else { Ok(Some(text)) }
 }
 
 #[cold]
-fn no_string(field: &str, code: RejectCode) -> Rejection {
+fn not_a_string(field: &str, code: RejectCode) -> Rejection {
     Rejection::new(code, format!("`{field}` is not a string; send it as one"))
 }
 
 #[cold]
-fn bad_length(field: &str, most: usize, code: RejectCode) -> Rejection {
-    Rejection::new(code, format!("`{field}` must have 1 to {most} characters and not be blank"))
+fn bad_length(field: &str, max_chars: usize, code: RejectCode) -> Rejection {
+    Rejection::new(code, format!("`{field}` must have 1 to {max_chars} characters and not be blank"))
 }

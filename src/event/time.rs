@@ -1,4 +1,4 @@
-//! When an event happened, by the clock of the service.
+//! An event's time, by the service's clock.
 
 mod number;
 mod spelling;
@@ -10,21 +10,22 @@ use super::{Delivery, Origin};
 use crate::config::SessionConfig;
 use crate::session::Millis;
 
-/// How far ahead of its receipt an event may lie; a later one is taken to happen at its receipt. 23 hours, as PostHog has
-/// it: a wrong time zone passes, a wrong date does not.
-const MAX_AHEAD: Millis = 23 * 3_600_000;
-/// The earliest time that is one: 2000-01-01T00:00:00Z. What lies before is a field that was never filled, or a clock that
+/// How far ahead of its receipt an event may be, in milliseconds. An event further ahead is dated to its receipt. The value is
+/// PostHog's, 23 hours: a time in a wrong time zone is accepted, a wrong date is not.
+const MAX_AHEAD_MS: Millis = 23 * 3_600_000;
+/// The earliest valid time: 2000-01-01T00:00:00Z. An earlier one comes from a field that was never filled, or from a clock that
 /// was never set.
 const EARLIEST: Millis = 946_684_800_000;
 
-/// What has to be known of an event's time.
+/// What is wrong with an event's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeFlag {
-    /// It said a time too far ahead: the time of receipt counts.
+    /// The event's time is more than 23 hours ahead of its receipt. The time of receipt is used.
     ClampedFuture,
-    /// What it said is not a time: the time of receipt counts.
+    /// The event's `timestamp` is not a time, or lies before the year 2000. The time of receipt is used.
     Unparseable,
-    /// Its time counts, and lies further ahead of its receipt than events may come late: its sender's clock is wrong.
+    /// The event's time is used, although it is further ahead of its receipt than the allowed lateness. Its sender's clock is
+    /// wrong.
     Ahead,
 }
 
@@ -39,16 +40,18 @@ impl TimeFlag {
     }
 }
 
-/// When an event happened.
+/// When an event happened, and where that time comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EventTime {
+    /// The event's time, by the service's clock.
     pub at: Millis,
+    /// What is wrong with the time, if anything.
     pub flag: Option<TimeFlag>,
-    /// Whether the event said a time that counts.
+    /// Whether `at` comes from the event's `timestamp` rather than from its receipt.
     pub is_stated: bool,
-    /// Whether `at` is what its `timestamp` says, in a form that every consumer reads: RFC 3339.
+    /// Whether `at` is exactly the event's `timestamp`, written in RFC 3339, which every consumer can read.
     pub is_own: bool,
-    /// Whether `sent_at` moved it: sent again, it has another time.
+    /// Whether `sent_at` corrected it. Such an event has another time when it is sent again.
     pub is_corrected: bool,
 }
 
@@ -58,16 +61,18 @@ impl EventTime {
     }
 }
 
-/// A time as an event states it.
+/// A time that an event states.
 #[derive(Debug, Clone, Copy)]
-struct Stated {
+struct StatedTime {
     at: Millis,
+    /// Whether it is written in RFC 3339.
     is_rfc3339: bool,
 }
 
-/// Reads a time as nearly all are written: `2026-03-10T12:00:00Z`, with or without a fraction of three to nine digits. It
-/// says nothing of any other, nor of a leap second.
-fn usual(text: &[u8]) -> Option<Millis> {
+/// The fast path: reads a time in the most common form, `2026-03-10T12:00:00Z`, with or without a fraction of 3 to 9 digits.
+///
+/// Returns `None` for any other form, and for a leap second. That does not mean that the time is invalid.
+fn parse_fast(text: &[u8]) -> Option<Millis> {
     let (head, fraction) = text.split_first_chunk::<19>()?;
     let [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = head else { return None };
     let two = |at: usize| Some(10 * digit(head[at])? + digit(head[at + 1])?);
@@ -84,7 +89,7 @@ fn usual(text: &[u8]) -> Option<Millis> {
     Some((((days_to(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis(fraction)?)
 }
 
-/// A fraction of a second and the `Z` behind it.
+/// Reads an optional fraction of a second and the `Z`, and returns milliseconds.
 fn millis(text: &[u8]) -> Option<Millis> {
     match text {
         [b'Z'] => Some(0),
@@ -101,15 +106,15 @@ fn digit(byte: u8) -> Option<Millis> {
     (digit <= 9).then_some(Millis::from(digit))
 }
 
-/// Days from 1970-01-01 to a date. Years are counted from March on, so that a leap day is the last of its year, and from 400
-/// years before, so that none is negative.
+/// Returns the days from 1970-01-01 to a date. Years are counted from March, so that a leap day is the last day of its year. 400
+/// years are added, so that no year is negative.
 fn days_to(year: Millis, month: Millis, day: Millis) -> Millis {
     let (year, month) = if month < 3 { (year + 399, month + 9) } else { (year + 400, month - 3) };
-    // Months from March on have 31, 30, 31, 30, 31 days, over and over.
+    // From March on, the lengths of the months repeat: 31, 30, 31, 30, 31 days.
     365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 865_566
 }
 
-/// How many days a month has.
+/// Returns the number of days in a month.
 fn days_in(year: Millis, month: Millis) -> Millis {
     match month {
         2 if is_leap(year) => 29,
@@ -123,48 +128,50 @@ fn is_leap(year: Millis) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-/// Reads the time that a value states, however it is written.
-fn stated(value: Json<'_>) -> Option<Stated> {
-    let Some(text) = value.text() else { return of_number(value) };
-    let usual = usual(text.as_bytes()).map(|at| Stated { at, is_rfc3339: true });
-    usual.or_else(|| unusual(&text)).filter(|stated| stated.at >= 0)
+/// Reads the time that a value states, in any known spelling.
+fn stated_time(value: Json<'_>) -> Option<StatedTime> {
+    let Some(text) = value.string() else { return number_time(value) };
+    let common = parse_fast(text.as_bytes()).map(|at| StatedTime { at, is_rfc3339: true });
+    common.or_else(|| parse_slow(&text)).filter(|stated| stated.at >= 0)
+}
+
+/// The slow path: reads a time in any known spelling.
+#[cold]
+#[inline(never)]
+fn parse_slow(text: &str) -> Option<StatedTime> {
+    let rfc3339 = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
+    let rfc3339 = rfc3339.map(|at| StatedTime { at, is_rfc3339: true });
+    rfc3339.or_else(|| Some(StatedTime { at: spelling::parse(text)?, is_rfc3339: false }))
 }
 
 #[cold]
 #[inline(never)]
-fn unusual(text: &str) -> Option<Stated> {
-    let strict = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
-    let strict = strict.map(|at| Stated { at, is_rfc3339: true });
-    strict.or_else(|| Some(Stated { at: spelling::parse(text)?, is_rfc3339: false }))
-}
-
-#[cold]
-#[inline(never)]
-fn of_number(value: Json<'_>) -> Option<Stated> {
+fn number_time(value: Json<'_>) -> Option<StatedTime> {
     let at = number::parse(value.raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit()))?)?;
-    Some(Stated { at, is_rfc3339: false })
+    Some(StatedTime { at, is_rfc3339: false })
 }
 
-/// Returns the time that a JSON value states, a text or a number, if it states one.
+/// Returns the time that a JSON string or number states, if it states one.
 pub(super) fn of_json(json: &str) -> Option<Millis> {
     let stated = match serde_json::from_str::<std::borrow::Cow<'_, str>>(json) {
-        Ok(text) => unusual(&text)?.at,
+        Ok(text) => parse_slow(&text)?.at,
         Err(_) => number::parse(json)?,
     };
     Some(stated).filter(|&stated| stated >= 0)
 }
 
-/// When the event was received: what the delivery says, or, from a trusted sender, an earlier time that the event says.
+/// Returns when the event was received: the delivery's time, or an earlier one that the event of a trusted sender states.
 pub(super) fn received_at(value: Json<'_>, delivery: Delivery) -> Millis {
     if !delivery.trusts_received_at {
         return delivery.received_at;
     }
-    let stated = stated(value).map(|stated| stated.at).filter(|&stated| stated >= EARLIEST);
+    let stated = stated_time(value).map(|stated| stated.at).filter(|&stated| stated >= EARLIEST);
     stated.map_or(delivery.received_at, |stated| stated.min(delivery.received_at))
 }
 
-/// The event's time: its `timestamp`, corrected by how far the sender's clock was off when it said `sent_at`. Nothing about
-/// a time loses an event: where it says none that can be true, its receipt counts.
+/// Returns the event's time: its `timestamp`, corrected by how far `sent_at` shows the sender's clock to be off.
+///
+/// A time never causes an event to be rejected. If `timestamp` is not a valid time, the time of receipt is used.
 pub(super) fn event_time(
     timestamp: Json<'_>,
     sent_at: Json<'_>,
@@ -175,14 +182,14 @@ pub(super) fn event_time(
     if !timestamp.raw.is_given() {
         return EventTime::of_receipt(received_at, None);
     }
-    let Some(stated) = stated(timestamp) else {
+    let Some(stated) = stated_time(timestamp) else {
         return EventTime::of_receipt(received_at, Some(TimeFlag::Unparseable));
     };
     let at = match sent_at.raw.is_given() || origin.sent_at.is_some() {
         true => corrected(stated.at, sent_at, origin, received_at, config),
         false => stated.at,
     };
-    if at > received_at.saturating_add(MAX_AHEAD) {
+    if at > received_at.saturating_add(MAX_AHEAD_MS) {
         return EventTime::of_receipt(received_at, Some(TimeFlag::ClampedFuture));
     }
     if at < EARLIEST {
@@ -193,8 +200,10 @@ pub(super) fn event_time(
     EventTime { at, flag, is_stated: true, is_own: stated.is_rfc3339 && !is_corrected, is_corrected }
 }
 
-/// A stated time by the service's clock. A small difference between sending and receipt is transit, no wrong clock; and a
-/// `sent_at` that makes nonsense of a time that makes sense is no time itself, such as a field that was never filled.
+/// Returns the stated time by the service's clock: corrected by the difference between receipt and `sent_at`.
+///
+/// A difference within `clock_skew_tolerance` is transit time and corrects nothing. A `sent_at` that would turn a valid time into
+/// an invalid one corrects nothing either, because then `sent_at` itself is wrong, for example a field that was never filled.
 fn corrected(
     stated_at: Millis,
     sent_at: Json<'_>,
@@ -202,12 +211,12 @@ fn corrected(
     received_at: Millis,
     config: &SessionConfig,
 ) -> Millis {
-    let Some(sent_at) = stated(sent_at).map(|sent| sent.at).or(origin.sent_at) else { return stated_at };
+    let Some(sent_at) = stated_time(sent_at).map(|sent| sent.at).or(origin.sent_at) else { return stated_at };
     let skew = received_at.saturating_sub(sent_at);
     if skew.saturating_abs() <= config.clock_skew_tolerance_ms() {
         return stated_at;
     }
-    let is_possible = |at: Millis| (EARLIEST..=received_at.saturating_add(MAX_AHEAD)).contains(&at);
+    let is_possible = |at: Millis| (EARLIEST..=received_at.saturating_add(MAX_AHEAD_MS)).contains(&at);
     let corrected = stated_at.saturating_add(skew);
     if is_possible(stated_at) && !is_possible(corrected) { stated_at } else { corrected }
 }

@@ -1,11 +1,11 @@
-//! How a visitor's events are applied, decided without a store: each method takes what the store answered and returns what to ask
-//! it for next. [`super::SessionManager::apply`] is the loop that asks.
+//! The state machine that applies a visitor's events. It makes no storage calls: each method takes the result of the last call
+//! and returns the next [`Step`]. [`super::SessionManager::apply`] is the loop that makes the calls.
 //!
 //! ```text
 //!   Begin ─> Recall ─> Write ─> Done
-//!     ^         │        └────> Pause ─> Begin     another writer was first: apply to what it wrote
-//!     │         └────> Read ──> Begin              nothing to write, but what it was applied to may be stale
-//!     └─────────────── Read <── Write              the item has no room: apply fewer events
+//!     ^         │        └────> Pause ─> Begin     conflict: apply to the item of the other writer
+//!     │         └────> Read ──> Begin              nothing to write, but the cached timeline may be stale
+//!     └─────────────── Read <── Write              the item would be too large: apply fewer events
 //! ```
 
 use super::{Base, Resolved};
@@ -15,51 +15,53 @@ use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, SessionError, Stored};
 use crate::timeline::{Applied, Arrival, Timeline};
 
-/// Attempts to write one timeline. Each conflict means that another writer won it: with ten writers on one visitor
-/// the unluckiest needs ten.
+/// The maximum number of attempts to write one timeline. Each conflict means that another writer succeeded, so with ten
+/// concurrent writes of one visitor no writer needs more than ten.
 pub(super) const MAX_ATTEMPTS: u32 = 16;
 
-/// What to do next.
+/// The next step.
 #[derive(Debug)]
 pub(super) enum Step {
     /// Begin an attempt, if there is time for one.
     Begin,
-    /// Read the archived sessions that began between these times.
+    /// Read the archived sessions whose ids have a time in this range.
     Recall(Millis, Millis),
-    /// Write the timeline under the condition that it is still the one that was read.
+    /// Write the timeline on the condition that the stored one is still the one that was read.
     Write,
     /// Read the timeline as it is now.
     Read,
-    /// Wait before the attempt after this one, then begin it.
+    /// Wait after the attempt with this number, counted from 0, then begin the next one.
     Pause(u32),
-    /// Nothing: this became of the events.
+    /// Return these outcomes.
     Done(Resolved),
 }
 
-/// A visitor's events on their way into its timeline. Timelines are large: this one changes where it is.
+/// A visitor's events while they are applied. The timeline is changed in place, because timelines are large.
 #[derive(Debug)]
 pub(super) struct Application<'a> {
+    /// The visitor.
     pub visitor: &'a Visitor,
     arrivals: &'a [Arrival],
     base: &'a mut Base,
-    /// The etag that a write replaces; none where there is no timeline.
+    /// The etag that a write replaces; `None` if there is no timeline.
     pub replaces: Option<u64>,
-    /// What the arrivals came to in this attempt.
+    /// The result of this attempt.
     applied: Option<Applied>,
-    /// How many of the arrivals are applied: all, unless the item cannot hold what they make.
+    /// The number of arrivals that are applied: all, unless the item would be too large.
     count: usize,
-    /// What became of the others.
+    /// The error of the other arrivals.
     rest: Option<SessionError>,
     attempt: u32,
 }
 
 impl<'a> Application<'a> {
+    /// Prepares to apply all arrivals to the base.
     pub fn new(visitor: &'a Visitor, arrivals: &'a [Arrival], base: &'a mut Base) -> Self {
         let count = arrivals.len();
         Self { visitor, arrivals, base, replaces: None, applied: None, count, rest: None, attempt: 0 }
     }
 
-    /// Begins an attempt, unless the time is up.
+    /// Begins an attempt, unless the time is up or there were too many.
     pub fn begin(&mut self, is_time_up: bool, config: &SessionConfig) -> Step {
         if self.attempt == MAX_ATTEMPTS {
             return failed(SessionError::Contention);
@@ -76,7 +78,7 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Applies the events, given the archived sessions that late ones among them may belong to.
+    /// Applies the events, after the archived sessions were read that they can belong to.
     pub fn recalled(&mut self, sessions: Result<Vec<SessionState>, SessionError>, config: &SessionConfig) -> Step {
         match sessions {
             Ok(sessions) => self.decide(sessions, config),
@@ -84,6 +86,7 @@ impl<'a> Application<'a> {
         }
     }
 
+    /// Applies the events and decides whether to write the result.
     fn decide(&mut self, recalled: Vec<SessionState>, config: &SessionConfig) -> Step {
         let arrivals = &self.arrivals[..self.count];
         let applied = self.stored().timeline.apply(arrivals, recalled, config);
@@ -91,19 +94,19 @@ impl<'a> Application<'a> {
         self.applied = Some(applied);
         match (has_changed, self.base.is_speculative) {
             (true, _) => Step::Write,
-            // No write will prove that the cached timeline is the stored one.
+            // There is no write whose condition would show that the cached timeline is still the stored one.
             (false, true) => Step::Read,
             (false, false) => self.done(),
         }
     }
 
-    /// Goes on after a write.
+    /// Returns the step after a write.
     pub fn written(&mut self, outcome: Result<CommitOutcome, SessionError>) -> Step {
         match outcome {
             Ok(CommitOutcome::Done) => self.done(),
             Ok(CommitOutcome::Conflict(winner)) => {
-                let was_speculative = self.go_on_with(winner.map(|winner| *winner));
-                // A stale cache is no race with others at work.
+                let was_speculative = self.replace_base(winner.map(|winner| *winner));
+                // If the cached timeline was stale, no other writer has to be active now, so a pause would not help.
                 if was_speculative { Step::Begin } else { Step::Pause(self.attempt - 1) }
             }
             Err(SessionError::Full) if self.count > 1 => {
@@ -114,39 +117,40 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Goes on with what was read.
+    /// Returns the step after a read.
     pub fn read(&mut self, stored: Result<Option<Stored>, SessionError>) -> Step {
         match stored {
             Ok(stored) => {
-                self.go_on_with(stored);
+                self.replace_base(stored);
                 Step::Begin
             }
             Err(error) => failed(error),
         }
     }
 
-    /// The timeline that the events are applied to; a new one where the visitor has none.
+    /// Returns the timeline that the events are applied to. It is a new one if the visitor has none.
     pub fn stored(&mut self) -> &mut Stored {
         let visitor = self.visitor;
         self.base.stored.get_or_insert_with(|| Stored { timeline: Timeline::new(visitor.clone()), etag: 0 })
     }
 
-    /// Takes the timeline out, once nothing more is applied to it.
+    /// Takes the timeline out, after all events were applied to it.
     pub fn take_stored(&mut self) -> Option<Stored> {
         self.base.stored.take()
     }
 
-    /// Whether the timeline is from the cache, and may be stale.
+    /// Returns whether the timeline is from the cache and may be stale.
     pub fn is_speculative(&self) -> bool {
         self.base.is_speculative
     }
 
-    /// Takes this as the stored timeline; returns whether the one before was from the cache.
-    fn go_on_with(&mut self, stored: Option<Stored>) -> bool {
+    /// Replaces the base by the stored timeline. Returns whether the base before was from the cache.
+    fn replace_base(&mut self, stored: Option<Stored>) -> bool {
         self.base.stored = stored;
         std::mem::replace(&mut self.base.is_speculative, false)
     }
 
+    /// Ends with the assignments of this attempt.
     fn done(&mut self) -> Step {
         let assignments = self.applied.take().map(|applied| {
             log_overflow(&applied.overflow);
@@ -156,16 +160,18 @@ impl<'a> Application<'a> {
     }
 }
 
+/// Ends with an error for all events.
 fn failed(error: SessionError) -> Step {
     Step::Done(Resolved::failed(error))
 }
 
+/// Logs what the timeline's limits made it finalize early or drop.
 fn log_overflow(overflow: &crate::timeline::Overflow) {
     if overflow.finalized_early + overflow.forgotten > 0 {
         tracing::warn!(
             finalized_early = overflow.finalized_early,
             fingerprints_forgotten = overflow.forgotten,
-            "a visitor has more recent events than a timeline holds"
+            "a visitor has more events than a timeline can hold"
         );
     }
 }

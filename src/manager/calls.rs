@@ -1,4 +1,4 @@
-//! One session at a time: find it, begin it, record in it, end it.
+//! The library calls for a single session: find it, begin it, record an event in it, end it.
 
 use std::sync::atomic::Ordering;
 
@@ -13,37 +13,38 @@ use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
-    /// The session that an id means: its own, or the one it was merged into.
+    /// Returns the session with this id, or the session that this id was merged into.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] where no session has this id, [`SessionError::Ambiguous`] where two visitors' sessions have it;
+    ///
+    /// [`SessionError::NotFound`] if no session has this id, [`SessionError::Ambiguous`] if sessions of two visitors have it, and
     /// storage errors.
     pub async fn get(&self, session_id: &str) -> Result<Session, SessionError> {
-        let mut found = self.found(parse(session_id)?).await?;
-        // Visitors with equal bits: to answer with the session of either would be a guess.
+        let mut found = self.find(parse(session_id)?).await?;
+        // Two visitors can have equal bits (`Visitor::bits`). Which of them the id is for is then unknown.
         if found.len() > 1 {
             return Err(SessionError::Ambiguous);
         }
         found.pop().ok_or(SessionError::NotFound)
     }
 
-    /// The visitor's session that an id means.
+    /// Returns this visitor's session with this id.
     async fn get_of(&self, visitor: &Visitor, id: Uuid) -> Result<Session, SessionError> {
         let is_theirs =
             |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
-        self.found(id).await?.into_iter().find(is_theirs).ok_or(SessionError::NotFound)
+        self.find(id).await?.into_iter().find(is_theirs).ok_or(SessionError::NotFound)
     }
 
-    /// The sessions that an id means: one for each visitor that has one.
-    async fn found(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
+    /// Returns the sessions with this id: at most one for each visitor.
+    async fn find(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
         let partition = self.storage.find(id).await?;
         let now = self.clock.now();
-        let here = partition.timelines.iter().filter_map(|timeline| timeline.session(id, now, &self.config));
-        let mut found: Vec<Session> = here.collect();
+        let in_timelines = partition.timelines.iter().filter_map(|timeline| timeline.session(id, now, &self.config));
+        let mut found: Vec<Session> = in_timelines.collect();
         for (visitor, state) in &partition.archived {
             let is_theirs =
                 |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
-            // What a timeline holds of a session is at least as new as the archive.
+            // A session in a timeline is at least as new as in the archive.
             if !found.iter().any(is_theirs) {
                 found.push(state.ended_session(visitor));
             }
@@ -51,10 +52,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Ok(found)
     }
 
-    /// The visitor's latest session, live or over.
+    /// Returns the visitor's latest session, live or over.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] where the visitor has none; storage errors.
+    ///
+    /// [`SessionError::NotFound`] if the visitor has no session, and storage errors.
     pub async fn get_by_user(&self, visitor: impl Into<Visitor>) -> Result<Session, SessionError> {
         let visitor = visitor.into();
         let stored = self.storage.read(&visitor).await?.ok_or(SessionError::NotFound)?;
@@ -66,10 +68,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.get_of(&visitor, last.id).await
     }
 
-    /// The session that an event of the visitor with this context would belong to now; begins one if there is none. It counts
-    /// no event.
+    /// Returns the session that an event of the visitor with this context would belong to now. Begins a session if there is none.
+    /// Counts no event.
     ///
     /// # Errors
+    ///
     /// Storage errors.
     pub async fn get_or_create(
         &self,
@@ -86,10 +89,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.record(&visitor, touch).await
     }
 
-    /// Records an event, now, for the visitor of a session; returns the session that it belongs to.
+    /// Records an event at the current time for the visitor of a session. Returns the session that the event belongs to, which
+    /// can be another one.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    ///
+    /// [`SessionError::NotFound`] if no session has this id, and the other errors of [`SessionManager::get`].
     pub async fn update(&self, session_id: &str, event_type: EventType) -> Result<Session, SessionError> {
         let session = self.get(session_id).await?;
         let visitor = Visitor { project: session.project, distinct_id: session.distinct_id };
@@ -102,11 +107,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.record(&visitor, entry).await
     }
 
-    /// Ends a session: the visitor's next event begins another, with the reason `explicit`. Ending one that is over changes
-    /// nothing.
+    /// Ends a session and returns it. The visitor's next event begins another session, with the reason `explicit`. If the session
+    /// is over already, nothing changes.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] where no session has this id; storage errors.
+    ///
+    /// [`SessionError::NotFound`] if no session has this id, [`SessionError::Contention`] after too many conflicts, and the other
+    /// errors of [`SessionManager::get`].
     pub async fn end_session(&self, session_id: &str) -> Result<Session, SessionError> {
         let id = parse(session_id)?;
         for attempt in 0..MAX_ATTEMPTS {
@@ -116,7 +123,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             let mut timeline: Timeline = stored.timeline;
             let now = self.clock.now();
             if !timeline.end(id, now, &self.config) {
-                // It is over by this item; the one that led here may be older. Or it was archived in between.
+                // The session is over according to this read, which can be newer than the one in `get`. Or it was archived in
+                // between.
                 return match timeline.session(id, now, &self.config) {
                     Some(session) => Ok(session),
                     None => self.get_of(&visitor, id).await,
@@ -130,6 +138,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Err(SessionError::Contention)
     }
 
+    /// Returns an entry for a library call at the current time, with a new id.
     fn entry(&self, kind: Kind, context: SessionContext) -> Entry {
         let at = self.clock.now();
         let uuid = call_id(at, self.calls.fetch_add(1, Ordering::Relaxed), self.clock.random());
@@ -138,14 +147,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Entry { at, uuid, kind, context, click: None, properties: Vec::new() }
     }
 
+    /// Applies the entry of a library call. Returns the session that it belongs to.
     async fn record(&self, visitor: &Visitor, entry: Entry) -> Result<Session, SessionError> {
         let now = entry.at;
         let stored = self.storage.read(visitor).await?;
-        // Calls made one after the other stand in that order, whoever made them and whatever else happened in that millisecond.
+        // Calls that are made one after the other must be placed in that order, also within a millisecond and from several
+        // processes.
         let at = stored.as_ref().map_or(now, |stored| stored.timeline.time_of_call(now, &entry.uuid));
         let entry = Entry { at, ..entry };
         let arrivals = [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false }];
-        // No invocation to end: as long as all attempts may take.
+        // A library call has no invocation that ends, so this is simply enough time for all attempts.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
         let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_speculative: false }, deadline).await;
         if let Some(error) = resolved.rest {
@@ -156,14 +167,15 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 }
 
-/// Returns the id of a call's event, a UUID (version 7): the time, the number of the call within this process, random bits. So
-/// the calls of a process are in order within a millisecond, too.
+/// Returns the id of a call's event, a UUID of version 7. It holds the time, the number of the call in this process, and random
+/// bits. So the ids of a process are in the order of its calls, also within a millisecond.
 fn call_id(at: Millis, number: u64, random: u64) -> Uuid {
     let high = (at.max(0).unsigned_abs() << 16) | 0x7000 | ((number >> 30) & 0xfff);
     let low = (0b10 << 62) | ((number & 0x3fff_ffff) << 32) | (random & 0xffff_ffff);
     Uuid::from_u64_pair(high, low)
 }
 
+/// Parses a session id. No session has an id that is not a UUID.
 fn parse(session_id: &str) -> Result<Uuid, SessionError> {
     Uuid::try_parse(session_id).map_err(|_| SessionError::NotFound)
 }

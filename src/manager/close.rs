@@ -1,9 +1,9 @@
-//! Closing what is over: emit it, archive it, take it out of the timeline, in this order. A crash between any two steps
-//! repeats them with the same content, and loses nothing.
+//! Closing sessions that are over: emit them, archive them, take them out of the timeline, in this order. After a crash between
+//! two steps, a later run repeats the steps with the same content, and nothing is lost.
 //!
-//! A run lists all shards of the due index, reads what is due in small groups, and closes each timeline by itself: one that is
-//! slow or fails holds up no other, nor does a shard. A timeline of thousands of sessions is closed in bounded steps, in turn
-//! with others of its kind.
+//! A run lists all shards of the due index, reads due timelines in small groups, and closes each timeline by itself. A timeline
+//! or a shard that is slow or fails does not hold up the others. A timeline with thousands of sessions is closed in bounded
+//! steps, and such timelines take turns.
 
 mod outbox;
 mod queue;
@@ -21,68 +21,75 @@ use crate::output::Output;
 use crate::session::{Millis, Visitor};
 use crate::storage::{Due, Found, Reading, SessionError, SessionStorage};
 use outbox::Outbox;
-use queue::{PAGE, Queue};
+use queue::{PAGE_SIZE, Queue};
 pub use report::{CloseReport, Share};
-use step::{Outcome, Step};
+use step::{Step, StepOutcome};
 
-/// How long after it is due a timeline is closed by default, in milliseconds: a minute for clocks that differ and for invocations
-/// that are still at work on events they received in time.
+/// How long after it is due a timeline is closed by default, in milliseconds. One minute allows for clocks that differ, and for
+/// invocations that still process events that they received in time.
 pub const CLOSE_GRACE_MS: Millis = 60_000;
 
-/// Shards that are listed at once. All have to be asked each minute, most for nothing; each at once is a connection to make.
-const LISTED_AT_ONCE: usize = 16;
-/// Groups that are read at once: with [`queue::MAX_GROUP`] timelines of the largest size each, 17 MB are on their way.
+/// The maximum number of shards that are listed concurrently. All have to be listed each minute, and most of them are empty. Each
+/// concurrent call needs a connection.
+const LISTS_AT_ONCE: usize = 16;
+/// The maximum number of groups that are read concurrently. With [`queue::MAX_GROUP`] timelines of the largest size each, that is
+/// 17 MB in transit.
 const READS_AT_ONCE: usize = 6;
-/// Writes of the store under way at once.
+/// The maximum number of concurrent writes.
 const WRITES_AT_ONCE: usize = 64;
-/// Calls of the store under way at once, at most.
-pub(crate) const CLOSE_CALLS_AT_ONCE: usize = LISTED_AT_ONCE + READS_AT_ONCE + WRITES_AT_ONCE;
-/// Bytes of a timeline's stored form that is read along with others; a larger one is read by itself. Ordinary ones have less
-/// than a thousand.
-const SMALL_BYTES: usize = 16 * 1024;
-/// Sessions of a small timeline that are closed at once, and corrections; if there are more, it goes on as a large one.
-const SMALL_STEP: usize = 32;
-/// Sessions of a large timeline that are closed at once, and corrections. Each step writes what remains of the timeline: with
-/// smaller ones that would cost more than the archive.
-const LARGE_STEP: usize = 512;
+/// The maximum number of concurrent storage calls.
+pub(crate) const CLOSE_CALLS_AT_ONCE: usize = LISTS_AT_ONCE + READS_AT_ONCE + WRITES_AT_ONCE;
+/// The maximum size, in bytes of its stored form, of a timeline that is read in a group. A larger one is read by itself. An
+/// ordinary one has less than a thousand.
+const MAX_SMALL_BYTES: usize = 16 * 1024;
+/// The maximum number of sessions, and of corrections, that are closed in one step of a small timeline. If it has more, the rest
+/// is closed like that of a large one.
+const MAX_SMALL_STEP: usize = 32;
+/// The maximum number of sessions, and of corrections, that are closed in one step of a large timeline. Each step writes the
+/// remaining timeline, so with smaller steps these writes would cost more than the archive.
+const MAX_LARGE_STEP: usize = 512;
 
-/// What all chunks of a run share.
+/// What all tasks of a run share.
 struct Run<'r, S, C, O> {
     manager: &'r SessionManager<S, C>,
     outbox: Outbox<'r, O>,
     lists: Semaphore,
     reads: Semaphore,
     writes: Semaphore,
-    /// What was due then is closed.
+    /// The time up to which due timelines are closed: the clock's time less the grace.
     now: Millis,
     deadline: Millis,
 }
 
-/// Something that a run was waiting for.
+/// The result of a finished task of a run.
 enum Done {
+    /// A shard was listed.
     Listed {
+        /// Its index in the queue.
         shard: usize,
         due: Result<Vec<Due>, SessionError>,
     },
-    /// How it went with each timeline of a group.
+    /// Each timeline of a group was closed, with this result.
     Closed(Vec<(Due, Step)>),
-    /// How it went with a large timeline.
+    /// A step of a large timeline was closed, with this result.
     Large(Due, Step),
 }
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
-    /// Closes what is due, until nothing is left or the time is up.
+    /// Closes all timelines that are due. Begins nothing less than [`DEADLINE_MARGIN_MS`](super::DEADLINE_MARGIN_MS) before
+    /// `deadline`.
     #[doc(alias = "close_due")]
     pub async fn cleanup<O: Output>(&self, output: &O, deadline: Millis) -> CloseReport {
         self.cleanup_share(output, deadline, Share::WHOLE).await
     }
 
-    /// Closes what is due in a share of the shards. Runs that overlap repeat work and do no harm.
+    /// Closes the timelines that are due in a share of the shards, like [`SessionManager::cleanup`]. Overlapping runs do some
+    /// work twice, which is harmless.
     pub async fn cleanup_share<O: Output>(&self, output: &O, deadline: Millis, share: Share) -> CloseReport {
         let run = Run {
             manager: self,
             outbox: Outbox::new(output),
-            lists: Semaphore::new(LISTED_AT_ONCE),
+            lists: Semaphore::new(LISTS_AT_ONCE),
             reads: Semaphore::new(READS_AT_ONCE),
             writes: Semaphore::new(WRITES_AT_ONCE),
             now: self.clock.now() - self.close_grace,
@@ -94,7 +101,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         loop {
             run.begin(&mut queue, &mut jobs);
             match jobs.next().await {
-                Some(done) => take_note(done, &mut queue, &mut report),
+                Some(done) => record(done, &mut queue, &mut report),
                 None => break,
             }
         }
@@ -104,10 +111,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 }
 
-impl<'r, S: SessionStorage, C: Clock, O: Output> Run<'r, S, C, O> {
-    /// Begins as much as may be under way at once; nothing once the time is up.
+impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
+    /// Begins as many tasks as may run concurrently; none once the time is up.
     fn begin<'j>(&'j self, queue: &mut Queue, jobs: &mut FuturesUnordered<BoxFuture<'j, Done>>) {
-        if self.manager.is_late(self.deadline) {
+        if self.manager.is_time_up(self.deadline) {
             return;
         }
         while let Some((shard, number, after)) = queue.shard_to_list() {
@@ -121,36 +128,36 @@ impl<'r, S: SessionStorage, C: Clock, O: Output> Run<'r, S, C, O> {
         }
     }
 
-    /// Lists the next timelines of a shard.
+    /// Lists the next due timelines of a shard, after `after`.
     async fn list(&self, shard: usize, number: u8, after: Option<Due>) -> Done {
         let _turn = self.lists.acquire().await;
-        let due = self.manager.storage.due(number, after.as_ref(), self.now, PAGE).await;
+        let due = self.manager.storage.due(number, after.as_ref(), self.now, PAGE_SIZE).await;
         Done::Listed { shard, due }
     }
 
-    /// Reads a group of timelines at once, and closes each by itself.
+    /// Reads a group of timelines with one call, and closes each by itself.
     async fn close_group(&self, group: Vec<Due>) -> Done {
         let visitors: Vec<Visitor> = group.iter().map(|due| due.visitor.clone()).collect();
         let found = {
             let _turn = self.reads.acquire().await;
-            self.manager.storage.load_within(&visitors, SMALL_BYTES).await
+            self.manager.storage.load_within(&visitors, MAX_SMALL_BYTES).await
         };
-        let steps: Vec<_> = found.into_iter().map(|found| self.close_found(found, SMALL_STEP)).collect();
+        let steps: Vec<_> = found.into_iter().map(|found| self.close_found(found, MAX_SMALL_STEP)).collect();
         let steps = futures_util::future::join_all(steps).await;
         Done::Closed(group.into_iter().zip(steps).collect())
     }
 
-    /// Reads a large timeline, and closes a chunk of it.
+    /// Reads a large timeline and closes one step of it.
     async fn close_large(&self, due: Due) -> Done {
         let found = self.manager.storage.load(std::slice::from_ref(&due.visitor), Reading::Strong).await.pop();
         let found = found.unwrap_or(Ok(None)).map(|stored| stored.map(Found::Timeline));
-        let step = Box::pin(self.close_found(found, LARGE_STEP)).await;
+        let step = Box::pin(self.close_found(found, MAX_LARGE_STEP)).await;
         Done::Large(due, step)
     }
 }
 
-/// Takes note of what was done.
-fn take_note(done: Done, queue: &mut Queue, report: &mut CloseReport) {
+/// Records the result of a task in the queue and in the report.
+fn record(done: Done, queue: &mut Queue, report: &mut CloseReport) {
     match done {
         Done::Listed { shard, due } => {
             if let Err(error) = &due {
@@ -166,7 +173,7 @@ fn take_note(done: Done, queue: &mut Queue, report: &mut CloseReport) {
                 if report.add(&step) {
                     queue.leave(&due);
                 }
-                if matches!(step.outcome, Outcome::TooLarge | Outcome::More) {
+                if matches!(step.outcome, StepOutcome::TooLarge | StepOutcome::More) {
                     queue.push_large(due);
                 }
             }
@@ -176,7 +183,7 @@ fn take_note(done: Done, queue: &mut Queue, report: &mut CloseReport) {
             if report.add(&step) {
                 queue.leave(&due);
             }
-            if step.outcome == Outcome::More {
+            if step.outcome == StepOutcome::More {
                 queue.push_large(due);
             }
         }

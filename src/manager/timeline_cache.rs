@@ -1,9 +1,11 @@
-//! Timelines that this process wrote last, so that the common case needs no read.
+//! A cache of the timelines that this process wrote last. With it, the common case needs no read.
 //!
-//! They are never trusted: what follows from one is written under the condition that it is still the stored one, and where
-//! nothing is to be written it is read first. A hit saves half a read unit, a tenth of a write unit's price; a timeline that
-//! another process has changed meanwhile costs a conflict, a whole one. So they are used only while at least ten of eleven
-//! prove right, which is known without using them: each read shows what would have been.
+//! A cached timeline is never trusted. A write that is based on it is speculative: its condition is that the cached timeline is
+//! the stored one. If there is nothing to write, the stored timeline is read.
+//!
+//! A current timeline saves half a read unit, which costs a tenth of a write unit. A stale one, which another process has
+//! changed, costs a conflict, which is a whole write unit. So the cache is used only while at least ten of eleven timelines are
+//! current. That is known even while the cache is not used, because each read shows whether the cached timeline was current.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -16,104 +18,108 @@ use crate::session::{Millis, Visitor};
 use crate::storage::{SessionError, Stored};
 use crate::timeline::Timeline;
 
-/// What all timelines kept weigh at the most; see [`weight`]. Some 4 MB.
-const MOST: usize = 8_192;
-/// What a right speculative write earns, and a wrong one costs: the prices of half a read unit and of a write unit are as 1 to 10.
-const RIGHT: i32 = 1;
-const WRONG: i32 = -10;
-/// Bounds of what is earned: after two wrong guesses it has to be earned anew, by a hundred right ones at the most.
-const SCORE: std::ops::RangeInclusive<i32> = -100..=20;
+/// The maximum weight of all cached timelines, some 4 MB; see [`weight`].
+const MAX_WEIGHT: usize = 8_192;
+/// The change of the score by a current timeline. Half a read unit and a write unit have prices of 1 to 10.
+const SCORE_IF_CURRENT: i32 = 1;
+/// The change of the score by a stale timeline.
+const SCORE_IF_STALE: i32 = -10;
+/// The limits of the score. The cache is used while the score is positive. So at most two stale timelines in a row stop its use,
+/// and at most 101 current ones in a row start it again.
+const SCORE_RANGE: std::ops::RangeInclusive<i32> = -100..=20;
 
-/// The timelines written last, and how well they would have served.
+/// The timelines that this process wrote last, and the score that decides whether they are used.
 #[derive(Debug, Default)]
-pub(super) struct TimelineCache(Mutex<Kept>);
+pub(super) struct TimelineCache(Mutex<CacheState>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    /// Two generations: once the young weigh half of what may be kept, they become the old, and the old go.
-    young: HashSet<OfVisitor, RandomState>,
-    old: HashSet<OfVisitor, RandomState>,
+struct CacheState {
+    /// The young generation. When it reaches half of [`MAX_WEIGHT`], it becomes the old generation.
+    young: HashSet<CachedTimeline, RandomState>,
+    /// The old generation. The next one replaces it.
+    old: HashSet<CachedTimeline, RandomState>,
+    /// The weight of the young generation.
     weight: usize,
     score: i32,
 }
 
-/// A visitor's timeline, found by its visitor. In a box: a set that grows moves what it holds.
+/// A timeline, hashed and compared by its visitor. It is boxed, because a growing set moves its elements.
 #[derive(Debug)]
-struct OfVisitor(Box<Stored>);
+struct CachedTimeline(Box<Stored>);
 
-impl Borrow<Visitor> for OfVisitor {
+impl Borrow<Visitor> for CachedTimeline {
     fn borrow(&self) -> &Visitor {
         &self.0.timeline.visitor
     }
 }
 
-impl Hash for OfVisitor {
+impl Hash for CachedTimeline {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.timeline.visitor.hash(state);
     }
 }
 
-impl PartialEq for OfVisitor {
+impl PartialEq for CachedTimeline {
     fn eq(&self, other: &Self) -> bool {
         self.0.timeline.visitor == other.0.timeline.visitor
     }
 }
 
-impl Eq for OfVisitor {}
+impl Eq for CachedTimeline {}
 
 impl TimelineCache {
-    /// Takes out the visitor's timeline, if it is here and likely to be the stored one at `now`.
+    /// Takes out the visitor's timeline, if it is cached and likely to be the stored one.
     pub fn take(&self, visitor: &Visitor, now: Millis) -> Option<Stored> {
-        let mut kept = self.kept();
-        if kept.score > 0 { kept.remove(visitor, now) } else { None }
+        let mut state = self.lock();
+        if state.score > 0 { state.remove(visitor, now) } else { None }
     }
 
-    /// Puts in what was just written.
+    /// Caches a timeline that was just written.
     pub fn put(&self, stored: Stored) {
-        let mut kept = self.kept();
-        kept.weight += weight(&stored.timeline);
-        if kept.weight > MOST / 2 {
-            kept.old = std::mem::take(&mut kept.young);
-            kept.weight = weight(&stored.timeline);
+        let mut state = self.lock();
+        state.weight += weight(&stored.timeline);
+        if state.weight > MAX_WEIGHT / 2 {
+            state.old = std::mem::take(&mut state.young);
+            state.weight = weight(&stored.timeline);
         }
-        if kept.weight <= MOST / 2 {
-            kept.young.replace(OfVisitor(Box::new(stored)));
+        if state.weight <= MAX_WEIGHT / 2 {
+            state.young.replace(CachedTimeline(Box::new(stored)));
         }
     }
 
-    /// Learns from a read what a speculative write would have been worth. What could not be read is no longer guessed either.
+    /// Records by a read whether the cached timeline was current, and takes it out, even if the read failed.
     pub fn learn(&self, visitor: &Visitor, read: &Result<Option<Stored>, SessionError>, now: Millis) {
-        let mut kept = self.kept();
-        if let (Some(cached), Ok(read)) = (kept.remove(visitor, now), read) {
-            kept.judge(read.as_ref().is_some_and(|read| read.etag == cached.etag));
+        let mut state = self.lock();
+        if let (Some(cached), Ok(read)) = (state.remove(visitor, now), read) {
+            state.record(read.as_ref().is_some_and(|read| read.etag == cached.etag));
         }
     }
 
-    /// Learns what a speculative write was worth.
-    pub fn judge(&self, is_right: bool) {
-        self.kept().judge(is_right);
+    /// Records whether the timeline of a speculative write was current.
+    pub fn record(&self, is_current: bool) {
+        self.lock().record(is_current);
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Whatever a panic left behind is only a speculative write.
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        // A panic can have left the state incomplete. That is harmless, because no cached timeline is trusted.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    /// One that is due is no speculative write: the close function may have been there.
+impl CacheState {
+    /// Takes out the visitor's timeline. Returns `None` if it is due, because the close function may have changed it.
     fn remove(&mut self, visitor: &Visitor, now: Millis) -> Option<Stored> {
         let stored = self.young.take(visitor).or_else(|| self.old.take(visitor))?.0;
         stored.timeline.due_at.is_none_or(|due_at| now < due_at).then_some(*stored)
     }
 
-    fn judge(&mut self, is_right: bool) {
-        let change = if is_right { RIGHT } else { WRONG };
-        self.score = (self.score + change).clamp(*SCORE.start(), *SCORE.end());
+    fn record(&mut self, is_current: bool) {
+        let change = if is_current { SCORE_IF_CURRENT } else { SCORE_IF_STALE };
+        self.score = (self.score + change).clamp(*SCORE_RANGE.start(), *SCORE_RANGE.end());
     }
 }
 
-/// Roughly its memory, in units of half a kilobyte: that of an event.
+/// Returns roughly the memory that a timeline takes, in units of half a kilobyte, the size of an event.
 fn weight(timeline: &Timeline) -> usize {
     let states = timeline.ended.iter().chain(&timeline.open);
     let fingerprints: usize =
@@ -131,16 +137,16 @@ mod tests {
     }
 
     #[test]
-    fn speculative_writes_have_to_be_earned() {
+    fn cached_timelines_are_used_only_while_most_are_current() {
         let (cache, visitor) = (TimelineCache::default(), Visitor::new("a"));
         cache.put(stored("a", 1));
         assert_eq!(cache.take(&visitor, 0), None);
         cache.learn(&visitor, &Ok(Some(stored("a", 1))), 0);
         cache.put(stored("a", 2));
         assert_eq!(cache.take(&visitor, 0), Some(stored("a", 2)));
-        assert_eq!(cache.take(&visitor, 0), None, "what is taken is gone");
-        // Somebody else wrote: ten right ones are needed to make up for it.
-        cache.judge(false);
+        assert_eq!(cache.take(&visitor, 0), None, "a timeline is taken out only once");
+        // The timeline was stale: ten current ones are needed to make up for it.
+        cache.record(false);
         for round in 0..10 {
             cache.put(stored("a", round));
             assert_eq!(cache.take(&visitor, 0), None);
@@ -151,9 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_visitors_timelines_the_last_is_kept() {
+    fn a_visitors_last_timeline_is_kept() {
         let cache = TimelineCache::default();
-        cache.judge(true);
+        cache.record(true);
         cache.put(stored("a", 1));
         cache.put(stored("a", 2));
         assert_eq!(cache.take(&Visitor::new("a"), 0), Some(stored("a", 2)));
@@ -161,40 +167,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_the_oldest_go() {
+    fn the_cache_is_bounded_and_drops_the_oldest() {
         let cache = TimelineCache::default();
-        cache.judge(true);
-        for visitor in 0..10 * MOST {
+        cache.record(true);
+        for visitor in 0..10 * MAX_WEIGHT {
             cache.put(stored(&visitor.to_string(), 1));
-            let kept = cache.kept();
-            // Half of what fits goes at once, when there is no room for one more.
-            let expected = if visitor < MOST { visitor } else { MOST / 2 + visitor % (MOST / 2) };
-            assert_eq!(kept.young.len() + kept.old.len(), expected + 1);
+            let state = cache.lock();
+            // When there is no room for one more, half of them are dropped at once.
+            let expected = if visitor < MAX_WEIGHT { visitor } else { MAX_WEIGHT / 2 + visitor % (MAX_WEIGHT / 2) };
+            assert_eq!(state.young.len() + state.old.len(), expected + 1);
         }
-        assert!(cache.take(&Visitor::new(&(10 * MOST - 1).to_string()), 0).is_some());
+        assert!(cache.take(&Visitor::new(&(10 * MAX_WEIGHT - 1).to_string()), 0).is_some());
         assert!(cache.take(&Visitor::new("0"), 0).is_none());
     }
 
     #[test]
-    fn one_that_is_due_is_not_used() {
+    fn a_due_timeline_is_not_used() {
         let (cache, visitor) = (TimelineCache::default(), Visitor::new("a"));
-        cache.judge(true);
+        cache.record(true);
         let due = || Stored { timeline: Timeline { due_at: Some(5), ..stored("a", 1).timeline }, etag: 1 };
         cache.put(due());
         assert_eq!(cache.take(&visitor, 5), None);
         cache.put(due());
-        // Nor is it judged: the score for one is still there.
+        // Nor does it change the score, which is still positive.
         cache.learn(&visitor, &Ok(None), 5);
         cache.put(due());
         assert_eq!(cache.take(&visitor, 4), Some(due()));
     }
 
     #[test]
-    fn one_that_is_too_large_is_not_kept() {
+    fn a_timeline_that_is_too_large_is_not_kept() {
         let mut large = stored("a", 1);
-        large.timeline.open = Some(state(64 * MOST));
+        large.timeline.open = Some(state(64 * MAX_WEIGHT));
         let cache = TimelineCache::default();
-        cache.judge(true);
+        cache.record(true);
         cache.put(large);
         assert_eq!(cache.take(&Visitor::new("a"), 0), None);
     }
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_weighed_by_its_sessions_and_what_they_have_seen() {
+    fn the_weight_counts_sessions_and_fingerprints() {
         let mut timeline = stored("a", 1).timeline;
         assert_eq!(weight(&timeline), 1);
         timeline.ended = vec![state(640), state(63)];

@@ -1,53 +1,56 @@
-//! Lines to SQS messages, and messages to batches. Pure.
+//! Batching of lines into SQS messages, and of messages into requests. Pure.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Bytes of a message that lines are packed into: SQS bills messages in steps of 64 KB.
+/// Size up to which lines share a message, in bytes. SQS bills messages in steps of 64 KB.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of a message, and of all messages of a batch, at the most: 256 KB, which every queue takes.
+/// Maximum size of a message, and of all messages of a batch, in bytes: 256 KB, which every queue accepts.
 pub(super) const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// Messages of a batch at the most. Two messages in a row never fit into one chunk, so size ends a batch before this does.
+/// Maximum number of messages in a batch (SQS). Two messages in a row never fit into one chunk, so a batch reaches its maximum
+/// size first.
 pub(super) const MAX_BATCH_MESSAGES: usize = 10;
 
-/// A message: lines, each ended by a line feed but the last. Its body is made when it is sent: the bodies of all would be
-/// as large as all lines once more.
+/// A message: lines, separated by line feeds. Its body is only built when it is sent, because the bodies of all messages together
+/// are as large as all lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
-    /// The bytes of its body.
+    /// The size of its body, in bytes.
     bytes: usize,
     /// The indexes of its lines.
     pub lines: Vec<usize>,
 }
 
 impl Message {
-    /// Its body, made of the lines that it was packed of.
+    /// Builds the body from `lines`, the same lines that [`batch_lines`] got.
     pub fn body(&self, lines: &[String]) -> String {
         let mut body = String::with_capacity(self.bytes);
         for (number, line) in self.lines.iter().filter_map(|&line| lines.get(line)).enumerate() {
             if number > 0 {
                 body.push('\n');
             }
-            body.push_str(&accepted(line));
+            body.push_str(&sqs_safe(line));
         }
         body
     }
 }
 
-/// What is to be sent.
+/// The messages to send.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
+    /// The messages of each request.
     pub batches: Vec<Vec<Message>>,
     /// The indexes of lines that no message can hold.
     pub too_large: Vec<usize>,
 }
 
-/// Packs lines in order, as many into a message as fit into a chunk. A longer line has a message of its own.
+/// Batches lines in order. A message has as many lines as fit into a chunk. A line that is longer than a chunk has a message of
+/// its own.
 pub(super) fn batch_lines(lines: &[String]) -> Plan {
     let mut plan = Plan::default();
     let mut messages: Vec<Message> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let bytes = accepted(line).len();
+        let bytes = sqs_safe(line).len();
         if bytes > MAX_BATCH_BYTES {
             plan.too_large.push(index);
             continue;
@@ -74,8 +77,8 @@ pub(super) fn batch_lines(lines: &[String]) -> Plan {
     plan
 }
 
-/// A line as SQS accepts it: characters that it refuses are escaped, as JSON has it. They can only stand in strings.
-fn accepted(line: &str) -> Cow<'_, str> {
+/// Returns a line with the characters that SQS refuses escaped as in JSON. In valid JSON, they can only be in strings.
+fn sqs_safe(line: &str) -> Cow<'_, str> {
     let is_refused = |&char: &char| match char {
         '\t' | '\n' | '\r' => false,
         '\u{fffe}' | '\u{ffff}' => true,
@@ -106,7 +109,7 @@ mod tests {
         lengths.iter().map(|&length| "x".repeat(length)).collect()
     }
 
-    /// The lines of each message of each batch.
+    /// Returns the line indexes of each message of each batch.
     fn indexes(plan: &Plan) -> Vec<Vec<Vec<usize>>> {
         plan.batches.iter().map(|batch| batch.iter().map(|message| message.lines.clone()).collect()).collect()
     }
@@ -126,10 +129,10 @@ mod tests {
     fn a_batch_has_room_for_four_chunks() {
         let plan = batch_lines(&lines(&[CHUNK_BYTES; 5]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1]);
-        // Half a chunk and a bit: no two share a message, and seven fill a batch.
+        // Half a chunk and one byte: no two lines share a message, and seven messages fill a batch.
         let plan = batch_lines(&lines(&[CHUNK_BYTES / 2 + 1; 15]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 1]);
-        // Big and small ones in turn.
+        // Large and small lines in turn.
         let plan = batch_lines(&lines(&[CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1]));
         assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [6, 2]);
     }
@@ -148,9 +151,9 @@ mod tests {
             ("\"\u{1}\u{0}\"", r#""\u0001\u0000""#),
             ("\"\u{7f}\u{fffd}\u{1f600}\u{1fffe}\té\"", "\"\u{7f}\u{fffd}\u{1f600}\u{1fffe}\té\""),
         ] {
-            assert_eq!(accepted(line), wanted);
+            assert_eq!(sqs_safe(line), wanted);
         }
-        // What a line grows by counts.
+        // The escapes count.
         let plan = batch_lines(&["\u{fffe}".repeat(MAX_BATCH_BYTES / 6 + 1)]);
         assert_eq!(plan.too_large, [0]);
     }

@@ -1,4 +1,4 @@
-//! Lines into an SQS queue, many to a message.
+//! Sends lines to an SQS queue, many lines in a message.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,38 +13,38 @@ use super::batching::{Message, batch_lines};
 use crate::clock::Clock;
 use crate::config::ConfigError;
 
-/// How often a message is sent at the most.
-const ATTEMPTS: u32 = 3;
-/// Milliseconds before the second attempt at the most; twice that before the third.
-const BACKOFF_MS: u64 = 50;
-/// Batches on their way at once.
+/// Maximum attempts to send a message, including the first.
+const MAX_ATTEMPTS: u32 = 3;
+/// Maximum pause before the second attempt, in milliseconds. The third attempt may wait twice as long.
+const MAX_BACKOFF_MS: u64 = 50;
+/// Requests that are sent concurrently.
 const CONCURRENCY: usize = 4;
 
-/// Sends lines to a standard queue. A message holds several, each ended by a line feed but the last.
+/// Sends lines to a standard queue. A message contains several lines, separated by line feeds.
 #[derive(Debug)]
 pub struct SqsOutput<C> {
-    /// Made when the first line is sent: it would be 7 % of what a start computes, and where callers get their answers few
-    /// starts need it.
+    /// Created when the first line is sent. Creating it takes 7 % of what a start computes, and a function that returns events in
+    /// its answer rarely needs it.
     client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
     queue_url: String,
     clock: C,
 }
 
-/// Messages that the queue did not take.
+/// Messages that the queue did not accept.
 #[derive(Default)]
 struct Refused {
-    /// It may take them next time.
-    again: Vec<Message>,
-    /// It is of no use to send these again now: the fault is ours, or the client has tried again already.
-    lost: Vec<Message>,
+    /// Messages that the queue may accept if they are sent again.
+    retryable: Vec<Message>,
+    /// Messages that are not sent again now, because the fault is ours or the client has already retried.
+    failed: Vec<Message>,
 }
 
 impl<C: Clock> SqsOutput<C> {
-    /// An output to the queue at this address.
+    /// Creates an output to the queue with this URL.
     ///
     /// # Errors
-    /// An address that is empty or a FIFO queue's: such a queue would need a group for each visitor, and a message holds the
-    /// events of many.
+    /// Returns a [`ConfigError`] if the URL is empty or that of a FIFO queue. A FIFO queue would need one message group for each
+    /// visitor, but a message contains the events of many visitors.
     pub fn new(
         client: impl FnOnce() -> Client + Send + 'static,
         queue_url: impl Into<String>,
@@ -54,31 +54,33 @@ impl<C: Clock> SqsOutput<C> {
         if queue_url.trim().is_empty() {
             return Err(ConfigError("the output queue's URL is empty; set it to a standard queue's URL".to_owned()));
         }
+        #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "names of FIFO queues end in lower case")]
         if queue_url.ends_with(".fifo") {
             return Err(ConfigError("the output queue is a FIFO queue; set it to a standard queue's URL".to_owned()));
         }
         Ok(Self { client: LazyLock::new(Box::new(client)), queue_url, clock })
     }
 
-    /// Sends a batch until all of it is taken or no attempt is left; returns the indexes of lines that were not taken.
+    /// Sends a batch until all messages are accepted or no attempt is left. Returns the indexes of the lines that were not
+    /// accepted.
     async fn deliver(&self, mut messages: Vec<Message>, lines: &[String]) -> Vec<usize> {
-        let mut lost = Vec::new();
-        for attempt in 0..ATTEMPTS {
+        let mut failed = Vec::new();
+        for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
-                let most = BACKOFF_MS << (attempt - 1);
-                self.clock.sleep(Duration::from_millis(self.clock.random() % most + 1)).await;
+                let max_pause_ms = MAX_BACKOFF_MS << (attempt - 1);
+                self.clock.sleep(Duration::from_millis(self.clock.random() % max_pause_ms + 1)).await;
             }
             let refused = self.request(messages, lines).await;
-            lost.extend(refused.lost);
-            messages = refused.again;
+            failed.extend(refused.failed);
+            messages = refused.retryable;
             if messages.is_empty() {
                 break;
             }
         }
-        lost.into_iter().chain(messages).flat_map(|message| message.lines).collect()
+        failed.into_iter().chain(messages).flat_map(|message| message.lines).collect()
     }
 
-    /// Sends one request; returns what was not taken.
+    /// Sends one request. Returns the messages that were not accepted.
     async fn request(&self, messages: Vec<Message>, lines: &[String]) -> Refused {
         let entry = |(position, message): (usize, &Message)| {
             let entry =
@@ -88,27 +90,27 @@ impl<C: Clock> SqsOutput<C> {
         };
         let entries = messages.iter().enumerate().filter_map(entry).collect();
         let request = self.client.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries));
-        let answer = match request.send().await {
-            Ok(answer) => answer,
+        let response = match request.send().await {
+            Ok(response) => response,
             Err(error) => {
-                tracing::warn!(error = %DisplayErrorContext(&error), "the output queue did not answer");
-                return Refused { again: Vec::new(), lost: messages };
+                tracing::warn!(error = %DisplayErrorContext(&error), "the request to the output queue failed");
+                return Refused { retryable: Vec::new(), failed: messages };
             }
         };
         let mut refused = Refused::default();
         for (position, message) in messages.into_iter().enumerate() {
             let id = position.to_string();
-            match answer.failed().iter().find(|failed| failed.id() == id) {
-                Some(failed) => {
+            match response.failed().iter().find(|entry| entry.id() == id) {
+                Some(entry) => {
                     tracing::warn!(
-                        code = failed.code(),
-                        sender_fault = failed.sender_fault(),
-                        "a message was not taken"
+                        code = entry.code(),
+                        sender_fault = entry.sender_fault(),
+                        "the output queue did not accept a message"
                     );
-                    if failed.sender_fault() { refused.lost.push(message) } else { refused.again.push(message) }
+                    if entry.sender_fault() { refused.failed.push(message) } else { refused.retryable.push(message) }
                 }
-                // A message that the answer does not name was not taken either.
-                None if !answer.successful().iter().any(|taken| taken.id() == id) => refused.again.push(message),
+                // A message that the response does not name was not accepted either.
+                None if !response.successful().iter().any(|entry| entry.id() == id) => refused.retryable.push(message),
                 None => {}
             }
         }
@@ -119,13 +121,13 @@ impl<C: Clock> SqsOutput<C> {
 impl<C: Clock> Output for SqsOutput<C> {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
         let plan = batch_lines(lines);
-        // Futures are collected before they run: a lazy map of references would not be `Send`.
+        // The futures are collected before they run, because a lazy map over references would not be `Send`.
         let deliveries: Vec<_> = plan.batches.into_iter().map(|batch| self.deliver(batch, lines)).collect();
-        let lost: Vec<Vec<usize>> =
+        let failed: Vec<Vec<usize>> =
             futures_util::stream::iter(deliveries).buffer_unordered(CONCURRENCY).collect().await;
-        let mut lost = [plan.too_large, lost.concat()].concat();
-        lost.sort_unstable();
-        lost
+        let mut failed = [plan.too_large, failed.concat()].concat();
+        failed.sort_unstable();
+        failed
     }
 }
 
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
     use crate::session::Millis;
 
-    /// A clock that notes how long it was asked to wait, and does not.
+    /// A clock that does not wait, but records how long it should have.
     #[derive(Default)]
     struct NoWait(Mutex<Vec<Duration>>);
 
@@ -159,10 +161,10 @@ mod tests {
         }
     }
 
-    /// A queue that gives these answers in turn, and the requests that it was sent.
+    /// Returns an output to a queue that gives these answers in turn, and a channel with the requests that it received.
     fn queue(answers: Vec<(u16, Value)>) -> (SqsOutput<NoWait>, Receiver<Value>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, requests) = channel();
         std::thread::spawn(move || {
             for (status, answer) in answers {
@@ -189,14 +191,14 @@ mod tests {
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
             .retry_config(RetryConfig::disabled())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .endpoint_url(&address)
+            .endpoint_url(&url)
             .build();
-        let output =
-            SqsOutput::new(|| Client::from_conf(config), format!("{address}/1/out"), NoWait::default()).unwrap();
+        let output = SqsOutput::new(|| Client::from_conf(config), format!("{url}/1/out"), NoWait::default()).unwrap();
         (output, requests)
     }
 
-    fn taken(ids: &[&str]) -> Value {
+    /// Returns the entries of a response for accepted messages.
+    fn successful(ids: &[&str]) -> Value {
         ids.iter().map(|id| json!({"Id": id, "MessageId": "m", "MD5OfMessageBody": "x"})).collect()
     }
 
@@ -205,11 +207,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_fails_is_sent_again_alone() {
+    async fn only_the_message_that_failed_is_sent_again() {
         let failed = json!([{"Id": "1", "SenderFault": false, "Code": "InternalError"}]);
         let (output, requests) = queue(vec![
-            (200, json!({"Successful": taken(&["0", "2"]), "Failed": failed})),
-            (200, json!({"Successful": taken(&["0"])})),
+            (200, json!({"Successful": successful(&["0", "2"]), "Failed": failed})),
+            (200, json!({"Successful": successful(&["0"])})),
         ]);
         let lines = lines(3);
         assert_eq!(output.send(&lines).await, [0; 0]);
@@ -219,14 +221,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_taken_in_the_end_is_named() {
+    async fn lines_that_are_never_accepted_are_returned() {
         let failed = json!([
             {"Id": "0", "SenderFault": true, "Code": "InvalidMessageContents"},
             {"Id": "1", "SenderFault": false, "Code": "InternalError"},
         ]);
         let refused = json!([{"Id": "0", "SenderFault": false, "Code": "InternalError"}]);
         let (output, requests) = queue(vec![
-            (200, json!({"Successful": taken(&["2"]), "Failed": failed})),
+            (200, json!({"Successful": successful(&["2"]), "Failed": failed})),
             (200, json!({"Failed": refused})),
             (200, json!({"Failed": refused})),
         ]);
@@ -236,15 +238,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_that_never_answers_takes_nothing() {
+    async fn an_unavailable_queue_accepts_nothing() {
         let down = || (503, json!({"__type": "ServiceUnavailable"}));
         let (output, requests) = queue(vec![down()]);
         assert_eq!(output.send(&["{}".to_owned(), "{}".to_owned()]).await, [0, 1]);
-        assert_eq!(requests.iter().count(), 1, "what the client tried again already is not repeated");
+        assert_eq!(requests.iter().count(), 1, "the client has already retried");
     }
 
     #[test]
-    fn a_fifo_queue_is_refused() {
+    fn a_fifo_queue_is_rejected() {
         let client =
             || Client::from_conf(aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::latest()).build());
         for url in ["https://sqs.eu-central-1.amazonaws.com/1/out.fifo", " "] {

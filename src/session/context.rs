@@ -1,66 +1,80 @@
-//! What an event says of where it came from: address, referrer, campaign, device, place.
+//! An event's context: URL, referrer, campaign, device and place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The parameters of an address that name a campaign, in the order of [`UtmParams`]'s fields.
+use crate::attribution::utm_of;
+
+/// The parameters of a URL that name a campaign, in the order of the fields of [`UtmParams`].
 pub(crate) const UTM_NAMES: [&str; 5] = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"];
 
 /// The campaign that brought a visitor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UtmParams {
+    /// `utm_source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// `utm_medium`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<String>,
+    /// `utm_campaign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub campaign: Option<String>,
+    /// `utm_term`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<String>,
+    /// `utm_content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
 impl UtmParams {
-    /// Reads `utm_source` … `utm_content`. None without a source, a medium or a campaign; an empty value is none.
+    /// Reads `utm_source`, `utm_medium`, `utm_campaign`, `utm_term` and `utm_content`. Empty values are ignored.
+    ///
+    /// Returns `None` if there is no source, no medium and no campaign.
     pub fn from_query_params(params: &HashMap<String, String>) -> Option<Self> {
         Self::of_fields(UTM_NAMES.map(|name| params.get(name).cloned()))
     }
 
-    /// The same from the values in the order of the struct's fields.
+    /// Like [`Self::from_query_params`], from the values in the order of the fields.
     pub(crate) fn of_fields(fields: [Option<String>; 5]) -> Option<Self> {
-        let [source, medium, campaign, term, content] = fields.map(|field| field.filter(|text| !text.is_empty()));
+        let [source, medium, campaign, term, content] = fields.map(|field| field.filter(|value| !value.is_empty()));
         let utm = Self { source, medium, campaign, term, content };
         (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
     }
 
-    /// Its fields in their order.
+    /// Returns the fields in their order.
     pub(crate) fn strings(&self) -> [Option<&str>; 5] {
         [&self.source, &self.medium, &self.campaign, &self.term, &self.content].map(Option::as_deref)
     }
 
-    /// Whether source, medium or campaign differ, compared as they are.
+    /// Returns whether source, medium or campaign differ. The comparison is case-sensitive.
     pub fn is_different(&self, other: &Self) -> bool {
         self.source != other.source || self.medium != other.medium || self.campaign != other.campaign
     }
 }
 
-/// The device that a session's first event with one says.
+/// The device of a visit, as the first event with a device names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
-    /// `$device_type`; empty where only other fields are known.
+    /// `$device_type`; empty if only other fields are known.
     pub device_type: String,
+    /// `$os`.
     pub os: Option<String>,
+    /// `$os_version`.
     pub os_version: Option<String>,
+    /// `$browser`.
     pub browser: Option<String>,
+    /// `$browser_version`.
     pub browser_version: Option<String>,
+    /// `$screen_width` and `$screen_height`, as in `1920x1080`.
     pub screen_resolution: Option<String>,
 }
 
 impl DeviceInfo {
-    /// Its fields in their order; a type that is not known is none.
+    /// Returns the fields in their order. An empty `device_type` is `None`.
     pub(crate) fn strings(&self) -> [Option<&str>; 6] {
         let kind = Some(self.device_type.as_str()).filter(|kind| !kind.is_empty());
         let [os, os_version] = [&self.os, &self.os_version].map(Option::as_deref);
@@ -69,32 +83,47 @@ impl DeviceInfo {
     }
 }
 
-/// The place that a session's first event with one says.
+/// The place of a visit, as the first event with a place names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GeoInfo {
+    /// `$geoip_country_code`, or else `$geoip_country_name`.
     pub country: Option<String>,
+    /// `$geoip_subdivision_1_code`, or else `$geoip_subdivision_1_name`.
     pub region: Option<String>,
+    /// `$geoip_city_name`.
     pub city: Option<String>,
+    /// `$geoip_time_zone`.
     pub timezone: Option<String>,
 }
 
 impl GeoInfo {
-    /// Its fields in their order.
+    /// Returns the fields in their order.
     pub(crate) fn strings(&self) -> [Option<&str>; 4] {
         [&self.country, &self.region, &self.city, &self.timezone].map(Option::as_deref)
     }
 }
 
-/// What an event says of where it came from. All of it is shared: events, sessions and what is said of them have it in common.
+/// An event's context: where it came from and how. The values are reference-counted, because events, sessions and assignments
+/// share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionContext {
-    /// The page's address.
+    /// The page's URL.
     pub url: Option<Arc<str>>,
-    /// The referrer as it came, if it is an external one.
+    /// The referrer as the event has it, if it is external.
     pub referrer: Option<Arc<str>>,
+    /// The campaign.
     pub utm: Option<Arc<UtmParams>>,
+    /// The device.
     pub device: Option<Arc<DeviceInfo>>,
+    /// The place.
     pub geo: Option<Arc<GeoInfo>>,
+}
+
+impl SessionContext {
+    /// Returns a page view's context: its URL, and the campaign in that URL.
+    pub fn of_url(url: &str) -> Self {
+        Self { url: Some(url.into()), utm: utm_of(url).map(Arc::new), ..Self::default() }
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn term_and_content_make_no_other_campaign() {
+    fn term_and_content_do_not_distinguish_campaigns() {
         let one = UtmParams { source: Some("a".into()), term: Some("x".into()), ..UtmParams::default() };
         let other = UtmParams { term: Some("y".into()), ..one.clone() };
         assert!(!one.is_different(&other));

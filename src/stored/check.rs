@@ -1,6 +1,6 @@
-//! What holds for every timeline and every session: a stored one that breaks it is not ours.
+//! The rules that every stored timeline and session must keep. One that breaks a rule was not written by this service.
 //!
-//! Whatever passes can be worked on: times and counts are far enough from the ends of their types to be added up.
+//! After these checks, arithmetic cannot overflow: times and counts are far enough from the limits of their types.
 
 use std::collections::HashSet;
 
@@ -12,16 +12,16 @@ use crate::timeline::{
     Correction, MARK, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
 };
 
-/// The first time that is none: 1999-01-01T00:00:00Z. Events begin with the year 2000, and no rule reaches back a year.
-const EARLIEST: Millis = 915_148_800_000;
-/// The first time that is none again: 2200-01-01T00:00:00Z.
-const LATEST: Millis = 7_258_118_400_000;
-/// Events of a session, and sessions of a visitor, at the most: two such numbers can be added.
+/// The earliest valid time: 1999-01-01T00:00:00Z. Events are not before the year 2000, and no rule reaches back a year.
+const MIN_TIME: Millis = 915_148_800_000;
+/// The first time that is too late: 2200-01-01T00:00:00Z.
+const TIME_END: Millis = 7_258_118_400_000;
+/// The maximum number of events of a session, and of sessions of a visitor. Two such numbers can be added.
 const MAX_COUNT: u32 = u32::MAX / 2;
-/// Writes of a timeline at the most: as far as JSON's readers count.
+/// The maximum version: JSON readers that use doubles count exactly up to 2⁵³.
 const MAX_VERSION: u64 = 1 << 53;
 
-/// A rule, and whether it holds.
+/// Whether a rule holds, and the error if it does not.
 type Rule = (bool, &'static str);
 
 const TIME: &str = "a time lies outside of the years 1999 to 2199";
@@ -71,7 +71,10 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     let mut ids = HashSet::new();
     first_broken(&[
         (timeline.ended.is_sorted_by_key(|session| session.facts.started_at), "the sessions are not in order"),
-        (anchors.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.is_primary))), "the heads are not in order"),
+        (
+            anchors.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.is_primary))),
+            "the anchors are not in order",
+        ),
         (
             sessions()
                 .flat_map(SessionState::ids)
@@ -82,10 +85,10 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     ])
 }
 
-/// Checks the unfinalized events and where it joins what is finalized.
+/// Checks the unfinalized events, and that they lie after what is finalized.
 fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
     let Timeline { unfinalized, anchors, open, .. } = timeline;
-    // Keep-alive events may lie outside of any session.
+    // Keep-alive events can lie outside of any session.
     let first = unfinalized.iter().position(|entry| entry.kind != Kind::KeepAlive);
     let has_id = |first| anchors.first().is_some_and(|anchor| anchor.entry == first && anchor.is_primary);
     let begins_a_session = first.is_none_or(|first| unfinalized[first].kind != Kind::End && has_id(first));
@@ -93,9 +96,9 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
         .iter()
         .map(|open| open.facts.last_activity)
         .chain(timeline.previous.map(|last| last.activity.last_activity));
-    // What lies at the watermark's own time is finalized up to an id, if it has one.
+    // With a watermark id, events at the watermark's own time are finalized up to that id.
     let watermark_id = timeline.watermark_id.as_ref();
-    let is_behind = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.watermark, watermark_id);
+    let is_after_watermark = |entry: &Entry| (entry.at, Some(&entry.uuid)) > (timeline.watermark, watermark_id);
     let end = timeline.watermark.saturating_add(Millis::from(watermark_id.is_some()));
     let mut uuids = HashSet::new();
     let properties = || unfinalized.iter().flat_map(|entry| &entry.properties);
@@ -103,15 +106,16 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
         (unfinalized.iter().all(|entry| are_times(&[entry.at])), TIME),
         (unfinalized.is_sorted_by(|a, b| (a.at, &a.uuid) < (b.at, &b.uuid)), "the unfinalized events are not in order"),
         (unfinalized.iter().all(|entry| uuids.insert(&entry.uuid)), "an unfinalized event is there twice"),
-        (unfinalized.first().is_none_or(is_behind), "an unfinalized event is behind the watermark"),
+        (unfinalized.first().is_none_or(is_after_watermark), "an unfinalized event is behind the watermark"),
         (finalized.max().is_none_or(|last| last < end), "a finalized event is ahead of the watermark"),
         (open.is_some() || begins_a_session, "the unfinalized events begin outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
-        (unfinalized.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "a call's mark is not one of ours"),
+        (unfinalized.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "an end mark has an invalid id"),
     ])
 }
 
-/// Marks of calls that ended sessions, and they alone, have ids that say the write that set them.
+/// Returns whether an entry is an end mark with a mark's id, or an event with an ordinary id. A mark's id has the prefix [`MARK`]
+/// and the number of the write that set it.
 fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
     match entry.uuid.strip_prefix(MARK) {
         Some(write) => entry.kind == Kind::End && write.parse().is_ok_and(|write: u64| write <= seq),
@@ -119,6 +123,7 @@ fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
     }
 }
 
+/// Checks the previous session.
 fn previous(previous: &PreviousSession) -> Result<(), &'static str> {
     first_broken(&[
         (are_times(&[previous.activity.started_at, previous.activity.last_activity]), TIME),
@@ -128,10 +133,11 @@ fn previous(previous: &PreviousSession) -> Result<(), &'static str> {
     ])
 }
 
+/// Checks an anchor.
 fn anchor(anchor: &SessionAnchor, timeline: &Timeline) -> Result<(), &'static str> {
     let entry = timeline.unfinalized.get(anchor.entry);
     first_broken(&[
-        (entry.is_some(), "a head stands on no entry"),
+        (entry.is_some(), "an anchor refers to no entry"),
         (entry.is_none_or(|entry| entry.kind != Kind::KeepAlive), "a session begins with a keep-alive event"),
         (is_session_id(anchor.id), ID),
     ])?;
@@ -139,8 +145,9 @@ fn anchor(anchor: &SessionAnchor, timeline: &Timeline) -> Result<(), &'static st
     late(&anchor.late)
 }
 
+/// Checks a correction.
 fn correction(correction: &Correction, timeline: &Timeline) -> Result<(), &'static str> {
-    let (from, into, at, number) = match correction {
+    let (from, into, at, correction_version) = match correction {
         Correction::Merged { from, into, version } => (from, into, None, version),
         Correction::Split { from, into, at, version, .. } => (from, into, Some(*at), version),
     };
@@ -149,31 +156,33 @@ fn correction(correction: &Correction, timeline: &Timeline) -> Result<(), &'stat
         (from != into, "a correction changes nothing"),
         (is_session_id(*from) && is_session_id(*into), ID),
     ])?;
-    version(*number, timeline)
+    version(*correction_version, timeline)
 }
 
-/// A version is that of a write that the timeline has seen.
+/// Checks that a version is not higher than the timeline's.
 fn version(version: u64, timeline: &Timeline) -> Result<(), &'static str> {
     first_broken(&[(version <= timeline.seq, "a version is higher than the timeline's")])
 }
 
+/// Checks the late events of a session.
 fn late(late: &LateEvents) -> Result<(), &'static str> {
     let are_few = late.fingerprints.len() <= MAX_FINGERPRINTS && late.fingerprints.len() <= late.event_count as usize;
     first_broken(&[(late.event_count <= MAX_COUNT, COUNT), (late.page_views <= late.event_count && are_few, LATE)])
 }
 
 fn are_times(times: &[Millis]) -> bool {
-    times.iter().all(|time| (EARLIEST..LATEST).contains(time))
+    times.iter().all(|time| (MIN_TIME..TIME_END).contains(time))
 }
 
 fn is_session_id(id: Uuid) -> bool {
     id.get_version_num() == 7
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+fn is_json(value: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok()
 }
 
+/// Returns the error of the first rule that does not hold.
 fn first_broken(rules: &[Rule]) -> Result<(), &'static str> {
     rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }

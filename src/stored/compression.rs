@@ -1,4 +1,4 @@
-//! Packing: a byte that says whether what follows is compressed, then the stored form.
+//! Compression of stored forms. The first byte is [`PLAIN`] or [`COMPRESSED`]; the form follows.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -7,24 +7,26 @@ use flate2::FlushDecompress::None as Flow;
 use flate2::Status::StreamEnd;
 use flate2::{Compress, Compression, Decompress, FlushCompress};
 
-/// Shorter forms stay as they are: with its other attributes such an item keeps within its first kilobyte.
-const LEAST: usize = 800;
-/// Bytes of an decompressed form at most. A writer refuses a longer one, so only bytes that are not ours exceed it; it is less than
-/// a function's memory.
+/// Shorter forms are not compressed: together with the other attributes, the item stays within its first kilobyte.
+const MIN_FORM_BYTES: usize = 800;
+/// The maximum size of a decompressed form in bytes. A writer refuses a longer form, so only bytes that this service did not
+/// write exceed it. The limit is below a function's memory.
 pub(super) const MAX_FORM_BYTES: usize = 16 * 1024 * 1024;
+/// The form is stored as it is.
 const PLAIN: u8 = 0;
+/// The form is stored as a zlib stream.
 const COMPRESSED: u8 = 1;
 
 thread_local! {
-    /// A compressor holds some 300 KB. Allocating and clearing them for each form took longer than compressing it, so each
-    /// thread keeps one. Its level is the fastest: the best one takes three times as long to save a twentieth, and an item
-    /// is billed by the kilobyte.
+    /// Each thread keeps a compressor, because it holds some 300 KB: to allocate and clear them for each form took longer than to
+    /// compress it. The level is the fastest one. The best one takes three times as long and saves a twentieth, which rarely
+    /// matters because an item is billed in steps of a kilobyte.
     static COMPRESSOR: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), true));
 }
 
 /// Compresses a form, if that makes it shorter.
 pub(super) fn compress(mut form: Vec<u8>) -> Vec<u8> {
-    if form.len() >= LEAST
+    if form.len() >= MIN_FORM_BYTES
         && let Some(compressed) = deflate(&form)
     {
         return compressed;
@@ -33,7 +35,7 @@ pub(super) fn compress(mut form: Vec<u8>) -> Vec<u8> {
     form
 }
 
-/// Returns a form compressed, with its mark; none where that is longer than the form.
+/// Returns the compressed form with its first byte. Returns `None` if that is longer than the form.
 fn deflate(form: &[u8]) -> Option<Vec<u8>> {
     // The compressor writes into this capacity and no further.
     let mut compressed = Vec::with_capacity(form.len());
@@ -45,7 +47,7 @@ fn deflate(form: &[u8]) -> Option<Vec<u8>> {
     (end.ok()? == StreamEnd && compressed.len() <= form.len()).then_some(compressed)
 }
 
-/// Decompresses a form; none where the bytes are not one.
+/// Returns the decompressed form. Returns `None` if the bytes are not a stored form.
 pub(super) fn decompress(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     match bytes.split_first()? {
         (&PLAIN, form) => Some(Cow::Borrowed(form)),
@@ -54,21 +56,23 @@ pub(super) fn decompress(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// Inflates a whole zlib stream; none where the bytes are not exactly one, or hold more than [`MAX_FORM_BYTES`].
+/// Inflates a zlib stream. Returns `None` if the bytes are not exactly one complete stream, or if its content is longer than
+/// [`MAX_FORM_BYTES`].
 fn inflate(compressed: &[u8]) -> Option<Vec<u8>> {
     let (mut form, mut stream) = (Vec::with_capacity(4 * compressed.len()), Decompress::new(true));
-    // The stream's end counts, with its checksum behind it: a reader would take a truncated stream for a whole one.
+    // Not a `Read` adapter: that would accept a truncated stream. Only `StreamEnd`, which includes the checksum, means that the
+    // stream is complete.
     loop {
         if form.len() == form.capacity() {
-            form.reserve(form.len().max(LEAST).min(MAX_FORM_BYTES + 1 - form.len()));
+            form.reserve(form.len().max(MIN_FORM_BYTES).min(MAX_FORM_BYTES + 1 - form.len()));
         }
         let before = (stream.total_in(), stream.total_out());
         let rest = compressed.get(stream.total_in() as usize..)?;
         if stream.decompress_vec(rest, &mut form, Flow).ok()? == StreamEnd {
             break;
         }
-        // The inflater may return with room left and input unread, while it still hands out what its window holds. Only a
-        // call that neither took nor gave a byte means that the stream is cut off.
+        // The inflater can return with room left and input unread while its window still holds output. Only a call that neither
+        // consumes nor produces a byte means that the stream is cut off.
         let is_stuck = before == (stream.total_in(), stream.total_out());
         if is_stuck || form.len() > MAX_FORM_BYTES {
             return None;
@@ -84,8 +88,9 @@ mod tests {
 
     #[test]
     fn long_forms_are_compressed_where_it_helps() {
-        let same = vec![7; LEAST];
-        let noise: Vec<u8> = (0..LEAST as u64).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_be_bytes()) as u8).collect();
+        let same = vec![7; MIN_FORM_BYTES];
+        let noise: Vec<u8> =
+            (0..MIN_FORM_BYTES as u64).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_be_bytes()) as u8).collect();
         for (form, is_compressed) in [(vec![], false), (same[1..].to_vec(), false), (same, true), (noise, false)] {
             let compressed = compress(form.clone());
             assert_eq!(compressed[0] == COMPRESSED, is_compressed);
@@ -95,25 +100,25 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_compressed_the_same_whatever_was_compressed_before() {
+    fn compression_does_not_depend_on_earlier_forms() {
         let noise: Vec<u8> = (0..9_000u64).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_be_bytes()) as u8).collect();
-        let text = b"https://shop.test/ ".repeat(100);
-        let alone = std::thread::spawn({
-            let text = text.clone();
-            move || compress(text)
+        let form = b"https://shop.test/ ".repeat(100);
+        let by_new_compressor = std::thread::spawn({
+            let form = form.clone();
+            move || compress(form)
         });
-        let alone = alone.join().unwrap();
-        // One that stops in the middle, because it does not become shorter, leaves nothing behind either.
-        for before in [noise, text.clone(), vec![7; 100_000]] {
+        let by_new_compressor = by_new_compressor.join().unwrap();
+        // The noise does not become shorter, so its compression stops in the middle. That must leave nothing behind either.
+        for before in [noise, form.clone(), vec![7; 100_000]] {
             compress(before);
-            assert_eq!(compress(text.clone()), alone);
-            assert_eq!(decompress(&alone).as_deref(), Some(text.as_slice()));
+            assert_eq!(compress(form.clone()), by_new_compressor);
+            assert_eq!(decompress(&by_new_compressor).as_deref(), Some(form.as_slice()));
         }
     }
 
     #[test]
-    fn what_is_no_compressed_form_is_none() {
-        let compressed = compress(vec![7; LEAST]);
+    fn invalid_bytes_are_refused() {
+        let compressed = compress(vec![7; MIN_FORM_BYTES]);
         let longer = [compressed.as_slice(), &[0]].concat();
         for bytes in [&[][..], &[2, 0], &compressed[..compressed.len() - 1], &longer, &[COMPRESSED]] {
             assert_eq!(decompress(bytes), None, "{bytes:?}");
@@ -129,11 +134,11 @@ mod tests {
         }
     }
 
-    /// The sizes around which an inflater's window and our buffer fill up.
+    /// Tests lengths around which the inflater's window and our buffer fill up.
     #[test]
     fn forms_of_every_length_and_regularity_are_decompressed() {
         let noise: Vec<u8> = (0..2048_u64).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_be_bytes()) as u8).collect();
-        for length in [LEAST, 32_767, 32_768, 32_769, 33_000, 65_536, 100_000, 1_000_000] {
+        for length in [MIN_FORM_BYTES, 32_767, 32_768, 32_769, 33_000, 65_536, 100_000, 1_000_000] {
             for period in [1, 2, 63, 708, 1_908, 2_048] {
                 let form: Vec<u8> = noise[..period].iter().copied().cycle().take(length).collect();
                 let compressed = compress(form.clone());

@@ -1,4 +1,4 @@
-//! The shapes of what is stored, apart from those that the rules work on.
+//! The wire types of the stored form. They are separate from the types that the rules work on.
 
 mod origin;
 mod session;
@@ -6,17 +6,19 @@ mod unfinalized;
 
 use serde::{Deserialize, Serialize};
 
-use super::string_table::{Reader, StringTable};
+use super::string_table::{StringTable, StringTableReader};
 use super::{FormatError, id_half, id_of};
 use crate::model::{Activity, PreviousSession};
 use crate::session::{Millis, Visitor};
 use crate::timeline::{Correction, Timeline};
-use origin::{WireOrigin, each_origin_text};
-pub(super) use session::{WireSession, each_session_text};
+use origin::{WireOrigin, each_origin_string};
+pub(super) use session::{WireSession, each_session_string};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
+/// The half of a session id that the visitor does not determine; see [`id_half`].
 type IdHalf = [u8; 8];
 
+/// A timeline, as it is stored since format 1. The visitor and `due_at` are attributes of the item.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireTimeline<'a> {
     #[serde(borrow)]
@@ -29,14 +31,14 @@ pub(super) struct WireTimeline<'a> {
     ended: Vec<WireSession<'a>>,
     #[serde(borrow)]
     open: Option<WireSession<'a>>,
-    /// Campaigns, devices and places of the unfinalized events: most entries say the same.
-    contexts: Vec<WireOrigin>,
+    /// Campaigns, devices and locations of the unfinalized events. They are stored once, because most entries share them.
+    origins: Vec<WireOrigin>,
     unfinalized: Vec<WireEntry>,
     anchors: Vec<WireAnchor>,
     corrections: Vec<WireCorrection>,
 }
 
-/// What is stored behind a timeline since format 2.
+/// The fields that follow the timeline since format 2.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct WireWatermark {
     held_until: Option<Millis>,
@@ -52,30 +54,31 @@ impl WireWatermark {
     }
 }
 
+/// The previous session.
 #[derive(Serialize, Deserialize)]
 struct WirePrevious {
     id: IdHalf,
     started_at: Millis,
-    lasted: u64,
+    duration_ms: u64,
     event_count: u32,
     ended_by_call: bool,
     number: u32,
 }
 
-/// The time this many milliseconds after another.
-fn after(start: Millis, lasted: u64) -> Result<Millis, FormatError> {
-    start.checked_add_unsigned(lasted).ok_or(FormatError::Rule("a time is out of range"))
+/// Returns the time `milliseconds` after `start`.
+fn after(start: Millis, milliseconds: u64) -> Result<Millis, FormatError> {
+    start.checked_add_unsigned(milliseconds).ok_or(FormatError::Rule("a time is out of range"))
 }
 
-/// Visits every text that a timeline stores.
-pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str)) {
+/// Calls `add` with every string that a timeline stores in the string table.
+pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str)) {
     for session in timeline.ended.iter().chain(&timeline.open) {
-        each_session_text(session, add);
+        each_session_string(session, add);
     }
     for entry in &timeline.unfinalized {
         let context = &entry.context;
-        [&context.url, &context.referrer].into_iter().flatten().for_each(|text| add(text));
-        each_origin_text(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
+        [&context.url, &context.referrer].into_iter().flatten().for_each(|url| add(url));
+        each_origin_string(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
         entry.properties.iter().for_each(|(key, value)| {
             add(key);
             add(value);
@@ -96,10 +99,10 @@ pub(super) fn each_text<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str
 
 impl<'a> WireTimeline<'a> {
     pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
-        let mut contexts = Vec::new();
+        let mut origins = Vec::new();
         let mut before = 0;
         let unfinalized = timeline.unfinalized.iter().map(|entry| {
-            let wire = WireEntry::write(entry, before, &mut contexts, strings);
+            let wire = WireEntry::write(entry, before, &mut origins, strings);
             before = entry.at;
             wire
         });
@@ -112,14 +115,14 @@ impl<'a> WireTimeline<'a> {
             previous: timeline.previous.as_ref().map(|previous| WirePrevious {
                 id: id_half(previous.id),
                 started_at: previous.activity.started_at,
-                lasted: previous.activity.last_activity.abs_diff(previous.activity.started_at),
+                duration_ms: previous.activity.last_activity.abs_diff(previous.activity.started_at),
                 event_count: previous.activity.event_count,
                 ended_by_call: previous.activity.ended_by_call,
                 number: previous.number,
             }),
             ended: timeline.ended.iter().map(|state| WireSession::write(state, strings)).collect(),
             open: timeline.open.as_ref().map(|state| WireSession::write(state, strings)),
-            contexts,
+            origins,
             unfinalized,
             anchors: timeline.anchors.iter().map(WireAnchor::write).collect(),
             corrections: timeline
@@ -132,12 +135,12 @@ impl<'a> WireTimeline<'a> {
 
     pub(super) fn read(&self, watermark: WireWatermark, visitor: Visitor) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
-        let strings = Reader::new(&self.strings)?;
-        let contexts = self.contexts.iter().map(|wire| wire.read(&strings)).collect::<Result<Vec<_>, _>>()?;
+        let strings = StringTableReader::new(&self.strings)?;
+        let origins = self.origins.iter().map(|wire| wire.read(&strings)).collect::<Result<Vec<_>, _>>()?;
         let mut unfinalized = Vec::with_capacity(self.unfinalized.len());
         let mut before = 0;
         for wire in &self.unfinalized {
-            let entry = wire.read(before, &contexts, &strings)?;
+            let entry = wire.read(before, &origins, &strings)?;
             before = entry.at;
             unfinalized.push(entry);
         }
@@ -147,7 +150,7 @@ impl<'a> WireTimeline<'a> {
                 number: previous.number,
                 activity: Activity {
                     started_at: previous.started_at,
-                    last_activity: after(previous.started_at, previous.lasted)?,
+                    last_activity: after(previous.started_at, previous.duration_ms)?,
                     event_count: previous.event_count,
                     ended_by_call: previous.ended_by_call,
                 },

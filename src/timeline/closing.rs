@@ -1,4 +1,4 @@
-//! What the close function takes out of a timeline, and puts back where it does not get done with it.
+//! What the close function takes out of a timeline, and puts back if it cannot finish it.
 
 use std::collections::HashMap;
 
@@ -8,38 +8,40 @@ use super::{Correction, Timeline};
 use crate::model::SessionState;
 use crate::session::Millis;
 
-/// What the close function has to emit of a timeline.
+/// The sessions and corrections of a timeline that the close function has to emit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Closing {
-    /// Sessions that are over.
+    /// Sessions that are over. They are archived, too.
     pub ended: Vec<SessionState>,
+    /// Corrections.
     pub corrections: Vec<Correction>,
 }
 
 impl Closing {
-    /// How many sessions and corrections there are.
+    /// Returns the number of sessions and corrections.
     pub fn len(&self) -> usize {
         self.ended.len() + self.corrections.len()
     }
 
+    /// Returns whether there are no sessions and no corrections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keeps so many sessions at the most, those that began first, and so many corrections; returns the others.
+    /// Keeps the first `max` sessions and the first `max` corrections, and returns the others.
     #[must_use]
-    pub fn split_off(&mut self, most: usize) -> Self {
-        let (ended, corrections) = (self.ended.len().min(most), self.corrections.len().min(most));
+    pub fn split_off(&mut self, max: usize) -> Self {
+        let (ended, corrections) = (self.ended.len().min(max), self.corrections.len().min(max));
         Self { ended: self.ended.split_off(ended), corrections: self.corrections.split_off(corrections) }
     }
 
-    /// Keeps the corrections and sessions for which it is `true`; returns the others.
+    /// Keeps the corrections and sessions whose flag is `true`, and returns the others.
     #[must_use]
     pub fn split(&mut self, corrections: &[bool], ended: &[bool]) -> Self {
         Self { ended: split(&mut self.ended, ended), corrections: split(&mut self.corrections, corrections) }
     }
 
-    /// What of this is not in `done` exactly as it is here.
+    /// Returns the sessions and corrections that are not in `done`. A session that has changed since `done` is returned, too.
     #[must_use]
     pub fn without(mut self, done: &Self) -> Self {
         let by_id: HashMap<Uuid, &SessionState> = done.ended.iter().map(|state| (state.id, state)).collect();
@@ -49,14 +51,15 @@ impl Closing {
     }
 }
 
-/// Keeps what is marked, and returns the others.
-fn split<T>(all: &mut Vec<T>, is_kept: &[bool]) -> Vec<T> {
-    let mut marks = is_kept.iter();
-    all.extract_if(.., |_| marks.next() == Some(&false)).collect()
+/// Keeps the items whose flag is `true`, and returns the others.
+fn split<T>(items: &mut Vec<T>, is_kept: &[bool]) -> Vec<T> {
+    let mut flags = is_kept.iter();
+    items.extract_if(.., |_| flags.next() == Some(&false)).collect()
 }
 
 impl Timeline {
-    /// Puts back what [`Timeline::close`] took out and the close function did not get done with: it is due as it was then.
+    /// Puts back what [`Timeline::close`] took out and the close function could not finish. `due_at` is the timeline's due time
+    /// before it was closed.
     pub fn put_back(&mut self, rest: Closing, due_at: Option<Millis>) {
         if rest.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Settling: what no event that arrives in time can change any more leaves the unfinalized events.
+//! Finalization: an event that no event within the allowed lateness can affect any more leaves the unfinalized events.
 
 use uuid::Uuid;
 
@@ -12,14 +12,14 @@ use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
 use crate::rules::fold;
 use crate::session::Millis;
 
-/// Custom properties a session keeps at the most, by number; later keys are left out.
+/// The maximum number of custom properties that a session keeps. Further keys are dropped.
 pub const MAX_PROPERTIES: usize = 16;
-/// Bytes of a session's custom properties at the most, keys and values together.
+/// The maximum size of a session's custom properties in bytes, keys and values together.
 pub const MAX_PROPERTY_BYTES: usize = 1024;
 
 impl Timeline {
-    /// Takes out what is over at `now`: everything about it can be said, its sessions archived, before the timeline that
-    /// remains is written. What it returns depends on the timeline and `now` alone.
+    /// Takes out the sessions that are over at `now`, and the corrections. The caller emits and archives them before it writes
+    /// the remaining timeline. The result depends on nothing but the timeline, `now` and the configuration.
     pub fn close(&mut self, now: Millis, config: &SessionConfig) -> Closing {
         self.realign(config);
         if !self.is_held(now) {
@@ -32,8 +32,9 @@ impl Timeline {
         closing
     }
 
-    /// Settles the sessions that no event from `watermark` on can change. One that may go on keeps its events in the unfinalized events,
-    /// but for the first where that one's source ended the session before: only so is it known why that is over.
+    /// Finalizes the sessions that are over and that no event from `watermark` on can change. A session that may continue keeps
+    /// its events unfinalized. The exception is its first event, if the source of that event ended the session before: without
+    /// that event, the session before would not be over.
     fn finalize_what_is_over(&mut self, watermark: Millis, config: &SessionConfig) {
         let cut = self.unfinalized.partition_point(|entry| entry.at < watermark);
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized[..cut], config);
@@ -43,8 +44,9 @@ impl Timeline {
         };
         let watermark = match before.last() {
             _ if self.is_over(last, cut, watermark, config) => watermark,
-            // Of events at the time of its first one, some may belong to the session before.
+            // Neither time nor counts ended the session before: the first event's source did, so that event is finalized, too.
             Some(over) if over.reason_for(last.facts.started_at, config).is_none() => last.facts.started_at + 1,
+            // The session before has an event at that same time, so the watermark has to come after it.
             Some(over)
                 if over.end.checked_sub(1).is_some_and(|end| self.unfinalized[end].at == last.facts.started_at) =>
             {
@@ -56,24 +58,29 @@ impl Timeline {
         self.finalize(watermark, config);
     }
 
-    /// Whether the session of the unfinalized events's first `cut` entries is over at `watermark`. One that a call ends behind the watermark
-    /// stays open till then, also where it is over for another reason: only so does what follows begin for the call.
+    /// Returns whether the last session of the first `cut` unfinalized entries is over at `watermark`. If an end mark follows it,
+    /// the session stays open until the mark is finalized, even if it is over for another reason. Otherwise the next session
+    /// would not begin with the reason `explicit`.
     fn is_over(&self, last: &SessionView<'_>, cut: usize, watermark: Millis, config: &SessionConfig) -> bool {
         let mut following = self.unfinalized[cut..].iter().filter(|entry| entry.kind != Kind::KeepAlive);
         let has_mark = following.next().is_some_and(|next| next.kind == Kind::End);
         !has_mark && last.reason_for(watermark, config).is_some()
     }
 
-    /// Settles every event before `watermark`. Returns how many fingerprints had to be let go.
+    /// Finalizes every event before `watermark`. Returns the number of fingerprints that were dropped.
+    ///
+    /// The timeline's own watermark moves no further than needed: behind the last finalized event, or to the time at which the
+    /// last session is over.
     pub fn finalize(&mut self, watermark: Millis, config: &SessionConfig) -> usize {
         if watermark <= self.watermark {
             return 0;
         }
         let cut = self.unfinalized.partition_point(|entry| entry.at < watermark);
-        // Keep-alive events in no session among them: they are not remembered, so one that comes again must be late.
+        // This can be a keep-alive event outside of any session. Such events leave no fingerprint, so a duplicate must be late.
         let last = cut.checked_sub(1).map(|last| self.unfinalized[last].at);
         let forgotten = self.finalize_first(cut, watermark, config);
-        // What is over needs no more than that nothing can join it; what may go on, no more than that nothing comes before.
+        // No event may join a session that is over, so the watermark moves to where that session is over. For a session that may
+        // continue, it is enough that no event comes before the last finalized one.
         let is_over = self.open.is_none();
         let over_from =
             self.previous.filter(|_| is_over).map(|previous| previous.activity.over_from(config).min(watermark));
@@ -81,7 +88,8 @@ impl Timeline {
         forgotten
     }
 
-    /// Settles the unfinalized events's first `count` entries: there is no room for them. Returns how many fingerprints had to be let go.
+    /// Finalizes the first `count` unfinalized entries, because there is no room for them. Returns the number of fingerprints
+    /// that were dropped.
     fn finalize_excess(&mut self, count: usize, config: &SessionConfig) -> usize {
         let last = &self.unfinalized[count - 1];
         let (at, id) = (last.at, last.uuid.clone());
@@ -90,12 +98,12 @@ impl Timeline {
         forgotten
     }
 
-    /// Settles the unfinalized events's first `cut` entries, and the last session among them, if it is over at `watermark`. The watermark
-    /// is for the caller to move.
+    /// Finalizes the first `cut` unfinalized entries. The last session among them stays open unless it is over at `watermark`.
+    /// The caller moves the timeline's watermark. Returns the number of fingerprints that were dropped.
     fn finalize_first(&mut self, cut: usize, watermark: Millis, config: &SessionConfig) -> usize {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized[..cut], config);
         let Some(last) = views.last() else {
-            // Nothing but keep-alive events in no session.
+            // There are only keep-alive events outside of any session.
             self.drop_entries(cut);
             return 0;
         };
@@ -105,7 +113,7 @@ impl Timeline {
         let mut forgotten = 0;
         for (number, view) in views.iter().enumerate() {
             let mut state = self.state(view, ids[number], number, &ids);
-            forgotten += state.forget();
+            forgotten += state.drop_excess_fingerprints();
             states.push(state);
         }
         let open = if last_is_over { None } else { states.pop() };
@@ -119,7 +127,7 @@ impl Timeline {
         forgotten
     }
 
-    /// Takes the first entries out of the unfinalized events, with the anchors that stand on them.
+    /// Removes the first `cut` unfinalized entries and their anchors.
     fn drop_entries(&mut self, cut: usize) {
         self.unfinalized.drain(..cut);
         self.anchors.retain_mut(|anchor| match anchor.entry.checked_sub(cut) {
@@ -131,7 +139,7 @@ impl Timeline {
         });
     }
 
-    /// Adds up a view whose entries are all being finalized.
+    /// Returns the state of a view as if all its entries were finalized.
     pub(super) fn state(&self, view: &SessionView<'_>, id: Uuid, number: usize, ids: &[Uuid]) -> SessionState {
         let mut state = view.base.cloned().unwrap_or_else(|| SessionState::empty(id));
         state.facts = view.facts.clone();
@@ -146,7 +154,7 @@ impl Timeline {
             state.late.add(&anchor.late);
         }
         for entry in &self.unfinalized[view.first..view.end] {
-            // A keep-alive event that comes again later changes nothing, so none is remembered.
+            // A duplicate of a keep-alive event changes nothing, so it needs no fingerprint.
             if !matches!(entry.kind, Kind::End | Kind::KeepAlive) {
                 state.set_properties(entry);
                 state.fingerprints.push(entry.uuid.fingerprint());
@@ -155,7 +163,8 @@ impl Timeline {
         state
     }
 
-    /// Keeps the timeline within its bounds and says when to look at it again.
+    /// Keeps the timeline within its limits and updates `due_at`. `corrected` is the number of corrections before the events were
+    /// applied.
     pub(super) fn bound(&mut self, arrivals: &[Arrival], corrected: usize, config: &SessionConfig) -> Overflow {
         let newest = arrivals.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.watermark);
         let mut overflow = Overflow::default();
@@ -163,9 +172,9 @@ impl Timeline {
             overflow.forgotten += self.finalize(newest - config.lateness_ms(), config);
         }
         let mut excess = self.unfinalized.len().saturating_sub(MAX_UNFINALIZED_EVENTS);
-        let mut bytes: usize = self.unfinalized[excess..].iter().map(Entry::weight).sum();
+        let mut bytes: usize = self.unfinalized[excess..].iter().map(Entry::string_bytes).sum();
         while bytes > MAX_UNFINALIZED_BYTES {
-            bytes -= self.unfinalized[excess].weight();
+            bytes -= self.unfinalized[excess].string_bytes();
             excess += 1;
         }
         if excess > 0 {
@@ -176,34 +185,36 @@ impl Timeline {
         overflow
     }
 
-    /// Says when to look at the timeline again. What stands is kept where it does no harm: another time is another entry in
-    /// the index, at twice the price of the write.
-    fn schedule(&mut self, now: Millis, has_news: bool, config: &SessionConfig) {
+    /// Updates `due_at`. An existing time is kept where that does no harm, because a new time is also written to the index, at
+    /// twice the price of the write itself.
+    fn schedule(&mut self, now: Millis, has_corrections: bool, config: &SessionConfig) {
         let reach = config.timeout_ms() + config.lateness_ms();
-        // Nothing is over before its first event, and the lateness: most times that says enough.
+        // A cheap check comes first: if `due_at` is near the first event, it can stay.
         let first =
             self.open.as_ref().map(|open| open.facts.last_activity).or_else(|| Some(self.unfinalized.first()?.at));
         let is_near = self.due_at.zip(first).is_some_and(|(due, first)| due - first <= reach + config.lateness_ms());
-        if is_near && !has_news && self.ended.is_empty() {
+        if is_near && !has_corrections && self.ended.is_empty() {
             return;
         }
-        // What late events made or changed waits for others like them: each correction is said, and written, again.
+        // A session that late events made or changed waits for more of them, because every new version is emitted and archived
+        // again.
         let next = if self.ended.is_empty() { self.next_due(config) } else { Some(now + config.lateness_ms()) };
         self.due_at = match (self.due_at, next) {
-            (due, _) if has_news => due.into_iter().chain([now]).min(),
+            (due, _) if has_corrections => due.into_iter().chain([now]).min(),
             (due, next) if !self.ended.is_empty() => due.into_iter().chain(next).min(),
-            // Only an event far ahead puts it off so long.
+            // Only an event far in the future can have set `due_at` so late.
             (Some(due), Some(next)) if due - next > reach => Some(next),
             (due, next) => due.or(next),
         };
     }
 
-    /// The first time at which something of the unfinalized events is over and may be finalized, if nothing more comes.
+    /// Returns the first time at which a session of the unfinalized events is over and may be finalized, if no more events come.
+    /// Returns `None` if there is no such session.
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let over_at = |number: usize, view: &SessionView<'_>| {
             let alone = if view.facts.ended_by_call {
-                // The mark is its last entry, or finalized.
+                // The end mark is the session's last entry, or it is finalized.
                 self.unfinalized[..view.end].last().map_or(self.watermark, |entry| entry.at)
             } else {
                 view.facts.last_activity + config.timeout_ms()
@@ -216,10 +227,10 @@ impl Timeline {
 }
 
 impl Entry {
-    /// The bytes of text it holds.
-    fn weight(&self) -> usize {
+    /// Returns the size in bytes of the strings that count towards [`MAX_UNFINALIZED_BYTES`]: all except device and location.
+    fn string_bytes(&self) -> usize {
         let context = &self.context;
-        let strings: usize = [&context.url, &context.referrer].into_iter().flatten().map(|text| text.len()).sum();
+        let strings: usize = [&context.url, &context.referrer].into_iter().flatten().map(|url| url.len()).sum();
         let utm: usize = context.utm.iter().flat_map(|utm| utm.strings()).flatten().map(str::len).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.uuid.len() + strings + utm + properties
@@ -234,7 +245,7 @@ impl SessionState {
         }
     }
 
-    /// Sets a custom property; one that would break a bound is left out.
+    /// Sets a custom property. Drops it if it would exceed [`MAX_PROPERTIES`] or [`MAX_PROPERTY_BYTES`].
     pub(super) fn set_property(&mut self, key: &str, value: &str) {
         let is_full = self.properties.len() >= MAX_PROPERTIES && !self.properties.contains_key(key);
         let others = self.properties.iter().filter(|(other, _)| *other != key);
@@ -244,8 +255,8 @@ impl SessionState {
         }
     }
 
-    /// Lets the oldest fingerprints go that are too many; says how many.
-    fn forget(&mut self) -> usize {
+    /// Drops the oldest fingerprints beyond [`MAX_FINGERPRINTS`]. Returns how many it dropped.
+    fn drop_excess_fingerprints(&mut self) -> usize {
         let excess = self.fingerprints.len().saturating_sub(MAX_FINGERPRINTS);
         self.fingerprints.drain(..excess);
         excess

@@ -1,5 +1,5 @@
-//! Which id a session has: ids once given out stay, are merged into one another, or are split off again; and what that changes
-//! for events already handed out.
+//! The ids of sessions. An id that was given out stays, is merged into another one, or is split off again. Such a change makes a
+//! [`Correction`] for the events that were already handed out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,45 +11,46 @@ use crate::model::{Entry, Kind, LateEvents, SessionState, SessionView};
 use crate::rules::fold;
 use crate::session::{Millis, Reason, session_id};
 
-/// Ids that one event can give, but for the first: twelve bits of a session's id are its own.
+/// The number of ids that one event can give, after its first one: twelve bits of an id derive from the event and a salt.
 const SALTS: u16 = 0xfff;
 
-/// A session that follows from the unfinalized events, before new events came.
-pub(super) struct Before {
+/// A session that follows from the unfinalized events, as it was before the new events.
+pub(super) struct SessionBefore {
     id: Uuid,
     reason: Reason,
     number: u32,
     previous: Option<Uuid>,
-    /// Its entries: `unfinalized events[first..end]`; and how many of them count.
+    /// Its entries are `unfinalized[first..end]`.
     first: usize,
     end: usize,
+    /// The number of its entries without keep-alive events.
     counted: usize,
     last_activity: Millis,
 }
 
 impl Timeline {
-    /// Inserts new entries, folds again, matches the sessions to the ids already given out.
-    pub(super) fn insert(&mut self, fresh: Vec<Entry>, before: &[Before], config: &SessionConfig) {
+    /// Inserts new entries, folds again, and matches the sessions to the ids that were already given out.
+    pub(super) fn insert(&mut self, fresh: Vec<Entry>, before: &[SessionBefore], config: &SessionConfig) {
         let old_ids = self.handed_out(before);
-        let origin = self.merge(fresh);
+        let origin = self.insert_entries(fresh);
         self.match_ids(before, &old_ids, &origin, config);
     }
 
-    /// The sessions of the unfinalized events, after [`Timeline::realign`]; and whether that changed anything.
-    pub(super) fn aligned(&mut self, config: &SessionConfig) -> (Vec<Before>, bool) {
-        match self.before(config) {
+    /// Calls [`Timeline::realign`]. Returns the sessions of the unfinalized events, and whether anything changed.
+    pub(super) fn aligned(&mut self, config: &SessionConfig) -> (Vec<SessionBefore>, bool) {
+        match self.sessions_before(config) {
             Some(before) => (before, false),
             None => {
                 self.realign(config);
-                (self.before(config).unwrap_or_default(), true)
+                (self.sessions_before(config).unwrap_or_default(), true)
             }
         }
     }
 
-    /// Matches the sessions to the ids already given out where the rules are others than those that gave them: a timeline
-    /// outlives a deployment. Says whether anything changed.
+    /// Matches the sessions to the ids that were already given out, if that was under other rules: a timeline outlives a
+    /// deployment that changes the rules. Returns whether anything changed.
     pub(super) fn realign(&mut self, config: &SessionConfig) -> bool {
-        if self.before(config).is_some() {
+        if self.sessions_before(config).is_some() {
             return false;
         }
         self.seq += 1;
@@ -59,8 +60,9 @@ impl Timeline {
         true
     }
 
-    /// The session id under which each entry was handed out; none for a keep-alive event that was in none of the sessions `before`.
-    fn handed_out(&self, before: &[Before]) -> Vec<Option<Uuid>> {
+    /// Returns the session id with which each entry was handed out. It is `None` for a keep-alive event that was in none of the
+    /// sessions `before`.
+    fn handed_out(&self, before: &[SessionBefore]) -> Vec<Option<Uuid>> {
         let mut id = self.open.as_ref().map(|open| open.id);
         let mut anchors = self.anchors.iter().filter(|anchor| anchor.is_primary).peekable();
         let mut ids = Vec::with_capacity(self.unfinalized.len());
@@ -68,8 +70,8 @@ impl Timeline {
             if let Some(anchor) = anchors.next_if(|anchor| anchor.entry == entry) {
                 id = Some(anchor.id);
             }
-            let holds = |session: &Before| (session.first..session.end).contains(&entry);
-            // Which ones were in none under other rules, nobody knows any more.
+            let holds = |session: &SessionBefore| (session.first..session.end).contains(&entry);
+            // After a change of the rules `before` is empty. Which keep-alive events were in no session is then unknown.
             let is_outside =
                 self.unfinalized[entry].kind == Kind::KeepAlive && !before.is_empty() && !before.iter().any(holds);
             ids.push(id.filter(|_| !is_outside));
@@ -77,15 +79,15 @@ impl Timeline {
         ids
     }
 
-    /// The sessions of the unfinalized events as they are; none if the rules are not those that gave them their ids.
-    fn before(&self, config: &SessionConfig) -> Option<Vec<Before>> {
+    /// Returns the sessions of the unfinalized events as they are. Returns `None` if other rules gave them their ids.
+    fn sessions_before(&self, config: &SessionConfig) -> Option<Vec<SessionBefore>> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let begins = views.iter().filter(|view| view.base.is_none()).map(|view| view.first);
         if begins.ne(self.anchors.iter().filter(|anchor| anchor.is_primary).map(|anchor| anchor.entry)) {
             return None;
         }
         let ids = primary_ids(&self.anchors, &views);
-        let before = |(number, view): (usize, &SessionView<'_>)| Before {
+        let before = |(number, view): (usize, &SessionView<'_>)| SessionBefore {
             id: ids[number],
             reason: view.facts.reason,
             number: self.first_number() + number as u32,
@@ -98,11 +100,11 @@ impl Timeline {
         Some(views.iter().enumerate().map(before).collect())
     }
 
-    /// Gives the sessions of the unfinalized events their ids, those that changed their version, and takes note of what changes for
-    /// events already handed out. `origin` says of each entry which one it was before.
+    /// Gives each session of the unfinalized events its id, sets the version of those that changed, and adds the corrections for
+    /// events that were already handed out. `origin` is the index that each entry had before; `old_ids` are by that index.
     fn match_ids(
         &mut self,
-        before: &[Before],
+        before: &[SessionBefore],
         old_ids: &[Option<Uuid>],
         origin: &[Option<usize>],
         config: &SessionConfig,
@@ -115,8 +117,9 @@ impl Timeline {
         self.anchors.iter_mut().for_each(|anchor| anchor.is_primary = false);
         let mut merged = LateEvents::default();
         for view in &views {
-            // What an event that is known led before may be archived by now, where it cannot be seen: this write's number tells
-            // it apart. (Over so many writes that it comes again no event stays unfinalized.)
+            // A known event can have begun a session before that is archived by now, so its id is taken but not visible here. The
+            // salt is this write's number, so it gives another id. No event stays unfinalized for so many writes that a salt
+            // recurs.
             let is_known = origin.get(view.first).is_some_and(Option::is_some);
             let salt = if is_known { 1 + (self.seq % u64::from(SALTS)) as u16 } else { 0 };
             primary(&mut self.anchors, view, &self.unfinalized, config, |first| {
@@ -130,10 +133,10 @@ impl Timeline {
             }
         }
         let ids = primary_ids(&self.anchors, &views);
-        let mut moved = Vec::new();
+        let mut changed = Vec::new();
         for (number, view) in views.iter().enumerate() {
             let id = ids[number];
-            let same = |was: &Before| {
+            let same = |was: &SessionBefore| {
                 was.id == id
                     && was.reason == view.facts.reason
                     && was.number == self.first_number() + number as u32
@@ -143,11 +146,11 @@ impl Timeline {
             };
             let all_old = self.counted(view).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
             if !(all_old && before.iter().any(same)) {
-                moved.push(id);
+                changed.push(id);
             }
         }
         let corrections = self.changes_of_id(old_ids, origin, &views, &ids);
-        for id in moved {
+        for id in changed {
             self.set_version(id);
         }
         if let Some(open) = &mut self.open {
@@ -157,12 +160,13 @@ impl Timeline {
         self.corrections.extend(corrections);
     }
 
-    /// The entries of a view, but for keep-alive events: of those a session keeps nothing but the last activity.
+    /// Returns the entries of a view without keep-alive events, which change nothing in a session but its last activity.
     fn counted(&self, view: &SessionView<'_>) -> impl Iterator<Item = usize> {
         (view.first..view.end).filter(|&entry| self.unfinalized[entry].kind != Kind::KeepAlive)
     }
 
-    /// What changes for events already handed out: the runs of each old session that now lie in another one.
+    /// Returns the corrections for events that were already handed out: one for each run of events of an old session that now
+    /// belongs to another session.
     fn changes_of_id(
         &self,
         old_ids: &[Option<Uuid>],
@@ -172,7 +176,7 @@ impl Timeline {
     ) -> Vec<Correction> {
         let mut version = self.seq;
         let mut now_in: HashMap<Uuid, Uuid> = HashMap::new();
-        // The finalized part of an open session keeps its id, whatever comes.
+        // The finalized part of an open session always keeps its id.
         if let Some(open) = &self.open {
             now_in.insert(open.id, open.id);
         }
@@ -194,7 +198,7 @@ impl Timeline {
         corrections
     }
 
-    /// Marks a session that is not over as changed by this write.
+    /// Sets the version of a session that is not over: this write changed it.
     pub(super) fn set_version(&mut self, id: Uuid) {
         let seq = self.seq;
         if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
@@ -206,11 +210,11 @@ impl Timeline {
     }
 }
 
-/// Gives a view its leading id: that of its finalized part, else the first of the ids that stand on its entries and are not too
-/// far from its first one, else a new one. The primary stands on the view's first entry, before others that stand there.
+/// Gives a view its primary id: that of its finalized part, else the first anchor on its entries that is near enough to its
+/// start, else a new id. The primary anchor is on the view's first entry, before other anchors on that entry.
 ///
-/// An id is found by its time once its session is archived. So it is primary no session that begins more than the maximum
-/// duration before that time, however far earlier events move the beginning back.
+/// Near enough means: the session begins at most the maximum duration before the time of the id. An archived session is found by
+/// the time of its id, so that time must stay near the session, no matter how far earlier events move the start back.
 fn primary(
     anchors: &mut Vec<SessionAnchor>,
     view: &SessionView<'_>,
@@ -234,13 +238,14 @@ fn primary(
     anchors.insert(at, primary);
 }
 
-/// The time of a session id.
+/// Returns the time in a session id.
 fn id_time(id: Uuid) -> Millis {
     (id.as_u128() >> 80) as Millis
 }
 
-/// Moves the late events of ids that were merged to the leading one: what is split off later takes none of them along, as no
-/// consumer could tell which. Returns those of a session with a finalized part, whose late events stand there.
+/// Moves the late events of merged ids to the view's primary id. A session that is split off later gets none of them, because no
+/// consumer could tell which of them moved. If the view has a finalized part, which keeps the late events itself, returns them
+/// instead.
 fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> LateEvents {
     let mut gathered = LateEvents::default();
     let in_view = |anchor: &&mut SessionAnchor| (view.first..view.end).contains(&anchor.entry);
@@ -256,7 +261,7 @@ fn gather_late(anchors: &mut [SessionAnchor], view: &SessionView<'_>) -> LateEve
     }
 }
 
-/// The id of a session that begins with this event: from this salt on, the first that no other session has.
+/// Returns the id of a session that begins with this event: the first one that is not taken, counting up from this salt.
 pub(super) fn unused_id(
     visitor_bits: u64,
     at: Millis,
@@ -264,14 +269,14 @@ pub(super) fn unused_id(
     salt: u16,
     is_taken: impl Fn(Uuid) -> bool,
 ) -> Uuid {
-    // A timeline rarely holds more sessions of one millisecond than there are salts; for more, the ids are of the next one.
+    // A timeline rarely has more sessions of one millisecond than there are salts. If it does, the next millisecond is used.
     let mut ids =
         (at..).flat_map(|at| (salt..=salt + SALTS).map(move |salt| session_id(visitor_bits, at, event_uuid, salt)));
     let first = session_id(visitor_bits, at, event_uuid, salt);
     ids.find(|&id| !is_taken(id)).unwrap_or(first)
 }
 
-/// The leading id of each view.
+/// Returns the primary id of each view.
 pub(super) fn primary_ids(anchors: &[SessionAnchor], views: &[SessionView<'_>]) -> Vec<Uuid> {
     let primary = |view: &SessionView<'_>| match view.base {
         Some(base) => base.id,

@@ -1,4 +1,4 @@
-//! Where the events that are known lie, by their fingerprints.
+//! The locations of known events, by fingerprint. This is the deduplication.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::Timeline;
 use crate::model::SessionState;
 
-/// Where a known event lies.
+/// Where a known event is kept.
 #[derive(Clone, Copy)]
 pub(super) enum EventLocation {
+    /// Among the unfinalized events.
     Unfinalized,
     /// Finalized in this session.
     Finalized(Uuid),
@@ -18,11 +19,11 @@ pub(super) enum EventLocation {
     Late(Uuid),
 }
 
-/// Something for each of some fingerprints.
+/// A map with events' fingerprints as keys.
 pub(super) type ByFingerprint<T> = HashMap<u64, T, RandomState>;
 
 impl Timeline {
-    /// Where each known event lies.
+    /// Returns the location of each known event: in the timeline and in the recalled sessions.
     pub(super) fn known_events(&self, recalled: &[SessionState]) -> ByFingerprint<EventLocation> {
         let states = || recalled.iter().chain(&self.ended).chain(&self.open);
         let mut known_events = ByFingerprint::default();

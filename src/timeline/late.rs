@@ -1,5 +1,5 @@
-//! The rule for late events: they join the session that they lie in or next to, or make one of their own; they never move a
-//! session that may still grow.
+//! The rule for late events. A late event joins the session around its time or next to it, or makes a session of its own. It
+//! never moves a session that may continue.
 
 use uuid::Uuid;
 
@@ -12,47 +12,50 @@ use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, Sessi
 use crate::rules::fold;
 use crate::session::{Millis, Reason};
 
-/// A session as the rule sees it.
+/// What the rule needs to know about a session.
 struct Span {
     id: Uuid,
     start: Millis,
     last: Millis,
     number: u32,
     attribution: Attribution,
-    /// A session that is over grows by late events; one that follows from the unfinalized events stays where it is.
+    /// Whether the session is over. Only then can a late event extend it.
     is_over: bool,
 }
 
 impl Timeline {
-    /// The span of time in which archived sessions could be needed to place these events: those that are late, or that are
-    /// backdated by `sent_at` and so may be duplicates of earlier ones, and are not known here. None where nothing was
-    /// archived or nothing is needed.
+    /// Returns the range of session id times in which archived sessions can be needed to apply these events. Returns `None` if no
+    /// session is archived or none is needed.
+    ///
+    /// Archived sessions are needed for an unknown event that is late. They are also needed for one that is backdated by
+    /// `sent_at`, because it can be a duplicate of an event with an earlier time.
     pub fn recall_range(&self, arrivals: &[Arrival], config: &SessionConfig) -> Option<(Millis, Millis)> {
         if self.archived == 0 {
             return None;
         }
-        let is_asked_for = |arrival: &&Arrival| {
+        let needs_recall = |arrival: &&Arrival| {
             let may_be_duplicate = arrival.timed_by_sent_at && arrival.is_backdated(config);
             let is_counted = !arrival.passive && arrival.entry.kind != Kind::KeepAlive;
             is_counted && (may_be_duplicate || self.is_late(&arrival.entry))
         };
-        let mut asked_for = arrivals.iter().filter(is_asked_for).peekable();
-        asked_for.peek()?;
+        let mut candidates = arrivals.iter().filter(needs_recall).peekable();
+        candidates.peek()?;
         let known_events = self.known_events(&[]);
-        let unknown = asked_for
+        let unknown = candidates
             .filter(|arrival| !known_events.contains_key(&arrival.entry.uuid.fingerprint()))
             .map(|arrival| arrival.entry.at);
-        let (least, most) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
-            Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
+        let (earliest, latest) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
+            Some(range.map_or((at, at), |(earliest, latest)| (earliest.min(at), latest.max(at))))
         })?;
-        // A session that an event can join is at most a timeout away from it. The time of its id lies no sooner than its
-        // start, and at most the maximum duration behind where it began before late events made it longer; see `ids::primary`.
+        // A session that an event can join is at most one timeout away from the event. The time of the session's id is not before
+        // the session's start. It is at most the maximum duration after the start that the session had before late events
+        // extended it; see `ids::primary`. Late events can move the start back by another maximum duration.
         let reach = 2 * config.max_duration_ms() + config.timeout_ms();
-        Some((least - reach, most + reach))
+        Some((earliest - reach, latest + reach))
     }
 
-    /// Places those that are late among new events, which come in order of time; returns the others. Recalled sessions that
-    /// change join the timeline again, the others stay archived as they are.
+    /// Places the late events among new events, which are sorted by time. Returns the other events. Recalled sessions that change
+    /// become part of the timeline again; the others stay archived.
     pub(super) fn place_late<'a>(
         &mut self,
         new: Vec<&'a Arrival>,
@@ -74,7 +77,7 @@ impl Timeline {
                 continue;
             }
             let spans = spans.get_or_insert_with(|| self.spans(recalled, config));
-            let id = match nearest(spans, entry, config) {
+            let id = match session_to_join(spans, entry, config) {
                 Ok(id) => {
                     self.count_late(id, entry, recalled, config);
                     id
@@ -89,16 +92,16 @@ impl Timeline {
                 }
             };
             known_events.insert(entry.uuid.fingerprint(), EventLocation::Late(id));
-            self.go_along(id, received_at - config.lateness_ms(), recalled, config);
+            self.advance_to_late_session(id, received_at - config.lateness_ms(), recalled, config);
         }
         if spans.is_some() {
-            self.take_back(recalled);
+            self.take_back_changed(recalled);
             self.ended.sort_by_key(|state| state.facts.started_at);
         }
         fresh
     }
 
-    /// All known sessions, by start.
+    /// Returns all known sessions, ordered by start.
     fn spans(&self, recalled: &[SessionState], config: &SessionConfig) -> Vec<Span> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let ids = primary_ids(&self.anchors, &views);
@@ -130,8 +133,8 @@ impl Timeline {
         }
     }
 
-    /// A session that a late event makes, for its source where that is why it joins no other: over from its beginning.
-    /// Sessions after it keep their numbers.
+    /// Returns the session that a late event makes. `change` is the reason if the event's source kept it from joining another
+    /// session. The new session is over from its beginning. Sessions after it keep their numbers.
     fn late_session(
         &self,
         entry: &Entry,
@@ -148,7 +151,8 @@ impl Timeline {
         let known = |span: &Span| {
             self.ended.iter().chain(recalled).find(|state| state.id == span.id).map(PreviousSession::from)
         };
-        // Not in the timeout of a session before it, or it would have joined that, but for its source.
+        // If neither a rule nor the source gives a reason, it is the timeout: an event within the timeout of the session before
+        // would have joined that session.
         let reason = |span| known(span).and_then(|previous| previous.activity.reason_for(entry.at, config)).or(change);
         let reason = before.map_or(Reason::First, |span| reason(span).unwrap_or(Reason::Timeout));
         let mut state = SessionState {
@@ -163,8 +167,8 @@ impl Timeline {
         state
     }
 
-    /// Takes the recalled sessions that changed in this write, and so have its version, back into the timeline.
-    fn take_back(&mut self, recalled: &mut Vec<SessionState>) {
+    /// Moves the recalled sessions that changed back into the timeline. These are the ones with the version of this write.
+    fn take_back_changed(&mut self, recalled: &mut Vec<SessionState>) {
         let (changed, same) = std::mem::take(recalled).into_iter().partition(|state| state.version == self.seq);
         *recalled = same;
         let changed: Vec<SessionState> = changed;
@@ -174,6 +178,7 @@ impl Timeline {
 }
 
 impl Span {
+    /// Returns the span of a session that is over.
     fn over(state: &SessionState) -> Self {
         Self {
             id: state.id,
@@ -185,22 +190,29 @@ impl Span {
         }
     }
 
-    /// Whether it would not be too long between these times. One that follows from the unfinalized events does not grow.
+    /// Returns whether the session may have these edges under the maximum duration. A session that is not over always may,
+    /// because a late event does not extend it.
     fn fits(&self, start: Millis, last: Millis, config: &SessionConfig) -> bool {
         !self.is_over || last - start <= config.max_duration_ms()
     }
 
-    /// Whether an event at `at`, not before its start, lies in it or within the timeout behind it.
+    /// Returns whether an event at `at`, not before the session's start, lies in the session or within the timeout after it.
     fn reaches(&self, at: Millis, config: &SessionConfig) -> bool {
         at <= self.last || !config.is_timeout(at - self.last) && self.fits(self.start, at, config)
     }
 }
 
-/// The session that a late event joins: the one it lies in, else the one before it within the timeout, else the one
-/// after it, as long as neither source would begin a session beside the other. One that is over grows to the event, up to the
-/// maximum duration; an event that lies in it joins it whatever its source. If there is none, returns the reason that the
-/// event's source is, if it is one.
-fn nearest(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<Uuid, Option<Reason>> {
+/// Returns the session that a late event joins: the session that contains its time, else the session that ended within the
+/// timeout before it, else the session that begins within the timeout after it. A session that is over grows to include the
+/// event, up to the maximum duration.
+///
+/// The event does not join if its source, or that of the session after it, would begin another session. The exception is a
+/// session that is over and contains the event's time.
+///
+/// # Errors
+///
+/// If there is no such session: the reason that the event's source gives against the session before it, if any.
+fn session_to_join(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<Uuid, Option<Reason>> {
     let at = entry.at;
     let source = entry.source();
     let after = spans.partition_point(|span| span.start <= at);
@@ -231,20 +243,21 @@ fn nearest(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<
     Ok(span.id)
 }
 
-/// Whether the source of an event that comes to be a session's first is the session's: also where there is none, unless a
-/// later one would be taken instead.
+/// Returns whether a session takes over the source of an event that becomes its first one. An event without a source clears the
+/// session's source, unless the session would be upgraded to the later source anyway.
 fn gives_source(source: &Source<'_>, config: &SessionConfig) -> bool {
     !source.is_none() || config.direct_then_source != DirectThenSource::Upgrade
 }
 
 impl LateEvents {
+    /// Counts a late event.
     fn count(&mut self, entry: &Entry) {
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
         self.remember(entry.uuid.fingerprint());
     }
 
-    /// Adds what was counted in another session that became one with this.
+    /// Adds the late events of a session that was merged into this one.
     pub(super) fn add(&mut self, other: &Self) {
         self.event_count = self.event_count.saturating_add(other.event_count);
         self.page_views = self.page_views.saturating_add(other.page_views);
@@ -262,7 +275,7 @@ impl LateEvents {
 }
 
 impl SessionState {
-    /// Moves the edges of a session that is over out to a late event.
+    /// Extends a session that is over to include a late event, and updates its properties.
     fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
         let is_last = entry.at >= self.facts.last_activity;
         for (key, value) in &entry.properties {
@@ -275,6 +288,7 @@ impl SessionState {
 }
 
 impl SessionFacts {
+    /// Extends a session that is over to include a late event. The counts do not change: see [`LateEvents`].
     fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
         let (is_first, is_last) = (entry.at < self.started_at, entry.at >= self.last_activity);
         let source = entry.source();
@@ -294,9 +308,9 @@ impl SessionFacts {
     }
 }
 
-/// Sets a fact to the value that a late event has, where there is none or the event's is the one that counts.
-fn set<T: Clone>(fact: &mut Option<T>, value: Option<&T>, counts: bool) {
-    if value.is_some() && (counts || fact.is_none()) {
+/// Sets a value of a session to that of a late event, if the session has none or the event's value takes precedence.
+fn set<T: Clone>(fact: &mut Option<T>, value: Option<&T>, takes_precedence: bool) {
+    if value.is_some() && (takes_precedence || fact.is_none()) {
         *fact = value.cloned();
     }
 }

@@ -1,4 +1,4 @@
-//! What callers see of a timeline: sessions.
+//! A timeline's sessions in the form that callers see.
 
 use std::sync::Arc;
 
@@ -13,26 +13,27 @@ use crate::session::{Millis, Session, Visitor, datetime};
 use serde_json::value::RawValue;
 
 impl Timeline {
-    /// All sessions of the timeline, by start, as they are at `now`.
+    /// Returns all sessions of the timeline as they are at `now`, ordered by start.
     pub fn sessions(&self, now: Millis, config: &SessionConfig) -> Vec<Session> {
         self.states(now, config).iter().map(|(state, is_active)| state.session(&self.visitor, *is_active)).collect()
     }
 
-    /// The session that an id means: its own, or the one it was merged into.
+    /// Returns the session with this id, or the session that this id was merged into. Returns `None` if the timeline has neither.
     pub fn session(&self, id: Uuid, now: Millis, config: &SessionConfig) -> Option<Session> {
         let mut found = self.states(now, config).into_iter();
         let (state, is_active) = found.find(|(state, _)| state.ids().any(|other| other == id))?;
         Some(state.session(&self.visitor, is_active))
     }
 
-    /// Adds up every session, as if all its events were finalized, and says which one an event at `now` would continue.
+    /// Returns the state of every session, as if all its events were finalized, and whether an event at `now` would continue it.
     fn states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let mut aligned = self.clone();
-        // Under the rules that gave the ids out this changes nothing.
+        // This changes nothing, unless the rules have changed since the ids were given out.
         aligned.realign(config);
         aligned.aligned_states(now, config)
     }
 
+    /// Returns the same as [`Timeline::states`] for a timeline whose sessions match the rules.
     fn aligned_states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let ids = primary_ids(&self.anchors, &views);
@@ -49,12 +50,12 @@ impl Timeline {
 }
 
 impl SessionState {
-    /// Whether the session spans this time, its timeout after it included.
+    /// Returns whether this time lies in the session or within the timeout after it.
     pub(super) fn covers(&self, at: Millis, config: &SessionConfig) -> bool {
         self.facts.started_at <= at && !config.is_timeout(at - self.facts.last_activity)
     }
 
-    /// The assignment of an event at `at` whose part in the session is no longer known.
+    /// Returns the assignment of an event at `at` whose position in the session is no longer known.
     pub(super) fn assignment(&self, at: Millis, version: u64) -> Assignment {
         Assignment {
             session_id: self.id,
@@ -67,24 +68,24 @@ impl SessionState {
             entry_url: self.facts.entry_url.clone(),
             exit_page: self.facts.exit_page.clone(),
             referrer: self.facts.attribution.referrer.clone(),
-            // Of events at that very time the first cannot be told any more.
+            // Several events can have the time of the start. Which of them was the first is no longer known.
             is_start: at == self.facts.started_at,
             is_late: false,
             version,
         }
     }
 
-    /// The session as callers see it, once it is over.
+    /// Returns the session as callers see it, once it is over.
     pub fn ended_session(&self, visitor: &Visitor) -> Session {
         self.session(visitor, false)
     }
 
-    /// The session as callers see it. `is_active`: an event that came now would continue it.
+    /// Returns the session as callers see it. `is_active`: an event that came now would continue it.
     fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
         let last_activity = datetime(self.facts.last_activity);
-        // Stored values are checked JSON: see `stored.rs`.
-        let value = |text: &String| RawValue::from_string(text.clone()).ok();
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        // Stored values are valid JSON: see `stored/check.rs`.
+        let raw_value = |json: &String| RawValue::from_string(json.clone()).ok();
+        let string = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
         Session {
             id: self.id.to_string(),
             project: visitor.project.clone(),
@@ -97,14 +98,18 @@ impl SessionState {
             ended_at: (!is_active).then_some(last_activity),
             page_views: self.facts.page_views.saturating_add(self.late.page_views),
             event_count: self.facts.event_count.saturating_add(self.late.event_count),
-            entry_url: text(&self.facts.entry_url),
-            referrer: text(&self.facts.attribution.referrer),
+            entry_url: string(&self.facts.entry_url),
+            referrer: string(&self.facts.attribution.referrer),
             utm: self.facts.attribution.utm.as_deref().cloned(),
-            landing_page: text(&self.facts.landing_page),
-            exit_page: text(&self.facts.exit_page),
+            landing_page: string(&self.facts.landing_page),
+            exit_page: string(&self.facts.exit_page),
             device: self.facts.device.as_deref().cloned(),
             geo: self.facts.geo.as_deref().cloned(),
-            properties: self.properties.iter().filter_map(|(key, text)| Some((key.clone(), value(text)?))).collect(),
+            properties: self
+                .properties
+                .iter()
+                .filter_map(|(key, json)| Some((key.clone(), raw_value(json)?)))
+                .collect(),
             is_active,
             version: self.version,
         }

@@ -1,4 +1,4 @@
-//! The general way to place events: wherever they belong, known ones and late ones among them.
+//! The slow path: applies any events, also duplicates, late events and events out of order.
 
 use std::collections::hash_map::Entry as MapEntry;
 
@@ -13,7 +13,7 @@ use crate::rules::fold_with_positions;
 use crate::session::Millis;
 
 impl Timeline {
-    /// Places events wherever they belong.
+    /// Applies events wherever they belong.
     pub(super) fn apply_slow(
         &mut self,
         arrivals: &[Arrival],
@@ -22,13 +22,14 @@ impl Timeline {
     ) -> Applied {
         let corrected = self.corrections.len();
         let (before, realigned) = self.aligned(config);
-        // A session that is still here was archived by a close function that had no time to take it out.
+        // A run of the close function can have archived a session without the time to take it out of the timeline. Then the
+        // timeline's copy counts.
         recalled.retain(|session| !self.holds(session.id));
         let mut known_events = self.known_events(&recalled);
         let mut new: Vec<&Arrival> = Vec::new();
         for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
             if let MapEntry::Vacant(vacant) = known_events.entry(arrival.entry.uuid.fingerprint()) {
-                // A late keep-alive event moves nothing, so it is not remembered: it is annotated like a passive event.
+                // A late keep-alive event changes nothing, so it gets no fingerprint. It is annotated like a passive event.
                 if arrival.entry.kind == Kind::KeepAlive && self.is_late(&arrival.entry) {
                     continue;
                 }
@@ -38,9 +39,9 @@ impl Timeline {
         }
         let changed = !new.is_empty();
         if changed {
-            // Above the versions that recalled sessions were archived under.
+            // Higher than the versions under which the recalled sessions were archived.
             self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
-            // In order of time: where a late event takes the watermark along, what follows it may be late, too.
+            // In order of time, because a late event can move the watermark, and the events after it are then late, too.
             new.sort_by_key(|arrival| (arrival.entry.at, &arrival.entry.uuid));
             let fresh = self.place_late(new, &mut recalled, &mut known_events, config);
             fresh.iter().for_each(|arrival| self.hold(arrival, config));
@@ -54,7 +55,7 @@ impl Timeline {
         Applied { assignments, changed, overflow }
     }
 
-    /// The session of each arrival.
+    /// Returns the assignment of each arrival.
     fn assign(
         &self,
         arrivals: &[Arrival],
@@ -70,7 +71,7 @@ impl Timeline {
         let of_view = |number: usize, at: Millis, position: Option<&Position>| {
             self.assignment(&views[number], number, &ids, at, position, self.seq)
         };
-        // A session by its id: over, or the view on whose entries the id stands.
+        // The id is that of a session that is over, of the open session, or of an anchor; an anchor leads to a view.
         let of_id = |id: Uuid, at: Millis| {
             if let Some(state) = recalled.iter().chain(&self.ended).find(|state| state.id == id) {
                 return Some(state.assignment(at, self.seq));
@@ -97,7 +98,7 @@ impl Timeline {
                         .iter()
                         .rev()
                         .find(|state| state.covers(at, config))
-                        .map(|t| t.assignment(at, self.seq)),
+                        .map(|state| state.assignment(at, self.seq)),
                 };
             }
             match known_events.get(&fingerprint)? {
@@ -106,10 +107,10 @@ impl Timeline {
                     Some(of_view(positions[index].view?, self.unfinalized[index].at, Some(&positions[index])))
                 }
                 EventLocation::Finalized(id) => {
-                    // When it was counted is not known any more: somewhere in what is finalized of its session.
+                    // The time under which it was counted is no longer known, but it lies in the finalized part of the session.
                     let session = recalled.iter().chain(&self.ended).chain(&self.open).find(|state| state.id == *id)?;
-                    let at_most = at.clamp(session.facts.started_at, session.facts.last_activity);
-                    of_id(*id, at).map(|assignment| Assignment { at: at_most, ..assignment })
+                    let counted_at = at.clamp(session.facts.started_at, session.facts.last_activity);
+                    of_id(*id, at).map(|assignment| Assignment { at: counted_at, ..assignment })
                 }
                 EventLocation::Late(id) => of_id(*id, at).map(|assignment| Assignment { is_late: true, ..assignment }),
             }

@@ -1,10 +1,12 @@
-//! The watermark: every event behind it is finalized, so one that arrives behind it is late. It moves no further than what
-//! is finalized needs, and a backdated event holds it where it is for a while.
+//! The watermark: every event behind it is finalized, so an event that arrives behind it is late. Finalization moves the
+//! watermark no further than needed. A backdated event holds finalization for a while.
+//!
+//! With a timeout of 30 minutes:
 //!
 //! ```text
 //!   12:00  12:10                    12:40:00.001
-//!   a      b                        ^ the session of a and b is over, with a timeout of 30 minutes: the watermark
-//!   a      b ^ the watermark where only a and b are finalized, and their session may go on
+//!   a      b                        ^ the watermark if the session of a and b is over
+//!   a      b ^ the watermark if a and b are finalized, but their session may continue
 //! ```
 
 use uuid::Uuid;
@@ -15,39 +17,39 @@ use crate::model::{Entry, PreviousSession, SessionState};
 use crate::session::{EventId, Millis};
 
 impl Arrival {
-    /// Whether the event took longer to arrive than the allowed lateness.
+    /// Returns whether the event took longer to arrive than the allowed lateness.
     pub(super) fn is_backdated(&self, config: &SessionConfig) -> bool {
         self.entry.at < self.received_at - config.lateness_ms()
     }
 }
 
 impl Timeline {
-    /// Whether an event is late: all that it could have changed is finalized. Its age does not matter.
+    /// Returns whether an event is late, that is, behind the watermark. Its age does not matter.
     pub(super) fn is_late(&self, entry: &Entry) -> bool {
-        let is_within = |id: &EventId| entry.at == self.watermark && entry.uuid <= *id;
-        entry.at < self.watermark || self.watermark_id.as_ref().is_some_and(is_within)
+        let is_behind = |id: &EventId| entry.at == self.watermark && entry.uuid <= *id;
+        entry.at < self.watermark || self.watermark_id.as_ref().is_some_and(is_behind)
     }
 
-    /// The first time at which no event is late, whatever its id.
+    /// Returns the first time at which no event is late, independent of its id.
     pub(super) fn first_time(&self) -> Millis {
         self.watermark + Millis::from(self.watermark_id.is_some())
     }
 
-    /// Holds finalization where a new event, which is not late, is backdated: what was recorded offline often comes in
-    /// several requests, in any order.
+    /// Holds finalization if a new event is backdated. The event must not be late. The hold gives other requests time to arrive:
+    /// what was recorded offline often comes in several requests, in any order.
     pub(super) fn hold(&mut self, arrival: &Arrival, config: &SessionConfig) {
         if arrival.is_backdated(config) {
             self.held_until = self.held_until.max(Some(arrival.received_at + config.timeout_ms()));
         }
     }
 
-    /// Whether finalization is held; a hold that is over is dropped.
+    /// Returns whether finalization is held at `now`. Clears a hold that is over.
     pub(super) fn is_held(&mut self, now: Millis) -> bool {
         self.held_until = self.held_until.filter(|&until| now < until);
         self.held_until.is_some()
     }
 
-    /// Moves the watermark on; never back.
+    /// Moves the watermark forward; never back.
     pub(super) fn advance(&mut self, watermark: Millis) {
         if watermark > self.watermark {
             self.watermark = watermark;
@@ -55,7 +57,7 @@ impl Timeline {
         }
     }
 
-    /// Moves the watermark to behind this event, which is finalized; those of the same time that follow it are not.
+    /// Moves the watermark behind this finalized event. Events of the same time that sort after it are not finalized.
     pub(super) fn advance_behind(&mut self, at: Millis, id: EventId) {
         if at >= self.watermark {
             self.watermark = at;
@@ -63,10 +65,19 @@ impl Timeline {
         }
     }
 
-    /// Takes the watermark along where a late event made the last session longer, or a last one: what follows within the
-    /// timeout is to join that session, not to begin another beside it. But no entry of the unfinalized events falls behind it, nor
-    /// what is received in time: `most` is the receipt less the allowed lateness.
-    pub(super) fn go_along(&mut self, id: Uuid, most: Millis, recalled: &[SessionState], config: &SessionConfig) {
+    /// Moves the watermark forward if a late event extended or began the session `id`, and this is the visitor's last session.
+    /// An event that follows within the timeout is then late, too, and joins that session. Otherwise it would begin another
+    /// session next to it.
+    ///
+    /// The watermark stays at or before the first unfinalized entry. It also stays at or before `max_watermark`, the receipt less
+    /// the allowed lateness, so that no event in time becomes late.
+    pub(super) fn advance_to_late_session(
+        &mut self,
+        id: Uuid,
+        max_watermark: Millis,
+        recalled: &[SessionState],
+        config: &SessionConfig,
+    ) {
         if self.open.is_some() {
             return;
         }
@@ -76,8 +87,8 @@ impl Timeline {
             return;
         }
         let last = PreviousSession::from(session);
-        let first = self.unfinalized.first().map_or(most, |first| first.at);
-        self.advance(last.activity.over_from(config).min(most).min(first));
+        let first = self.unfinalized.first().map_or(max_watermark, |first| first.at);
+        self.advance(last.activity.over_from(config).min(max_watermark).min(first));
         if self.unfinalized.is_empty() {
             self.previous = Some(last);
         }

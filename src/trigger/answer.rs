@@ -1,4 +1,4 @@
-//! The answer's body: what became of each event, in the order in which they came.
+//! The answer's body: the outcome of each event, in the order of the request.
 
 use std::ops::Range;
 
@@ -10,29 +10,29 @@ use crate::event::{Event, USUAL_ADDED_BYTES};
 use crate::storage::SessionError;
 use crate::timeline::Assignment;
 
-/// Bytes of an answer at the most: what Lambda passes on, 6 MB, less 4 KB for the envelope around the body.
+/// Limit of the bytes of an answer: Lambda's own limit, 6 MB, less 4 KB for the envelope around the body.
 pub(super) const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 - 4096;
-/// The code of an event that is applied, but that the answer has no room for.
+/// The code of an event that is applied, but does not fit into the answer.
 const NO_ROOM: &str = "answer_too_large";
 const NO_ROOM_MESSAGE: &str =
     "the event is applied, but the answer has no room for it; send it again with fewer others";
-/// More bytes than the names and brackets of an answer take.
+/// An upper bound of the bytes of an answer's names and brackets.
 const FRAME_BYTES: usize = 64;
-/// Bytes that one more entry of `failed` takes at the most when it says so.
+/// An upper bound of the bytes of an entry of `failed` with the code [`NO_ROOM`].
 const NO_ROOM_BYTES: usize = 160;
 
-/// What an answer says as a whole.
+/// The status of an answer as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseStatus {
     /// Events were applied and none failed.
     Done,
     /// Every event was rejected.
     NothingUsable,
-    /// Events failed: sending them again helps.
+    /// Events failed, and sending them again may help.
     TryAgain,
     /// Events failed, and sending them again does not help.
     Corrupt,
-    /// Events are applied, but the answer has no room for them.
+    /// Events are applied, but do not fit into the answer.
     NoRoom,
 }
 
@@ -50,7 +50,7 @@ impl ResponseStatus {
         if failed().all(|error| matches!(error, SessionError::Corrupt { .. })) { Self::Corrupt } else { Self::TryAgain }
     }
 
-    /// The code and the sentence that the answer begins with, if it is not good throughout.
+    /// Returns the code and the sentence of the member `error`, unless the status is [`Self::Done`].
     fn error(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Done => None,
@@ -62,7 +62,7 @@ impl ResponseStatus {
                 "events listed in `failed` may not be applied; it is safe to send the whole request again",
             )),
             Self::Corrupt => {
-                Some(("stored_item_corrupt", "what is stored of these visitors cannot be read; see `failed`"))
+                Some(("stored_item_corrupt", "the stored items of these visitors cannot be read; see `failed`"))
             }
             Self::NoRoom => {
                 Some((NO_ROOM, "every event is applied or listed in `failed`; send those with fewer others"))
@@ -71,7 +71,7 @@ impl ResponseStatus {
     }
 }
 
-/// An event that was not applied, or not answered for.
+/// An entry of `rejected` or `failed`.
 #[derive(Serialize)]
 struct Note<'a> {
     index: usize,
@@ -79,30 +79,31 @@ struct Note<'a> {
     message: &'a str,
 }
 
-/// An error as answers say it.
+/// The member `error` of an answer.
 #[derive(Serialize)]
 struct Problem<'a> {
     code: &'a str,
     message: &'a str,
 }
 
-/// An answer as it grows: its events, each with a comma behind it. Events are written where they stay: they are megabytes.
+/// An answer under construction: the events so far, each with a comma behind it. Each event is written once, in its final
+/// place, because an answer can have megabytes.
 #[derive(Debug)]
 pub(super) struct Events(String);
 
 impl Events {
     const OPEN: &str = "{\"events\":[";
 
-    /// One with room for so many usual events, of so many bytes in all.
+    /// Returns an empty answer with capacity for `events` events of `bytes` bytes in total.
     pub fn with_room_for(bytes: usize, events: usize) -> Self {
-        let mut text = String::with_capacity(bytes + events * USUAL_ADDED_BYTES + FRAME_BYTES);
-        text.push_str(Self::OPEN);
-        Self(text)
+        let mut body = String::with_capacity(bytes + events * USUAL_ADDED_BYTES + FRAME_BYTES);
+        body.push_str(Self::OPEN);
+        Self(body)
     }
 
-    /// Puts an event in with its session on it; its place in the text.
+    /// Appends an event, annotated with its session. Returns the range of its bytes.
     pub fn push(&mut self, event: &Event<'_>, assignment: Option<&Assignment>) -> Range<usize> {
-        self.write(|text| event.annotate_into(assignment, text))
+        self.write(|body| event.annotate_into(assignment, body))
     }
 
     fn write(&mut self, write: impl FnOnce(&mut String)) -> Range<usize> {
@@ -113,16 +114,16 @@ impl Events {
         start..end
     }
 
-    /// Only those at these places, in order.
+    /// Copies only the events in these ranges, in order.
     fn only<'p>(&self, ranges: impl Iterator<Item = &'p Range<usize>>) -> Self {
         let mut kept = Self(Self::OPEN.to_owned());
         for range in ranges {
-            kept.write(|text| text.push_str(&self.0[range.clone()]));
+            kept.write(|body| body.push_str(&self.0[range.clone()]));
         }
         kept
     }
 
-    /// The whole answer.
+    /// Completes the answer.
     fn close(self, error: Option<(&str, &str)>, rejected: &[String], failed: &[String]) -> String {
         let Self(mut body) = self;
         if body.ends_with(',') {
@@ -142,16 +143,16 @@ impl Events {
     }
 }
 
-/// Where an answer's body stands.
+/// Where an answer's body is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyPlace {
     /// It is the whole answer.
     Whole,
-    /// It becomes a JSON string in an envelope, which makes it longer.
+    /// It becomes a JSON string in an envelope, where escapes make it longer.
     InEnvelope,
 }
 
-/// The answer to a body whose events were read.
+/// Returns the answer to a body whose events were read.
 pub(super) fn report(
     outcomes: &[EventOutcome<Range<usize>>],
     events: Events,
@@ -161,32 +162,32 @@ pub(super) fn report(
 }
 
 fn report_within(
-    most: usize,
+    max_bytes: usize,
     outcomes: &[EventOutcome<Range<usize>>],
     events: Events,
     place: BodyPlace,
 ) -> (ResponseStatus, String) {
     let mut status = ResponseStatus::of(outcomes);
-    let size = |text: &str| match place {
-        BodyPlace::Whole => text.len(),
-        BodyPlace::InEnvelope => quoted_len(text),
+    let size = |json: &str| match place {
+        BodyPlace::Whole => json.len(),
+        BodyPlace::InEnvelope => quoted_len(json),
     };
     let (mut ranges, mut rejected, mut failed) = (Vec::with_capacity(outcomes.len()), Vec::new(), Vec::new());
     for (index, outcome) in outcomes.iter().enumerate() {
         match outcome {
             EventOutcome::Applied(range) => ranges.push((index, range)),
             EventOutcome::Rejected(why) => {
-                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }))
+                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }));
             }
             EventOutcome::Failed(why) => {
-                failed.push((index, json(&Note { index, code: why.code(), message: advice(why) })))
+                failed.push((index, json(&Note { index, code: why.code(), message: advice(why) })));
             }
         }
     }
     let notes = rejected.iter().chain(failed.iter().map(|(_, note)| note));
-    let taken: usize = notes.map(|note| size(note) + 1).sum();
-    // Events fill the room from the first on; as much is kept back as it takes to say that the others have none.
-    let mut room = most.saturating_sub(taken + ranges.len() * NO_ROOM_BYTES);
+    let notes_bytes: usize = notes.map(|note| size(note) + 1).sum();
+    // Events fill the room in order. For each event, the bytes of an entry in `failed` are reserved, in case it does not fit.
+    let mut room = max_bytes.saturating_sub(notes_bytes + ranges.len() * NO_ROOM_BYTES);
     let applied = ranges.len();
     ranges.retain(|&(index, range)| {
         let needed = (size(&events.0[range.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
@@ -195,7 +196,7 @@ fn report_within(
             room -= needed;
         } else {
             failed.push((index, json(&Note { index, code: NO_ROOM, message: NO_ROOM_MESSAGE })));
-            // Sending everything again would end here again, whatever else failed.
+            // The same request would not fit again, so this status goes before the others.
             status = ResponseStatus::NoRoom;
         }
         fits
@@ -209,15 +210,15 @@ fn report_within(
     (status, events.close(status.error(), &rejected, &failed))
 }
 
-/// The answer to a body whose events were written one by one. None of them failed.
-pub(super) fn report_texts(outcomes: &[EventOutcome<String>]) -> String {
+/// Returns the answer to a body whose annotated events are separate strings. None of them has failed.
+pub(super) fn report_lines(outcomes: &[EventOutcome<String>]) -> String {
     let mut events = Events::with_room_for(0, 0);
     let mut rejected = Vec::new();
     for (index, outcome) in outcomes.iter().enumerate() {
         match outcome {
-            EventOutcome::Applied(event) => drop(events.write(|text| text.push_str(event))),
+            EventOutcome::Applied(event) => drop(events.write(|body| body.push_str(event))),
             EventOutcome::Rejected(why) => {
-                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }))
+                rejected.push(json(&Note { index, code: why.code.name(), message: &why.message }));
             }
             EventOutcome::Failed(_) => {}
         }
@@ -225,25 +226,25 @@ pub(super) fn report_texts(outcomes: &[EventOutcome<String>]) -> String {
     events.close(ResponseStatus::of(outcomes).error(), &rejected, &[])
 }
 
-/// The answer to a body that could not be read.
+/// Returns the answer to a body that cannot be read.
 pub(super) fn unreadable(error: BodyError) -> String {
     Events::with_room_for(0, 0).close(Some((error.code(), &error.to_string())), &[], &[])
 }
 
-/// The answer to a request that asked for anything else.
+/// Returns an answer that consists of an error only.
 pub(super) fn error(code: &str, message: &str) -> String {
     format!("{{\"error\":{}}}", json(&Problem { code, message }))
 }
 
-/// A value as JSON.
+/// Serializes a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> String {
-    // Writing structs of texts and numbers to a string cannot fail.
+    // Structs of strings and numbers can always be serialized.
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// Bytes of a JSON text once it is a JSON string itself: of control characters it holds white space at the most.
-fn quoted_len(text: &str) -> usize {
-    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
+/// Returns the bytes that JSON takes inside a JSON string. White space is the only control characters that JSON can contain.
+fn quoted_len(json: &str) -> usize {
+    json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 
 #[cfg(test)]
@@ -254,16 +255,16 @@ mod tests {
     use crate::config::SessionConfig;
     use crate::event::{Delivery, Event};
 
-    /// An applied event, by its text: see [`placed`].
-    fn applied(text: &str) -> EventOutcome<String> {
-        EventOutcome::Applied(text.to_owned())
+    /// An applied event with this JSON; [`written`] writes it into an answer.
+    fn applied(json: &str) -> EventOutcome<String> {
+        EventOutcome::Applied(json.to_owned())
     }
 
-    /// The same outcomes as a batch has them, and their events.
-    fn placed(outcomes: Vec<EventOutcome<String>>) -> (Vec<EventOutcome<Range<usize>>>, Events) {
+    /// Writes the events of outcomes into an answer; returns the outcomes with the events' ranges, as a batch has them.
+    fn written(outcomes: Vec<EventOutcome<String>>) -> (Vec<EventOutcome<Range<usize>>>, Events) {
         let mut events = Events::with_room_for(0, outcomes.len());
         let range = |outcome: EventOutcome<String>| match outcome {
-            EventOutcome::Applied(text) => EventOutcome::Applied(events.write(|out| out.push_str(&text))),
+            EventOutcome::Applied(json) => EventOutcome::Applied(events.write(|body| body.push_str(&json))),
             EventOutcome::Rejected(why) => EventOutcome::Rejected(why),
             EventOutcome::Failed(why) => EventOutcome::Failed(why),
         };
@@ -271,7 +272,7 @@ mod tests {
     }
 
     fn answer(outcomes: Vec<EventOutcome<String>>) -> (ResponseStatus, String) {
-        let (outcomes, events) = placed(outcomes);
+        let (outcomes, events) = written(outcomes);
         report(&outcomes, events, BodyPlace::Whole)
     }
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn events_stand_as_they_are_in_the_order_in_which_they_came() {
+    fn events_are_unchanged_and_in_the_order_of_the_request() {
         let (status, body) = answer(vec![applied(r#"{"a": 1.50}"#), rejected(), applied(r#"{"b":2}"#)]);
         assert_eq!(status, ResponseStatus::Done);
         let wanted = concat!(
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn response_statuses() {
+    fn the_outcomes_determine_the_status() {
         for (outcomes, status, code) in [
             (vec![rejected(), rejected()], ResponseStatus::NothingUsable, "nothing_usable"),
             (vec![rejected(), storage()], ResponseStatus::TryAgain, "try_again"),
@@ -325,14 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_never_outgrows_its_room() {
-        let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(700));
+    fn an_answer_never_exceeds_its_limit() {
+        let json_event = format!(r#"{{"a":"{}"}}"#, "x".repeat(700));
         for place in [BodyPlace::Whole, BodyPlace::InEnvelope] {
             for count in 1..40 {
-                let mut outcomes: Vec<EventOutcome<String>> = (0..count).map(|_| applied(&text)).collect();
+                let mut outcomes: Vec<EventOutcome<String>> = (0..count).map(|_| applied(&json_event)).collect();
                 outcomes.insert(0, rejected());
                 outcomes.push(storage());
-                let (outcomes, events) = placed(outcomes);
+                let (outcomes, events) = written(outcomes);
                 let (status, body) = report_within(16_000, &outcomes, events, place);
                 let length = if place == BodyPlace::InEnvelope { json(&body).len() } else { body.len() };
                 assert!(length < 16_000 + 4096, "{length}");
@@ -340,7 +341,7 @@ mod tests {
                 let of = |name: &str| body[name].as_array().unwrap().len();
                 assert_eq!(of("events") + of("failed"), count + 1);
                 assert_eq!(status == ResponseStatus::NoRoom, of("events") < count);
-                assert!(count > 10 || status == ResponseStatus::TryAgain, "ten of these have room");
+                assert!(count > 10 || status == ResponseStatus::TryAgain, "ten of these fit");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The one step that every trigger shares: raw events of a body in, what became of each event out.
+//! The step that all triggers share: takes the raw events of bodies and returns the outcome of each event.
 
 use std::collections::BTreeMap;
 
@@ -11,36 +11,37 @@ use crate::session::Millis;
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Assignment;
 
-/// An event's text, and how it came.
+/// A raw event, and where it came from.
 #[derive(Debug)]
 pub(super) struct IncomingEvent<'a> {
     pub raw_event: RawEvent<'a>,
     pub origin: Origin<'a>,
 }
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Debug)]
 pub(super) enum EventOutcome<T> {
-    /// It is applied, now or before: what was made of it with its session.
+    /// It is applied, now or earlier. The value is what `annotate` of [`resolve_events`] made of it.
     Applied(T),
-    /// It can never be understood.
+    /// It is invalid, and sending it again does not help.
     Rejected(Rejection),
-    /// It is not known to be applied: its source has to send it again.
+    /// It may not be applied; its source has to send it again.
     Failed(SessionError),
 }
 
-/// Reads events, has their sessions resolved, and has `annotated` put those on them. One outcome an item, in order.
+/// Parses raw events, assigns them to sessions, and calls `annotate` for each event that is applied. Returns one outcome for
+/// each raw event, in order.
 pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
-    items: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
+    incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
-    mut annotated: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
+    mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> Vec<EventOutcome<T>> {
     let repairs;
-    let mut events = Vec::with_capacity(items.len());
-    let mut rejections = Vec::with_capacity(items.len());
-    let mut broken = Vec::new();
-    for (at, IncomingEvent { raw_event, origin }) in items.enumerate() {
+    let mut events = Vec::with_capacity(incoming.len());
+    let mut rejections = Vec::with_capacity(incoming.len());
+    let mut repaired_events = Vec::new();
+    for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
         let bytes = raw_event.bytes();
         match raw_event.parse(origin, manager.config()) {
             Ok(event) => {
@@ -48,24 +49,24 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
                 rejections.push(None);
             }
             Err(rejection) => {
-                if let Some(repaired) = repaired(&rejection, bytes) {
-                    broken.push((at, origin, repaired));
+                if let Some(repaired) = repair(&rejection, bytes) {
+                    repaired_events.push((at, origin, repaired));
                 }
                 rejections.push(Some(rejection));
             }
         }
     }
-    if !broken.is_empty() {
-        repairs = broken;
-        events = with_repaired(events, &mut rejections, &repairs, manager.config());
+    if !repaired_events.is_empty() {
+        repairs = repaired_events;
+        events = insert_repaired(events, &mut rejections, &repairs, manager.config());
     }
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
-    debug_assert_eq!(outcomes.len(), events.len(), "one outcome an event");
+    debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
     let mut outcomes = events.iter().zip(outcomes);
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),
         None => match outcomes.next() {
-            Some((event, Outcome::Placed(assignment))) => EventOutcome::Applied(annotated(event, assignment.as_ref())),
+            Some((event, Outcome::Placed(assignment))) => EventOutcome::Applied(annotate(event, assignment.as_ref())),
             Some((_, Outcome::Failed(error))) => EventOutcome::Failed(error),
             None => EventOutcome::Failed(SessionError::Storage("no outcome".to_owned())),
         },
@@ -75,13 +76,13 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     outcomes
 }
 
-/// What can be made of an event that was rejected for text that others choke on.
-fn repaired(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
+/// Repairs an event that was rejected only because of characters that other systems do not accept, such as NUL.
+fn repair(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
     if rejection.is_text() { Repaired::of(bytes) } else { None }
 }
 
-/// The events with those among them that are repaired, in their order.
-fn with_repaired<'r, 'a: 'r>(
+/// Inserts the repaired events among the others, in their order, and updates the rejections.
+fn insert_repaired<'r, 'a: 'r>(
     events: Vec<Event<'a>>,
     rejections: &mut [Option<Rejection>],
     repairs: &'r [(usize, Origin<'a>, Repaired)],
@@ -94,7 +95,7 @@ fn with_repaired<'r, 'a: 'r>(
             all.extend(events.next());
             continue;
         }
-        let Some((_, origin, repaired)) = repairs.next_if(|(broken, ..)| *broken == at) else { continue };
+        let Some((_, origin, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
         match repaired.parse(*origin, config) {
             Some(Ok(event)) => {
                 *rejection = None;
@@ -107,15 +108,15 @@ fn with_repaired<'r, 'a: 'r>(
     all
 }
 
-/// What an invocation came to, for its line in the log.
+/// The counts of an invocation, for its log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub applied: usize,
     pub rejected: usize,
     pub failed: usize,
-    /// Messages of a queue that were reported as failed.
+    /// Messages of a queue that are reported as failed, and will be redelivered.
     pub redelivered: usize,
-    /// Why events and bodies were rejected or failed, by code.
+    /// How often events and bodies were rejected or failed, by code.
     pub codes: BTreeMap<&'static str, usize>,
 }
 
@@ -138,7 +139,7 @@ impl Counts {
         counts
     }
 
-    /// Adds those of a chunk of the invocation.
+    /// Adds the counts of a chunk of the invocation.
     pub fn add(&mut self, chunk: Self) {
         self.applied += chunk.applied;
         self.rejected += chunk.rejected;
@@ -149,20 +150,20 @@ impl Counts {
         }
     }
 
-    /// Of an invocation in which no event was read.
+    /// Returns the counts of an invocation that stopped before it read an event.
     pub fn only(code: &'static str) -> Self {
         let mut counts = Self::default();
         counts.code(code);
         counts
     }
 
-    /// Counts a code.
+    /// Counts a code once.
     pub fn code(&mut self, code: &'static str) {
         *self.codes.entry(code).or_default() += 1;
     }
 }
 
-/// Logs why events failed, once for each code.
+/// Logs why events failed, once per code.
 fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
     let errors = outcomes.iter().filter_map(|outcome| match outcome {
         EventOutcome::Failed(error) => Some((error.code(), error)),
@@ -171,29 +172,29 @@ fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
     errors.collect::<BTreeMap<_, _>>().into_values().for_each(log_failure);
 }
 
-/// Logs why the store failed; callers get [`advice`] instead.
+/// Logs a storage error with its cause, which callers do not get: see [`advice`].
 pub(super) fn log_failure(error: &SessionError) {
     if !matches!(error, SessionError::NotFound) {
         tracing::warn!(code = error.code(), %error, "the store failed");
     }
 }
 
-/// What an error means to a caller. It holds nothing of the store.
+/// Returns what a caller can do about an error. The sentence discloses nothing about the store.
 pub(super) fn advice(error: &SessionError) -> &'static str {
     match error {
-        SessionError::NotFound => "no session has this id; use a `$session_id` that the service gave out",
+        SessionError::NotFound => "no session has this id; use a `$session_id` that the service assigned",
         SessionError::Storage(_) => "the store did not answer; send the request again",
-        SessionError::Corrupt { .. } => "what is stored cannot be read; its operator has to repair it",
+        SessionError::Corrupt { .. } => "the stored item cannot be read; the operator has to repair it",
         SessionError::Newer { .. } => {
-            "a newer version of the service wrote what is stored; send the request again once that version runs"
+            "a newer version of the service wrote the stored item; send the request again once that version runs"
         }
         SessionError::Ambiguous => {
-            "two visitors have a session of this id, so it names neither; use the events' own session"
+            "two visitors have a session with this id; use the sessions in the answers to their events"
         }
-        SessionError::Contention => "others changed the visitor's sessions at once; send the request again",
-        SessionError::Deadline => "the time ran out; send the request again, or fewer events at once",
+        SessionError::Contention => "concurrent requests changed the visitor's sessions; send the request again",
+        SessionError::Deadline => "the invocation's time ran out; send the request again, or fewer events at once",
         SessionError::Full => {
-            "the visitor has too many sessions waiting to be closed; send the request again in a minute"
+            "the visitor has too many sessions that are not closed yet; send the request again in a minute"
         }
     }
 }

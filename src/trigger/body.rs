@@ -1,4 +1,4 @@
-//! A body's bytes: its encodings taken off, its limits, and why one cannot be read at all.
+//! A body's bytes: its limits, how it is decoded, and the errors of a body that cannot be read.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -7,61 +7,71 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use flate2::read::MultiGzDecoder;
 
-/// Events that a request, or a queue's message, holds at the most.
+/// Limit of the events in an HTTP request or a queue's message.
 pub const MAX_EVENTS: usize = 1_000;
-/// Bytes of a request's body, or of a queue's message, at the most, after decoding: 1 MB.
+/// Limit of the bytes of an HTTP request's body or a queue's message, after decoding: 1 MB.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Events that a direct invocation holds at the most: what 6 MB of small events amount to.
+/// Limit of the events in a direct invocation: as many small events as fit into 6 MB.
 pub const MAX_DIRECT_EVENTS: usize = 10_000;
-/// Bytes of a direct invocation's payload at the most: what Lambda takes, 6 MB.
+/// Limit of the bytes of a direct invocation's payload: 6 MB, which is Lambda's own limit.
 pub const MAX_DIRECT_BYTES: usize = 6 * 1024 * 1024;
 
-/// How much may come at once.
+/// The limits of one body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Limit of the number of events.
     pub events: usize,
+    /// Limit of the bytes after decoding.
     pub bytes: usize,
 }
 
 impl Limits {
-    /// Of an HTTP request and of a queue's message.
+    /// The limits of an HTTP request and of a queue's message.
     pub const REQUEST: Self = Self { events: MAX_EVENTS, bytes: MAX_BODY_BYTES };
-    /// Of a direct invocation.
+    /// The limits of a direct invocation.
     pub const DIRECT: Self = Self { events: MAX_DIRECT_EVENTS, bytes: MAX_DIRECT_BYTES };
 }
 
-/// How a body's events are told apart.
+/// The form of a body, which determines how it is split into events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// By how it begins: one event, an array, `{"events":[…]}` or lines.
+    /// The first bytes decide: one event, an array, `{"events":[…]}` or lines of JSON.
     Any,
-    /// A line an event, because its sender says so.
+    /// One event per line, because the `content-type` names NDJSON.
     Lines,
 }
 
-/// Why a whole body cannot be read. The set is closed; `code` names are part of the interface.
+/// Why a whole body cannot be read. The names that [`BodyError::code`] returns are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
+    /// The `content-type` cannot hold JSON.
     #[error("`content-type` is not supported; send application/json, application/x-ndjson or text/plain")]
     UnsupportedMediaType,
+    /// The `content-encoding` is not gzip.
     #[error("`content-encoding` is not supported; send gzip or none")]
     UnsupportedEncoding,
+    /// The body is not the base64 that its envelope or its first bytes announce.
     #[error("the body is not valid base64; encode its bytes as base64")]
     InvalidBase64,
+    /// The body is not the gzip that its header or its first bytes announce.
     #[error("the body is not valid gzip; compress it whole, or send it as it is without `content-encoding`")]
     InvalidGzip,
+    /// The decoded body has more bytes than this limit.
     #[error("the body has more than {0} bytes after decoding; send its events in several requests")]
     TooLarge(usize),
+    /// The body has more events than this limit.
     #[error("the body has more than {0} events; send them in several requests")]
     TooManyEvents(usize),
-    #[error("the body holds no event; send one event, an array of events, `{{\"events\":[…]}}` or a line an event")]
+    /// The body has no event.
+    #[error("the body holds no event; send one event, an array of events, `{{\"events\":[…]}}` or one event per line")]
     Empty,
+    /// The member `events` is not an array.
     #[error("`events` is not an array; send `{{\"events\":[…]}}`")]
     EventsNotAnArray,
 }
 
 impl BodyError {
-    /// The error's name in answers and in the rejects queue.
+    /// Returns the error's code in answers and in the rejects queue.
     pub fn code(self) -> &'static str {
         match self {
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -75,7 +85,7 @@ impl BodyError {
         }
     }
 
-    /// The status of an HTTP answer.
+    /// Returns the status of the HTTP answer.
     pub fn status(self) -> u16 {
         match self {
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => 415,
@@ -85,12 +95,12 @@ impl BodyError {
     }
 }
 
-/// The form that a `content-type` announces.
+/// Returns the form of a body with this `content-type`.
 ///
 /// # Errors
-/// A type that holds no JSON.
+/// The type cannot hold JSON.
 pub fn form(content_type: Option<&str>) -> Result<Form, BodyError> {
-    // What follows the semicolon says the charset; anything but UTF-8 shows in the events themselves.
+    // The charset after the semicolon is ignored: an event that is not UTF-8 is rejected by itself.
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         // `text/plain` is what `navigator.sendBeacon` sends for a string.
@@ -101,26 +111,28 @@ pub fn form(content_type: Option<&str>) -> Result<Form, BodyError> {
     }
 }
 
-/// What gzip begins with, and what its base64 does. No JSON begins with either.
+/// The first bytes of gzip, plain and as base64. No JSON begins with either.
 const GZIP: &[u8] = b"\x1f\x8b";
 const GZIP_AS_BASE64: &[u8] = b"H4sI";
 
-/// Takes a body's encodings off: base64, which the envelope speaks of, then gzip, which shows in its bytes: clients pack without
-/// saying so, and gateways unpack and leave the header as it was. Decoding stops as soon as there are more than `limit` bytes.
+/// Decodes a body: first base64, if the envelope names it or the body begins like gzip as base64, then gzip.
+///
+/// Gzip is recognized by its first bytes, whatever `encoding` (the `content-encoding`) is: some clients compress without the
+/// header, and some gateways decompress and keep it. Decoding stops when the output exceeds `limit` bytes.
 ///
 /// # Errors
-/// A body that is not what it is said to be, or too large.
+/// The body is not in the encoding that is announced, or it is larger than `limit`.
 pub fn decode<'a>(
     body: &'a [u8],
     is_base64: bool,
     encoding: Option<&str>,
     limit: usize,
 ) -> Result<Cow<'a, [u8]>, BodyError> {
-    let of_base64 =
-        |text: &[u8]| STANDARD_PAD_INDIFFERENT.decode(text.trim_ascii()).map_err(|_| BodyError::InvalidBase64);
-    let mut body = if is_base64 { Cow::Owned(of_base64(body)?) } else { Cow::Borrowed(body) };
+    let from_base64 =
+        |base64: &[u8]| STANDARD_PAD_INDIFFERENT.decode(base64.trim_ascii()).map_err(|_| BodyError::InvalidBase64);
+    let mut body = if is_base64 { Cow::Owned(from_base64(body)?) } else { Cow::Borrowed(body) };
     if body.trim_ascii_start().starts_with(GZIP_AS_BASE64) {
-        body = Cow::Owned(of_base64(&body)?);
+        body = Cow::Owned(from_base64(&body)?);
     }
     if body.starts_with(GZIP) {
         body = Cow::Owned(gunzip(&body, limit)?);
@@ -128,7 +140,7 @@ pub fn decode<'a>(
         match encoding.unwrap_or_default().trim() {
             "" => {}
             name if name.eq_ignore_ascii_case("identity") => {}
-            // A gateway that unpacks may leave the header as it was.
+            // A gateway that decompresses may keep the header.
             name if name.eq_ignore_ascii_case("gzip") && is_json(&body) => {}
             name if name.eq_ignore_ascii_case("gzip") => return Err(BodyError::InvalidGzip),
             _ => return Err(BodyError::UnsupportedEncoding),
@@ -137,18 +149,21 @@ pub fn decode<'a>(
     if body.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(body) }
 }
 
-/// Whether a body begins as events do: with an object or an array, behind white space and a byte order mark.
+/// Returns whether a body begins like JSON events: with an object or an array, after a byte order mark and white space.
 pub(super) fn is_json(body: &[u8]) -> bool {
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    matches!(text.first(), Some(b'{' | b'['))
+    let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    matches!(start.first(), Some(b'{' | b'['))
 }
 
-/// Unpacks gzip, one byte past the limit at the most.
+/// Decompresses gzip, up to one byte beyond the limit.
 fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let max_bytes = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut decompressed = Vec::new();
-    // Several members in a row are one gzip file: what follows the first is not lost.
-    MultiGzDecoder::new(compressed).take(most).read_to_end(&mut decompressed).map_err(|_| BodyError::InvalidGzip)?;
+    // A gzip file may consist of several members in a row; all of them are read.
+    MultiGzDecoder::new(compressed)
+        .take(max_bytes)
+        .read_to_end(&mut decompressed)
+        .map_err(|_| BodyError::InvalidGzip)?;
     Ok(decompressed)
 }
 
@@ -163,13 +178,13 @@ mod tests {
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-        packer.write_all(bytes).unwrap();
-        packer.finish().unwrap()
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
-    fn content_types() {
+    fn a_content_type_names_the_form() {
         for (kind, wanted) in [
             (None, Ok(Form::Any)),
             (Some(""), Ok(Form::Any)),
@@ -189,25 +204,25 @@ mod tests {
     }
 
     #[test]
-    fn encodings_come_off() {
+    fn encodings_are_removed() {
         let compressed = gzip(b"[1]");
-        let text = BASE64_STANDARD.encode(&compressed);
-        let bare = text.trim_end_matches('=');
+        let base64 = BASE64_STANDARD.encode(&compressed);
+        let unpadded = base64.trim_end_matches('=');
         let two = [gzip(b"[1,"), gzip(b"2]")].concat();
         for (body, is_base64, encoding, wanted) in [
             (&b"[1]"[..], false, None, &b"[1]"[..]),
             (b"[1]", false, Some("identity"), b"[1]"),
             (b"WzFd", true, None, b"[1]"),
             (&compressed, false, Some("gzip"), b"[1]"),
-            (text.as_bytes(), true, Some(" GZIP "), b"[1]"),
-            (bare.as_bytes(), true, Some("gzip"), b"[1]"),
-            // The bytes say it, whatever the headers do.
+            (base64.as_bytes(), true, Some(" GZIP "), b"[1]"),
+            (unpadded.as_bytes(), true, Some("gzip"), b"[1]"),
+            // The first bytes decide, whatever the headers are.
             (&compressed, false, None, b"[1]"),
             (&compressed, false, Some("identity"), b"[1]"),
             (&compressed, false, Some("br"), b"[1]"),
-            (text.as_bytes(), true, None, b"[1]"),
-            (text.as_bytes(), false, None, b"[1]"),
-            (text.as_bytes(), false, Some("gzip"), b"[1]"),
+            (base64.as_bytes(), true, None, b"[1]"),
+            (base64.as_bytes(), false, None, b"[1]"),
+            (base64.as_bytes(), false, Some("gzip"), b"[1]"),
             (b"[1]", false, Some("gzip"), b"[1]"),
             (b"\xef\xbb\xbf {}", false, Some("gzip"), b"\xef\xbb\xbf {}"),
             (b"WzFd", true, Some("gzip"), b"[1]"),
@@ -218,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_is_named() {
+    fn a_body_that_cannot_be_decoded_is_an_error() {
         let compressed = gzip(b"[1,2,3]");
         let followed = [&compressed[..], b"rest"].concat();
         for (body, is_base64, encoding, wanted) in [

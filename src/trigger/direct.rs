@@ -1,5 +1,5 @@
-//! Direct invocations: `{"events":[…]}`, an array or one event, answered as over HTTP but without its envelope; and the
-//! commands `{"get_session":"id"}` and `{"end_session":"id"}`.
+//! Direct invocations: `{"events":[…]}`, an array of events or one event, and the commands `{"get_session":"id"}` and
+//! `{"end_session":"id"}`. The answer is the body of the HTTP answer, without an envelope.
 
 use serde_json::value::RawValue;
 
@@ -7,7 +7,7 @@ use super::Reply;
 use super::answer::{BodyPlace, Events, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Form, Limits};
-use super::envelope::text;
+use super::envelope::string;
 use super::split_body::{Batch, split_body};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
@@ -16,7 +16,7 @@ use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
 
-/// Takes events whose body is the payload itself. `id` is the invocation's: Lambda repeats one that failed under the same.
+/// Handles events: the payload is the body. `id` is the invocation's request id, which stays the same when Lambda retries it.
 pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     manager: &SessionManager<S, C>,
     payload: &str,
@@ -28,13 +28,14 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
         Ok(batch) => batch,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
-    // Whoever may invoke the function is part of the pipeline.
+    // Only a part of the pipeline has permission to invoke the function, so its `received_at` is trusted.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let mut events = Events::with_room_for(payload.len(), raw_events.len());
     let origin = |index| Origin { delivery, id, index, sent_at };
-    let items =
+    let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let outcomes =
+        resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (_, body) = report(&outcomes, events, BodyPlace::Whole);
     reply(body, Counts::of(&outcomes))
 }
@@ -48,21 +49,21 @@ fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Batch<'
 
 /// Answers with a session.
 pub(super) async fn get<S: SessionStorage, C: Clock>(manager: &SessionManager<S, C>, id: &RawValue) -> Reply {
-    match text(id) {
-        Some(id) => session(manager.get(&id).await),
-        None => not_an_id("`get_session` is not a string; set it to a session's id"),
+    match string(id) {
+        Some(id) => session_reply(manager.get(&id).await),
+        None => invalid_id("`get_session` is not a string; set it to a session's id"),
     }
 }
 
 /// Ends a session and answers with it.
 pub(super) async fn end<S: SessionStorage, C: Clock>(manager: &SessionManager<S, C>, id: &RawValue) -> Reply {
-    match text(id) {
-        Some(id) => session(manager.end_session(&id).await),
-        None => not_an_id("`end_session` is not a string; set it to a session's id"),
+    match string(id) {
+        Some(id) => session_reply(manager.end_session(&id).await),
+        None => invalid_id("`end_session` is not a string; set it to a session's id"),
     }
 }
 
-fn session(session: Result<Session, SessionError>) -> Reply {
+fn session_reply(session: Result<Session, SessionError>) -> Reply {
     match session {
         Ok(session) => reply(json(&session), Counts::default()),
         Err(why) => {
@@ -72,10 +73,10 @@ fn session(session: Result<Session, SessionError>) -> Reply {
     }
 }
 
-fn not_an_id(message: &str) -> Reply {
+fn invalid_id(message: &str) -> Reply {
     reply(error("invalid_session_id", message), Counts::only("invalid_session_id"))
 }
 
-fn reply(text: String, counts: Counts) -> Reply {
-    Reply { trigger: "direct", status: None, counts, text }
+fn reply(json: String, counts: Counts) -> Reply {
+    Reply { trigger: "direct", status: None, counts, json }
 }

@@ -1,4 +1,5 @@
-//! What tells callers apart, and what of their envelopes is read. One pass over the payload; what is not needed stays text.
+//! Recognizes the caller by the members of its envelope, in one pass over the payload. A member stays unparsed until it is
+//! needed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::session::Millis;
 
-/// Every member that some caller's envelope is known by or read for.
+/// Every member of an envelope that identifies a caller or is read later.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Envelope<'a> {
@@ -47,33 +48,33 @@ pub(super) struct Envelope<'a> {
     pub detail_type: Option<&'a RawValue>,
 }
 
-/// Who calls.
+/// The caller of an invocation.
 pub(super) enum Caller<'a> {
     /// API Gateway's HTTP API or a function URL, payload 2.0.
     Http2(Envelope<'a>),
     /// API Gateway's REST API, payload 1.0.
     Http1(Envelope<'a>),
-    /// SQS, by its records.
+    /// SQS, with its records.
     Sqs(&'a RawValue),
     /// An EventBridge Pipe from an SQS queue: the payload is the array of its records.
     Pipe,
     /// A direct invocation with events: the payload is the body.
     Events,
-    /// A direct invocation that asks for a session.
+    /// A direct invocation that reads a session, with the session's id.
     GetSession(&'a RawValue),
-    /// A direct invocation that ends a session.
+    /// A direct invocation that ends a session, with the session's id.
     EndSession(&'a RawValue),
-    /// Somebody else; what it seems to be.
+    /// Another caller, with what the payload seems to be.
     Unknown(&'static str),
 }
 
 impl<'a> Caller<'a> {
-    /// Tells from a payload who calls.
+    /// Recognizes the caller by its payload.
     pub fn of(payload: &'a str) -> Self {
         match payload.trim_start().as_bytes().first() {
             Some(b'{') => {}
             Some(b'[') => return Self::of_array(payload.trim_start()),
-            // What is not JSON can only be events: lines, or a text to be rejected.
+            // Anything else can only be events: either lines of JSON, or a body that will be rejected.
             _ => return Self::Events,
         }
         let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(payload) else { return Self::Events };
@@ -99,7 +100,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Tells from an array who calls: it holds events, or the records that a Pipe hands over.
+    /// Recognizes the caller by an array: it holds events, or the records of a Pipe.
     fn of_array(payload: &'a str) -> Self {
         match first_source(payload).as_deref() {
             None => Self::Events,
@@ -111,8 +112,8 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The source that the first of an array's records names; SNS spells the member in its own way. An event may have a field of
-/// that name, and is no record.
+/// Returns the source of an array's first record. SNS spells the member `EventSource`. An element with a `distinct_id` is an
+/// event, which may have a field `eventSource` of its own.
 fn first_source(records: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -122,31 +123,31 @@ fn first_source(records: &str) -> Option<Cow<'_, str>> {
         #[serde(borrow, rename = "distinct_id")]
         distinct_id: Option<&'a RawValue>,
     }
-    // Only the first element is read, and that no further than to its end: arrays of events are large.
+    // Reads the first element only, because an array of events can be large.
     let elements = records.strip_prefix('[')?;
     let mut elements = serde_json::Deserializer::from_str(elements).into_iter::<Source<'_>>();
     let first = elements.next()?.ok()?;
-    first.event_source.filter(|_| first.distinct_id.is_none()).and_then(text)
+    first.event_source.filter(|_| first.distinct_id.is_none()).and_then(string)
 }
 
-/// A JSON string's text, without a copy where it has no escapes; none for another type.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    match plain(raw)? {
+/// Returns the string that a JSON value holds, without a copy if it has no escapes. Returns `None` for another type.
+pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    match inside_quotes(raw)? {
         inner if inner.contains('\\') => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
         inner => Some(Cow::Borrowed(inner)),
     }
 }
 
-/// A JSON string's bytes, likewise. Half of a surrogate pair, which no text can hold, becomes bytes that are not UTF-8: it
-/// costs the event that it is in, not the body.
-pub(super) fn bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
-    match plain(raw)? {
+/// Returns the bytes of the string that a JSON value holds, like [`string`]. Half of a surrogate pair becomes bytes that are
+/// not UTF-8. Then only its event is rejected, and not the whole body.
+pub(super) fn string_bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
+    match inside_quotes(raw)? {
         inner if inner.contains('\\') => serde_json::from_str::<Bytes>(raw.get()).ok().map(|bytes| Cow::Owned(bytes.0)),
         inner => Some(Cow::Borrowed(inner.as_bytes())),
     }
 }
 
-fn plain(raw: &RawValue) -> Option<&str> {
+fn inside_quotes(raw: &RawValue) -> Option<&str> {
     raw.get().strip_prefix('"')?.strip_suffix('"')
 }
 
@@ -155,8 +156,8 @@ struct Bytes(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OfString;
-        impl Visitor<'_> for OfString {
+        struct StringVisitor;
+        impl Visitor<'_> for StringVisitor {
             type Value = Bytes;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a string")
@@ -165,23 +166,24 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes.to_vec()))
             }
         }
-        deserializer.deserialize_bytes(OfString)
+        deserializer.deserialize_bytes(StringVisitor)
     }
 }
 
-/// A number of milliseconds since 1970, as a number or as a text. One before the year 2000 is none: emulators say seconds.
+/// Returns a time in milliseconds since 1970, from a JSON number or string. Returns `None` for a time before the year 2000,
+/// because some emulators send seconds.
 pub(super) fn time(raw: Option<&RawValue>) -> Option<Millis> {
     const EARLIEST: Millis = 946_684_800_000;
     let raw = raw?;
-    text(raw).unwrap_or(Cow::Borrowed(raw.get())).parse().ok().filter(|&time| time >= EARLIEST)
+    string(raw).unwrap_or(Cow::Borrowed(raw.get())).parse().ok().filter(|&time| time >= EARLIEST)
 }
 
-/// When something was received: what the envelope says, which is never later than now.
+/// Returns when the payload was received: the envelope's time if it has one and it is not in the future, otherwise `now`.
 pub(super) fn received_at(stated: Option<&RawValue>, now: Millis) -> Millis {
     time(stated).map_or(now, |stated| stated.min(now))
 }
 
-/// The two headers that are read, by their names in any case. A value is a text, or, among several, the first.
+/// The two headers that are read. The case of their names does not matter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Headers<'a> {
     pub content_type: Option<Cow<'a, str>>,
@@ -189,7 +191,7 @@ pub(super) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Those that are there, the others from `other`.
+    /// Fills in the missing headers from `other`.
     pub fn or(self, other: Self) -> Self {
         Self {
             content_type: self.content_type.or(other.content_type),
@@ -197,16 +199,16 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Reads a map of headers, whose values `value` knows to read; what is no map has none.
+    /// Reads a map of headers, each value with `value`. Anything but a map has no headers.
     pub fn read(raw: Option<&'a RawValue>, value: fn(&'a RawValue) -> Option<Cow<'a, str>>) -> Self {
         raw.and_then(|raw| serde_json::Deserializer::from_str(raw.get()).deserialize_map(HeaderMap(value)).ok())
             .unwrap_or_default()
     }
 
-    /// A value of a map of headers.
+    /// Returns a header's value: a string, or the first string of an array.
     pub fn value(raw: &'a RawValue) -> Option<Cow<'a, str>> {
-        let first = |list: Vec<&'a RawValue>| list.first().copied().and_then(text);
-        text(raw).or_else(|| first(serde_json::from_str(raw.get()).ok()?))
+        let first = |list: Vec<&'a RawValue>| list.first().copied().and_then(string);
+        string(raw).or_else(|| first(serde_json::from_str(raw.get()).ok()?))
     }
 }
 
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_told_apart() {
+    fn callers_are_recognized() {
         for (payload, wanted) in [
             (r#"{"version":"2.0","rawPath":"/events","requestContext":{"http":{}}}"#, "http 2"),
             (r#"{"version":"1.0","path":"/events","httpMethod":"POST","requestContext":{}}"#, "http 1"),
@@ -288,17 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_costs_no_more_than_its_event() {
-        assert!(matches!(bytes(&raw(r#""[1]""#)), Some(Cow::Borrowed(b"[1]"))));
-        assert_eq!(bytes(&raw(r#""a\n\u00e9""#)).as_deref(), Some("a\n\u{e9}".as_bytes()));
+    fn half_a_surrogate_pair_stays_in_its_event() {
+        assert!(matches!(string_bytes(&raw(r#""[1]""#)), Some(Cow::Borrowed(b"[1]"))));
+        assert_eq!(string_bytes(&raw(r#""a\n\u00e9""#)).as_deref(), Some("a\n\u{e9}".as_bytes()));
         let broken = raw(r#""[\"\ud800\",2]""#);
-        let broken = bytes(&broken).unwrap();
+        let broken = string_bytes(&broken).unwrap();
         assert!(broken.starts_with(b"[\"") && broken.ends_with(b"\",2]") && std::str::from_utf8(&broken).is_err());
-        assert_eq!(bytes(&raw("7")), None);
+        assert_eq!(string_bytes(&raw("7")), None);
     }
 
     #[test]
-    fn times() {
+    fn a_time_of_receipt_is_never_in_the_future() {
         let now = 1_773_144_000_000;
         for (stated, wanted) in [
             ("1773140000000", 1_773_140_000_000),
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_in_any_case_and_of_either_kind() {
+    fn headers_are_read_in_any_case_as_strings_or_arrays() {
         let read = |json: &str| {
             let map = raw(json);
             let headers = Headers::read(Some(&map), Headers::value);

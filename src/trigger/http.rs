@@ -1,7 +1,7 @@
 //! Requests through API Gateway (payloads 1.0 and 2.0) and function URLs.
 //!
-//! `POST /events`, and `POST` on any other path outside `/sessions`, takes events; `GET /sessions/{id}` reads a session;
-//! `POST /sessions/{id}/end` ends it. Paths may begin with a stage or any other prefix.
+//! `POST /events` takes events, and so does `POST` on any other path outside `/sessions`. `GET /sessions/{id}` reads a
+//! session, and `POST /sessions/{id}/end` ends it. A path may begin with a stage or any other prefix.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Limits, decode, form};
-use super::envelope::{Envelope, Headers, bytes, received_at, text};
+use super::envelope::{Envelope, Headers, received_at, string, string_bytes};
 use super::split_body::{Batch, split_body};
 use super::{HandlerError, Reply};
 use crate::clock::Clock;
@@ -20,11 +20,11 @@ use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
 
-/// The longest wait, in seconds, that an answer asks for before the request comes again; the shortest is 1. Different
-/// answers say different times, so that a crowd of callers does not come back as one.
-const MAX_RETRY_AFTER: u64 = 5;
+/// The longest `retry-after`, in seconds; the shortest is 1. The value is random, so that many callers do not retry at the
+/// same moment.
+const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 
-/// A request, whichever envelope it came in.
+/// A request, from either envelope.
 pub(super) struct Request<'a> {
     method: Cow<'a, str>,
     path: Cow<'a, str>,
@@ -32,12 +32,12 @@ pub(super) struct Request<'a> {
     body: Cow<'a, [u8]>,
     is_base64: bool,
     received_at: Millis,
-    /// The request's id; empty where the envelope has none.
+    /// The request's id; empty if the envelope has none.
     id: Cow<'a, str>,
 }
 
 impl<'a> Request<'a> {
-    /// Reads payload 2.0: of an HTTP API or a function URL.
+    /// Reads payload 2.0, which an HTTP API or a function URL sends.
     pub fn read_2(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -54,15 +54,15 @@ impl<'a> Request<'a> {
             #[serde(borrow)]
             method: Cow<'a, str>,
         }
-        let context: Context<'a> = context(envelope, "`requestContext.http.method`")?;
+        let context: Context<'a> = read_context(envelope, "`requestContext.http.method`")?;
         Ok(Self {
             method: context.http.method,
-            path: envelope.raw_path.and_then(text).unwrap_or_default(),
+            path: envelope.raw_path.and_then(string).unwrap_or_default(),
             ..Self::read(envelope, received_at(context.time_epoch, now), context.request_id)
         })
     }
 
-    /// Reads payload 1.0: of a REST API.
+    /// Reads payload 1.0, which a REST API sends.
     pub fn read_1(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -72,10 +72,10 @@ impl<'a> Request<'a> {
             #[serde(borrow)]
             request_id: Option<&'a RawValue>,
         }
-        let context: Context<'a> = context(envelope, "`requestContext`")?;
+        let context: Context<'a> = read_context(envelope, "`requestContext`")?;
         Ok(Self {
-            method: envelope.http_method.and_then(text).unwrap_or_default(),
-            path: envelope.path.and_then(text).unwrap_or_default(),
+            method: envelope.http_method.and_then(string).unwrap_or_default(),
+            path: envelope.path.and_then(string).unwrap_or_default(),
             ..Self::read(envelope, received_at(context.request_time_epoch, now), context.request_id)
         })
     }
@@ -88,20 +88,20 @@ impl<'a> Request<'a> {
             method: Cow::Borrowed(""),
             path: Cow::Borrowed(""),
             headers,
-            body: envelope.body.and_then(bytes).unwrap_or_default(),
+            body: envelope.body.and_then(string_bytes).unwrap_or_default(),
             is_base64: envelope.is_base64_encoded.is_some_and(|flag| flag.get() == "true"),
             received_at,
-            id: id.and_then(text).unwrap_or_default(),
+            id: id.and_then(string).unwrap_or_default(),
         }
     }
 
-    /// The body without its encodings.
+    /// Returns the decoded body.
     fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
         decode(&self.body, self.is_base64, self.headers.content_encoding.as_deref(), Limits::REQUEST.bytes)
     }
 }
 
-fn context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {
+fn read_context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {
     let raw = envelope.request_context.map_or("{}", |raw| raw.get());
     serde_json::from_str(raw).map_err(|_| HandlerError(format!("the API's envelope has no usable {needed}")))
 }
@@ -112,7 +112,7 @@ enum Route<'a> {
     Events,
     Get(&'a str),
     End(&'a str),
-    /// The path is known, the method is not the one that it takes.
+    /// The path exists, but takes another method, which is named here.
     WrongMethod(&'static str),
     Unknown,
 }
@@ -154,7 +154,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock>(
         }
     };
     let random = manager.clock().random();
-    Reply { trigger: "http", status: Some(answer.status), counts, text: answer.envelope(random) }
+    Reply { trigger: "http", status: Some(answer.status), counts, json: answer.envelope(random) }
 }
 
 async fn ingest<S: SessionStorage, C: Clock>(
@@ -172,13 +172,14 @@ async fn ingest<S: SessionStorage, C: Clock>(
         Ok(batch) => batch,
         Err(error) => return (Answer::new(error.status(), unreadable(error)), Counts::only(error.code())),
     };
-    // Whoever can reach the API can write `received_at` into an event: it does not count.
+    // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
     let origin = |index| Origin { delivery, id: &request.id, index, sent_at };
-    let items =
+    let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes = resolve_events(manager, items, deadline, |event, assignment| events.push(event, assignment)).await;
+    let outcomes =
+        resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
     (Answer::new(http_status(status), body), Counts::of(&outcomes))
 }
@@ -209,10 +210,11 @@ fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
     }
 }
 
-/// An answer, before it is put into the envelope that both payloads share.
+/// An answer without its envelope, which is the same for both payloads.
 #[derive(Debug)]
 struct Answer {
     status: u16,
+    /// The method of the `allow` header.
     allow: Option<&'static str>,
     body: String,
 }
@@ -240,7 +242,7 @@ impl Answer {
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<String>,
         }
-        let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER + 1).to_string());
+        let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER_SECONDS + 1).to_string());
         let headers = AnswerHeaders { content_type: "application/json", allow: self.allow, retry_after };
         json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: false })
     }

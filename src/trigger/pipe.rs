@@ -1,12 +1,12 @@
-//! An EventBridge Pipe from an SQS queue, with the function as its enrichment: an array of the queue's records in, an array of
-//! the same length out. Each element of it is the answer to that record's body, as over HTTP.
+//! An EventBridge Pipe from an SQS queue, with the function as its enrichment. The payload is an array of the queue's records,
+//! and the answer is an array of the same length. Each element is the answer to that record's body, as over HTTP.
 //!
-//! A Pipe deletes its records when the invocation succeeds, and delivers all of them again when it fails. So the invocation
-//! fails if any event is not known to be applied.
+//! A Pipe deletes its records when the invocation succeeds, and redelivers all of them when it fails. So the invocation fails if
+//! any event may not be applied.
 
 use serde_json::value::RawValue;
 
-use super::answer::{MAX_ANSWER_BYTES, report_texts, unreadable};
+use super::answer::{MAX_ANSWER_BYTES, report_lines, unreadable};
 use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::split_body::Batch;
 use super::sqs::{Message, one_line, reject_lines};
@@ -18,25 +18,24 @@ use crate::session::Millis;
 use crate::storage::SessionStorage;
 use crate::timeline::Assignment;
 
-/// Handles an invocation's records; all their events are resolved at once.
+/// Handles an invocation's records; all their events are resolved together.
 pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     payload: &str,
     now: Millis,
     deadline: Millis,
 ) -> Result<Reply, HandlerError> {
-    let records: Vec<&RawValue> = serde_json::from_str(payload).map_err(|_| {
-        HandlerError("the payload is not an array of SQS records, as a Pipe hands them over".to_owned())
-    })?;
+    let records: Vec<&RawValue> = serde_json::from_str(payload)
+        .map_err(|_| HandlerError("the payload is not an array of SQS records, as a Pipe sends them".to_owned()))?;
     let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::read(record, now)).collect();
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
-    let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
+    let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(&decoded) {
         let batch = message.raw_events(body, ingest.manager.config());
-        split.push(batch.as_ref().map(Batch::bytes).map_err(|&error| error));
+        split_bodies.push(batch.as_ref().map(Batch::bytes).map_err(|&error| error));
         let Ok(Batch { raw_events, sent_at }) = batch else { continue };
         let origin = |index| message.origin(index, sent_at);
-        items.extend(
+        incoming.extend(
             raw_events
                 .into_iter()
                 .enumerate()
@@ -44,9 +43,9 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         );
     }
     let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
-    let outcomes = resolve_events(&ingest.manager, items.into_iter(), deadline, line).await;
+    let outcomes = resolve_events(&ingest.manager, incoming.into_iter(), deadline, line).await;
     let mut counts = Counts::of(&outcomes);
-    split
+    split_bodies
         .iter()
         .filter_map(|raw_events: &Result<Vec<&[u8]>, _>| raw_events.as_ref().err())
         .for_each(|error| counts.code(error.code()));
@@ -55,33 +54,33 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     {
         let (failed, all) = (counts.failed, outcomes.len());
         return Err(HandlerError(format!(
-            "{failed} of {all} events are not known to be applied ({}); the Pipe has to deliver its records again",
+            "{failed} of {all} events may not be applied ({}); the Pipe has to redeliver its records",
             error.code()
         )));
     }
-    // Nobody has to read the answer: what can never be understood is set aside as a queue's is.
-    let rejects = reject_lines(&messages, &split, &outcomes);
+    // A Pipe may have no target that reads the answer, so invalid events go to `rejects` as well, like those of a queue.
+    let rejects = reject_lines(&messages, &split_bodies, &outcomes);
     if !ingest.rejects.send(&rejects).await.is_empty() {
         return Err(HandlerError(
-            "the rejects could not be set aside; the Pipe has to deliver its records again".to_owned(),
+            "the rejected events could not be sent to the rejects; the Pipe has to redeliver its records".to_owned(),
         ));
     }
     let mut rest = outcomes.as_slice();
     let mut elements = Vec::with_capacity(messages.len());
-    for raw_events in &split {
+    for raw_events in &split_bodies {
         let (own, others) = rest.split_at(raw_events.as_ref().map_or(0, Vec::len));
         rest = others;
         elements.push(match raw_events {
-            Ok(_) => report_texts(own),
+            Ok(_) => report_lines(own),
             Err(error) => unreadable(*error),
         });
     }
-    let text = format!("[{}]", elements.join(","));
-    if text.len() > MAX_ANSWER_BYTES {
-        let bytes = text.len();
+    let json = format!("[{}]", elements.join(","));
+    if json.len() > MAX_ANSWER_BYTES {
+        let bytes = json.len();
         return Err(HandlerError(format!(
-            "the answer has {bytes} bytes; at most {MAX_ANSWER_BYTES} are allowed: set a smaller batch size of the Pipe"
+            "the answer has {bytes} bytes; at most {MAX_ANSWER_BYTES} are allowed; set a smaller batch size in the Pipe"
         )));
     }
-    Ok(Reply { trigger: "pipe", status: None, counts, text })
+    Ok(Reply { trigger: "pipe", status: None, counts, json })
 }

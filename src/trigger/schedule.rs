@@ -1,4 +1,4 @@
-//! What a schedule tells the close function, and what the function tells Lambda of a run that failed.
+//! The close function's payload, which a schedule sends, and the error that a failed run returns to Lambda.
 
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::manager::{CloseReport, Share};
 
-/// The share of the work that an invocation of the close function is for: `{"shard_of": [INDEX, COUNT]}`, with an index from
-/// 0 on; all of it for any other payload.
+/// Returns the share of the shards that an invocation of the close function handles: `{"shard_of": [INDEX, COUNT]}` names
+/// it, with an index that counts from 0. Any other payload means all shards.
 ///
 /// # Errors
-/// A share that there is not. To close all instead would have closers do each other's work in silence.
+/// The share is invalid. Closing all shards instead would make several closers silently do the same work.
 pub fn share(payload: &Value) -> Result<Share, Diagnostic> {
     let Some(value) = payload.get("shard_of") else { return Ok(Share::WHOLE) };
     let share = <(u8, u8)>::deserialize(value).ok().and_then(|(index, count)| Share::new(index, count));
@@ -23,12 +23,12 @@ pub fn share(payload: &Value) -> Result<Share, Diagnostic> {
     })
 }
 
-/// The error of a run that could not do its work, so that it counts as one.
+/// Returns the error of a run in which something failed, so that Lambda counts the invocation as failed.
 pub fn failure(report: &CloseReport) -> Diagnostic {
     Diagnostic {
         error_type: "CloseFailed".to_owned(),
         error_message: format!(
-            "{} shards could not be listed, {} timelines could not be closed, {} sessions were closed; the log says why",
+            "{} shards could not be listed, {} timelines could not be closed, {} sessions were closed; see the log",
             report.unlisted, report.failed, report.closed
         ),
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_names_its_share_or_means_all() {
+    fn a_payload_names_a_share_or_means_all_shards() {
         for (payload, wanted) in [
             (json!({"shard_of": [0, 1]}), Share::new(0, 1)),
             (json!({"shard_of": [3, 8]}), Share::new(3, 8)),

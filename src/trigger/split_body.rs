@@ -1,8 +1,8 @@
-//! A body to the raw events of its events.
+//! Splits a body into raw events.
 //!
-//! The scanner knows strings, escapes and brackets, and no more: it validates nothing, so what is broken in one event stays
-//! in that event's raw event and is rejected there. Where a bracket never closes it looks for the next place at which an event
-//! begins. It takes any bytes and passes over them a fixed number of times.
+//! The scanner recognizes strings, escapes and brackets, and validates nothing. So an error in one event stays in its raw event,
+//! and only that event is rejected. When a bracket is never closed, the scanner looks for the place where the next event begins.
+//! It accepts any bytes and reads them a fixed number of times.
 
 mod brackets;
 
@@ -14,17 +14,21 @@ use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
 
-/// A raw event of a body: an event, or what stands in the place of one.
+/// A raw event: the part of a body where one event is expected.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "nearly all are events; to allocate each costs more than its bytes")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are events; a heap allocation for each costs more than the bytes"
+)]
 pub enum RawEvent<'a> {
-    /// It was read on the way.
+    /// It was already scanned while the body was split.
     Event(Scanned<'a>),
-    /// It is not checked, and may be empty.
+    /// It is not checked, and may be empty or invalid.
     Bytes(&'a [u8]),
 }
 
 impl<'a> RawEvent<'a> {
+    /// Returns the raw event's bytes.
     pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Event(scanned) => scanned.text().as_bytes(),
@@ -32,10 +36,10 @@ impl<'a> RawEvent<'a> {
         }
     }
 
-    /// The event.
+    /// Parses the event.
     ///
     /// # Errors
-    /// What makes it unusable.
+    /// Why the event is rejected.
     pub fn parse(self, origin: Origin<'a>, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
         match self {
             Self::Event(scanned) => Event::read(scanned, origin, config),
@@ -44,11 +48,12 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Debug)]
 pub struct Batch<'a> {
+    /// The raw events, in the order of the body.
     pub raw_events: Vec<RawEvent<'a>>,
-    /// When its sender's clock said that it was sent, beside its events.
+    /// The member `sent_at` beside the events: when the batch was sent, by the sender's clock.
     pub sent_at: Option<Millis>,
 }
 
@@ -59,77 +64,83 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Bytes of a usual event: room is made at once for as many as a body would have of these.
-const USUAL_BYTES: usize = 1024;
+/// Bytes of a usual event. They determine the initial capacity for a body's events.
+const USUAL_EVENT_BYTES: usize = 1024;
 
-/// Splits a body into at most `most` events, in the order of the text. Events of an array are read on the way, up to the first
-/// that is not one: the rest is split without trust.
+/// Splits a body into at most `max_events` raw events, in order. The elements of an array are scanned as events while the body
+/// is split, up to the first one that is not an event. After that, only strings and brackets are followed.
 ///
 /// # Errors
-/// A body without events, with too many, or with `events` that are no array.
-pub fn split_body<'a>(body: &'a [u8], form: Form, most: usize, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
+/// The body has no events or too many, or its member `events` is not an array.
+pub fn split_body<'a>(
+    body: &'a [u8],
+    form: Form,
+    max_events: usize,
+    config: &SessionConfig,
+) -> Result<Batch<'a>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let valid = std::str::from_utf8(body).ok();
-    let found = Vec::with_capacity(most.min(body.len() / USUAL_BYTES + 1));
-    let mut raw_events = Slices { found, most, too_many: false, valid, config, sent_at: None };
+    let found = Vec::with_capacity(max_events.min(body.len() / USUAL_EVENT_BYTES + 1));
+    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, config, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
-            if let Some(end) = array(body, 1, &mut raw_events) {
+            if let Some(end) = split_array(body, 1, &mut raw_events) {
                 raw_events.push_rest(&body[end..]);
             }
         }
-        (Form::Any, Some(b'{')) => object(body, &mut raw_events)?,
-        _ => lines(body, &mut raw_events),
+        (Form::Any, Some(b'{')) => split_object(body, &mut raw_events)?,
+        _ => split_lines(body, &mut raw_events),
     }
     match raw_events {
-        Slices { too_many: true, .. } => Err(BodyError::TooManyEvents(most)),
-        Slices { found, .. } if found.is_empty() => Err(BodyError::Empty),
-        Slices { found, sent_at, .. } => Ok(Batch { raw_events: found, sent_at }),
+        RawEvents { too_many: true, .. } => Err(BodyError::TooManyEvents(max_events)),
+        RawEvents { found, .. } if found.is_empty() => Err(BodyError::Empty),
+        RawEvents { found, sent_at, .. } => Ok(Batch { raw_events: found, sent_at }),
     }
 }
 
-/// The raw events found so far.
-struct Slices<'a, 'c> {
+/// The raw events that were found so far.
+struct RawEvents<'a, 'c> {
     found: Vec<RawEvent<'a>>,
-    most: usize,
+    max_events: usize,
     too_many: bool,
-    /// The body, as long as nothing in it was found to be broken.
+    /// The body, while it is UTF-8 and everything that was read of it is valid.
     valid: Option<&'a str>,
     config: &'c SessionConfig,
     sent_at: Option<Millis>,
 }
 
-impl<'a> Slices<'a, '_> {
+impl<'a> RawEvents<'a, '_> {
     fn push(&mut self, raw_event: &'a [u8]) {
         self.add(RawEvent::Bytes(trim(raw_event)));
     }
 
     fn add(&mut self, raw_event: RawEvent<'a>) {
-        if self.found.len() < self.most {
+        if self.found.len() < self.max_events {
             self.found.push(raw_event);
         } else {
             self.too_many = true;
         }
     }
 
-    /// Reads the event that begins at `at`, and passes over it; not if there is none, or something else follows than what ends
-    /// an element. Then nothing is read on the way any more: however a body is broken, it is passed over but once more.
+    /// Scans the event that begins at `at` and returns the index of the comma or bracket that follows it. Returns `None` if there
+    /// is no event, or something else follows it. From then on nothing is scanned any more, so that a broken body is read only
+    /// once more.
     fn read(&mut self, at: usize) -> Option<usize> {
-        let text = self.valid.take()?;
-        let start = at + text.as_bytes().get(at..)?.iter().position(|&byte| !is_space(byte))?;
-        let event = Scanned::first(text.get(start..)?, self.config)?;
+        let body = self.valid.take()?;
+        let start = at + body.as_bytes().get(at..)?.iter().position(|&byte| !is_space(byte))?;
+        let event = Scanned::first(body.get(start..)?, self.config)?;
         let end = start + event.text().len();
-        let next = end + text.as_bytes().get(end..)?.iter().position(|&byte| !is_space(byte))?;
-        if !matches!(text.as_bytes()[next], b',' | b']') {
+        let next = end + body.as_bytes().get(end..)?.iter().position(|&byte| !is_space(byte))?;
+        if !matches!(body.as_bytes()[next], b',' | b']') {
             return None;
         }
-        self.valid = Some(text);
+        self.valid = Some(body);
         self.add(RawEvent::Event(event));
         Some(next)
     }
 
-    /// What follows where nothing should: nothing, or one bad event, so that it is not lost in silence.
+    /// Adds what follows the last event, if anything, as one raw event. Then it is parsed or rejected, and not lost silently.
     fn push_rest(&mut self, rest: &'a [u8]) {
         if !trim(rest).is_empty() {
             self.push(rest);
@@ -137,41 +148,41 @@ impl<'a> Slices<'a, '_> {
     }
 }
 
-/// A line an event, or several objects one behind the other.
-fn lines<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) {
+/// Splits lines. Each has one event, or several objects in a row.
+fn split_lines<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) {
     let mut from = 0;
     for end in memchr_iter(b'\n', body).chain([body.len()]) {
-        let last = sequence(&body[from..end], raw_events);
+        let last = split_objects(&body[from..end], raw_events);
         raw_events.push_rest(last);
         from = end + 1;
     }
 }
 
-/// Splits off objects that stand one behind the other, with nothing but white space between them; returns the last, or what is
-/// none, with all that follows it.
-fn sequence<'a>(mut text: &'a [u8], raw_events: &mut Slices<'a, '_>) -> &'a [u8] {
-    while let Some(end) = end_before_object(text) {
-        raw_events.push(&text[..end]);
-        text = &text[end..];
+/// Splits objects in a row, with only white space between them. Returns the rest, from the last object, or from the first thing
+/// that is not an object.
+fn split_objects<'a>(mut bytes: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> &'a [u8] {
+    while let Some(end) = end_before_object(bytes) {
+        raw_events.push(&bytes[..end]);
+        bytes = &bytes[end..];
     }
-    text
+    bytes
 }
 
-/// Where the object ends that a text begins with, if another object follows it.
-fn end_before_object(text: &[u8]) -> Option<usize> {
-    // In valid JSON no `{` follows a `}` but for this, and in strings: most texts are not looked at any further.
+/// Returns the end of the object at the start of `bytes`, if another object follows it.
+fn end_before_object(bytes: &[u8]) -> Option<usize> {
+    // In valid JSON a `{` follows a `}` only between such objects and in strings. So most bodies need no further check.
     let is_followed = |end: usize| {
-        let rest = &text[end + 1..];
+        let rest = &bytes[end + 1..];
         rest.iter().find(|&&byte| !is_space(byte)) == Some(&b'{')
     };
-    if !memchr_iter(b'}', text).any(is_followed) {
+    if !memchr_iter(b'}', bytes).any(is_followed) {
         return None;
     }
     let mut open = Brackets::default();
-    let mut at = text.iter().position(|&byte| !is_space(byte)).filter(|&first| text[first] == b'{')?;
-    while let Some(&byte) = text.get(at) {
+    let mut at = bytes.iter().position(|&byte| !is_space(byte)).filter(|&first| bytes[first] == b'{')?;
+    while let Some(&byte) = bytes.get(at) {
         if byte == b'"' {
-            at = string_end(text, at + 1);
+            at = string_end(bytes, at + 1);
             continue;
         }
         open.pass(byte);
@@ -183,71 +194,72 @@ fn end_before_object(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// A body that begins with an object: `{"events":[…]}`, one event, or the first of several.
-fn object<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Result<(), BodyError> {
-    let outline = outline(body, raw_events);
+/// Splits a body that begins with an object: `{"events":[…]}`, one event, or the first of several.
+fn split_object<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> Result<(), BodyError> {
+    let outline = read_outline(body, raw_events);
     let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
     match outline.events {
-        // An event may have a field `events` of its own; it stays an event.
+        // An event with a field `events` of its own is one event.
         _ if outline.is_event => {}
-        // The array's rest, up to the body's end, is among the raw events already.
-        Some(Events::Open) => return Ok(()),
-        Some(Events::Closed(_)) if outline.end.is_some() => {
+        // The rest of the array, up to the end of the body, is already among the raw events.
+        Some(EventsMember::Open) => return Ok(()),
+        Some(EventsMember::Closed(_)) if outline.end.is_some() => {
             raw_events.push_rest(rest);
             return Ok(());
         }
-        // Cut off behind the array: what was to follow is unknown, which counts as one bad event.
-        Some(Events::Closed(end)) => {
+        // The body is cut off after the array. What is missing is unknown and counts as one rejected event.
+        Some(EventsMember::Closed(end)) => {
             raw_events.push(&body[end..]);
             return Ok(());
         }
-        Some(Events::NotAnArray) if rest.is_empty() => return Err(BodyError::EventsNotAnArray),
-        Some(Events::NotAnArray) | None => {}
+        Some(EventsMember::NotAnArray) if rest.is_empty() => return Err(BodyError::EventsNotAnArray),
+        Some(EventsMember::NotAnArray) | None => {}
     }
     raw_events.found.clear();
     raw_events.too_many = false;
     raw_events.sent_at = None;
-    // An object over several lines, and others behind it: lines mean nothing there.
+    // The first object has several lines and others follow it, so a line break does not separate events.
     let first = outline.end.map(|end| &body[..end]).filter(|_| !rest.is_empty());
     if first.is_some_and(|first| memchr::memchr(b'\n', first).is_some()) {
-        let last = sequence(body, raw_events);
+        let last = split_objects(body, raw_events);
         raw_events.push_rest(last);
         return Ok(());
     }
     let is_lines = match outline.end {
         Some(_) => !rest.is_empty(),
-        // The first of several lines is broken, or an event over several lines is, but the lines of that are indented.
+        // Either the first of several lines is broken, or one event over several lines is. The lines of one event are indented.
         None => memchr_iter(b'\n', body).any(|at| body.get(at + 1) == Some(&b'{')),
     };
     if is_lines {
-        lines(body, raw_events)
+        split_lines(body, raw_events);
     } else {
-        raw_events.push(body)
+        raw_events.push(body);
     }
     Ok(())
 }
 
-/// What a body's first object is.
+/// What was found in the object at the start of a body.
 #[derive(Default)]
 struct Outline {
-    /// Where it ends; none if it does not.
+    /// The index after its closing bracket; `None` if it has none.
     end: Option<usize>,
     /// Whether it has a member `event`.
     is_event: bool,
     /// Its member `events`, or `batch`.
-    events: Option<Events>,
+    events: Option<EventsMember>,
 }
 
-enum Events {
-    /// An array that ends here; its elements are among the raw events.
+/// The member `events` or `batch` of an object.
+enum EventsMember {
+    /// An array that ends at this index; its elements are among the raw events.
     Closed(usize),
-    /// An array that does not end; likewise.
+    /// An array that is never closed; its elements are among the raw events.
     Open,
     NotAnArray,
 }
 
-/// Walks the object that a body begins with; the elements of `events` become raw events on the way.
-fn outline<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Outline {
+/// Reads the object at the start of a body, and adds the elements of its `events` to the raw events.
+fn read_outline<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> Outline {
     let mut outline = Outline::default();
     let mut open = Brackets::default();
     let (mut at, mut last) = (0, b',');
@@ -259,17 +271,19 @@ fn outline<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Outline {
             (at, last) = (end, b'"');
             match (key, value_at(body, end)) {
                 (Some(b"event"), _) => outline.is_event = true,
-                (Some(b"events" | b"batch"), Some((value, b'['))) => match array(body, value + 1, raw_events) {
-                    None => return Outline { events: Some(Events::Open), ..outline },
+                (Some(b"events" | b"batch"), Some((value, b'['))) => match split_array(body, value + 1, raw_events) {
+                    None => return Outline { events: Some(EventsMember::Open), ..outline },
                     Some(end) => {
-                        outline.events = Some(Events::Closed(end));
+                        outline.events = Some(EventsMember::Closed(end));
                         (at, last) = (end, b']');
                     }
                 },
                 (Some(b"sent_at"), Some((value, _))) => {
-                    raw_events.sent_at = sent_at(body, value).or(raw_events.sent_at)
+                    raw_events.sent_at = read_sent_at(body, value).or(raw_events.sent_at);
                 }
-                (Some(b"events"), Some(_)) if outline.events.is_none() => outline.events = Some(Events::NotAnArray),
+                (Some(b"events"), Some(_)) if outline.events.is_none() => {
+                    outline.events = Some(EventsMember::NotAnArray);
+                }
                 _ => {}
             }
             continue;
@@ -289,8 +303,8 @@ fn outline<'a>(body: &'a [u8], raw_events: &mut Slices<'a, '_>) -> Outline {
     outline
 }
 
-/// The time that a value states which begins here.
-fn sent_at(body: &[u8], from: usize) -> Option<Millis> {
+/// Reads the time whose value begins at `from`.
+fn read_sent_at(body: &[u8], from: usize) -> Option<Millis> {
     let end = match body.get(from)? {
         b'"' => string_end(body, from + 1),
         _ => from + body[from..].iter().position(|&byte| matches!(byte, b',' | b'}') || is_space(byte))?,
@@ -298,7 +312,7 @@ fn sent_at(body: &[u8], from: usize) -> Option<Millis> {
     time_of_json(std::str::from_utf8(&body[from..end]).ok()?)
 }
 
-/// Where the value of a key that ends here begins, and with what.
+/// Returns the index and the first byte of the value after a key that ends at `key_end`.
 fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
     let next = |from: usize| {
         let skipped = body.get(from..)?.iter().position(|&byte| !is_space(byte))?;
@@ -310,8 +324,9 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
     }
 }
 
-/// Splits an array from behind its bracket on; returns where it ends. If it never does, its rest is the last raw event.
-fn array<'a>(body: &'a [u8], from: usize, raw_events: &mut Slices<'a, '_>) -> Option<usize> {
+/// Splits the array whose first element begins at `from`. Returns the index after its closing bracket, or `None` if it has none.
+/// Then the rest of the body becomes the last raw event.
+fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a, '_>) -> Option<usize> {
     let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
     if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
         return Some(from + closed + 1);
@@ -324,24 +339,24 @@ fn array<'a>(body: &'a [u8], from: usize, raw_events: &mut Slices<'a, '_>) -> Op
         }
     }
     loop {
-        let element = element(body, at, resync);
+        let element = find_element(body, at, resync);
         let raw_event = body.get(at..element.end).unwrap_or_default();
         match element.stop {
             Stop::Comma => {
-                let last = sequence(raw_event, raw_events);
+                let last = split_objects(raw_event, raw_events);
                 raw_events.push(last);
                 at = element.end + 1;
             }
             Stop::Closed => {
-                let last = sequence(raw_event, raw_events);
+                let last = split_objects(raw_event, raw_events);
                 raw_events.push(last);
                 return Some(element.end + 1);
             }
-            // A bracket never closes: once more from here on, with less trust in brackets.
+            // A bracket is never closed. Reads the element again, and ends it where the next one seems to begin.
             Stop::End if !resync => resync = true,
             Stop::End => {
                 raw_events.push(raw_event);
-                // Cut off behind an event: what was to follow is unknown, which counts as one bad event.
+                // The body is cut off after an event. What is missing is unknown and counts as one rejected event.
                 if is_object(trim(raw_event)) {
                     raw_events.push(&[]);
                 }
@@ -360,7 +375,7 @@ fn is_object(raw_event: &[u8]) -> bool {
     raw_event.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(raw_event).is_ok()
 }
 
-/// An array's element.
+/// An element of an array.
 struct Element {
     end: usize,
     stop: Stop,
@@ -369,16 +384,16 @@ struct Element {
 /// What ends an element.
 enum Stop {
     Comma,
-    /// The array's bracket.
+    /// The array's closing bracket.
     Closed,
-    /// An object where the element's brackets allow none: the element is broken and another one begins.
+    /// An object where the element's brackets allow none. So the element is broken, and the next one begins here.
     NextObject,
-    /// The body's end.
+    /// The end of the body.
     End,
 }
 
-/// Finds the end of the element that begins at `from`. `resync`: end it also where another one seems to begin.
-fn element(body: &[u8], from: usize, resync: bool) -> Element {
+/// Finds the end of the element that begins at `from`. With `resync`, it also ends where the next one seems to begin.
+fn find_element(body: &[u8], from: usize, resync: bool) -> Element {
     let mut open = Brackets::default();
     let (mut at, mut last) = (from, b',');
     while let Some(&byte) = body.get(at) {
@@ -400,20 +415,20 @@ fn element(body: &[u8], from: usize, resync: bool) -> Element {
     Element { end: body.len(), stop: Stop::End }
 }
 
-/// The index behind the closing quotation mark of a string; the body's end if it has none.
+/// Returns the index after the closing quotation mark of a string, or the end of the body if it has none.
 fn string_end(body: &[u8], mut at: usize) -> usize {
     while let Some(found) = memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
         at += found;
         if body[at] == b'"' {
             return at + 1;
         }
-        // Whatever is escaped is no quotation mark that counts.
+        // An escaped quotation mark does not end the string.
         at += 2;
     }
     body.len()
 }
 
-/// JSON's white space.
+/// Returns whether a byte is white space in JSON.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -1,8 +1,8 @@
-//! Records of an SQS queue, standard or FIFO. A message's body is read like a request's; its attributes `content-encoding`
-//! (gzip, and base64 around it) and `content-type` are read like headers.
+//! Records of an SQS queue, standard or FIFO. A message's body is read like an HTTP body. Its attributes `content-encoding`
+//! (gzip, encoded as base64) and `content-type` are read like headers.
 //!
-//! Every message ends in one of: its events are sent on with their sessions, its unusable parts are set aside in `rejects`,
-//! or it is reported as failed, so that the queue delivers it again.
+//! A message is processed or fails. When it is processed, its annotated events go to `output` and its invalid events go to
+//! `rejects`. When it fails, it is reported to SQS, and the queue redelivers it.
 
 mod reject;
 mod sns;
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::answer::json;
 use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::body::{BodyError, Limits, decode, form, is_json};
-use super::envelope::{Headers, bytes, received_at, text};
+use super::envelope::{Headers, received_at, string, string_bytes};
 use super::split_body::{Batch, split_body};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
@@ -29,20 +29,22 @@ use crate::storage::SessionStorage;
 use crate::timeline::Assignment;
 use reject::Reject;
 
-/// A message.
+/// A message of a queue.
 pub(super) struct Message<'a> {
     pub id: Cow<'a, str>,
-    /// The id of what it brings: of the notification, if it is one, which may come in several messages.
-    origin: Cow<'a, str>,
-    /// The group whose order counts. None in a standard queue: groups are for fairness there.
+    /// The id under which its events are deduplicated: the message's own, or the id of the SNS notification in it, which can
+    /// arrive in several messages.
+    origin_id: Cow<'a, str>,
+    /// The FIFO group, whose order is kept. `None` in a standard queue, where groups only serve fairness.
     group: Option<Cow<'a, str>>,
-    /// The body as it came; none in a record that makes no sense.
+    /// The body before it is decoded; `None` if the record is malformed.
     body: Option<Cow<'a, [u8]>>,
     headers: Headers<'a>,
     delivery: Delivery,
 }
 
 impl<'a> Message<'a> {
+    /// Reads a record. A malformed record becomes a message without a body, which is rejected.
     pub fn read(raw: &'a RawValue, now: Millis) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -67,48 +69,48 @@ impl<'a> Message<'a> {
             message_group_id: Option<&'a RawValue>,
         }
         let record: Record<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let is_fifo = record.queue.and_then(text).is_some_and(|arn| arn.ends_with(".fifo"));
-        // A queue is filled by a pipeline, not by visitors.
+        let is_fifo = record.queue.and_then(string).is_some_and(|arn| arn.ends_with(".fifo"));
+        // Only a pipeline can write to the queue, so its events' `received_at` is trusted.
         let received_at = received_at(record.attributes.sent_timestamp, now);
-        let id = record.message_id.and_then(text).unwrap_or_default();
+        let id = record.message_id.and_then(string).unwrap_or_default();
         let message = Self {
-            origin: id.clone(),
+            origin_id: id.clone(),
             id,
-            group: record.attributes.message_group_id.and_then(text).filter(|_| is_fifo),
-            body: record.body.and_then(bytes),
+            group: record.attributes.message_group_id.and_then(string).filter(|_| is_fifo),
+            body: record.body.and_then(string_bytes),
             headers: Headers::read(record.message_attributes, attribute),
             delivery: Delivery { received_at, trusts_received_at: true },
         };
-        message.unwrapped()
+        message.unwrap_sns()
     }
 
-    /// The message that was published, where this is a notification of it.
-    fn unwrapped(mut self) -> Self {
+    /// Replaces an SNS notification by the message that it contains.
+    fn unwrap_sns(mut self) -> Self {
         for _ in 0..sns::MAX_NESTED {
             let Some(inner) = self.body.as_deref().and_then(sns::Notification::read) else { break };
             self.headers = inner.headers.or(self.headers);
-            (self.origin, self.body) = (Cow::Owned(inner.id), Some(Cow::Owned(inner.message.into_bytes())));
+            (self.origin_id, self.body) = (Cow::Owned(inner.id), Some(Cow::Owned(inner.message.into_bytes())));
         }
         self
     }
 
-    /// Where an event of it comes from.
+    /// Returns the origin of the message's event at `index`.
     pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
-        Origin { delivery: self.delivery, id: &self.origin, index, sent_at }
+        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at }
     }
 
-    /// The body without its encodings.
+    /// Returns the decoded body.
     pub fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
         let encoding = self.headers.content_encoding.as_deref();
-        let is_text =
+        let is_plain =
             |name: &str| name.trim().eq_ignore_ascii_case("identity") || self.body.as_deref().is_some_and(is_json);
-        // A message can only hold text: what is compressed is base64 as well.
-        let is_base64 = encoding.is_some_and(|name| !is_text(name));
+        // A message holds only characters, so a compressed body is base64 as well.
+        let is_base64 = encoding.is_some_and(|name| !is_plain(name));
         let body = self.body.as_deref().ok_or(BodyError::Empty)?;
         decode(body, is_base64, encoding, Limits::REQUEST.bytes)
     }
 
-    /// The events' raw events of its decoded body.
+    /// Splits the decoded body into raw events.
     pub fn raw_events<'b>(
         &self,
         decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
@@ -119,7 +121,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The text of a message's attribute.
+/// Returns the string value of a message's attribute.
 fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -127,26 +129,26 @@ fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         string_value: Option<&'a RawValue>,
     }
-    serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.string_value.and_then(text)
+    serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.string_value.and_then(string)
 }
 
-/// What the messages of a chunk weigh at the most, see [`weight`]. An ordinary invocation is one chunk. 100 messages at their
-/// largest, 100 MB decompressed, are nine, and take less than 200 MB of memory; a visitor whose events lie in several chunks costs
-/// a write for each.
-const CHUNK_WEIGHT: usize = 24 * 1024 * 1024;
-/// What an event takes while it is worked on, beside its text.
-const EVENT_WEIGHT: usize = 1024;
+/// A chunk is full when its messages need this much memory, by [`memory_bytes`]. An ordinary invocation is one chunk. 100
+/// messages of the largest size, 100 MB decompressed, are nine chunks and take less than 200 MB of memory. A visitor whose
+/// events are in several chunks costs one write for each of them.
+const CHUNK_BYTES: usize = 24 * 1024 * 1024;
+/// Memory that an event takes while it is processed, beside its JSON.
+const EVENT_BYTES: usize = 1024;
 
-/// What a decoded body takes of memory: its text, and what is made of its events, of which it has as many as objects at most.
-fn weight(body: &[u8]) -> usize {
+/// Estimates the memory that a decoded body takes: its own bytes, and the parsed events. It has at most as many events as `{`.
+fn memory_bytes(body: &[u8]) -> usize {
     let events = memchr::memchr_iter(b'{', body).count().min(Limits::REQUEST.events);
-    body.len() + events * EVENT_WEIGHT
+    body.len() + events * EVENT_BYTES
 }
 
-/// A message's body without its encodings; none of a message that has failed already.
-type Decoded<'a> = Option<Result<Cow<'a, [u8]>, BodyError>>;
+/// A message's decoded body; `None` for a message that has already failed.
+type DecodedBody<'a> = Option<Result<Cow<'a, [u8]>, BodyError>>;
 
-/// Handles an invocation's records, chunk by chunk: what a chunk takes is let go before the next is decompressed.
+/// Handles an invocation's records in chunks. The memory of a chunk is freed before the next one is decompressed.
 pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     records: &RawValue,
@@ -163,47 +165,47 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         let decoded = decode_chunk(&messages[first..], &failed[first..]);
         let end = first + decoded.len();
         counts.add(handle_chunk(ingest, &messages[first..end], &decoded, &mut failed[first..end], deadline).await);
-        // What a FIFO group has in later chunks is not begun where it failed in this one.
-        close_groups(&messages, &mut failed);
+        // When a FIFO group failed in this chunk, its messages in later chunks are not started.
+        fail_rest_of_groups(&messages, &mut failed);
         first = end;
     }
     counts.redelivered = failed.iter().filter(|&&failed| failed).count();
-    Ok(Reply { trigger: "sqs", status: None, counts, text: answer(&messages, &failed) })
+    Ok(Reply { trigger: "sqs", status: None, counts, json: batch_item_failures(&messages, &failed) })
 }
 
-/// Decodes messages, as many as a chunk holds and at least one.
-fn decode_chunk<'m>(messages: &'m [Message<'_>], failed: &[bool]) -> Vec<Decoded<'m>> {
+/// Decodes as many messages as fit into a chunk, and at least one.
+fn decode_chunk<'m>(messages: &'m [Message<'_>], failed: &[bool]) -> Vec<DecodedBody<'m>> {
     let mut decoded = Vec::new();
     let mut total = 0;
     for (message, failed) in messages.iter().zip(failed) {
         let body = (!failed).then(|| message.decoded());
-        total += body.as_ref().map_or(0, |body| body.as_deref().map_or(0, weight));
+        total += body.as_ref().map_or(0, |body| body.as_deref().map_or(0, memory_bytes));
         decoded.push(body);
-        if total >= CHUNK_WEIGHT {
+        if total >= CHUNK_BYTES {
             break;
         }
     }
     decoded
 }
 
-/// Handles a chunk's messages; all their events are resolved at once. Marks those that have to come again.
+/// Handles a chunk's messages; all their events are resolved together. Marks the failed messages, which are redelivered.
 async fn handle_chunk<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     messages: &[Message<'_>],
-    decoded: &[Decoded<'_>],
+    decoded: &[DecodedBody<'_>],
     failed: &mut [bool],
     deadline: Millis,
 ) -> Counts {
-    let (mut items, mut split) = (Vec::new(), Vec::with_capacity(messages.len()));
+    let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(decoded) {
-        // One that has failed already has nothing to do.
+        // A message that has already failed has no body here and adds no events.
         let batch = body.as_ref().map(|body| message.raw_events(body, ingest.manager.config()));
-        split.push(
+        split_bodies.push(
             batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(Batch::bytes).map_err(|&error| error)),
         );
         let Some(Ok(Batch { raw_events, sent_at })) = batch else { continue };
         let origin = |index| message.origin(index, sent_at);
-        items.extend(
+        incoming.extend(
             raw_events
                 .into_iter()
                 .enumerate()
@@ -212,77 +214,83 @@ async fn handle_chunk<S: SessionStorage, C: Clock, O: Output>(
     }
 
     let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
-    let mut outcomes = resolve_events(&ingest.manager, items.into_iter(), deadline, line).await;
+    let mut outcomes = resolve_events(&ingest.manager, incoming.into_iter(), deadline, line).await;
     let mut counts = Counts::of(&outcomes);
-    split.iter().filter_map(|raw_events| raw_events.as_ref().err()).for_each(|error| counts.code(error.code()));
+    split_bodies.iter().filter_map(|raw_events| raw_events.as_ref().err()).for_each(|error| counts.code(error.code()));
 
-    for (failed, now_failed) in failed.iter_mut().zip(failed_messages(messages, &split, &outcomes)) {
+    for (failed, now_failed) in failed.iter_mut().zip(failed_messages(messages, &split_bodies, &outcomes)) {
         *failed |= now_failed;
     }
-    let (lines, rejects) = outgoing(messages, &split, &mut outcomes, failed);
-    let (lost_lines, lost_rejects) = join(ingest.output.send(&lines.texts), ingest.rejects.send(&rejects.texts)).await;
-    for (sent, lost) in [(&lines, lost_lines), (&rejects, lost_rejects)] {
-        for owner in lost.into_iter().filter_map(|line| sent.owners.get(line)) {
+    let (events, rejects) = outgoing(messages, &split_bodies, &mut outcomes, failed);
+    let (unsent_events, unsent_rejects) =
+        join(ingest.output.send(&events.lines), ingest.rejects.send(&rejects.lines)).await;
+    for (sent, unsent) in [(&events, unsent_events), (&rejects, unsent_rejects)] {
+        for owner in unsent.into_iter().filter_map(|line| sent.owners.get(line)) {
             failed[*owner] = true;
         }
     }
     counts
 }
 
-/// The bytes of a message's events.
-pub(super) type Slices<'a> = Result<Vec<&'a [u8]>, BodyError>;
+/// The bytes of each of a message's events, or why its body cannot be read.
+pub(super) type SplitBody<'a> = Result<Vec<&'a [u8]>, BodyError>;
 
-/// The messages of which an event failed, and in a FIFO queue those behind them.
-fn failed_messages(messages: &[Message<'_>], split: &[Slices<'_>], outcomes: &[EventOutcome<String>]) -> Vec<bool> {
+/// Returns for each message whether it failed: one of its events failed, or an earlier message of its FIFO group did.
+fn failed_messages(
+    messages: &[Message<'_>],
+    split_bodies: &[SplitBody<'_>],
+    outcomes: &[EventOutcome<String>],
+) -> Vec<bool> {
     let mut outcomes = outcomes.iter();
-    let failed = |raw_events: &Slices<'_>| {
+    let failed = |raw_events: &SplitBody<'_>| {
         let own = outcomes.by_ref().take(raw_events.as_ref().map_or(0, Vec::len));
         own.filter(|outcome| matches!(outcome, EventOutcome::Failed(_))).count() > 0
     };
-    let mut failed = split.iter().map(failed).collect::<Vec<_>>();
-    close_groups(messages, &mut failed);
+    let mut failed = split_bodies.iter().map(failed).collect::<Vec<_>>();
+    fail_rest_of_groups(messages, &mut failed);
     failed
 }
 
-/// Behind a failed message of a FIFO group the whole group has to come again, or it would come out of order.
-fn close_groups(messages: &[Message<'_>], failed: &mut [bool]) {
-    let mut closed = HashSet::new();
+/// Marks every message that follows a failed one of its FIFO group as failed. Otherwise the redelivered message would be out
+/// of order.
+fn fail_rest_of_groups(messages: &[Message<'_>], failed: &mut [bool]) {
+    let mut failed_groups = HashSet::new();
     for (message, failed) in messages.iter().zip(failed) {
         let Some(group) = &message.group else { continue };
         if *failed {
-            closed.insert(group);
+            failed_groups.insert(group);
         }
-        *failed = closed.contains(group);
+        *failed = failed_groups.contains(group);
     }
 }
 
-/// Lines to be sent, and which message each belongs to.
+/// Lines of JSON to send, and the index of the message that each belongs to.
 #[derive(Default)]
 struct Lines {
-    texts: Vec<String>,
+    lines: Vec<String>,
     owners: Vec<usize>,
 }
 
 impl Lines {
-    fn push(&mut self, text: String, owner: usize) {
-        self.texts.push(text);
+    fn push(&mut self, line: String, owner: usize) {
+        self.lines.push(line);
         self.owners.push(owner);
     }
 }
 
-/// What is sent on, and what is set aside. Nothing of a message that is reported as failed: it comes again, and all of it is
-/// sent then. Sending twice would mean the same, but cost twice.
+/// Returns the annotated events and the rejects to send. A failed message has none, because it is redelivered and sent whole
+/// then. Sending its events twice would be idempotent, but cost twice.
 fn outgoing(
     messages: &[Message<'_>],
-    split: &[Slices<'_>],
+    split_bodies: &[SplitBody<'_>],
     outcomes: &mut [EventOutcome<String>],
     failed: &[bool],
 ) -> (Lines, Lines) {
-    let (mut lines, mut rejects) = (Lines::default(), Lines::default());
+    let (mut events, mut rejects) = (Lines::default(), Lines::default());
     let mut outcomes = outcomes.iter_mut();
-    for (owner, (message, raw_events)) in messages.iter().zip(split).enumerate() {
+    for (owner, (message, raw_events)) in messages.iter().zip(split_bodies).enumerate() {
         let reject =
-            |code, why: &str, index, text: &[u8]| Reject { message_id: &message.id, code, why, index, text }.line();
+            |code, why: &str, index, raw: &[u8]| Reject { message_id: &message.id, code, why, index, raw }.line();
         let raw_events = match raw_events {
             Ok(raw_events) => raw_events,
             Err(error) if !failed[owner] => {
@@ -295,7 +303,7 @@ fn outgoing(
         for (index, (raw_event, outcome)) in raw_events.iter().zip(outcomes.by_ref()).enumerate() {
             match outcome {
                 _ if failed[owner] => {}
-                EventOutcome::Applied(line) => lines.push(std::mem::take(line), owner),
+                EventOutcome::Applied(line) => events.push(std::mem::take(line), owner),
                 EventOutcome::Rejected(why) => {
                     rejects.push(reject(why.code.name(), &why.message, Some(index), raw_event), owner);
                 }
@@ -303,20 +311,20 @@ fn outgoing(
             }
         }
     }
-    (lines, rejects)
+    (events, rejects)
 }
 
-/// What is set aside of messages of which no event failed.
+/// Returns the lines of the rejects of messages without a failed event.
 pub(super) fn reject_lines(
     messages: &[Message<'_>],
-    split: &[Slices<'_>],
+    split_bodies: &[SplitBody<'_>],
     outcomes: &[EventOutcome<String>],
 ) -> Vec<String> {
     let mut lines = Vec::new();
     let mut outcomes = outcomes.iter();
-    for (message, raw_events) in messages.iter().zip(split) {
-        let mut push = |code, why: &str, index, text: &[u8]| {
-            lines.push(Reject { message_id: &message.id, code, why, index, text }.line());
+    for (message, raw_events) in messages.iter().zip(split_bodies) {
+        let mut push = |code, why: &str, index, raw: &[u8]| {
+            lines.push(Reject { message_id: &message.id, code, why, index, raw }.line());
         };
         match raw_events {
             Err(error) => push(error.code(), &error.to_string(), None, message.body.as_deref().unwrap_or_default()),
@@ -332,21 +340,20 @@ pub(super) fn reject_lines(
     lines
 }
 
-/// An event that came over several lines, in one: outside of strings all white space means the same, and in strings
-/// there are no line feeds.
-pub(super) fn one_line(text: String) -> String {
-    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
+/// Replaces the line breaks of an event's JSON by spaces. All of them are white space, because a JSON string has none.
+pub(super) fn one_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
 }
 
-/// Which messages have to come again.
-fn answer(messages: &[Message<'_>], failed: &[bool]) -> String {
+/// Returns the answer to SQS, which names the messages to redeliver.
+fn batch_item_failures(messages: &[Message<'_>], failed: &[bool]) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Answer<'a> {
         batch_item_failures: Vec<Failure<'a>>,
     }
-    // A record without an id gives an empty one here, by which Lambda takes the whole batch for failed. It is the only way
-    // left to have it again.
+    // The id of a malformed record is empty. Then Lambda treats the whole batch as failed, which is the only way to get the
+    // record redelivered.
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Failure<'a> {

@@ -1,4 +1,4 @@
-//! The triggers, over a store in memory that fails where it is told to.
+//! Tests of the triggers with a store in memory that fails for certain visitors.
 
 mod samples;
 
@@ -18,26 +18,26 @@ use crate::storage::{Commit, CommitOutcome, Due, InMemorySessionStorage, Partiti
 /// 2026-03-10T12:01:00Z: a minute after the last sample was sent.
 const NOW: Millis = 1_773_144_060_000;
 
-/// A clock that stands still.
+/// A clock that always shows [`NOW`].
 #[derive(Debug, Default)]
-struct Still(AtomicU64);
+struct StoppedClock(AtomicU64);
 
-impl Clock for Still {
+impl Clock for StoppedClock {
     fn now(&self) -> Millis {
         NOW
     }
     async fn sleep(&self, _time: Duration) {}
     fn random(&self) -> u64 {
-        // An etag only has to differ from others.
+        // Etags only have to differ from each other.
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// A store that has no answer for the visitor `down`, and a broken item for `corrupt`.
+/// A store that does not answer for the visitor `down`, and has a corrupt item for the visitor `corrupt`.
 #[derive(Debug, Default)]
-struct Faulty(InMemorySessionStorage);
+struct FaultyStore(InMemorySessionStorage);
 
-impl SessionStorage for Faulty {
+impl SessionStorage for FaultyStore {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         let mut loaded = self.0.load(visitors, reading).await;
         for (loaded, visitor) in loaded.iter_mut().zip(visitors) {
@@ -66,27 +66,27 @@ impl SessionStorage for Faulty {
     }
 }
 
-/// Keeps lines, but takes none that holds this text.
+/// An output in memory that refuses lines that contain a given string.
 #[derive(Debug, Default)]
-struct Picky {
-    kept: MemoryOutput,
+struct RefusingOutput {
+    accepted: MemoryOutput,
     refused: Option<&'static str>,
 }
 
-impl Output for Picky {
+impl Output for RefusingOutput {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
-        let is_refused = |line: &str| self.refused.is_some_and(|text| line.contains(text));
-        let taken: Vec<String> = lines.iter().filter(|line| !is_refused(line)).cloned().collect();
-        self.kept.send(&taken).await;
+        let is_refused = |line: &str| self.refused.is_some_and(|refused| line.contains(refused));
+        let accepted: Vec<String> = lines.iter().filter(|line| !is_refused(line)).cloned().collect();
+        self.accepted.send(&accepted).await;
         (0..lines.len()).filter(|&index| is_refused(&lines[index])).collect()
     }
 }
 
-type Function = Ingest<Faulty, Still, Picky>;
+type Function = Ingest<FaultyStore, StoppedClock, RefusingOutput>;
 
 fn function() -> Function {
-    let manager = SessionManager::with_clock(SessionConfig::default(), Faulty::default(), Still::default());
-    Ingest { manager, output: Picky::default(), rejects: Picky::default() }
+    let manager = SessionManager::with_clock(SessionConfig::default(), FaultyStore::default(), StoppedClock::default());
+    Ingest { manager, output: RefusingOutput::default(), rejects: RefusingOutput::default() }
 }
 
 async fn handle(function: &Function, payload: &Value) -> Value {
@@ -104,7 +104,7 @@ fn request(body: &Value) -> Value {
     })
 }
 
-/// An answer's status and body.
+/// Posts events; returns the answer's status, headers and body.
 async fn post(events: &Value) -> (u64, Value, Value) {
     let answer = handle(&function(), &request(events)).await;
     let body = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
@@ -119,19 +119,19 @@ fn record(id: &str, group: Option<&str>, body: &str) -> Value {
     })
 }
 
-/// The ids of the messages that have to come again.
+/// Delivers records of a queue; returns the ids of the messages that are reported as failed.
 async fn deliver(function: &Function, records: &[Value]) -> Vec<String> {
     let answer = handle(function, &json!({"Records": records})).await;
     let failures = answer["batchItemFailures"].as_array().unwrap().iter();
     failures.map(|failure| failure["itemIdentifier"].as_str().unwrap().to_owned()).collect()
 }
 
-fn sent(output: &Picky) -> Vec<Value> {
-    output.kept.take().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn sent(output: &RefusingOutput) -> Vec<Value> {
+    output.accepted.take().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_a_reason_to_send_again() {
+async fn a_store_that_does_not_answer_is_a_503_with_retry_after() {
     let (status, headers, body) = post(&json!([event("a"), event("down"), 7])).await;
     assert_eq!((status, &body["error"]["code"]), (503, &"try_again".into()));
     assert!(headers["retry-after"].as_str().unwrap().parse::<u8>().unwrap() > 0);
@@ -142,7 +142,7 @@ async fn a_store_that_does_not_answer_is_a_reason_to_send_again() {
 }
 
 #[tokio::test]
-async fn where_sending_again_does_not_help_the_answer_does_not_ask_for_it() {
+async fn a_corrupt_item_alone_is_a_500_without_retry_after() {
     let (status, headers, _) = post(&json!([event("a"), event("corrupt")])).await;
     assert_eq!((status, headers.get("retry-after")), (500, None));
     let (status, ..) = post(&json!([event("down"), event("corrupt")])).await;
@@ -150,7 +150,7 @@ async fn where_sending_again_does_not_help_the_answer_does_not_ask_for_it() {
 }
 
 #[tokio::test]
-async fn a_caller_over_http_cannot_say_when_events_were_received() {
+async fn received_at_is_not_trusted_over_http() {
     let mut early = event("a");
     early["received_at"] = "2026-03-10T09:00:00Z".into();
     let (_, _, body) = post(&json!([early])).await;
@@ -159,7 +159,7 @@ async fn a_caller_over_http_cannot_say_when_events_were_received() {
 }
 
 #[tokio::test]
-async fn an_answer_that_would_be_too_large_says_which_events_to_send_again() {
+async fn an_answer_that_would_be_too_large_lists_the_events_to_send_again() {
     let event = |n: usize| json!({"uuid": n.to_string(), "event": "x", "distinct_id": "a", "pad": "x".repeat(600)});
     let body = handle(&function(), &json!({"events": (0..8_000).map(event).collect::<Vec<_>>()})).await;
     assert_eq!(body["error"]["code"], "answer_too_large");
@@ -171,7 +171,7 @@ async fn an_answer_that_would_be_too_large_says_which_events_to_send_again() {
 }
 
 #[tokio::test]
-async fn a_message_with_a_failed_event_comes_again_whole() {
+async fn a_message_with_a_failed_event_is_redelivered_whole() {
     let function = function();
     let records = [
         record("m1", None, &event("a").to_string()),
@@ -181,7 +181,7 @@ async fn a_message_with_a_failed_event_comes_again_whole() {
     assert_eq!(deliver(&function, &records).await, ["m2"]);
     let events = sent(&function.output);
     assert_eq!((events.len(), &events[0]["uuid"]), (1, &"e-a".into()));
-    // What is unusable in the failed message is set aside when it comes again.
+    // The invalid event of the failed message goes to the rejects when the message is redelivered.
     let wanted = json!({
         "code": "invalid_json", "message": "the event is not valid JSON; send one object", "source": "sqs",
         "message_id": "m3", "index": 0, "text": "garbage",
@@ -204,11 +204,11 @@ async fn a_fifo_group_stops_at_its_first_failure() {
     assert_eq!(sent(&function.rejects).len(), 0);
 }
 
-/// Messages of 900 KB: 25 or so are a chunk. Nothing is lost between chunks, and a group that failed is not begun in later ones.
+/// About 25 messages of 900 KB are a chunk. No event is lost between chunks, and a failed group is not continued in later ones.
 #[tokio::test]
 async fn a_large_batch_is_worked_on_in_chunks_and_groups_stay_in_order() {
     let mut function = function();
-    // The last line of the first chunk but one of a group; a rejected event in each chunk.
+    // The output refuses one line of group 0 in the first chunk. Each chunk has rejected events.
     function.output.refused = Some("e-v9\"");
     let body = |n: usize| match n {
         2 => json!([event("down")]).to_string(),
@@ -216,30 +216,30 @@ async fn a_large_batch_is_worked_on_in_chunks_and_groups_stay_in_order() {
     };
     let records: Vec<Value> = (0..90).map(|n| record(&n.to_string(), Some(&format!("g{}", n % 3)), &body(n))).collect();
     let failed = deliver(&function, &records).await;
-    // Group 2 from its first message on; group 0 from its fourth on, for the line that was not taken.
+    // Group 2 fails from its first message on, and group 0 from its fourth on, because of the refused line.
     let mut wanted: Vec<usize> = (0..90).filter(|n| n % 3 == 2 || (n % 3 == 0 && *n >= 9)).collect();
     wanted.sort_by_key(|n| *n);
     assert_eq!(failed, wanted.iter().map(usize::to_string).collect::<Vec<_>>());
     let events = sent(&function.output);
     let uuids: Vec<&str> = events.iter().map(|event| event["uuid"].as_str().unwrap()).collect();
     assert!((0..90).filter(|n| n % 3 == 1).all(|n| uuids.contains(&format!("e-v{n}").as_str())), "{uuids:?}");
-    // What has failed already is not even begun in later chunks.
-    for (visitor, is_begun) in [("v88", true), ("v12", true), ("v87", false), ("v89", false)] {
+    // The failed groups are not processed in later chunks.
+    for (visitor, is_processed) in [("v88", true), ("v12", true), ("v87", false), ("v89", false)] {
         let session = function.manager.get_by_user(&Visitor::new(visitor)).await;
-        assert_eq!(session.is_ok(), is_begun, "{visitor}");
+        assert_eq!(session.is_ok(), is_processed, "{visitor}");
     }
     assert!(sent(&function.rejects).len() >= 30);
-    // The second time nothing is in the way: every event is sent, in the order of its group.
+    // The redelivery succeeds: every event is sent, in the order of its group.
     function.output.refused = None;
-    let again: Vec<Value> = wanted.iter().filter(|n| **n != 2).map(|n| records[*n].clone()).collect();
-    assert_eq!(deliver(&function, &again).await, [""; 0]);
+    let redelivered: Vec<Value> = wanted.iter().filter(|n| **n != 2).map(|n| records[*n].clone()).collect();
+    assert_eq!(deliver(&function, &redelivered).await, [""; 0]);
     let events = sent(&function.output);
     let order: Vec<usize> = events.iter().map(|event| event["uuid"].as_str().unwrap()[3..].parse().unwrap()).collect();
-    assert!(order.is_sorted() && order.len() == again.len(), "{order:?}");
+    assert!(order.is_sorted() && order.len() == redelivered.len(), "{order:?}");
 }
 
 #[tokio::test]
-async fn a_message_whose_lines_are_not_taken_comes_again() {
+async fn a_message_with_a_refused_line_is_redelivered() {
     let mut function = function();
     function.output.refused = Some("e-b");
     function.rejects.refused = Some("garbage");
@@ -252,7 +252,7 @@ async fn a_message_whose_lines_are_not_taken_comes_again() {
     assert_eq!(deliver(&function, &records).await, ["m1", "m3"]);
     let rejects = sent(&function.rejects);
     assert_eq!((&rejects[0]["code"], &rejects[0]["index"]), (&"no_events".into(), &Value::Null));
-    // The second time nothing is in the way, and the events are the same.
+    // The redelivery succeeds, and the events are the same.
     (function.output.refused, function.rejects.refused) = (None, None);
     sent(&function.output);
     assert_eq!(deliver(&function, &records).await, [""; 0]);
@@ -265,7 +265,7 @@ async fn an_event_over_several_lines_is_one_line_of_output() {
     let function = function();
     let body = serde_json::to_string_pretty(&event("a")).unwrap();
     deliver(&function, &[record("m1", None, &body)]).await;
-    let lines = function.output.kept.take();
+    let lines = function.output.accepted.take();
     assert!(lines.len() == 1 && !lines[0].contains('\n'));
 }
 

@@ -1,7 +1,7 @@
-//! Bodies as they should not be, through the real handler, each with the verdict that it must get: `tests/data/bad-input.jsonl`.
+//! Bad bodies through the real handler, each with its expected response: `tests/data/bad-input.jsonl`.
 //!
-//! The principle: one bad event costs that event alone, with a code from a closed set and a sentence that says nothing of what
-//! the body holds. Bad bodies hold a marker, so that a sentence that quotes them shows.
+//! A bad event must affect no other event. It is rejected with a code from a closed set and a message that does not quote the
+//! body. Bad bodies contain a marker, so that a quote is noticed.
 
 mod body;
 
@@ -34,44 +34,46 @@ struct Case {
     title: String,
     #[serde(default)]
     body: Body,
-    /// The JSON of the envelope's `body`, where it is not simply a text.
+    /// The JSON of the envelope's `body`, if it is not a string.
     body_json: Option<String>,
     content_type: Option<String>,
     content_encoding: Option<String>,
-    /// The envelope calls the body base64; otherwise it is that only where it is no text.
+    /// Whether the envelope declares the body as base64. Bodies that are not UTF-8 are always encoded.
     #[serde(default)]
     is_base64: bool,
     #[serde(default)]
     in_array: Neighbours,
     #[serde(default)]
     in_lines: Neighbours,
-    verdict: Verdict,
+    #[serde(rename = "verdict")]
+    expected: Response,
 }
 
-/// What becomes of good events around a bad one.
+/// What happens to good events around a bad one.
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Neighbours {
-    /// They are applied, and it is rejected as it is when alone.
+    /// They are applied, and the bad event is rejected as it is alone.
     #[default]
     Unharmed,
-    /// Likewise, but the bad one is taken for several.
+    /// They are applied, and the bad event is taken for several.
     Splits,
-    /// It is a good one in such company.
+    /// They are applied, and so is the bad event, which is valid here.
     IsFine,
-    /// What follows it is lost with it: nothing shows where it ends.
+    /// The events after it are rejected with it, because its end cannot be found.
     LosesTheRest,
 }
 
+/// The parts of a response that are compared.
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Verdict {
+struct Response {
     status: u64,
     error: Option<String>,
-    /// How many events are applied.
+    /// The number of events that are applied.
     events: usize,
     rejected: Vec<Rejected>,
-    /// What the first event that comes out says, by JSON pointer; null where it says nothing.
+    /// Values of the first annotated event, by JSON pointer; null for a missing one.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     out: serde_json::Map<String, Value>,
 }
@@ -83,12 +85,12 @@ struct Rejected {
 }
 
 impl Case {
-    /// The payload that an HTTP API makes of a request with this body.
+    /// Returns the payload of an HTTP API for a request with this body.
     fn envelope(&self, body: &[u8]) -> String {
-        let text = std::str::from_utf8(body).ok().map(|text| serde_json::to_string(text).unwrap());
-        let (json, is_base64) = match (&self.body_json, text) {
+        let string = std::str::from_utf8(body).ok().map(|string| serde_json::to_string(string).unwrap());
+        let (json, is_base64) = match (&self.body_json, string) {
             (Some(json), _) => (json.clone(), false),
-            (None, Some(text)) => (text, self.is_base64),
+            (None, Some(string)) => (string, self.is_base64),
             (None, None) => (format!("\"{}\"", BASE64_STANDARD.encode(body)), true),
         };
         let headers = json!({"content-type": self.content_type, "Content-Encoding": self.content_encoding});
@@ -98,31 +100,32 @@ impl Case {
         )
     }
 
-    /// Whether the body is one bad event and no more.
+    /// Returns whether the body is exactly one bad event.
     fn is_one_bad_event(&self) -> bool {
-        let is_text = !self.is_base64 && self.body_json.is_none() && !matches!(self.body, Body::Gzip { .. });
-        let is_plain = is_text && self.content_encoding.is_none();
-        is_plain && self.verdict.error.as_deref() == Some(NOTHING_USABLE) && self.verdict.rejected.len() == 1
+        let is_string = !self.is_base64 && self.body_json.is_none() && !matches!(self.body, Body::Gzip { .. });
+        let is_plain = is_string && self.content_encoding.is_none();
+        is_plain && self.expected.error.as_deref() == Some(NOTHING_USABLE) && self.expected.rejected.len() == 1
     }
 }
 
-/// What the handler answers.
+/// An answer of the handler.
 struct Answer {
     status: u64,
-    text: String,
+    /// The body as it was sent.
+    raw_body: String,
     body: AnswerBody,
 }
 
 #[derive(Deserialize)]
 struct AnswerBody {
-    error: Option<Note>,
-    /// As they are: they may hold numbers that no type holds.
+    error: Option<AnswerError>,
+    /// Unparsed, because they may contain numbers that fit in no type.
     events: Vec<Box<RawValue>>,
-    rejected: Vec<Note>,
+    rejected: Vec<AnswerError>,
 }
 
 #[derive(Deserialize)]
-struct Note {
+struct AnswerError {
     #[serde(default)]
     index: usize,
     code: String,
@@ -130,42 +133,43 @@ struct Note {
 }
 
 impl Answer {
-    fn verdict(&self, wanted: &Verdict) -> Verdict {
+    /// Returns the parts of the answer that are compared with `expected`.
+    fn response(&self, expected: &Response) -> Response {
         let first = self.body.events.first();
-        let emitted = |pointer: &str| {
+        let value_at = |pointer: &str| {
             let event: Value = serde_json::from_str(first.unwrap().get()).unwrap();
             event.pointer(pointer).cloned().unwrap_or_default()
         };
         let rejected = self.body.rejected.iter();
-        Verdict {
+        Response {
             status: self.status,
             error: self.body.error.as_ref().map(|error| error.code.clone()),
             events: self.body.events.len(),
-            rejected: rejected.map(|note| Rejected { index: note.index, code: note.code.clone() }).collect(),
-            out: wanted.out.keys().map(|pointer| (pointer.clone(), emitted(pointer))).collect(),
+            rejected: rejected.map(|error| Rejected { index: error.index, code: error.code.clone() }).collect(),
+            out: expected.out.keys().map(|pointer| (pointer.clone(), value_at(pointer))).collect(),
         }
     }
 
-    /// How many of the good events around a bad one are applied.
-    fn good_ones(&self) -> usize {
+    /// Returns how many of the good events around a bad one are applied.
+    fn applied_neighbours(&self) -> usize {
         self.body.events.iter().filter(|event| event.get().contains(r#""distinct_id":"neighbour""#)).count()
     }
 
-    /// What holds for every answer: sentences that quote nothing, and events that can come in again.
+    /// Checks what holds for every answer: messages quote nothing, and annotated events are valid events.
     fn check(&self, id: &str) {
-        let notes = self.body.rejected.iter().chain(&self.body.error);
-        for Note { code, message, .. } in notes {
+        let errors = self.body.rejected.iter().chain(&self.body.error);
+        for AnswerError { code, message, .. } in errors {
             assert!(!message.contains(MARKER), "{id}: {message}");
             assert!((20..200).contains(&message.len()) && !message.contains('\n'), "{id}: {code}: {message}");
         }
-        let quotes_only_events = self.body.events.is_empty() && self.text.contains(MARKER);
-        assert!(!quotes_only_events, "{id}: {}", self.text);
+        let is_quoted = self.body.events.is_empty() && self.raw_body.contains(MARKER);
+        assert!(!is_quoted, "{id}: {}", self.raw_body);
         let delivery = Delivery { received_at: NOON, trusts_received_at: false };
         for event in &self.body.events {
-            let again = Event::parse(event.get().as_bytes(), delivery, &SessionConfig::default());
-            // With its session on it, an event may be larger than one may be.
-            let comes_in = again.as_ref().err().is_none_or(|why| why.code == RejectCode::TooLarge);
-            assert!(comes_in, "{id}: {again:?}: {}", event.get());
+            let parsed = Event::parse(event.get().as_bytes(), delivery, &SessionConfig::default());
+            // With the added properties, an event can be larger than the limit.
+            let is_valid = parsed.as_ref().err().is_none_or(|error| error.code == RejectCode::TooLarge);
+            assert!(is_valid, "{id}: {parsed:?}: {}", event.get());
         }
     }
 }
@@ -175,31 +179,32 @@ fn cases() -> Vec<Case> {
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// The bodies with their ids, and how many of their events are applied.
+/// Returns each body with its id and the number of its events that are applied.
 pub fn bodies() -> impl Iterator<Item = (String, Vec<u8>, usize)> {
-    cases().into_iter().map(|case| (case.id, case.body.bytes(), case.verdict.events))
+    cases().into_iter().map(|case| (case.id, case.body.bytes(), case.expected.events))
 }
 
-/// Sends a payload to a service that has seen nothing yet.
+/// Sends a payload to a service with an empty store.
 async fn answer(payload: &str) -> Answer {
     let clock = ManualClock::default();
     clock.set(NOON);
     let manager = SessionManager::with_clock(SessionConfig::default(), InMemorySessionStorage::new(), &clock);
     let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
     let answer: Value = serde_json::from_str(&ingest.handle(payload, NOON + 60_000).await.unwrap()).unwrap();
-    let text = answer["body"].as_str().unwrap().to_owned();
-    Answer { status: answer["statusCode"].as_u64().unwrap(), body: serde_json::from_str(&text).unwrap(), text }
+    let raw_body = answer["body"].as_str().unwrap().to_owned();
+    let body = serde_json::from_str(&raw_body).unwrap();
+    Answer { status: answer["statusCode"].as_u64().unwrap(), body, raw_body }
 }
 
 #[tokio::test]
-async fn every_body_gets_its_response_status() {
+async fn every_body_gets_its_expected_response() {
     let mut wrong = Vec::new();
     for case in cases() {
         let answer = answer(&case.envelope(&case.body.bytes())).await;
         answer.check(&case.id);
-        let verdict = answer.verdict(&case.verdict);
-        if verdict != case.verdict {
-            wrong.push(format!("{}: {}\n  is {}", case.id, case.title, json!(verdict)));
+        let response = answer.response(&case.expected);
+        if response != case.expected {
+            wrong.push(format!("{}: {}\n  is {}", case.id, case.title, json!(response)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -218,17 +223,17 @@ async fn good_events_around_a_bad_one_are_applied() {
         for (body, neighbours) in in_array.into_iter().chain([(lines, case.in_lines)]) {
             let answer = answer(&case.envelope(&body)).await;
             answer.check(&case.id);
-            let rejected = answer.verdict(&case.verdict).rejected;
-            let alone = [Rejected { index: 1, ..case.verdict.rejected[0].clone() }];
+            let rejected = answer.response(&case.expected).rejected;
+            let alone = [Rejected { index: 1, ..case.expected.rejected[0].clone() }];
             let is_right = match neighbours {
-                Neighbours::Unharmed => answer.good_ones() == 2 && rejected == alone,
-                Neighbours::Splits => answer.good_ones() == 2 && rejected.len() > 1,
-                Neighbours::IsFine => answer.good_ones() == 2 && rejected.is_empty(),
-                Neighbours::LosesTheRest => answer.good_ones() == 1 && !rejected.is_empty(),
+                Neighbours::Unharmed => answer.applied_neighbours() == 2 && rejected == alone,
+                Neighbours::Splits => answer.applied_neighbours() == 2 && rejected.len() > 1,
+                Neighbours::IsFine => answer.applied_neighbours() == 2 && rejected.is_empty(),
+                Neighbours::LosesTheRest => answer.applied_neighbours() == 1 && !rejected.is_empty(),
             };
             if !is_right {
                 let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
-                wrong.push(format!("{}: {} {rejected:?}: {start}", case.id, answer.good_ones()));
+                wrong.push(format!("{}: {} {rejected:?}: {start}", case.id, answer.applied_neighbours()));
             }
         }
     }
@@ -236,19 +241,19 @@ async fn good_events_around_a_bad_one_are_applied() {
 }
 
 #[test]
-fn the_table_is_as_wide_as_it_claims() {
+fn the_table_covers_every_code() {
     let cases = cases();
     let ids: BTreeSet<&str> = cases.iter().map(|case| case.id.as_str()).collect();
     assert_eq!(ids.len(), cases.len());
-    let bad = || cases.iter().filter(|case| case.verdict.error.is_some() || !case.verdict.rejected.is_empty());
+    let bad = || cases.iter().filter(|case| case.expected.error.is_some() || !case.expected.rejected.is_empty());
     let is_marked = |case: &&Case| {
         let json = case.body_json.as_deref().unwrap_or_default();
-        case.body.bytes().windows(MARKER.len()).any(|part| part == MARKER.as_bytes()) || json.contains(MARKER)
+        case.body.bytes().windows(MARKER.len()).any(|window| window == MARKER.as_bytes()) || json.contains(MARKER)
     };
     assert!(bad().count() >= 300 && bad().filter(is_marked).count() >= 200);
-    // Every code there is but those of a store that fails.
+    // Every code occurs, except those of a failing store.
     let codes: BTreeSet<&str> = bad()
-        .flat_map(|case| case.verdict.rejected.iter().map(|rejected| &rejected.code).chain(&case.verdict.error))
+        .flat_map(|case| case.expected.rejected.iter().map(|rejected| &rejected.code).chain(&case.expected.error))
         .map(String::as_str)
         .collect();
     let sources = [include_str!("../../src/event.rs"), include_str!("../../src/trigger/body.rs")];

@@ -1,4 +1,4 @@
-//! The functions' real binaries: what they say of a wrong environment, and that they stop in time.
+//! The functions' real binaries: errors for a wrong environment, and answers before the deadline.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -29,7 +29,7 @@ pub fn variables(endpoint: &str) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn a_function_that_lacks_a_setting_ends_with_a_sentence() {
+async fn a_missing_setting_is_an_error_at_the_start() {
     for (binary, missing, sentence) in [
         (INGEST, "OUTPUT", "OUTPUT is not set; set it to the output queue's URL, or to `stdout`"),
         (INGEST, "REJECTS", "REJECTS is not set; set it to the rejects queue's URL, or to `stdout`"),
@@ -38,13 +38,13 @@ async fn a_function_that_lacks_a_setting_ends_with_a_sentence() {
     ] {
         let mut variables = variables("http://127.0.0.1:1");
         variables.retain(|(name, _)| *name != missing);
-        let ended = Function::start(binary, &variables).await.ended();
-        assert!(!ended.status.success(), "{ended:?}");
-        assert!(ended.log.contains(sentence), "{ended:?}");
+        let exited = Function::start(binary, &variables).await.wait();
+        assert!(!exited.status.success(), "{exited:?}");
+        assert!(exited.log.contains(sentence), "{exited:?}");
     }
 }
 
-/// A message an event, each of another visitor.
+/// Returns a payload with one event a message, each of another visitor.
 fn payload(messages: impl IntoIterator<Item = usize>) -> String {
     let records = messages.into_iter().map(|at| {
         let event = json!({ "uuid": format!("e{at}"), "event": "x", "distinct_id": format!("v{at}") });
@@ -53,21 +53,21 @@ fn payload(messages: impl IntoIterator<Item = usize>) -> String {
     json!({ "Records": records.collect::<Vec<_>>() }).to_string()
 }
 
-/// The messages that have to come again.
+/// Returns the messages that an answer reports as failed.
 fn failed(answer: &str) -> HashSet<usize> {
     let answer: Value = serde_json::from_str(answer).unwrap();
     let items = answer["batchItemFailures"].as_array().unwrap();
     items.iter().map(|item| item["itemIdentifier"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// The events among a function's lines, by their numbers.
+/// Returns the numbers of the events among a function's lines.
 fn numbers(lines: &[String]) -> HashSet<usize> {
     let uuid =
         |line: &String| serde_json::from_str::<Value>(line).unwrap()["uuid"].as_str().unwrap()[1..].parse().unwrap();
     lines.iter().map(uuid).collect()
 }
 
-/// Invokes with so much time; the answer has to come before the deadline.
+/// Invokes a function with this time limit. Checks that it answers before the deadline. Returns the failed messages.
 async fn in_time(function: &mut Function, payload: String, time: Duration) -> HashSet<usize> {
     let deadline = SystemClock.now() + time.as_millis() as Millis;
     let answer = function.invoke(payload, time).await;
@@ -76,19 +76,19 @@ async fn in_time(function: &mut Function, payload: String, time: Duration) -> Ha
 }
 
 #[tokio::test]
-async fn with_little_time_left_nothing_is_begun() {
+async fn with_little_time_left_nothing_begins() {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     let mut function = Function::start(INGEST, &variables(&database.endpoint)).await;
     let failed = in_time(&mut function, payload(0..20), Duration::from_secs(1)).await;
     assert_eq!(failed, (0..20).collect());
-    // It lives on, and has time now.
+    // The function still works, with enough time.
     assert_eq!(in_time(&mut function, payload(0..20), Duration::from_secs(30)).await.len(), 0);
     assert_eq!(numbers(&function.kill().lines), (0..20).collect());
 }
 
 #[tokio::test]
 async fn a_database_that_never_answers_is_reported_in_time() {
-    // Connections are taken by the system, and nobody reads them.
+    // The system accepts connections, but nothing reads from them.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let mut function = Function::start(INGEST, &variables(&endpoint)).await;
@@ -98,21 +98,34 @@ async fn a_database_that_never_answers_is_reported_in_time() {
 }
 
 #[tokio::test]
-async fn what_is_done_before_the_time_is_up_stands() {
+async fn events_applied_before_the_deadline_are_answered() {
     const MESSAGES: usize = 600;
     let database = EmbeddedDynamoDb::start(0).unwrap();
     let slow = Proxy::start(&database.endpoint, Duration::from_millis(300)).await;
     let mut function = Function::start(INGEST, &variables(&slow.endpoint)).await;
-    // 50 writes at once, 0.3 s each: the 2.5 s till then are too short for all, and long enough for some.
+    // 50 writes at once take 0.3 s each. The 2.5 s until no more begin are enough for some of the messages, but not for all.
     let failed = in_time(&mut function, payload(0..MESSAGES), Duration::from_millis(5_500)).await;
     assert!(!failed.is_empty() && failed.len() < MESSAGES, "{} of {MESSAGES} failed", failed.len());
     let done = numbers(&function.kill().lines);
     assert_eq!(done, (0..MESSAGES).filter(|at| !failed.contains(at)).collect());
 
-    // Whoever sends again what failed, and only that, has everything.
+    // After a retry of only the failed messages, everything is applied.
     let mut function = Function::start(INGEST, &variables(&database.endpoint)).await;
     assert_eq!(in_time(&mut function, payload(failed.iter().copied()), Duration::from_secs(30)).await.len(), 0);
     assert_eq!(numbers(&function.kill().lines), failed);
     let items = database.client().scan().table_name(TABLE).select("COUNT".into()).send().await.unwrap();
     assert_eq!(items.count, MESSAGES as i32);
+}
+
+/// The function at the head of the library's documentation, on a database.
+#[tokio::test]
+async fn a_function_of_ones_own_counts_page_views() {
+    let database = EmbeddedDynamoDb::start(0).unwrap();
+    let mut function = Function::start(&crate::local::example("own_function"), &variables(&database.endpoint)).await;
+    let view = json!({ "visitor": "ada", "url": "https://shop.test/?utm_source=news" }).to_string();
+    for page_views in 1..=2 {
+        let answer: Value =
+            serde_json::from_str(&function.invoke(view.clone(), Duration::from_secs(30)).await).unwrap();
+        assert_eq!((&answer["page_views"], &answer["utm"]["source"]), (&json!(page_views), &json!("news")), "{answer}");
+    }
 }

@@ -1,4 +1,5 @@
-//! One session at a time: begun, recorded in, ended, found; late events; and rules that change under a stored timeline.
+//! Library calls that begin, update, end and find one session at a time; late events; and rules that change while timelines are
+//! stored.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     let begun = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
     assert_eq!((begun.distinct_id.as_str(), begun.is_active, begun.page_views, begun.event_count), ("u1", true, 0, 0));
     clock.set(NOON + MINUTE);
-    let again = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
-    assert_eq!((again.id, again.version), (begun.id.clone(), begun.version), "nothing is written");
+    let same = manager.get_or_create(&visitor, SessionContext::default()).await.unwrap();
+    assert_eq!((same.id, same.version), (begun.id.clone(), begun.version), "nothing is written");
     let page = EventType::Pageview("https://shop.test/home".to_owned());
     let updated = manager.update(&begun.id, page).await.unwrap();
     assert_eq!((updated.page_views, updated.landing_page.as_deref()), (1, Some("https://shop.test/home")));
@@ -36,10 +37,10 @@ async fn a_session_is_begun_updated_and_ended_by_calls() {
     assert_eq!(manager.end_session(&begun.id).await.unwrap().version, ended.version);
     let next = service.apply(&[("a", VIEW, NOON + 2 * MINUTE)]).await;
     assert_eq!((next[0].reason, next[0].previous.unwrap().to_string()), (Reason::Explicit, begun.id.clone()));
-    // An event from before the call still belongs to the session that was ended.
+    // An event from before the request still belongs to the session that was ended.
     let late = service.apply(&[("b", VIEW, NOON + MINUTE - 1000)]).await;
     assert_eq!(late[0].session_id.to_string(), begun.id);
-    // Nor does ending it again touch the session that came after it.
+    // Ending it again does not change the session after it either.
     assert_eq!(manager.end_session(&begun.id).await.unwrap().id, begun.id);
     assert!(service.latest().await.is_active);
     assert!(matches!(manager.end_session("nothing").await, Err(SessionError::NotFound)));
@@ -72,13 +73,13 @@ async fn an_ended_session_is_closed_as_soon_as_nothing_in_time_can_reach_it() {
     assert_eq!(report.closed, 1);
     let next = service.apply(&[("b", VIEW, NOON + 8 * MINUTE)]).await;
     assert_eq!(next[0].reason, Reason::Explicit);
-    // One of which a part is finalized, when the timeline is looked at too early.
+    // A session that is finalized in part, because the timeline was due too early.
     service.apply(&[("c", VIEW, NOON + 37 * MINUTE)]).await;
     assert_eq!(service.close(NOON + 44 * MINUTE + 1).await.0.waiting, 1);
     assert_eq!(service.close(NOON + 60 * MINUTE).await.0.rescheduled, 1);
     let open = service.latest().await;
     assert!(service.manager.end_session(&id.to_string()).await.unwrap().id == id.to_string());
-    assert!(service.latest().await.is_active, "another session was meant");
+    assert!(service.latest().await.is_active, "the request named another session");
     assert!(!service.manager.end_session(&open.id).await.unwrap().is_active);
 }
 
@@ -91,7 +92,7 @@ async fn a_phone_sends_its_visit_hours_later_and_once_more_after_its_end() {
     let hours = |hours: i64, minutes: i64| NOON - hours * 60 * MINUTE + minutes * MINUTE;
     let late = [("m1", VIEW, hours(4, 0)), ("m2", VIEW, hours(4, 5)), ("m3", VIEW, hours(4, 10))];
     let assigned = service.apply(&late).await;
-    // Nothing is finalized, so it is placed exactly: before the live session, which is otherwise as it was.
+    // Nothing is finalized, so the visit is placed exactly, before the live session. That session does not change otherwise.
     assert!(assigned.iter().all(|a| !a.is_late && a.session_id == assigned[0].session_id));
     let after = service.latest().await;
     let expected = serde_json::json!({
@@ -101,7 +102,7 @@ async fn a_phone_sends_its_visit_hours_later_and_once_more_after_its_end() {
     before.as_object_mut().unwrap().extend(expected.as_object().unwrap().clone());
     assert_eq!(serde_json::to_value(&after).unwrap(), before);
 
-    // Emitted once no more of it can be expected, and archived; a late event corrects it under a higher version.
+    // The visit is emitted and archived when the hold has ended. A late event then changes it, with a higher version.
     let end_of = |ends: &[serde_json::Value]| {
         let id = assigned[0].session_id.to_string();
         ends.iter().find(|end| end["properties"]["$session_id"] == id).unwrap().clone()
@@ -113,7 +114,7 @@ async fn a_phone_sends_its_visit_hours_later_and_once_more_after_its_end() {
     let more = service.apply(&[("m4", VIEW, hours(4, 20)), ("m2", VIEW, hours(4, 5))]).await;
     assert!(more.iter().all(|a| a.session_id == assigned[0].session_id));
     assert_eq!([more[0].is_late, more[1].is_late], [true, false], "m2 was not late when it was counted");
-    // The correction waits for others, as long as the allowed lateness.
+    // The changed session waits for other late events, as long as the allowed lateness.
     let (report, _) = service.close(NOON + 42 * MINUTE).await;
     assert_eq!(report.closed, 0);
     let (_, ends) = service.close(NOON + 50 * MINUTE).await;
@@ -133,7 +134,7 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_emitted_once() {
     let first = service.apply(&[("a", VIEW, NOON)]).await[0].session_id;
     let second = service.apply(&[("c", VIEW, NOON + 3 * MINUTE)]).await[0].session_id;
     assert_ne!(first, second);
-    // A late one bridges them: the older id survives, and both lead to the session.
+    // An event between them merges them. The older id stays, and both ids lead to the session.
     assert_eq!(service.apply(&[("b", VIEW, NOON + 90_000)]).await[0].session_id, first);
     for id in [first, second] {
         assert_eq!(service.manager.get(&id.to_string()).await.unwrap().id, first.to_string());
@@ -145,7 +146,7 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_emitted_once() {
     assert_eq!(emitted["event"], "$session_merged");
     assert_eq!((&emitted["properties"]["from"], &emitted["properties"]["into"]), (&json!(second), &json!(first)));
     assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.corrections, 0);
-    // After the end both still do.
+    // After the end both ids still lead to it.
     service.close(NOON + 30 * MINUTE).await;
     for id in [first, second] {
         let session = service.manager.get(&id.to_string()).await.unwrap();
@@ -153,9 +154,9 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_emitted_once() {
     }
 }
 
-/// A deployment with other rules finds timelines of the old ones: nothing breaks, and what changes is said.
+/// A deployment with other rules reads timelines of the old rules. Nothing breaks, and corrections are emitted.
 #[tokio::test]
-async fn other_rules_find_the_timelines_of_the_old_ones() {
+async fn timelines_of_old_rules_are_read_under_new_rules() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let old = Service::new(&storage, &clock);
     old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
@@ -169,7 +170,7 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_eq!(assigned[0].number, 2);
     let timeline = storage.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
     assert_eq!(timeline.corrections.len(), 1, "b moved to the second session: {:?}", timeline.corrections);
-    // And back again: the two are one, under the older id, and the closer says so too.
+    // With the old rules again, the two sessions are one, under the older id, and the closer emits that, too.
     let back = Service::new(&storage, &clock);
     assert_eq!(back.latest().await.event_count, 3);
     let (report, ends) = back.close(NOON + 60 * MINUTE).await;
@@ -177,10 +178,10 @@ async fn other_rules_find_the_timelines_of_the_old_ones() {
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
 
-/// What is over for another reason than the call, by other rules or by an event that came after the call, is closed only when
-/// the call is finalized, too: the next session begins for the call.
+/// A session that a request has ended can be over for another reason, too: by other rules, or by an event that arrived after the
+/// request. It is closed only when the mark of the request is finalized, because the next session begins for the request.
 #[tokio::test]
-async fn a_call_counts_behind_what_is_over_already() {
+async fn a_request_counts_for_a_session_that_is_over_already() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let config = SessionConfig::from_rules(json!({ "timeout_seconds": 120, "max_events": 3 })).unwrap();
     let service = Service::with(&storage, &clock, config);
@@ -189,7 +190,7 @@ async fn a_call_counts_behind_what_is_over_already() {
     clock.set(NOON + 3 * MINUTE + 30_000);
     service.manager.end_session(&id.to_string()).await.unwrap();
     service.apply(&[("c", VIEW, NOON + 3 * MINUTE)]).await;
-    // Looked at when `a` alone would be over: behind `c`, with which the session is full, and before the call.
+    // The closer runs when `a` alone would be over: after `c`, which fills the session, and before the request.
     service.close(NOON + 9 * MINUTE + 10_000).await;
     let next = service.apply(&[("d", VIEW, NOON + 10 * MINUTE)]).await;
     assert_eq!((next[0].reason, next[0].number), (Reason::Explicit, 2));
@@ -209,9 +210,9 @@ async fn a_call_counts_behind_what_is_over_already() {
     assert_eq!(timeline.close(NOON + 25 * MINUTE + 1, &shorter).ended.len(), 1);
 }
 
-/// A phone whose clock is hours ahead does not hold up the end of what happens now.
+/// A phone whose clock is hours ahead does not delay the end of a session that ends now.
 #[tokio::test]
-async fn an_event_of_the_future_holds_up_no_end() {
+async fn an_event_ahead_of_time_delays_no_other_end() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     service.apply(&[("a", VIEW, NOON)]).await;
@@ -222,7 +223,7 @@ async fn an_event_of_the_future_holds_up_no_end() {
     let delivery = session_tracking::event::Delivery { received_at: NOON, trusts_received_at: false };
     let event = session_tracking::event::Event::parse(ahead.as_bytes(), delivery, service.manager.config()).unwrap();
     service.manager.resolve(&[event], i64::MAX).await;
-    // The first look finds when there is something to close, whatever lies ahead.
+    // `due_at` follows from the first session that can be closed, not from the event that lies ahead.
     let (_, ends) = service.close(NOON + 37 * MINUTE).await;
     assert_eq!(ends.len(), 1);
     assert_eq!(ends[0]["timestamp"], "2026-03-10T12:00:00.000Z");
@@ -232,9 +233,9 @@ async fn an_event_of_the_future_holds_up_no_end() {
     assert_eq!(ends.len(), 1, "due again after its own timeout, not a day later");
 }
 
-/// Calls awaited one after the other, within one millisecond, on a clock that stands still.
+/// Library calls, one after the other, within one millisecond: the clock stands still.
 #[tokio::test]
-async fn calls_stand_in_the_order_in_which_they_were_made() {
+async fn calls_are_ordered_as_they_were_made() {
     let from = |source: &str| SessionContext {
         utm: Some(Arc::new(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() })),
         ..SessionContext::default()
@@ -242,12 +243,12 @@ async fn calls_stand_in_the_order_in_which_they_were_made() {
     for run in 0..1000 {
         let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
         let service = Service::new(&storage, &clock);
-        // Every run draws other random bits.
+        // Every run draws different random numbers.
         for _ in 0..run {
             session_tracking::clock::Clock::random(&service.clock);
         }
         let (manager, visitor) = (&service.manager, Visitor::new("u1"));
-        // Something else happened in that millisecond, with an id that sorts behind most others.
+        // An event of the same millisecond, with an id that sorts after most others.
         if run % 3 == 0 {
             service.apply(&[(["zzz?utm_source=zero", "ffffffff?utm_source=zero"][run % 2], VIEW, NOON)]).await;
         }
@@ -256,7 +257,7 @@ async fn calls_stand_in_the_order_in_which_they_were_made() {
         let second = manager.get_or_create(&visitor, from("two")).await.unwrap();
         let expected = (earlier + 1, earlier + 2, Reason::UtmChange);
         assert_eq!((first.number, second.number, second.reason), expected, "run {run}");
-        // In another process, whose ids know nothing of these.
+        // Another process, which does not know these ids.
         let other = Service::new(&storage, &clock);
         let third = other.manager.get_or_create(&visitor, from("three")).await.unwrap();
         assert_eq!((third.number, third.reason), (second.number + 1, Reason::UtmChange), "run {run}");
@@ -273,9 +274,9 @@ async fn calls_stand_in_the_order_in_which_they_were_made() {
     }
 }
 
-/// What a program hands over nobody has looked at: it is kept within the bounds that hold for events.
+/// Strings that a program passes to a library call are bounded like those of events.
 #[tokio::test]
-async fn texts_of_calls_are_kept_within_the_bounds_of_events() {
+async fn strings_of_calls_are_bounded_like_those_of_events() {
     let manager = session_tracking::SessionManager::new(SessionConfig::default(), InMemorySessionStorage::new());
     let long = |count: usize| format!("https://shop.test/\0{}", "x".repeat(count));
     let context = SessionContext {

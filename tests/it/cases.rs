@@ -1,5 +1,5 @@
-//! Cases of `tests/data/cases.jsonl` that need more than one batch to say: concurrency (H) and closing (I), by their ids. Those
-//! about clocks (G) are in `src/event/time.rs`.
+//! Cases of `tests/data/cases.jsonl` that need more than one batch, by their ids: concurrency (H) and closing (I). The cases about
+//! clocks (G) are in `src/event/time/tests.rs`.
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -34,15 +34,16 @@ impl<'a> Service<'a> {
         Self { manager: SessionManager::with_clock(config, storage, clock), clock, output: MemoryOutput::default() }
     }
 
-    /// Applies events (id, name, time) of visitor `u1`, received when the newest of them happened or later.
+    /// Applies events of visitor `u1`, each given as id, name and time. They are received when the newest of them happened, or
+    /// later.
     pub async fn apply(&self, events: &[(&str, &str, Millis)]) -> Vec<Assignment> {
         let newest = events.iter().map(|(_, _, at)| *at).max().unwrap_or(NOON);
         let now = newest.max(session_tracking::clock::Clock::now(&self.clock));
         self.clock.set(now);
-        let texts: Vec<String> = events.iter().map(|(uuid, name, at)| text(uuid, name, *at)).collect();
+        let json: Vec<String> = events.iter().map(|(uuid, name, at)| event(uuid, name, *at)).collect();
         let delivery = Delivery { received_at: now, trusts_received_at: false };
-        let parse = |text: &'a str| Event::parse(text.as_bytes(), delivery, self.manager.config()).unwrap();
-        let events: Vec<Event<'_>> = texts.iter().map(|text| parse(text.clone().leak())).collect();
+        let parse = |json: &'a str| Event::parse(json.as_bytes(), delivery, self.manager.config()).unwrap();
+        let events: Vec<Event<'_>> = json.iter().map(|json| parse(json.clone().leak())).collect();
         let placed = |outcome| match outcome {
             Outcome::Placed(assignment) => assignment,
             failed => panic!("{failed:?}"),
@@ -50,7 +51,7 @@ impl<'a> Service<'a> {
         self.manager.resolve(&events, Millis::MAX).await.into_iter().filter_map(placed).collect()
     }
 
-    /// Runs the close function; the ends that it says.
+    /// Runs the closer. Returns its report and the ends that it emits.
     pub async fn close(&self, now: Millis) -> (CloseReport, Vec<Value>) {
         self.clock.set(now);
         let report = self.manager.cleanup(&self.output, Millis::MAX).await;
@@ -63,7 +64,7 @@ impl<'a> Service<'a> {
     }
 }
 
-fn text(uuid: &str, name: &str, at: Millis) -> String {
+fn event(uuid: &str, name: &str, at: Millis) -> String {
     let timestamp = time_text(datetime(at));
     let url = format!("https://shop.test/{uuid}");
     format!(
@@ -103,7 +104,7 @@ async fn h04_h05_h07_a_duplicate_is_counted_once_and_answered_the_same() {
     let batch = [("e1", VIEW, NOON), ("e2", VIEW, NOON + 1000), ("e1", VIEW, NOON)];
     let first = service.apply(&batch).await;
     assert_eq!(first[0], first[2]);
-    // The invocation died after its write, and the whole batch comes again.
+    // The invocation died after its write, and the whole batch is redelivered.
     let second = service.apply(&batch).await;
     assert_eq!(first, second);
     assert_eq!(second.iter().map(|a| a.is_start).collect::<Vec<_>>(), [true, false, true]);
@@ -122,7 +123,7 @@ async fn h08_ten_writers_at_once_lose_no_event() {
 
 #[tokio::test]
 async fn h10_a_gap_within_a_batch_makes_two_sessions() {
-    // In time, or late by the default lateness: two sessions all the same, the first of them over.
+    // In time, or beyond the default allowed lateness: in both cases two sessions, of which the first is over.
     for lateness in [3600, 300] {
         let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
         let config = SessionConfig::from_rules(serde_json::json!({ "lateness_seconds": lateness })).unwrap();
@@ -156,7 +157,7 @@ async fn i01_i13_an_idle_session_is_closed_and_its_end_is_its_last_activity() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     service.apply(&[("a", VIEW, NOON)]).await;
-    // The timeout, the lateness and a minute for other clocks.
+    // The timeout, the allowed lateness, and a minute because clocks differ.
     assert_eq!(service.close(NOON + 36 * MINUTE).await.1.len(), 0);
     let (report, ends) = service.close(NOON + 36 * MINUTE + 1).await;
     assert_eq!((report.closed, ends.len()), (1, 1));
@@ -173,11 +174,11 @@ async fn i02_an_event_between_selection_and_close_keeps_the_session_open() {
     let service = Service::new(&storage, &clock);
     service.apply(&[("a", VIEW, NOON)]).await;
     service.apply(&[("b", VIEW, NOON + 29 * MINUTE)]).await;
-    // The index still has the first event's time: it is selected, read, and found to go on.
+    // `due_at` still follows from the first event. The timeline is listed, read, and found to go on.
     let (report, ends) = service.close(NOON + 40 * MINUTE).await;
     assert_eq!((report.examined, report.waiting, ends.len()), (1, 1, 0));
     assert!(service.latest().await.is_active);
-    // Once it has been so for long, the index is told.
+    // After a quarter of an hour, `due_at` is moved.
     let (report, ends) = service.close(NOON + 54 * MINUTE).await;
     assert_eq!((report.examined, report.rescheduled, ends.len()), (1, 1, 0));
     assert_eq!(service.close(NOON + 55 * MINUTE).await.0.examined, 0);
@@ -226,11 +227,11 @@ async fn i08_a_stale_record_is_ended_not_extended() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     let first = service.apply(&[("a", VIEW, NOON)]).await;
-    // Nobody closed it, and TTL has not collected it.
+    // The session was not closed, and TTL has not deleted it.
     let second = service.apply(&[("b", VIEW, NOON + 40 * MINUTE)]).await;
     assert_eq!((second[0].is_start, second[0].previous), (true, Some(first[0].session_id)));
     let (_, ends) = service.close(NOON + 47 * MINUTE).await;
-    assert_eq!(ends.len(), 1, "the end of the session before is said");
+    assert_eq!(ends.len(), 1, "the end of the session before is emitted");
 }
 
 #[tokio::test]

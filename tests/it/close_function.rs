@@ -1,4 +1,4 @@
-//! The close function's real binary: its share of the work, and that a run which can do nothing is an error.
+//! The real binary of the close function: its share of the work, and which runs are errors.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use session_tracking::storage::{DynamoDbSessionStorage, due_shard};
 
 use crate::binaries::{CLOSE, variables};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::fake_runtime::{Emitted, Function};
+use crate::fake_runtime::{Function, RuntimeEvent};
 use crate::support::ManualClock;
 
 const TIME: Duration = Duration::from_secs(60);
 
-/// A session each of so many visitors, yesterday.
+/// Adds a session of yesterday for each of `count` visitors.
 async fn visits(database: &EmbeddedDynamoDb, count: usize) {
     let clock = ManualClock::default();
     let yesterday = SystemClock.now() - 86_400_000;
@@ -25,16 +25,16 @@ async fn visits(database: &EmbeddedDynamoDb, count: usize) {
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
     let at = time_text(datetime(yesterday));
-    let texts: Vec<String> = (0..count)
+    let events: Vec<String> = (0..count)
         .map(|n| format!(r#"{{"uuid":"e{n}","event":"x","distinct_id":"v{n}","timestamp":"{at}"}}"#))
         .collect();
     let delivery = Delivery { received_at: yesterday, trusts_received_at: true };
     let events: Vec<Event<'_>> =
-        texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
+        events.iter().map(|json| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap()).collect();
     manager.resolve(&events, Millis::MAX).await;
 }
 
-/// The visitors whose ends are among these lines.
+/// Returns the visitors whose ends are among these lines, sorted.
 fn visitors(lines: &[String]) -> Vec<String> {
     let visitor =
         |line: &String| serde_json::from_str::<Value>(line).unwrap()["distinct_id"].as_str().unwrap().to_owned();
@@ -44,7 +44,7 @@ fn visitors(lines: &[String]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn closers_share_the_shards_and_a_schedule_means_all() {
+async fn closers_share_the_shards_and_a_schedule_without_a_share_covers_all() {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     visits(&database, 60).await;
     let is_odd = |n: &usize| due_shard(&Visitor::new(&format!("v{n}"))) % 2 == 1;
@@ -54,13 +54,13 @@ async fn closers_share_the_shards_and_a_schedule_means_all() {
     let report: Value =
         serde_json::from_str(&function.invoke(json!({"shard_of": [1, 2]}).to_string(), TIME).await).unwrap();
     assert_eq!((&report["closed"], &report["oldest_due_seconds"]), (&json!(odd.len()), &json!(null)), "{report}");
-    let ended = function.kill();
-    assert_eq!(visitors(&ended.lines), odd);
-    // What the log says is there as fields.
+    let exited = function.kill();
+    assert_eq!(visitors(&exited.lines), odd);
+    // The report is logged as fields.
     assert!(
-        ended.log.contains(&format!("closed={}", odd.len())) && !ended.log.contains("CloseReport"),
+        exited.log.contains(&format!("closed={}", odd.len())) && !exited.log.contains("CloseReport"),
         "{}",
-        ended.log
+        exited.log
     );
 
     let mut function = Function::start(CLOSE, &variables(&database.endpoint)).await;
@@ -73,40 +73,40 @@ async fn closers_share_the_shards_and_a_schedule_means_all() {
 async fn a_run_that_can_do_nothing_is_an_error() {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     visits(&database, 20).await;
-    let error = |emitted| match emitted {
-        Emitted::Error(error) => serde_json::from_str::<Value>(&error).unwrap(),
-        emitted => panic!("{emitted:?}"),
+    let error = |event| match event {
+        RuntimeEvent::Error(error) => serde_json::from_str::<Value>(&error).unwrap(),
+        event => panic!("{event:?}"),
     };
-    // A share that there is not.
+    // An invalid share.
     let mut function = Function::start(CLOSE, &variables(&database.endpoint)).await;
-    function.hand(json!({"shard_of": [2, 2]}).to_string(), TIME).await;
-    assert_eq!(error(function.emitted().await)["errorType"], "InvalidShare");
-    // It lives on; with no time left it begins nothing, leaves all behind and says so.
+    function.deliver(json!({"shard_of": [2, 2]}).to_string(), TIME).await;
+    assert_eq!(error(function.next_event().await)["errorType"], "InvalidShare");
+    // The function still works. With no time left it begins nothing, and reports that it left work behind.
     let report: Value = serde_json::from_str(&function.invoke("{}".to_owned(), Duration::from_secs(1)).await).unwrap();
     assert_eq!(report["is_incomplete"], true, "{report}");
     let log = function.kill().log;
     assert!(log.contains("WARN") && log.contains("something due was left behind"), "{log}");
 
-    // No table: nothing can be listed.
-    let mut elsewhere = variables(&database.endpoint);
-    elsewhere.retain(|(name, _)| *name != "TABLE");
-    elsewhere.push(("TABLE", "elsewhere"));
-    let mut function = Function::start(CLOSE, &elsewhere).await;
-    function.hand("{}".to_owned(), TIME).await;
-    let failed = error(function.emitted().await);
+    // Without a table no shard can be listed.
+    let mut without_table = variables(&database.endpoint);
+    without_table.retain(|(name, _)| *name != "TABLE");
+    without_table.push(("TABLE", "elsewhere"));
+    let mut function = Function::start(CLOSE, &without_table).await;
+    function.deliver("{}".to_owned(), TIME).await;
+    let failed = error(function.next_event().await);
     assert_eq!(failed["errorType"], "CloseFailed", "{failed}");
     assert!(failed["errorMessage"].as_str().unwrap().starts_with("64 shards could not be listed"), "{failed}");
 
-    // No output queue: nothing can be emitted, so nothing is archived, and all is still there.
-    let mut deaf = variables(&database.endpoint);
-    deaf.retain(|(name, _)| *name != "OUTPUT");
-    deaf.extend([("OUTPUT", "http://127.0.0.1:1/1/out"), ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")]);
-    let mut function = Function::start(CLOSE, &deaf).await;
-    function.hand("{}".to_owned(), TIME).await;
-    let failed = error(function.emitted().await);
+    // Without an output queue nothing is emitted, so nothing is archived, and everything is still in the table.
+    let mut without_output = variables(&database.endpoint);
+    without_output.retain(|(name, _)| *name != "OUTPUT");
+    without_output.extend([("OUTPUT", "http://127.0.0.1:1/1/out"), ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")]);
+    let mut function = Function::start(CLOSE, &without_output).await;
+    function.deliver("{}".to_owned(), TIME).await;
+    let failed = error(function.next_event().await);
     assert_eq!(failed["errorType"], "CloseFailed", "{failed}");
     let log = function.kill().log;
-    assert!(log.contains("oldest_due_seconds=8"), "a day, less what closing takes into account: {log}");
+    assert!(log.contains("oldest_due_seconds=8"), "a day less the timeout and the allowed lateness: {log}");
     let mut function = Function::start(CLOSE, &variables(&database.endpoint)).await;
     let report: Value = serde_json::from_str(&function.invoke("null".to_owned(), TIME).await).unwrap();
     assert_eq!((&report["closed"], &report["failed"]), (&json!(20), &json!(0)), "{report}");

@@ -1,5 +1,5 @@
-//! Closing at scale, in virtual time on a slow store: how fast it is, that nobody holds up others, and that runs with any
-//! deadline come to an end.
+//! Closing at scale, in virtual time on a slow store: the rate, that no visitor delays the others, and that runs with any deadline
+//! make progress.
 #![allow(clippy::disallowed_methods, reason = "time is virtual here")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,22 +25,23 @@ use uuid::Uuid;
 use crate::cases::NOON;
 use crate::support::Seeded;
 
+/// What a call of the store or the output takes.
 const CALL: Duration = Duration::from_millis(5);
 const DAY: Millis = 86_400_000;
 
-/// Virtual time.
-struct Virtual {
+/// A clock on tokio's virtual time.
+struct VirtualClock {
     began: Instant,
     random: Mutex<Seeded>,
 }
 
-impl Virtual {
+impl VirtualClock {
     fn new(seed: u64) -> Self {
         Self { began: Instant::now(), random: Mutex::new(Seeded(seed)) }
     }
 }
 
-impl Clock for &Virtual {
+impl Clock for &VirtualClock {
     fn now(&self) -> Millis {
         NOON + self.began.elapsed().as_millis() as Millis
     }
@@ -54,22 +55,23 @@ impl Clock for &Virtual {
     }
 }
 
-/// A store of which every call takes its time, some fail, and some seem never to end.
-struct Slow {
+/// A store whose calls take time. Some fail, and some hang.
+struct SlowStorage {
     store: InMemorySessionStorage,
-    /// The longest that a call takes beyond 5 ms.
+    /// The maximum that a call takes in addition to 5 ms.
     jitter_ms: usize,
-    /// How many calls of a thousand fail, half of them after they took effect.
+    /// How many of a thousand calls fail, half of them after they took effect.
     faults: usize,
     /// A visitor whose writes hang, and a shard whose listing does.
     hangs: (Option<Visitor>, Option<u8>),
     random: Mutex<Seeded>,
-    /// How many timelines were read at once at the most, and sessions archived at once.
-    most_read: Mutex<usize>,
+    /// The maximum number of timelines in one `load_within`.
+    max_read: Mutex<usize>,
+    /// For each visitor, the number of sessions that are being archived, and its maximum.
     archiving: Mutex<HashMap<Visitor, (usize, usize)>>,
 }
 
-impl Slow {
+impl SlowStorage {
     fn new(seed: u64) -> Self {
         Self {
             store: InMemorySessionStorage::new(),
@@ -77,7 +79,7 @@ impl Slow {
             faults: 0,
             hangs: (None, None),
             random: Mutex::new(Seeded(seed)),
-            most_read: Mutex::default(),
+            max_read: Mutex::default(),
             archiving: Mutex::default(),
         }
     }
@@ -101,7 +103,7 @@ impl Slow {
     }
 }
 
-impl SessionStorage for &Slow {
+impl SessionStorage for &SlowStorage {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.wait(false).await;
         self.store.load(visitors, reading).await
@@ -109,8 +111,8 @@ impl SessionStorage for &Slow {
 
     async fn load_within(&self, visitors: &[Visitor], max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
         {
-            let mut most = self.most_read.lock().unwrap();
-            *most = visitors.len().max(*most);
+            let mut max = self.max_read.lock().unwrap();
+            *max = visitors.len().max(*max);
         }
         self.wait(false).await;
         if self.below(1000) < self.faults {
@@ -132,9 +134,9 @@ impl SessionStorage for &Slow {
     async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         {
             let mut archiving = self.archiving.lock().unwrap();
-            let (now, most) = archiving.entry(visitor.clone()).or_default();
+            let (now, max) = archiving.entry(visitor.clone()).or_default();
             *now += 1;
-            *most = (*now).max(*most);
+            *max = (*now).max(*max);
         }
         self.wait(self.hangs.0.as_ref() == Some(visitor)).await;
         self.archiving.lock().unwrap().get_mut(visitor).unwrap().0 -= 1;
@@ -150,36 +152,42 @@ impl SessionStorage for &Slow {
     }
 }
 
-/// A queue that takes its time; what it was sent, and when.
+/// A queue whose calls take time. It keeps the lines that it was sent.
 #[derive(Default)]
 struct SlowOutput {
+    /// Each line with the time at which it was sent.
     lines: Mutex<Vec<(Instant, String)>>,
-    /// Lines of the largest sending, and how many sendings there were.
-    largest: Mutex<(usize, usize)>,
+    /// The maximum number of lines in a batch.
+    max_batch: Mutex<usize>,
+    batches: Mutex<usize>,
 }
 
 impl Output for &SlowOutput {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
         tokio::time::sleep(CALL).await;
-        let mut largest = self.largest.lock().unwrap();
-        *largest = (largest.0.max(lines.len()), largest.1 + 1);
+        {
+            let mut max = self.max_batch.lock().unwrap();
+            *max = lines.len().max(*max);
+        }
+        *self.batches.lock().unwrap() += 1;
         self.lines.lock().unwrap().extend(lines.iter().map(|line| (Instant::now(), line.clone())));
         Vec::new()
     }
 }
 
-type Manager<'a> = SessionManager<&'a Slow, &'a Virtual>;
+type Manager<'a> = SessionManager<&'a SlowStorage, &'a VirtualClock>;
 
-fn manager<'a>(store: &'a Slow, clock: &'a Virtual) -> Manager<'a> {
+fn manager<'a>(store: &'a SlowStorage, clock: &'a VirtualClock) -> Manager<'a> {
     SessionManager::with_clock(SessionConfig::default(), store, clock)
 }
 
-/// Applies page views (visitor, time), straight into the store below; returns how many its timelines had room for.
-async fn apply(store: &InMemorySessionStorage, clock: &Virtual, views: &[(String, Millis)]) -> usize {
+/// Applies page views, each given as visitor and time, directly to the store in memory. Returns how many were placed; the others
+/// do not fit in their timelines.
+async fn apply(store: &InMemorySessionStorage, clock: &VirtualClock, views: &[(String, Millis)]) -> usize {
     let mut placed = 0;
     let manager = SessionManager::with_clock(SessionConfig::default(), store, clock);
     for (number, views) in views.chunks(1000).enumerate() {
-        let texts: Vec<String> = views
+        let events: Vec<String> = views
             .iter()
             .enumerate()
             .map(|(at, (visitor, time))| {
@@ -191,33 +199,33 @@ async fn apply(store: &InMemorySessionStorage, clock: &Virtual, views: &[(String
             .collect();
         let delivery = Delivery { received_at: manager.clock().now(), trusts_received_at: true };
         let events: Vec<Event<'_>> =
-            texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
+            events.iter().map(|json| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap()).collect();
         let outcomes = manager.resolve(&events, Millis::MAX).await;
         let is_full = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(SessionError::Full));
         let is_placed = |outcome: &&Outcome| matches!(outcome, Outcome::Placed(Some(_)));
         placed += outcomes.iter().filter(is_placed).count();
         assert_eq!(outcomes.iter().filter(|outcome| !is_placed(outcome) && !is_full(outcome)).count(), 0);
     }
-    // Whatever they wait for, it is over then.
+    // After a day all their sessions are due.
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     placed
 }
 
-/// As many visitors with a session each, of two hours ago.
-async fn visits(store: &InMemorySessionStorage, clock: &Virtual, count: usize) {
+/// Adds `count` visitors with a session each, of two hours ago.
+async fn visits(store: &InMemorySessionStorage, clock: &VirtualClock, count: usize) {
     let views: Vec<(String, Millis)> = (0..count).map(|at| (format!("v{at}"), NOON - 2 * 3_600_000)).collect();
     assert_eq!(apply(store, clock, &views).await, count);
 }
 
-/// Views of one visitor, each a session of its own: backdated, so that all are over. Returns how many
-/// its timeline has room for.
-async fn many_sessions(store: &InMemorySessionStorage, clock: &Virtual, visitor: &str, count: usize) -> usize {
+/// Adds page views of one visitor, each a session of its own. They are backdated, so that all sessions are over. Returns how many
+/// fit in the timeline.
+async fn many_sessions(store: &InMemorySessionStorage, clock: &VirtualClock, visitor: &str, count: usize) -> usize {
     let at = |number: usize| NOON - 2 * DAY - number as Millis * 4_000_000;
     let views: Vec<(String, Millis)> = (0..count).map(|number| (visitor.to_owned(), at(number))).collect();
     apply(store, clock, &views).await
 }
 
-/// The sessions that were emitted, by visitor, each with how often; one version has one content.
+/// Returns how often each session was emitted, by visitor and id. Checks that one version has one content.
 fn emitted(output: &SlowOutput) -> BTreeMap<String, BTreeMap<String, usize>> {
     let mut sessions: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     let mut contents: HashMap<(String, u64), String> = HashMap::new();
@@ -243,9 +251,9 @@ async fn is_all_closed(store: &InMemorySessionStorage) -> bool {
     true
 }
 
-/// How many timelines a second so many closers close together.
+/// Returns how many timelines a second some closers close together.
 async fn rate(closers: u8, timelines: usize) -> f64 {
-    let (store, clock) = (Slow::new(1), Virtual::new(1));
+    let (store, clock) = (SlowStorage::new(1), VirtualClock::new(1));
     visits(&store.store, &clock, timelines).await;
     let output = SlowOutput::default();
     let sink = &output;
@@ -261,12 +269,13 @@ async fn rate(closers: u8, timelines: usize) -> f64 {
     assert!(reports.iter().all(|report| !report.has_left_work()), "{reports:?}");
     assert!(emitted(&output).values().all(|sessions| sessions.values().all(|&times| times == 1)));
     assert!(is_all_closed(&store.store).await);
-    let sendings = output.largest.lock().unwrap().1;
-    println!("{closers} closers: {rate:.0} timelines a second, {sendings} sendings of the output");
+    let batches = *output.batches.lock().unwrap();
+    println!("{closers} closers: {rate:.0} timelines a second, {batches} batches to the output");
     rate
 }
 
-/// Calls of 5 ms each, the output's too: one closer closes 5,000 timelines a second, and more closers so many more.
+/// With calls of 5 ms each, one closer closes 5,000 timelines a second, two closers at least 1.8 times and four at least 3.2
+/// times as many.
 #[tokio::test(start_paused = true)]
 async fn five_thousand_timelines_a_second_a_closer() {
     let one = rate(1, 10_000).await;
@@ -277,10 +286,10 @@ async fn five_thousand_timelines_a_second_a_closer() {
     }
 }
 
-/// Closers that overlap repeat work, and the end is the same.
+/// Closers that overlap do some work twice, with the same result.
 #[tokio::test(start_paused = true)]
 async fn closers_that_overlap_do_no_harm() {
-    let (store, clock) = (Slow { jitter_ms: 7, ..Slow::new(2) }, Virtual::new(2));
+    let (store, clock) = (SlowStorage { jitter_ms: 7, ..SlowStorage::new(2) }, VirtualClock::new(2));
     visits(&store.store, &clock, 500).await;
     assert_eq!(many_sessions(&store.store, &clock, "many", 700).await, 700);
     let output = SlowOutput::default();
@@ -297,12 +306,12 @@ async fn closers_that_overlap_do_no_harm() {
     assert_eq!((sessions.len(), sessions["many"].len()), (501, 700));
 }
 
-/// One visitor has as many ended sessions as a dozen requests make; the others are closed as fast as without it, and it is
-/// closed in this very run.
+/// One visitor has thousands of ended sessions. The other visitors are closed as fast as without it, and it is closed in the same
+/// run.
 #[tokio::test(start_paused = true)]
 async fn a_visitor_of_thousands_of_sessions_stops_nobody() {
-    let (store, clock) = (Slow::new(3), Virtual::new(3));
-    // As many as the item holds.
+    let (store, clock) = (SlowStorage::new(3), VirtualClock::new(3));
+    // As many as fit in an item.
     let many = many_sessions(&store.store, &clock, "many", 15_500).await;
     assert!(many > 10_000, "{many}");
     visits(&store.store, &clock, 1_000).await;
@@ -321,10 +330,10 @@ async fn a_visitor_of_thousands_of_sessions_stops_nobody() {
     let is_other = |line: &&(Instant, String)| !line.1.contains(r#""distinct_id":"many""#);
     let last = output.lines.lock().unwrap().iter().filter(is_other).map(|(at, _)| *at).max().unwrap();
     assert!(last - began < Duration::from_millis(500), "{:?}", last - began);
-    // Bounded steps: of what is sent at once, and of what is archived at once.
-    assert!(output.largest.lock().unwrap().0 <= 1_000, "{:?}", output.largest);
-    assert!(store.archiving.lock().unwrap().values().all(|(_, most)| *most <= 16));
-    assert!(*store.most_read.lock().unwrap() <= 8);
+    // Steps are bounded: lines sent at once, sessions archived at once, timelines read at once.
+    assert!(*output.max_batch.lock().unwrap() <= 1_000, "{:?}", output.max_batch);
+    assert!(store.archiving.lock().unwrap().values().all(|(_, max)| *max <= 16));
+    assert!(*store.max_read.lock().unwrap() <= 8);
     let sessions = emitted(&output);
     assert_eq!((sessions.len(), sessions["many"].len()), (1_001, many));
     assert!(sessions.values().all(|sessions| sessions.values().all(|&times| times == 1)));
@@ -333,42 +342,43 @@ async fn a_visitor_of_thousands_of_sessions_stops_nobody() {
     assert_eq!(kept.len(), many);
 }
 
-/// A visitor whose writes hang, and a shard that cannot be listed for most of a minute, hold up no other.
+/// A visitor whose writes hang, and a shard whose listing takes most of a minute, delay no others.
 #[tokio::test(start_paused = true)]
 async fn what_hangs_holds_up_nobody() {
     let stuck = Visitor::new("v7");
     let shard = (0..).map(|at| due_shard(&Visitor::new(&format!("v{at}")))).find(|&shard| shard != due_shard(&stuck));
-    let (store, clock) = (Slow { hangs: (Some(stuck.clone()), shard), ..Slow::new(4) }, Virtual::new(4));
+    let (store, clock) =
+        (SlowStorage { hangs: (Some(stuck.clone()), shard), ..SlowStorage::new(4) }, VirtualClock::new(4));
     visits(&store.store, &clock, 2_000).await;
     let output = SlowOutput::default();
     let began = Instant::now();
     manager(&store, &clock).cleanup(&&output, Millis::MAX).await;
     let late = |line: &&(Instant, String)| line.0 - began > Duration::from_millis(600);
     let lines = output.lines.lock().unwrap();
-    let is_held = |line: &str| {
+    let is_in_shard = |line: &str| {
         let end: Value = serde_json::from_str(line).unwrap();
         Some(due_shard(&Visitor::new(end["distinct_id"].as_str().unwrap()))) == shard
     };
-    assert!(lines.iter().filter(late).all(|(_, line)| is_held(line)));
+    assert!(lines.iter().filter(late).all(|(_, line)| is_in_shard(line)));
     assert_eq!(lines.len(), 2_000);
 }
 
-/// Whatever time runs are given and whatever fails meanwhile, each comes further, and in the end all is closed, each session
-/// emitted with one content.
+/// Runs of random length make progress although calls fail. In the end everything is closed, and each session was emitted with one
+/// content.
 #[tokio::test(start_paused = true)]
 async fn runs_of_any_length_come_to_an_end() {
     for seed in 0..24 {
         let mut random = Seeded(seed);
         let faults = [0, 0, 50, 200][random.below(4)];
         let jitter_ms = [0, 20, 300, 1_000][random.below(4)];
-        let clock = Virtual::new(seed);
-        let store = Slow { faults, jitter_ms, ..Slow::new(seed) };
-        let mut wanted = BTreeMap::new();
+        let clock = VirtualClock::new(seed);
+        let store = SlowStorage { faults, jitter_ms, ..SlowStorage::new(seed) };
+        let mut expected = BTreeMap::new();
         for visitor in 0..1 + random.below(3) {
-            let most = [3, 60, 1_500][random.below(3)];
-            let count = 1 + random.below(most);
+            let max = [3, 60, 1_500][random.below(3)];
+            let count = 1 + random.below(max);
             assert_eq!(many_sessions(&store.store, &clock, &format!("m{visitor}"), count).await, count);
-            wanted.insert(format!("m{visitor}"), count);
+            expected.insert(format!("m{visitor}"), count);
         }
         let others = random.below(200);
         visits(&store.store, &clock, others).await;
@@ -380,26 +390,26 @@ async fn runs_of_any_length_come_to_an_end() {
             let deadline = (&clock).now() + time;
             let report = manager(&store, &clock).cleanup(&&output, deadline).await;
             let now = (&clock).now();
-            // A call takes a second at the most, and three of them one behind the other may have begun in time.
+            // A call takes at most about a second, and up to three of them in a row can have begun in time.
             assert!(now <= deadline + 1_500, "seed {seed}: {} ms too late", now - deadline);
             if report.has_left_work() {
-                let is_known = report.oldest_due_seconds.is_some() || report.examined == 0 || report.unlisted > 0;
-                assert!(is_known, "seed {seed}: {report:?}");
+                let is_reported = report.oldest_due_seconds.is_some() || report.examined == 0 || report.unlisted > 0;
+                assert!(is_reported, "seed {seed}: {report:?}");
             }
-            let is_further = report.closed > 0;
-            idle = if is_further { 0 } else { idle + 1 };
+            let has_progress = report.closed > 0;
+            idle = if has_progress { 0 } else { idle + 1 };
             assert!(
-                faults > 0 || time < DEADLINE_MARGIN_MS + 3_100 || is_further,
+                faults > 0 || time < DEADLINE_MARGIN_MS + 3_100 || has_progress,
                 "seed {seed}: {time} ms, {report:?}"
             );
             assert!(output.lines.lock().unwrap().len() >= before);
-            assert!(idle < 40, "seed {seed} comes no further: {report:?}");
+            assert!(idle < 40, "seed {seed} makes no progress: {report:?}");
             runs += 1;
             assert!(runs < 2_000, "seed {seed} does not end: {report:?}");
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         let sessions = emitted(&output);
-        for (visitor, count) in wanted {
+        for (visitor, count) in expected {
             assert_eq!(sessions[&visitor].len(), count, "seed {seed}, {visitor}");
             let kept = store.store.archived(&Visitor::new(&visitor), 0, Millis::MAX >> 16).await.unwrap();
             let ids: BTreeSet<String> = kept.iter().map(|state| state.id.to_string()).collect();

@@ -1,4 +1,5 @@
-//! The scenarios of `tests/data/sessions.jsonl` and `sources.jsonl` and the real traffic, in every arrangement that must not matter.
+//! The scenarios of `tests/data/sessions.jsonl` and `sources.jsonl`, in arrangements that must not change the sessions: one event
+//! at a time, all at once, and in random batches with duplicates.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,12 +37,12 @@ async fn sessions_of(config: &SessionConfig, batches: &[Vec<&str>]) -> Vec<Final
 async fn every_scenario_in_every_arrangement() {
     for scenario in scenarios() {
         let config = SessionConfig::from_rules(scenario.rules.clone()).unwrap();
-        let texts: Vec<&str> = scenario.arrivals.iter().map(|raw| raw.get()).collect();
-        let one_by_one: Vec<Vec<&str>> = texts.iter().map(|text| vec![*text]).collect();
-        let mut arrangements = vec![one_by_one, vec![texts.clone()]];
+        let events: Vec<&str> = scenario.arrivals.iter().map(|raw| raw.get()).collect();
+        let one_by_one: Vec<Vec<&str>> = events.iter().map(|event| vec![*event]).collect();
+        let mut arrangements = vec![one_by_one, vec![events.clone()]];
         let mut random = Seeded(scenario.arrivals.len() as u64);
         for _ in 0..20 {
-            arrangements.push(random_batches(&texts, &mut random));
+            arrangements.push(random_batches(&events, &mut random));
         }
         for batches in arrangements {
             let sessions = sessions_of(&config, &batches).await;
@@ -50,16 +51,16 @@ async fn every_scenario_in_every_arrangement() {
     }
 }
 
-/// The texts in order, in batches of random sizes, every now and then one of an earlier batch again.
-fn random_batches<'a>(texts: &[&'a str], random: &mut Seeded) -> Vec<Vec<&'a str>> {
+/// Returns the events in order, in batches of random sizes, some of them with duplicates of events sent so far.
+fn random_batches<'a>(events: &[&'a str], random: &mut Seeded) -> Vec<Vec<&'a str>> {
     let mut batches: Vec<Vec<&str>> = Vec::new();
-    let mut rest = texts;
+    let mut rest = events;
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(1 + random.below(rest.len()));
         let mut batch = batch.to_vec();
         while random.below(3) == 0 {
-            let sent = texts.len() - after.len();
-            batch.insert(random.below(batch.len() + 1), texts[random.below(sent)]);
+            let sent = events.len() - after.len();
+            batch.insert(random.below(batch.len() + 1), events[random.below(sent)]);
         }
         batches.push(batch);
         rest = after;

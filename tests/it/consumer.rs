@@ -1,4 +1,4 @@
-//! A consumer of the output, by the rules of the README: lines come in any order and more than once.
+//! A consumer of the output, by the rules of `docs/output.md`: lines come in any order and more than once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,35 +8,36 @@ use session_tracking::session::{Millis, datetime, time_text};
 use crate::oracle::OracleSession;
 use crate::support::{FinalSession, millis};
 
-/// What the consumer has.
+/// The events and sessions that a consumer has.
 pub struct Consumer {
-    /// Of each event its copy with the highest version.
-    pub events: HashMap<String, Copy>,
-    /// Of each session the account with the highest version; by its visitor and its id, which two visitors may share.
+    /// The copy of each event with the highest version, by uuid.
+    pub events: HashMap<String, EventCopy>,
+    /// The end of each session with the highest version, by visitor and id. (Two visitors may share an id.)
     pub ends: BTreeMap<(String, String), Value>,
 }
 
 /// An event as a consumer keeps it.
-pub struct Copy {
-    /// Its visitor, and its session's id.
+pub struct EventCopy {
+    /// Its visitor and the id of its session.
     session: (String, String),
     version: u64,
     at: Millis,
     is_late: bool,
 }
 
-impl Copy {
-    /// The session that the event is in.
+impl EventCopy {
+    /// Returns the id of the event's session.
     pub fn session(&self) -> &str {
         &self.session.1
     }
 }
 
 impl Consumer {
+    /// Reads all lines, then applies the corrections.
     pub fn read(lines: &[Value]) -> Self {
         let mut consumer = Self { events: HashMap::new(), ends: BTreeMap::new() };
         let mut corrections: BTreeMap<(String, u64), &Value> = BTreeMap::new();
-        let mut emitted: HashMap<&str, &Value> = HashMap::new();
+        let mut ends: HashMap<&str, &Value> = HashMap::new();
         for line in lines {
             let properties = &line["properties"];
             let version = properties["$session_version"].as_u64().unwrap();
@@ -44,68 +45,70 @@ impl Consumer {
                 "$session_end" => {
                     consumer.end(line, version);
                     let uuid = line["uuid"].as_str().unwrap();
-                    assert_eq!(*emitted.entry(uuid).or_insert(line), line, "one id, two contents");
+                    assert_eq!(*ends.entry(uuid).or_insert(line), line, "one uuid has two contents");
                 }
                 "$session_merged" | "$session_split" => {
-                    corrections.insert((text(line, "distinct_id"), version), line);
+                    corrections.insert((string(line, "distinct_id"), version), line);
                 }
                 _ => consumer.event(line, version),
             }
         }
         for line in corrections.into_values() {
-            consumer.follow(line);
+            consumer.apply_correction(line);
         }
         consumer
     }
 
     fn end(&mut self, line: &Value, version: u64) {
         let properties = &line["properties"];
-        let session = (text(line, "distinct_id"), text(properties, "$session_id"));
+        let session = (string(line, "distinct_id"), string(properties, "$session_id"));
         let known = self.ends.entry(session).or_insert_with(|| properties.clone());
         let before = known["$session_version"].as_u64().unwrap();
         if version > before {
             *known = properties.clone();
         } else if version == before {
-            assert_eq!(known, properties, "one version, two contents");
+            assert_eq!(known, properties, "one version has two contents");
         }
     }
 
     fn event(&mut self, line: &Value, version: u64) {
         let properties = &line["properties"];
         let at = properties["$event_time"].as_str().or(line["timestamp"].as_str()).unwrap();
-        let copy = Copy {
-            session: (text(line, "distinct_id"), text(properties, "$session_id")),
+        let copy = EventCopy {
+            session: (string(line, "distinct_id"), string(properties, "$session_id")),
             version,
             at: millis(at),
             is_late: properties["$late"] == true,
         };
-        let uuid = text(line, "uuid");
+        let uuid = string(line, "uuid");
         if self.events.get(&uuid).is_none_or(|known| known.version < version) {
             self.events.insert(uuid, copy);
         }
     }
 
-    fn follow(&mut self, line: &Value) {
+    fn apply_correction(&mut self, line: &Value) {
         let properties = &line["properties"];
         let version = properties["$session_version"].as_u64().unwrap();
-        let of_visitor = |id| (text(line, "distinct_id"), text(properties, id));
+        let of_visitor = |id| (string(line, "distinct_id"), string(properties, id));
         let (from, into) = (of_visitor("from"), of_visitor("into"));
-        let border = properties["at"].as_str().map(|at| (millis(at), text(properties, "from_event")));
-        // An end that was said of a session before it was merged into another is no longer one.
-        if border.is_none() && self.ends.get(&from).is_some_and(|end| end["$session_version"].as_u64() < Some(version))
+        let first_moved = properties["at"].as_str().map(|at| (millis(at), string(properties, "from_event")));
+        // The end of a session that was emitted before the session was merged no longer counts.
+        if first_moved.is_none()
+            && self.ends.get(&from).is_some_and(|end| end["$session_version"].as_u64() < Some(version))
         {
             self.ends.remove(&from);
         }
         for (uuid, copy) in &mut self.events {
-            // A late event is counted in the session it joined, and stays when that is split.
-            let moves = |border: &(Millis, String)| !copy.is_late && (copy.at, uuid) >= (border.0, &border.1);
-            if copy.session == from && copy.version < version && border.as_ref().is_none_or(moves) {
+            // A late event stays in the session that counted it when that session is split.
+            let moves =
+                |first_moved: &(Millis, String)| !copy.is_late && (copy.at, uuid) >= (first_moved.0, &first_moved.1);
+            if copy.session == from && copy.version < version && first_moved.as_ref().is_none_or(moves) {
                 copy.session.clone_from(&into);
             }
         }
     }
 
-    /// The final sessions, by visitor, then start.
+    /// Returns the final sessions, sorted by visitor and start.
     pub fn sessions(&self) -> Vec<FinalSession> {
         let mut events: HashMap<&(String, String), Vec<(Millis, &str)>> = HashMap::new();
         for (uuid, copy) in &self.events {
@@ -121,7 +124,7 @@ impl Consumer {
             let number = session["number"].as_u64();
             sessions.push((number, serde_json::from_value::<FinalSession>(session).unwrap()));
         }
-        assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
+        assert!(events.is_empty(), "events of sessions whose end was never emitted: {events:?}");
         let key = |(number, session): &(Option<u64>, FinalSession)| {
             (session.distinct_id.clone(), session.started_at.clone(), *number)
         };
@@ -130,14 +133,14 @@ impl Consumer {
     }
 }
 
-fn text(value: &Value, name: &str) -> String {
+fn string(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap().to_owned()
 }
 
 impl From<OracleSession<'_>> for FinalSession {
     fn from(session: OracleSession<'_>) -> Self {
         let time = |at| time_text(datetime(at));
-        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let owned = |value: Option<&str>| value.map(str::to_owned);
         Self {
             distinct_id: session.visitor.to_owned(),
             reason: session.reason.to_owned(),

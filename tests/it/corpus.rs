@@ -1,4 +1,4 @@
-//! Every file of the fuzz targets' corpus through the same checks, so what fuzzing once found stays found.
+//! Runs every file of the fuzz targets' corpus through the same checks, so that faults that fuzzing has found do not come back.
 
 use std::fs;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ fn stored_timelines() {
     check("stored_timeline");
 }
 
-/// A change of the stored form leaves seeds that nothing reads: write them anew.
+/// After a change of the stored form the seeds must be written anew, or no code would read them.
 #[test]
 fn seeds_are_read() {
     let visitor = Visitor::new("u");
@@ -84,7 +84,7 @@ fn write_seeds() {
         fs::create_dir_all(corpus(target)).unwrap();
         fs::write(corpus(target).join(name), bytes).unwrap();
     };
-    // Of the table of bad input what is small: whole bodies, and single events.
+    // The small bodies of the table of bad input: whole bodies, and single events.
     for (id, body, events) in bad_input::bodies().filter(|(_, body, _)| body.len() <= 300) {
         let group = id.split('-').next().unwrap_or_default();
         if matches!(group, "body" | "events" | "lines" | "gzip" | "base64") {

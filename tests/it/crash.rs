@@ -1,5 +1,5 @@
-//! The real functions, killed at any moment: what they were at is delivered again, in other company, and in the end the sessions
-//! are those of the plain definition.
+//! The real functions, killed at any moment. Their messages are redelivered in other compositions, and in the end the sessions
+//! are the oracle's.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,49 +14,50 @@ use session_tracking::storage::DynamoDbSessionStorage;
 
 use crate::binaries::{CLOSE, INGEST, variables};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
-use crate::fake_runtime::{Emitted, Function};
+use crate::fake_runtime::{Function, RuntimeEvent};
 use crate::pipeline::{self, Event, Queue, Shape};
 use crate::proxy::{Cut, Proxy};
 use crate::support::{ManualClock, Seeded, Sink};
 
-/// Kills of ingest functions in one world, each in the middle of an invocation.
+/// The number of ingest functions that are killed in one world, each during an invocation.
 const KILLS: usize = 300;
-/// Kills of close functions.
+/// The number of close functions that are killed.
 const KILLS_OF_CLOSE: usize = 30;
-/// Ingest functions at the same time.
+/// The number of ingest functions that run at the same time.
 const ENVIRONMENTS: usize = 3;
 const TIMEOUT_S: Millis = 600;
-/// Messages that an invocation brings at the most: few, so that many functions are killed before all is done.
+/// The maximum number of messages in an invocation. It is small, so that many functions are killed before all messages are done.
 const MAX_BATCH: usize = 2;
-/// Longer than all events take, so that they are in time whatever was received before.
+/// The allowed lateness. It is longer than all events take, so that none is late.
 const LATENESS_S: Millis = 86_400;
-/// Longer than a world takes.
+/// Longer than a world takes, in milliseconds.
 const WORLD_MS: Millis = 600_000;
-/// The time of an invocation: plenty.
-const TIME: Duration = Duration::from_secs(60);
+/// The time limit of an invocation. None comes near it.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 struct World {
     endpoint: String,
     config: SessionConfig,
     queue: Queue,
-    /// The functions' standard output.
+    /// The lines of the functions' standard output.
     lines: Mutex<Vec<String>>,
-    /// What the close function has to do begins when no event before this time is missing any more.
+    /// The close functions start once all events before this time are applied.
     closes_after: Millis,
-    goal: usize,
+    /// The number of ingest functions to kill.
+    min_kills: usize,
     kills: AtomicUsize,
     kills_of_close: AtomicUsize,
     kills_at_a_cut: AtomicUsize,
     invocations: AtomicUsize,
 }
 
-/// Events of the last day. The close function goes by the real clock: of its first part all is over by now; the second part is
-/// so recent that nothing of it is, and is still being taken in meanwhile.
+/// Returns events of the last day. The close function uses the real clock. Sessions before `border` are over by now. The events
+/// from `border` on are moved to be so recent that their sessions are not over; they are received while the close functions run.
 fn events(seed: u64, border: Millis) -> Vec<Event> {
     let shape = Shape {
         seed,
         visitors: 260,
-        most: 200,
+        max_events: 200,
         timeout: TIMEOUT_S * 1000,
         start: border - 8 * 3_600_000,
         disorder: 1_800_000,
@@ -71,11 +72,11 @@ fn events(seed: u64, border: Millis) -> Vec<Event> {
 }
 
 impl World {
-    fn new(seed: u64, endpoint: &str, goal: usize) -> Self {
+    fn new(seed: u64, endpoint: &str, min_kills: usize) -> Self {
         let now = SystemClock.now();
         let border = now - CLOSE_GRACE_MS - LATENESS_S * 1000;
         let mut events = events(seed, border);
-        // Received in the future means received now; a few are left out rather than be another case.
+        // The few events that would be received in the future are left out.
         events.retain(|event| event.arrives_at < now);
         let rules = serde_json::json!({ "timeout_seconds": TIMEOUT_S, "lateness_seconds": LATENESS_S });
         Self {
@@ -84,7 +85,7 @@ impl World {
             queue: Queue::new(seed, events, LATENESS_S * 1000),
             lines: Mutex::default(),
             closes_after: border + WORLD_MS,
-            goal,
+            min_kills,
             kills: AtomicUsize::new(0),
             kills_of_close: AtomicUsize::new(0),
             kills_at_a_cut: AtomicUsize::new(0),
@@ -104,45 +105,46 @@ impl World {
         self.lines.lock().unwrap().extend(ended.lines);
     }
 
-    /// Ingest functions, one after the other, until everything is taken in and enough of them were killed.
+    /// Runs ingest functions, one after the other, until all messages are done and enough functions were killed.
     async fn ingest(&self, seed: u64) {
         let mut random = Seeded(seed);
         let proxy = Proxy::start(&self.endpoint, Duration::ZERO).await;
-        while !self.queue.is_done() || self.kills.load(Ordering::Relaxed) < self.goal {
+        while !self.queue.is_done() || self.kills.load(Ordering::Relaxed) < self.min_kills {
             let Some(batch) = self.queue.take(MAX_BATCH) else {
-                // The others have it all; or all is done, and comes again until enough were killed.
+                // The other functions have the remaining messages. Or all messages are done: then some are redelivered, until
+                // enough functions were killed.
                 if self.queue.is_done() {
-                    self.queue.again();
+                    self.queue.redeliver_some();
                 }
                 SystemClock.sleep(Duration::from_millis(1)).await;
                 continue;
             };
             let mut function = self.start(INGEST, &proxy.endpoint).await;
             let mut next = Some(batch);
-            // It lives through some invocations, though the database may not answer all its requests …
+            // The function completes some invocations, although some of its requests to the database fail …
             for _ in 0..random.below(2) {
                 let Some(batch) = next else { break };
                 let cut = [Cut::Before, Cut::After][random.below(2)];
                 let is_held = random.below(200) == 0;
                 proxy.plan((random.below(3) == 0).then(|| (random.below(4), if is_held { Cut::Held } else { cut })));
-                let answer = function.invoke(self.queue.payload(&batch), TIME).await;
+                let answer = function.invoke(self.queue.payload(&batch), TIME_LIMIT).await;
                 self.invocations.fetch_add(1, Ordering::Relaxed);
                 self.queue.answered(batch, &answer);
                 next = self.queue.take(MAX_BATCH);
             }
-            // … and not through this one.
+            // … and is killed during this one.
             if let Some(batch) = next {
                 let payload = self.queue.payload(&batch);
                 match self.kill_at_work(&mut function, &proxy, &mut random, payload, &self.kills).await {
                     Some(answer) => self.queue.answered(batch, &answer),
-                    None => self.queue.lost(batch),
+                    None => self.queue.unanswered(batch),
                 }
             }
             self.end(function);
         }
     }
 
-    /// Hands a function an invocation; returns its answer, or none if it is to be killed now.
+    /// Gives a function an invocation. Returns its answer, or `None` if it is to be killed now.
     async fn kill_at_work(
         &self,
         function: &mut Function,
@@ -152,21 +154,21 @@ impl World {
         kills: &AtomicUsize,
     ) -> Option<String> {
         let cut = (random.below(2) == 0).then(|| (random.below(4), [Cut::Before, Cut::After][random.below(2)]));
-        // Up to 30 ms, and mostly less than an invocation takes.
-        let most = 1 + random.below(30_000);
-        let delay = Duration::from_micros(random.below(most) as u64);
+        // Up to 30 ms; usually less than an invocation takes.
+        let max_us = 1 + random.below(30_000);
+        let delay = Duration::from_micros(random.below(max_us) as u64);
         proxy.plan(cut);
-        function.hand(payload, TIME).await;
+        function.deliver(payload, TIME_LIMIT).await;
         self.invocations.fetch_add(1, Ordering::Relaxed);
         let moment = async {
             match cut {
-                Some(_) => proxy.happened().await,
+                Some(_) => proxy.wait_for_cut().await,
                 None => SystemClock.sleep(delay).await,
             }
         };
-        match select(Box::pin(function.emitted()), Box::pin(moment)).await {
-            Either::Left((Emitted::Answer(answer), _)) => Some(answer),
-            Either::Left((emitted, _)) => panic!("{emitted:?}"),
+        match select(Box::pin(function.next_event()), Box::pin(moment)).await {
+            Either::Left((RuntimeEvent::Answer(answer), _)) => Some(answer),
+            Either::Left((event, _)) => panic!("{event:?}"),
             Either::Right(_) => {
                 kills.fetch_add(1, Ordering::Relaxed);
                 self.kills_at_a_cut.fetch_add(usize::from(cut.is_some()), Ordering::Relaxed);
@@ -175,7 +177,7 @@ impl World {
         }
     }
 
-    /// Close functions, one after the other, until enough of them were killed.
+    /// Runs close functions, one after the other, until enough of them were killed.
     async fn close(&self, seed: u64) {
         let mut random = Seeded(seed);
         let proxy = Proxy::start(&self.endpoint, Duration::ZERO).await;
@@ -189,10 +191,10 @@ impl World {
         }
     }
 
-    /// Closes what is over by the real clock with the real function, and the rest when it is over by another.
+    /// Closes what is over by the real clock with the real function, and the rest with a clock that is ahead.
     async fn close_all(&self, database: &EmbeddedDynamoDb) {
         let mut function = self.start(CLOSE, &self.endpoint).await;
-        while !function.invoke("{}".to_owned(), TIME).await.contains(r#""examined":0"#) {}
+        while !function.invoke("{}".to_owned(), TIME_LIMIT).await.contains(r#""examined":0"#) {}
         self.end(function);
         let (clock, sink) = (ManualClock::default(), Sink::default());
         clock.set(SystemClock.now() + 2 * LATENESS_S * 1000);
@@ -203,7 +205,7 @@ impl World {
     }
 }
 
-/// A world in which so many ingest functions are killed.
+/// Runs a world in which this many ingest functions are killed.
 async fn run(seed: u64, kills: usize) {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     let world = World::new(seed, &database.endpoint, kills);
@@ -214,7 +216,7 @@ async fn run(seed: u64, kills: usize) {
     let sessions = pipeline::check(&world.queue.events, &world.config, &lines);
     let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
     println!(
-        "{} events, {} sessions, {} invocations, {} killed at work and {} of the closer, {} of these where a request was cut",
+        "{} events, {} sessions, {} invocations, {} ingest and {} close functions killed, {} of them at a cut request",
         world.queue.events.len(),
         sessions.len(),
         count(&world.invocations),
@@ -228,7 +230,7 @@ async fn run(seed: u64, kills: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::disallowed_methods, reason = "a test's own setting, and the time that it took")]
 async fn killed_at_any_moment() {
-    let asked = std::env::var("CRASH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let asked = std::env::var("CRASH_KILLS").ok().and_then(|number| number.parse().ok()).unwrap_or(KILLS);
     let began = std::time::Instant::now();
     for world in 0..asked.div_ceil(KILLS) {
         run(1 + world as u64, KILLS.min(asked)).await;

@@ -1,5 +1,5 @@
-//! Duplicates through the real manager, as a consumer of the output hears of them: a duplicate is the event that was counted,
-//! with its time and its session, whenever it comes again.
+//! Duplicates through the real manager, as a consumer of the output sees them. A duplicate carries the time and the session of the
+//! event that was counted, whenever it is sent again.
 
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
@@ -14,7 +14,8 @@ use crate::support::{ManualClock, Sink};
 
 const SECOND: Millis = 1_000;
 
-/// Applies batches, each received at a time, closes everything, and returns all that was put out.
+/// Applies batches, each at its time of receipt, and closes everything. Returns all lines of the output: annotated events, ends
+/// and corrections.
 async fn lines(rules: Value, batches: &[(Millis, &[Value])]) -> Vec<Value> {
     let (clock, sink) = (ManualClock::default(), Sink::default());
     let config = SessionConfig::from_rules(rules).unwrap();
@@ -23,10 +24,10 @@ async fn lines(rules: Value, batches: &[(Millis, &[Value])]) -> Vec<Value> {
     for (received_at, batch) in batches {
         clock.set(*received_at);
         manager.cleanup(&&sink, Millis::MAX).await;
-        let texts: Vec<String> = batch.iter().map(Value::to_string).collect();
+        let json: Vec<String> = batch.iter().map(Value::to_string).collect();
         let delivery = Delivery { received_at: *received_at, trusts_received_at: false };
-        let read = |text| Event::parse(str::as_bytes(text), delivery, &config).unwrap();
-        let events: Vec<Event<'_>> = texts.iter().map(|text| read(text)).collect();
+        let parse = |json| Event::parse(str::as_bytes(json), delivery, &config).unwrap();
+        let events: Vec<Event<'_>> = json.iter().map(|json| parse(json)).collect();
         for (event, outcome) in events.iter().zip(manager.resolve(&events, Millis::MAX).await) {
             let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
             lines.push(serde_json::from_str(&event.annotate(Some(&assignment))).unwrap());
@@ -50,7 +51,8 @@ fn event(uuid: &str, at: Option<Millis>, campaign: Option<&str>) -> Value {
     event
 }
 
-/// An event without a timestamp comes again after its session went on; then a campaign splits that in between.
+/// An event without a timestamp is received at 12:00:10 and sent again at 12:01:10. Then another campaign, at 12:00:30, splits the
+/// session between the two times. The duplicate stays with the event.
 #[tokio::test]
 async fn a_duplicate_without_a_time_follows_a_split_as_the_event_does() {
     let after = |seconds: Millis| NOON + seconds * SECOND;
@@ -68,12 +70,12 @@ async fn a_duplicate_without_a_time_follows_a_split_as_the_event_does() {
     assert_eq!(events, [(2, vec!["a", "e"]), (2, vec!["x", "b"])]);
 }
 
-/// The same where the event is finalized by then.
+/// Like the test above, but the event is finalized when its duplicate arrives.
 #[tokio::test]
-async fn a_duplicate_of_a_finalized_event_stays_where_that_is() {
+async fn a_duplicate_of_a_finalized_event_stays_in_its_session() {
     let after = |minutes: Millis| NOON + minutes * MINUTE;
     let mut batches: Vec<(Millis, Vec<Value>)> = vec![(NOON, vec![event("e", None, Some("x"))])];
-    // More than are kept, so that the first are finalized.
+    // More events than stay unfinalized, so that the first are finalized.
     batches.extend((1..=9).map(|n| (after(2 * n), vec![event(&format!("b{n}"), Some(after(2 * n)), None)])));
     batches.push((after(19), vec![event("e", None, Some("x"))]));
     batches.push((after(20), vec![event("split", Some(after(17)), Some("y"))]));
@@ -86,7 +88,7 @@ async fn a_duplicate_of_a_finalized_event_stays_where_that_is() {
     assert!(sessions[0].events.contains(&"e".to_owned()));
 }
 
-/// A phone sends six minutes of a visit in one request, whose landing page brought the campaign.
+/// A phone sends a visit of six minutes in one request. The campaign is in its landing page.
 #[tokio::test]
 async fn a_visit_of_six_minutes_in_one_request_is_one_session() {
     let batch = [event("a", Some(NOON - 6 * MINUTE), Some("ad")), event("b", Some(NOON), None)];
@@ -96,7 +98,8 @@ async fn a_visit_of_six_minutes_in_one_request_is_one_session() {
     assert_eq!(sessions[0].utm.as_ref().map(|utm| &utm["source"]), Some(&json!("ad")));
 }
 
-/// An offline queue, newest first, and once more two days later, when all of it is archived: ids moved back with each request.
+/// An offline queue is sent newest first, one event a request, and once more two days later, when all of it is archived. With each
+/// request a session begins earlier, under the same id.
 #[tokio::test]
 async fn an_offline_queue_sent_newest_first_and_again_counts_once() {
     for rules in [

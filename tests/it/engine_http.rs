@@ -1,5 +1,4 @@
-//! Many workers and closers at once on a real engine, over HTTP: what a consumer of their output has in the end are the
-//! sessions of the plain definition.
+//! Many workers and closers at once on a real engine, over HTTP. In the end a consumer of their output has the oracle's sessions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,15 +24,15 @@ use crate::storage;
 
 const WORKERS: usize = 8;
 const CLOSERS: usize = 2;
-/// Messages that an invocation brings at the most.
+/// The maximum number of messages in an invocation.
 const MAX_BATCH: usize = 6;
 const START: Millis = 1_773_144_000_000;
 const TIMEOUT_S: Millis = 60;
 const LATENESS_S: Millis = 1_200;
-/// Longer than anything lasts here.
-const FAR: Millis = 365 * 86_400_000;
+/// Longer than everything here takes, in milliseconds.
+const YEAR_MS: Millis = 365 * 86_400_000;
 
-/// What all share.
+/// What all workers and closers share.
 struct Run {
     endpoint: String,
     config: SessionConfig,
@@ -43,12 +42,13 @@ struct Run {
     consumed: Arc<Consumed>,
 }
 
-/// Whose time it is. Waiting and randomness are real.
+/// The clock of a worker or a closer. Pauses and random numbers are real.
 enum RunClock<'r> {
-    /// A worker's: as late as its messages say.
+    /// A worker's clock: the time of the newest message.
     Worker(&'r Run),
-    /// A closer's: so late that whatever can change no more is closed, and nothing else.
+    /// A closer's clock. It closes exactly what no event can change any more.
     Closer(&'r Run),
+    /// The clock after the last event: everything is over.
     AtTheEnd,
 }
 
@@ -59,7 +59,7 @@ impl Clock for RunClock<'_> {
             Self::Closer(run) => {
                 run.queue.earliest().unwrap_or_else(|| run.queue.newest()) + LATENESS_S * 1000 + CLOSE_GRACE_MS
             }
-            Self::AtTheEnd => START + FAR,
+            Self::AtTheEnd => START + YEAR_MS,
         }
     }
 
@@ -73,7 +73,7 @@ impl Clock for RunClock<'_> {
 }
 
 impl Run {
-    /// A manager with a client of its own, as every function has.
+    /// Returns a manager with a client of its own, as each function has.
     fn manager<'r>(&self, clock: RunClock<'r>) -> SessionManager<DynamoDbSessionStorage, RunClock<'r>> {
         let storage = DynamoDbSessionStorage::new(client(&self.endpoint), TABLE).counting(Arc::clone(&self.consumed));
         SessionManager::with_clock(self.config.clone(), storage, clock)
@@ -103,13 +103,13 @@ impl Run {
     }
 }
 
-/// Runs everything against an engine that has an empty table.
+/// Runs everything on an engine with an empty table.
 async fn run(endpoint: &str) {
     let rules = serde_json::json!({ "timeout_seconds": TIMEOUT_S, "lateness_seconds": LATENESS_S });
     let (timeout, disorder) = (TIMEOUT_S * 1000, LATENESS_S * 500);
-    let events = Shape { seed: 1, visitors: 60, most: 700, timeout, start: START, disorder }.events();
+    let events = Shape { seed: 1, visitors: 60, max_events: 700, timeout, start: START, disorder }.events();
     assert!(events.len() >= 3_000, "{} events", events.len());
-    // Tasks on several threads must not borrow what ends; one run a test is little to leave behind.
+    // Tasks on several threads need a `'static` reference. Leaking one run a test does no harm.
     let run: &'static Run = Box::leak(Box::new(Run {
         endpoint: endpoint.to_owned(),
         config: SessionConfig::from_rules(rules).unwrap(),
@@ -124,14 +124,14 @@ async fn run(endpoint: &str) {
         task.await.unwrap();
     }
     let conflicts = run.consumed.conflicts();
-    assert!(conflicts > 0, "nobody raced");
+    assert!(conflicts > 0, "there was no conflict");
 
     let manager = run.manager(RunClock::AtTheEnd);
     let mut lines = run.output.take();
     let count = |name: &str| {
-        let emitted: HashSet<&String> =
+        let distinct: HashSet<&String> =
             lines.iter().filter(|line| line.contains(&format!(r#""event":"{name}""#))).collect();
-        emitted.len()
+        distinct.len()
     };
     let (ends, merges, splits) = (count("$session_end"), count("$session_merged"), count("$session_split"));
     while manager.cleanup(&&run.output, Millis::MAX).await.examined > 0 {}
@@ -139,7 +139,7 @@ async fn run(endpoint: &str) {
     lines.extend(run.rejects.take());
     let sessions = pipeline::check(&run.queue.events, &run.config, &lines);
     println!(
-        "{} events, {} sessions, {conflicts} conflicts; meanwhile {ends} ends, {merges} merges and {splits} splits said",
+        "{} events, {} sessions, {conflicts} conflicts; meanwhile {ends} ends, {merges} merges and {splits} splits emitted",
         run.queue.events.len(),
         sessions.len()
     );
@@ -147,7 +147,7 @@ async fn run(endpoint: &str) {
     check_table(&manager, &sessions).await;
 }
 
-/// Every session is found under its id as it was said, and nothing is left to close.
+/// Checks that every session is found by its id as it was emitted, and that nothing is left to close.
 async fn check_table(manager: &SessionManager<DynamoDbSessionStorage, RunClock<'_>>, sessions: &[Value]) {
     for session in sessions {
         let found = manager.get(session["id"].as_str().unwrap()).await.unwrap();
@@ -163,7 +163,7 @@ async fn many_workers_on_the_embedded_dynamodb() {
     run(&EmbeddedDynamoDb::start(0).unwrap().endpoint).await;
 }
 
-/// The same, and the contract, on DynamoDB Local.
+/// Runs the same, and the contract, on DynamoDB Local.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a DynamoDB Local at $DYNAMODB_LOCAL: run ci/dynamodb-local"]
 #[allow(clippy::disallowed_methods, reason = "a test's own setting")]
@@ -177,29 +177,29 @@ async fn dynamodb_local() {
     run(&endpoint).await;
 }
 
-/// Creates the table of the template under a name.
+/// Creates the table of the template with this name.
 pub async fn create_table(client: &Client, name: &str) {
     let table = table_definition(include_str!("../../template.yaml")).unwrap();
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+    let string = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
     let keys = |value: &Value| -> Vec<KeySchemaElement> {
         let element = |key: &Value| {
-            let kind = KeyType::from(text(key, "KeyType").as_str());
-            KeySchemaElement::builder().attribute_name(text(key, "AttributeName")).key_type(kind).build().unwrap()
+            let kind = KeyType::from(string(key, "KeyType").as_str());
+            KeySchemaElement::builder().attribute_name(string(key, "AttributeName")).key_type(kind).build().unwrap()
         };
         value["KeySchema"].as_array().unwrap().iter().map(element).collect()
     };
     let attribute = |value: &Value| {
-        let kind = ScalarAttributeType::from(text(value, "AttributeType").as_str());
+        let kind = ScalarAttributeType::from(string(value, "AttributeType").as_str());
         AttributeDefinition::builder()
-            .attribute_name(text(value, "AttributeName"))
+            .attribute_name(string(value, "AttributeName"))
             .attribute_type(kind)
             .build()
             .unwrap()
     };
     let index = |value: &Value| {
-        let projection = ProjectionType::from(text(&value["Projection"], "ProjectionType").as_str());
+        let projection = ProjectionType::from(string(&value["Projection"], "ProjectionType").as_str());
         let projection = Projection::builder().projection_type(projection).build();
-        let index = GlobalSecondaryIndex::builder().index_name(text(value, "IndexName"));
+        let index = GlobalSecondaryIndex::builder().index_name(string(value, "IndexName"));
         index.set_key_schema(Some(keys(value))).projection(projection).build().unwrap()
     };
     let all = |name: &str| table[name].as_array().unwrap().iter();
@@ -209,7 +209,7 @@ pub async fn create_table(client: &Client, name: &str) {
         .set_attribute_definitions(Some(all("AttributeDefinitions").map(attribute).collect()))
         .set_key_schema(Some(keys(&table)))
         .set_global_secondary_indexes(Some(all("GlobalSecondaryIndexes").map(index).collect()))
-        .billing_mode(BillingMode::from(text(&table, "BillingMode").as_str()))
+        .billing_mode(BillingMode::from(string(&table, "BillingMode").as_str()))
         .send()
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Nothing expires that is not closed: the table's garbage collection by virtual time, over extreme settings.
+//! No item expires before it is closed. The table's garbage collection runs in virtual time, over extreme settings.
 
 use chrono::TimeDelta;
 use dynoxide::storage_backend::ManualClock as EngineClock;
@@ -39,7 +39,7 @@ impl Table {
         Self { database, engine, storage, clock: ManualClock::default() }
     }
 
-    /// It is that time, and what has expired is deleted; how many items.
+    /// Sets the time and deletes expired items. Returns how many.
     fn sweep(&self, now: Millis) -> usize {
         self.clock.set(now);
         self.engine.set((now / 1000) as u64);
@@ -47,38 +47,38 @@ impl Table {
     }
 }
 
-/// The sessions whose end is among these lines.
+/// Returns the number of sessions whose end is among these lines.
 fn ends(lines: &[String]) -> usize {
     let is_end = |line: &&String| serde_json::from_str::<Value>(line).unwrap()["event"] == "$session_end";
     lines.iter().filter(is_end).count()
 }
 
-/// Events of one visitor each: now, as far ahead as is believed, and a year old.
+/// Applies four events, each of another visitor: of now, as far ahead as is accepted, an hour old and a year old.
 async fn events(manager: &SessionManager<&DynamoDbSessionStorage, &ManualClock>, received_at: Millis, name: &str) {
     let times = [0, 23 * HOUR - 1, -HOUR, -365 * DAY].map(|later| received_at + later);
-    let text = |(number, at): (usize, Millis)| {
+    let json = |(number, at): (usize, Millis)| {
         let at = time_text(datetime(at));
         format!(r#"{{"uuid":"{name}{number}","event":"$pageview","distinct_id":"{name}{number}","timestamp":"{at}"}}"#)
     };
-    let texts: Vec<String> = times.into_iter().enumerate().map(text).collect();
+    let events: Vec<String> = times.into_iter().enumerate().map(json).collect();
     let delivery = Delivery { received_at, trusts_received_at: true };
     let events: Vec<Event<'_>> =
-        texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
+        events.iter().map(|json| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap()).collect();
     let outcomes = manager.resolve(&events, Millis::MAX).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Placed(Some(_)))), "{outcomes:?}");
 }
 
 #[tokio::test]
 async fn what_is_not_closed_never_expires() {
-    const LONGEST: i64 = 30 * 86_400;
+    const MAX_SECONDS: i64 = 30 * 86_400;
     for (timeout, max_duration, lateness, retention) in [
         (1800, 86_400, 300, 1),
-        (LONGEST, 86_400, 2 * 86_400, 30),
-        (2 * 86_400, LONGEST, 0, 1),
-        (LONGEST, LONGEST, LONGEST, 1),
-        (1, 1, LONGEST, 1),
+        (MAX_SECONDS, 86_400, 2 * 86_400, 30),
+        (2 * 86_400, MAX_SECONDS, 0, 1),
+        (MAX_SECONDS, MAX_SECONDS, MAX_SECONDS, 1),
+        (1, 1, MAX_SECONDS, 1),
     ] {
-        // The close function runs from the beginning, or is down for long.
+        // The closer runs from the beginning, or is down for long.
         for (every, first) in [(8 * DAY, 0), (8 * DAY, 100 * DAY), (400 * DAY, 400 * DAY)] {
             let table = Table::new();
             let rules = json!({
@@ -90,7 +90,7 @@ async fn what_is_not_closed_never_expires() {
             let output = MemoryOutput::default();
             table.sweep(NOON);
             events(&manager, NOON, "a").await;
-            // More of the same visitors, much later: what was written first is written again.
+            // Three hours later, events of other visitors.
             table.sweep(NOON + 3 * HOUR);
             events(&manager, NOON + 3 * HOUR, "b").await;
             let (mut closed, mut next) = (0, NOON + first);
@@ -105,7 +105,7 @@ async fn what_is_not_closed_never_expires() {
                 closed += ends(&output.take());
             }
             assert_eq!(closed, 8, "{rules}, retention {retention}, closed from {first} every {every}");
-            // And what is closed does expire, all of it.
+            // Everything that is closed does expire.
             table.sweep(NOON + 2_000 * DAY);
             let left = table.database.scan(serde_json::from_value(json!({ "TableName": TABLE })).unwrap()).unwrap();
             assert_eq!(left.count, 0, "{rules}, retention {retention}");

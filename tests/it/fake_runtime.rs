@@ -1,5 +1,5 @@
-//! A Lambda Runtime API for tests, and a function's real binary that runs under it. An API and a port for each process, so that
-//! what a killed one asked for last never reaches the next.
+//! A Lambda Runtime API for tests, and the real binary of a function that runs under it. Each process has an API and a port of its
+//! own, so that the last request of a killed process never reaches the next one.
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,15 +18,17 @@ use session_tracking::session::Millis;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// No function takes so long, whatever else the machine does.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a function takes for its next request, even on a busy machine.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What the function said, or did.
+/// A request of the function to the Runtime API.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Emitted {
-    /// It took the invocation.
+pub enum RuntimeEvent {
+    /// It has taken the next invocation.
     Taken,
+    /// The answer to an invocation.
     Answer(String),
+    /// The error of an invocation.
     Error(String),
 }
 
@@ -35,17 +37,17 @@ struct Invocation {
     deadline: Millis,
 }
 
-/// The API's side of a function.
+/// The state of the API for one function.
 struct Api {
     invocations: Mutex<UnboundedReceiver<Invocation>>,
-    emitted: UnboundedSender<Emitted>,
+    events: UnboundedSender<RuntimeEvent>,
 }
 
 async fn next(State(api): State<Arc<Api>>) -> Response {
     let Some(Invocation { payload, deadline }) = api.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
-    let _ = api.emitted.send(Emitted::Taken);
+    let _ = api.events.send(RuntimeEvent::Taken);
     let headers = [
         ("lambda-runtime-aws-request-id", "request".to_owned()),
         ("lambda-runtime-deadline-ms", deadline.to_string()),
@@ -59,8 +61,8 @@ async fn answer(
     Path((_request, kind)): Path<(String, String)>,
     body: String,
 ) -> StatusCode {
-    let emitted = if kind == "response" { Emitted::Answer(body) } else { Emitted::Error(body) };
-    let _ = api.emitted.send(emitted);
+    let event = if kind == "response" { RuntimeEvent::Answer(body) } else { RuntimeEvent::Error(body) };
+    let _ = api.events.send(event);
     StatusCode::ACCEPTED
 }
 
@@ -69,34 +71,34 @@ pub struct Function {
     child: Child,
     api: tokio::task::JoinHandle<()>,
     invocations: UnboundedSender<Invocation>,
-    emitted: UnboundedReceiver<Emitted>,
+    events: UnboundedReceiver<RuntimeEvent>,
     output: JoinHandle<String>,
     log: JoinHandle<String>,
 }
 
-/// What is left of a function.
+/// A function whose process has ended.
 #[derive(Debug)]
-pub struct Ended {
-    /// Whole lines of its standard output; what was being written when it was killed is not one.
+pub struct Exited {
+    /// The complete lines of its standard output. A line that was being written when it was killed is left out.
     pub lines: Vec<String>,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub log: String,
     pub status: ExitStatus,
 }
 
 impl Function {
-    /// Starts a binary with these variables, and no others but what Lambda sets.
+    /// Starts a binary with these variables and those that Lambda sets.
     pub async fn start(binary: &str, variables: &[(&str, &str)]) -> Self {
         Self::start_command(Command::new(binary), variables).await
     }
 
-    /// As [`Function::start`], of a command that has been prepared.
+    /// Like [`Function::start`], but with a prepared command.
     pub async fn start_command(mut command: Command, variables: &[(&str, &str)]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, receiver) = unbounded_channel();
-        let (sender, emitted) = unbounded_channel();
-        let api = Arc::new(Api { invocations: Mutex::new(receiver), emitted: sender });
+        let (sender, events) = unbounded_channel();
+        let api = Arc::new(Api { invocations: Mutex::new(receiver), events: sender });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{request}/{kind}", post(answer))
@@ -114,65 +116,65 @@ impl Function {
             .spawn()
             .unwrap();
         let (output, log) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        Self { child, api, invocations, emitted, output, log }
+        Self { child, api, invocations, events, output, log }
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Hands it an invocation that has this much time, and waits until it has it.
-    pub async fn hand(&mut self, payload: String, time: Duration) {
-        self.offer(payload, time);
-        assert_eq!(self.emitted().await, Emitted::Taken);
+    /// Gives it an invocation with this time limit, and waits until it has taken it.
+    pub async fn deliver(&mut self, payload: String, time: Duration) {
+        self.enqueue(payload, time);
+        assert_eq!(self.next_event().await, RuntimeEvent::Taken);
     }
 
-    /// Has an invocation ready for when it asks next, if it has not asked already.
-    pub fn offer(&self, payload: String, time: Duration) {
+    /// Keeps an invocation ready for its next request.
+    pub fn enqueue(&self, payload: String, time: Duration) {
         let deadline = SystemClock.now() + time.as_millis() as Millis;
         self.invocations.send(Invocation { payload, deadline }).unwrap();
     }
 
-    /// What it says next.
-    pub async fn emitted(&mut self) -> Emitted {
-        self.emitted_within(PATIENCE).await
+    /// Returns its next request.
+    pub async fn next_event(&mut self) -> RuntimeEvent {
+        self.next_event_within(MAX_WAIT).await
     }
 
-    /// What it says next, if it has so much to do that it may take longer than others.
-    pub async fn emitted_within(&mut self, patience: Duration) -> Emitted {
-        match select(Box::pin(self.emitted.recv()), Box::pin(SystemClock.sleep(patience))).await {
-            Either::Left((Some(emitted), _)) => emitted,
-            _ => panic!("the function says nothing; has it ended? {:?}", self.child.try_wait()),
+    /// Returns its next request, which may take as long as `max_wait`.
+    pub async fn next_event_within(&mut self, max_wait: Duration) -> RuntimeEvent {
+        match select(Box::pin(self.events.recv()), Box::pin(SystemClock.sleep(max_wait))).await {
+            Either::Left((Some(event), _)) => event,
+            _ => panic!("the function sends nothing; has it ended? {:?}", self.child.try_wait()),
         }
     }
 
-    /// Its answer to an invocation that has this much time.
+    /// Returns its answer to an invocation with this time limit.
     pub async fn invoke(&mut self, payload: String, time: Duration) -> String {
-        self.hand(payload, time).await;
-        match self.emitted().await {
-            Emitted::Answer(answer) => answer,
-            emitted => panic!("{emitted:?}"),
+        self.deliver(payload, time).await;
+        match self.next_event().await {
+            RuntimeEvent::Answer(answer) => answer,
+            event => panic!("{event:?}"),
         }
     }
 
     /// Ends it at once, as SIGKILL does.
-    pub fn kill(mut self) -> Ended {
+    pub fn kill(mut self) -> Exited {
         self.child.kill().unwrap();
-        self.ended()
+        self.wait()
     }
 
-    /// Waits until it ends by itself.
-    pub fn ended(mut self) -> Ended {
+    /// Waits until it ends.
+    pub fn wait(mut self) -> Exited {
         let status = self.child.wait().unwrap();
         self.api.abort();
         let mut output = self.output.join().unwrap();
         output.truncate(output.rfind('\n').map_or(0, |end| end + 1));
-        Ended { lines: output.lines().map(str::to_owned).collect(), log: self.log.join().unwrap(), status }
+        Exited { lines: output.lines().map(str::to_owned).collect(), log: self.log.join().unwrap(), status }
     }
 }
 
-/// Reads to the end, so that the function never waits for a reader.
+/// Reads an output to its end in a thread, so that the function never blocks on it.
 fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Lambda freezes a function between invocations; the table's servers drop its idle connections meanwhile.
+//! Lambda freezes a function between invocations. Meanwhile DynamoDB closes its idle connections.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,15 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::binaries::{INGEST, variables};
 use crate::dynamodb::EmbeddedDynamoDb;
-use crate::fake_runtime::{Emitted, Function};
+use crate::fake_runtime::{Function, RuntimeEvent};
 
-/// The time of an invocation: plenty.
-const TIME: Duration = Duration::from_secs(60);
-/// More visitors than writes go on at once, so that there are as many connections as ever.
+/// The time limit of an invocation. None comes near it.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// More visitors than there are writes at once, so that as many connections as possible are open.
 const VISITORS: usize = 100;
 
-/// Passes bytes on until a connection was idle for so long; then it is closed on both sides. Counts connections.
-async fn closes_idle(endpoint: &str, idle: Duration) -> (String, Arc<AtomicUsize>) {
+/// Starts a proxy that closes connections after this idle time, on both sides. Returns its endpoint and its number of connections
+/// so far.
+async fn proxy_that_closes_idle_connections(endpoint: &str, idle: Duration) -> (String, Arc<AtomicUsize>) {
     let to = endpoint.strip_prefix("http://").unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -30,13 +31,14 @@ async fn closes_idle(endpoint: &str, idle: Duration) -> (String, Arc<AtomicUsize
         while let Ok((client, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::Relaxed);
             let server = TcpStream::connect(&to).await.unwrap();
-            // Either end may break at any time: that ends the connection and is no error of the test.
+            // Either side may close at any time. That ends the connection and is not an error of the test.
             tokio::spawn(async move { pass(client, server, idle).await.ok() });
         }
     });
     (endpoint, connections)
 }
 
+/// Passes bytes in both directions until one side closes, or until the connection is idle for too long.
 async fn pass(mut client: TcpStream, mut server: TcpStream, idle: Duration) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -61,13 +63,13 @@ fn signal(function: &Function, name: &str) {
     assert!(sent.success());
 }
 
-/// An event of each visitor.
+/// Returns a payload with an event of each visitor.
 fn payload(round: usize) -> String {
     let event = |at: usize| json!({ "uuid": format!("e{round}-{at}"), "event": "x", "distinct_id": format!("v{at}") });
     json!({ "events": (0..VISITORS).map(event).collect::<Vec<_>>() }).to_string()
 }
 
-/// Whether every event has its session, and none was begun anew.
+/// Checks that every event has a session, and that only the first round begins sessions.
 fn check(answer: &str, round: usize) {
     let answer: Value = serde_json::from_str(answer).unwrap();
     assert_eq!(answer["failed"], Value::Null, "{answer:#}");
@@ -76,37 +78,37 @@ fn check(answer: &str, round: usize) {
     assert!(events.iter().all(|event| event["properties"]["$session_start"] == json!(round == 0)));
 }
 
-/// An invocation before, a freeze, and one that waits already when the function thaws.
+/// Runs an invocation, then freezes the function three times. Each time an invocation waits when the function thaws.
 async fn freeze(idle: Duration, frozen: Duration) {
     let database = EmbeddedDynamoDb::start(0).unwrap();
-    let (endpoint, connections) = closes_idle(&database.endpoint, idle).await;
+    let (endpoint, connections) = proxy_that_closes_idle_connections(&database.endpoint, idle).await;
     let mut function = Function::start(INGEST, &variables(&endpoint)).await;
-    check(&function.invoke(payload(0), TIME).await, 0);
+    check(&function.invoke(payload(0), TIME_LIMIT).await, 0);
     for round in 1..=3 {
         let before = connections.load(Ordering::Relaxed);
         signal(&function, "-STOP");
         SystemClock.sleep(frozen).await;
-        // It may have been stopped before it asked for one.
-        function.offer(payload(round), TIME);
+        // It may have been stopped before it requested an invocation.
+        function.enqueue(payload(round), TIME_LIMIT);
         signal(&function, "-CONT");
-        assert_eq!(function.emitted().await, Emitted::Taken);
-        let Emitted::Answer(answer) = function.emitted().await else { panic!("no answer") };
+        assert_eq!(function.next_event().await, RuntimeEvent::Taken);
+        let RuntimeEvent::Answer(answer) = function.next_event().await else { panic!("no answer") };
         check(&answer, round);
-        assert!(connections.load(Ordering::Relaxed) > before, "the old connections live on");
+        assert!(connections.load(Ordering::Relaxed) > before, "the old connections are still used");
     }
     let ended = function.kill();
     assert!(!ended.log.contains("WARN") && !ended.log.contains("ERROR"), "{}", ended.log);
 }
 
-/// The client itself would trust these connections for longer.
+/// The client itself would keep using these connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_dropped_during_a_short_freeze_go_unseen() {
+async fn connections_closed_during_a_short_freeze_are_replaced() {
     freeze(Duration::from_secs(1), Duration::from_secs(3)).await;
 }
 
-/// As long as servers of AWS keep an idle connection, and somewhat more.
+/// Somewhat longer than servers of AWS keep idle connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes four minutes"]
-async fn connections_dropped_during_a_long_freeze_go_unseen() {
+async fn connections_closed_during_a_long_freeze_are_replaced() {
     freeze(Duration::from_secs(60), Duration::from_secs(70)).await;
 }

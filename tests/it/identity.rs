@@ -1,4 +1,4 @@
-//! Events that say neither who they are nor when they happened: each delivery brings new ones, each redelivery the same.
+//! Events with neither a `uuid` nor a `timestamp`: each delivery brings new events, and each redelivery the same ones.
 
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
@@ -27,7 +27,7 @@ impl Service {
         SessionManager::with_clock(SessionConfig::default(), &self.storage, &self.clock)
     }
 
-    /// Handles a payload; the lines that go to the output queue, and the answer.
+    /// Handles a payload. Returns the lines that go to the output queue, and the answer.
     async fn handle(&self, request_id: &str, payload: &Value) -> (Vec<Value>, Value) {
         let (manager, output) = (self.manager(), MemoryOutput::default());
         let ingest = Ingest { manager, output, rejects: MemoryOutput::default() };
@@ -53,7 +53,7 @@ fn record(message_id: &str, sent_at: Millis, body: &str) -> Value {
         "attributes": {"SentTimestamp": sent_at.to_string()}})
 }
 
-/// Four times in six seconds, as the fault was reported: one event was counted, at the time of the first.
+/// Four heartbeats in six seconds, as in the bug report: only one event was counted, at the time of the first.
 #[tokio::test]
 async fn four_heartbeats_over_http_are_four_events() {
     let service = Service::new();
@@ -64,10 +64,10 @@ async fn four_heartbeats_over_http_are_four_events() {
     }
     let session = service.session().await;
     assert_eq!((session.event_count, session.duration_seconds()), (4, 6));
-    // In one request, even in one millisecond.
+    // Two in one request, and so in one millisecond, are two events.
     service.handle("", &http("request-5", NOON + 6_000, &format!("[{HEARTBEAT},{HEARTBEAT}]"))).await;
     assert_eq!(service.session().await.event_count, 6);
-    // A gateway, or an emulator, that gives no ids: the time of receipt tells them apart.
+    // If a gateway or an emulator gives no request ids, the times of receipt distinguish the events.
     for now in [NOON + 7_000, NOON + 8_000] {
         service.clock.set(now);
         service.handle("", &http("", now, HEARTBEAT)).await;
@@ -92,9 +92,9 @@ async fn a_redelivery_in_another_composition_brings_the_same_events() {
     assert_eq!((ids.len(), service.session().await.event_count), (4, 4));
 }
 
-/// SNS may bring one notification in two messages of the queue.
+/// SNS can deliver one notification in two messages of the queue.
 #[tokio::test]
-async fn a_notification_that_comes_in_two_messages_is_one() {
+async fn a_notification_in_two_messages_is_one_event() {
     let service = Service::new();
     let notification = |id: &str| {
         json!({"Type": "Notification", "MessageId": id, "TopicArn": "arn:aws:sns:x:1:t", "Message": HEARTBEAT})
@@ -109,7 +109,7 @@ async fn a_notification_that_comes_in_two_messages_is_one() {
 }
 
 #[tokio::test]
-async fn lambda_repeats_a_direct_invocation_under_its_id() {
+async fn a_retried_direct_invocation_brings_the_same_events() {
     let service = Service::new();
     let payload = json!({"events": [{"event": "heartbeat", "distinct_id": "hb"}]});
     for (request_id, now) in [("r1", NOON), ("r1", NOON + 60_000), ("r2", NOON + 60_000)] {

@@ -1,11 +1,11 @@
-//! What becomes of late and backdated events, in numbers: histories as phones, wrong clocks and slow pipelines make them, through
-//! the real manager, beside the oracle, which sorts all events and folds them once.
+//! Late and backdated events, in numbers: random histories such as phones, wrong clocks and slow pipelines cause go through the
+//! real manager. The result is compared with the oracle, which sorts all events and folds them once.
 //!
-//! - [`histories`]: what happens, and when it is received.
-//! - [`run`]: one history: the closer each minute, the README's consumer, and how it all compares.
+//! - [`histories`]: the events of a history, and when they are received.
+//! - [`run`]: runs one history, with a closer each minute and a consumer by the rules of `docs/output.md`, and scores it.
 //!
-//! `cargo test --release --test it late_table -- --nocapture` prints the table of as many histories a scenario as
-//! `LATE_HISTORIES` says.
+//! `LATE_HISTORIES=160 cargo test --release --test it late_table -- --nocapture` runs 160 histories of each scenario and prints
+//! the table.
 
 mod histories;
 mod run;
@@ -14,25 +14,25 @@ use histories::{Maker, SCENARIOS, Scenario};
 use run::{Score, run};
 use session_tracking::config::SessionConfig;
 
-/// Histories of each scenario that `cargo test` runs.
+/// The number of histories of each scenario that `cargo test` runs.
 const HISTORIES: u64 = 12;
 
-/// What each scenario has to come to at least, in percent: sessions that are the oracle's, and sources that are kept. Where all
-/// are, each end is emitted once.
-const LEAST: [(f64, f64); SCENARIOS.len()] = [
+/// The minimum values of each scenario, in percent: sessions that equal the oracle's, and sources that are kept. If all sessions
+/// must be equal, each end must be emitted once.
+const MIN_PERCENT: [(f64, f64); SCENARIOS.len()] = [
     (100.0, 100.0),
     (100.0, 100.0),
     (100.0, 100.0),
     (100.0, 100.0),
-    // A visit of another device that was closed is over: what lies around it is late.
+    // A closed visit of another device is over, so events around it are late.
     (90.0, 97.0),
     (100.0, 100.0),
     (100.0, 100.0),
     (100.0, 100.0),
-    // A live session of many events is finalized in part.
+    // A live session with many events is finalized in part.
     (90.0, 97.0),
     (100.0, 100.0),
-    // Nothing is held for hours.
+    // The hold does not last for hours.
     (83.0, 95.0),
     (100.0, 100.0),
     (100.0, 100.0),
@@ -41,7 +41,7 @@ const LEAST: [(f64, f64); SCENARIOS.len()] = [
     (90.0, 97.0),
     (92.0, 97.0),
     (100.0, 100.0),
-    // An event may be received when the hold of the one before it has passed.
+    // An event can be received after the hold of the event before it has ended.
     (99.0, 99.0),
     (85.0, 95.0),
 ];
@@ -49,15 +49,15 @@ const LEAST: [(f64, f64); SCENARIOS.len()] = [
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a test's own setting")]
 fn late_table() {
-    let histories = std::env::var("LATE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(HISTORIES);
+    let histories = std::env::var("LATE_HISTORIES").ok().and_then(|number| number.parse().ok()).unwrap_or(HISTORIES);
     println!(
         "{:52} {:>7} {:>7} {:>14} {:>13} {:>9}",
         "scenario", "equal", "source", "ends a session", "counted once", "converged"
     );
     let mut failed = Vec::new();
-    for ((name, scenario), (equal, source)) in SCENARIOS.into_iter().zip(LEAST) {
+    for ((name, scenario), (equal, source)) in SCENARIOS.into_iter().zip(MIN_PERCENT) {
         let score = scores(scenario, histories);
-        let percent = |part: usize, all: usize| if all == 0 { 100.0 } else { 100.0 * part as f64 / all as f64 };
+        let percent = |count: usize, all: usize| if all == 0 { 100.0 } else { 100.0 * count as f64 / all as f64 };
         let (is_equal, keeps) = (percent(score.equal, score.sessions), percent(score.kept, score.sources));
         let ends = score.ends as f64 / score.sessions as f64;
         let (once, converged) =
@@ -71,17 +71,17 @@ fn late_table() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// The histories of a scenario, on all cores.
+/// Runs the histories of a scenario, on all cores.
 fn scores(scenario: Scenario, histories: u64) -> Score {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let part = |first: u64| {
+    let share = |first: u64| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let config = SessionConfig::default();
         let one = |seed: u64| runtime.block_on(run(&Maker::make(seed, scenario), &config));
         (first..histories).step_by(threads as usize).map(one).fold(Score::default(), Score::add)
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).fold(Score::default(), Score::add)
     })
 }

@@ -1,4 +1,4 @@
-//! The example `local` as its users run it: the binary itself, its files, its pipes, its signals.
+//! The example `local` as its users run it: the real binary with files, pipes and signals.
 
 mod cli;
 mod demo;
@@ -15,31 +15,31 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for output.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Cargo builds the examples along with the tests, into a folder beside theirs.
-fn binary() -> PathBuf {
+/// Returns the path of an example's binary. Cargo builds the examples along with the tests, into a folder next to theirs.
+pub fn example(name: &str) -> String {
     let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join("examples").join("local");
-    assert!(path.exists(), "{} is not built; run `cargo build --example local`", path.display());
-    path
+    let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not built; run `cargo build --example {name}`", path.display());
+    path.to_str().unwrap().to_owned()
 }
 
-/// The command, in a folder.
-fn local(folder: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(words).current_dir(folder);
+/// Returns the command with these arguments, in a folder.
+fn local(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(example("local"));
+    command.args(args).current_dir(folder);
     command
 }
 
-/// How a command ended, with this on its standard input.
-fn run_with(folder: &Path, words: &[&str], input: &str) -> Output {
-    let mut command = local(folder, words);
+/// Runs a command with this standard input.
+fn run_with(folder: &Path, args: &[&str], input: &str) -> Output {
+    let mut command = local(folder, args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // Beside it: whoever writes all of its input first may wait for ever.
+    // In a thread, because a command that waits for its output to be read would block this one.
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     // A command that needs no input does not read it.
@@ -47,34 +47,36 @@ fn run_with(folder: &Path, words: &[&str], input: &str) -> Output {
     output
 }
 
-fn run(folder: &Path, words: &[&str]) -> Output {
-    run_with(folder, words, "")
+fn run(folder: &Path, args: &[&str]) -> Output {
+    run_with(folder, args, "")
 }
 
-fn text(bytes: &[u8]) -> &str {
+/// Returns bytes as a string.
+fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// The lines of JSON of a text.
-fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+/// Parses lines of JSON.
+fn json_lines(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
 }
 
-/// What a command has to say that cannot do what it was told: one sentence, nothing on standard output, a status.
-fn refused(folder: &Path, words: &[&str], status: i32) -> String {
-    let output = run(folder, words);
-    let emitted = text(&output.stderr).to_owned();
-    assert_eq!(output.status.code(), Some(status), "{words:?}: {emitted}");
-    assert_eq!(text(&output.stdout), "", "{words:?}");
-    assert_eq!(emitted.lines().count(), 1, "{words:?}: {emitted}");
-    // Nothing of Rust, and no number of the system's.
+/// Runs a command that must be refused: with one sentence on standard error, nothing on standard output, and this status. Returns
+/// the sentence.
+fn refused(folder: &Path, args: &[&str], status: i32) -> String {
+    let output = run(folder, args);
+    let message = utf8(&output.stderr).to_owned();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {message}");
+    assert_eq!(utf8(&output.stdout), "", "{args:?}");
+    assert_eq!(message.lines().count(), 1, "{args:?}: {message}");
+    // No Rust syntax, and no error number of the system.
     for word in ["os error", "Err(", "Error {", "panicked", "i64", "u16", "usize", "invalid digit", "::"] {
-        assert!(!emitted.contains(word), "{words:?}: {emitted}");
+        assert!(!message.contains(word), "{args:?}: {message}");
     }
-    emitted.trim_end().to_owned()
+    message.trim_end().to_owned()
 }
 
-/// A folder of a test's own, gone when the test is done with it.
+/// A temporary folder of a test. It is deleted when it is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -84,8 +86,8 @@ impl Folder {
         Self(path)
     }
 
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.0.join(name), content).unwrap();
     }
 
     fn read(&self, name: &str) -> String {
@@ -95,12 +97,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // One that stays behind is in nobody's way.
+        // A folder that cannot be deleted does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A command at work: its lines as they come.
+/// A running command, and the lines of its output.
 struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -109,43 +111,43 @@ struct Running {
 }
 
 impl Running {
-    fn start(folder: &Path, words: &[&str]) -> Self {
-        let mut command = local(folder, words);
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut command = local(folder, args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
         let (stdout, stderr) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
         Self { child, stdin, stdout, stderr }
     }
 
-    fn write(&mut self, text: &str) {
+    fn write(&mut self, input: &str) {
         let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
         stdin.flush().unwrap();
     }
 
-    /// The next line of standard output.
+    /// Returns the next line of standard output.
     fn line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).expect("a line on standard output")
+        self.stdout.recv_timeout(MAX_WAIT).expect("a line on standard output")
     }
 
-    /// The next line of standard error with this in it.
+    /// Returns the next line of standard error that contains `with`.
     fn log(&self, with: &str) -> String {
         loop {
-            let line = self.stderr.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `{with}` on standard error"));
+            let line = self.stderr.recv_timeout(MAX_WAIT).unwrap_or_else(|_| panic!("no `{with}` on standard error"));
             if line.contains(with) {
                 return line;
             }
         }
     }
 
-    /// Sends a signal. The process may have ended, but nobody else has its number: it is not waited for yet.
+    /// Sends a signal. The process may have ended, but it was not waited for, so no other process has its number.
     fn signal(&self, name: &str) {
         Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
     }
 
-    /// Its exit status, which has to come in this time.
+    /// Waits until the command ends, at most for this time. Returns its exit status.
     fn ends_within(&mut self, time: Duration) -> i32 {
-        // Standard error ends with the process.
+        // Standard error is closed when the process ends.
         let (sender, receiver) = channel();
         let stderr = std::mem::replace(&mut self.stderr, channel().1);
         std::thread::spawn(move || {
@@ -157,7 +159,7 @@ impl Running {
                 let status = self.child.wait().unwrap();
                 status.code().unwrap_or_else(|| panic!("ended by a signal: {rest:?}"))
             }
-            Err(RecvTimeoutError::Timeout) => panic!("still at work after {time:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("still running after {time:?}"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -165,7 +167,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended cannot be ended.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! What the manager asks of its store and its clock: how often, how long it waits, until when, and what it says of a run.
+//! The manager's bounds: how often it asks the store, how long it pauses, when it stops, and what it reports of a run.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -21,34 +21,38 @@ use uuid::Uuid;
 
 use crate::cases::{MINUTE, NOON};
 
-/// A store that keeps note of what it is asked, and can be told to let others win, to fail, or to be small.
+/// A store that records its operations. It can be told to return conflicts, to fail, or to be small.
 #[derive(Default)]
-struct Probe {
+struct ProbeStorage {
     inner: InMemorySessionStorage,
-    /// Commits that lose their race from now on.
-    losses: AtomicUsize,
-    /// Events that a timeline holds at the most; 0: any number.
+    /// How many of the next commits return a conflict.
+    conflicts: AtomicUsize,
+    /// The maximum number of unfinalized events in a timeline; 0 for any number.
     room: AtomicUsize,
-    /// Whether nothing can be archived.
-    is_read_only: bool,
-    /// Whether what is due cannot be listed.
-    is_unlisted: bool,
+    /// Whether `archive` fails.
+    archive_fails: bool,
+    /// Whether `due` fails.
+    due_fails: bool,
     /// Visitors whose timelines cannot be read.
     broken: Mutex<HashSet<Visitor>>,
-    /// What the index lists once more, though it is overtaken.
-    overtaken: Mutex<Vec<Due>>,
-    /// The devices of the events that were written last.
+    /// Stale entries that `due` lists once.
+    stale: Mutex<Vec<Due>>,
+    /// The devices of the unfinalized events in the last commit.
     devices: Mutex<Vec<Option<Arc<DeviceInfo>>>>,
+    /// The `expires_at` of each commit.
     commits: Mutex<Vec<Millis>>,
-    /// Commits that have begun and not ended, and the most there were.
-    under_way: AtomicUsize,
-    most_under_way: AtomicUsize,
+    /// The number of commits in flight, and its maximum.
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
+    /// The `expires_at` of each archived session.
     archived_until: Mutex<Vec<Millis>>,
+    /// The number of visitors in each `load`.
     loads: Mutex<Vec<usize>>,
+    /// The limit of each `due`.
     dues: Mutex<Vec<usize>>,
 }
 
-impl SessionStorage for Probe {
+impl SessionStorage for ProbeStorage {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.loads.lock().unwrap().push(visitors.len());
         let broken = self.broken.lock().unwrap().clone();
@@ -62,18 +66,18 @@ impl SessionStorage for Probe {
 
     async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.commits.lock().unwrap().push(commit.expires_at);
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         tokio::task::yield_now().await;
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let devices = commit.timeline.unfinalized.iter().map(|entry| entry.context.device.clone());
         *self.devices.lock().unwrap() = devices.collect();
         let room = self.room.load(Ordering::Relaxed);
         if room > 0 && commit.timeline.unfinalized.len() > room {
             return Err(SessionError::Full);
         }
-        let loses = |left: usize| left.checked_sub(1);
-        if self.losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, loses).is_ok() {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return Ok(CommitOutcome::Conflict(self.inner.read(&commit.timeline.visitor).await?.map(Box::new)));
         }
         self.inner.commit(commit).await
@@ -81,17 +85,17 @@ impl SessionStorage for Probe {
 
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.dues.lock().unwrap().push(limit);
-        if self.is_unlisted {
+        if self.due_fails {
             return Err(SessionError::Storage("refused".to_owned()));
         }
         let is_here = |due: &mut Due| due_shard(&due.visitor) == shard;
-        let mut due: Vec<Due> = self.overtaken.lock().unwrap().extract_if(.., is_here).collect();
+        let mut due: Vec<Due> = self.stale.lock().unwrap().extract_if(.., is_here).collect();
         due.extend(self.inner.due(shard, after, now, limit).await?);
         Ok(due)
     }
 
     async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
-        if self.is_read_only {
+        if self.archive_fails {
             return Err(SessionError::Storage("refused".to_owned()));
         }
         self.archived_until.lock().unwrap().push(expires_at);
@@ -107,23 +111,24 @@ impl SessionStorage for Probe {
     }
 }
 
-/// A clock that draws the same number always and notes how long it is waited.
-struct Waits {
+/// A clock that records how long callers sleep. Its random numbers are almost the same.
+struct RecordingClock {
     now: AtomicI64,
-    /// What a look at the clock takes.
+    /// By how much each reading advances the clock.
     tick: Millis,
     random: u64,
     etag: AtomicI64,
+    /// The pauses, in milliseconds.
     slept: Mutex<Vec<u64>>,
 }
 
-impl Waits {
+impl RecordingClock {
     fn at(now: Millis) -> Self {
         Self { now: now.into(), tick: 0, random: u64::MAX / 3, etag: 0.into(), slept: Mutex::default() }
     }
 }
 
-impl Clock for &Waits {
+impl Clock for &RecordingClock {
     fn now(&self) -> Millis {
         self.now.fetch_add(self.tick, Ordering::Relaxed)
     }
@@ -133,36 +138,38 @@ impl Clock for &Waits {
     }
 
     fn random(&self) -> u64 {
-        // Different etags, of which the pauses take the same part.
+        // Etags must differ; the increment is too small to change a pause.
         self.random + 5_000_000_000 * self.etag.fetch_add(1, Ordering::Relaxed) as u64
     }
 }
 
-type Manager<'a> = SessionManager<&'a Probe, &'a Waits>;
+type Manager<'a> = SessionManager<&'a ProbeStorage, &'a RecordingClock>;
 
-fn manager<'a>(store: &'a Probe, clock: &'a Waits) -> Manager<'a> {
+fn manager<'a>(store: &'a ProbeStorage, clock: &'a RecordingClock) -> Manager<'a> {
     SessionManager::with_clock(SessionConfig::default(), store, clock)
 }
 
-/// Applies page views (visitor, event's number) of noon.
+/// Applies page views at noon, each given as visitor and event number.
 async fn resolve(manager: &Manager<'_>, events: &[(String, usize)], deadline: Millis) -> Vec<Outcome> {
     let timestamp = time_text(datetime(NOON));
-    let text = |(visitor, number): &(String, usize)| {
+    let json = |(visitor, number): &(String, usize)| {
         format!(
             r#"{{"uuid":"e{number}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{timestamp}","properties":{{"$os":"Linux"}}}}"#
         )
     };
-    let texts: Vec<String> = events.iter().map(text).collect();
+    let events: Vec<String> = events.iter().map(json).collect();
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
-    let parse = |text: &'static str| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
-    let events: Vec<Event<'_>> = texts.into_iter().map(|text| parse(text.leak())).collect();
+    let parse = |json: &'static str| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
+    let events: Vec<Event<'_>> = events.into_iter().map(|json| parse(json.leak())).collect();
     manager.resolve(&events, deadline).await
 }
 
+/// Returns `count` page views of one visitor.
 fn of_one(count: usize) -> Vec<(String, usize)> {
     (0..count).map(|number| ("u1".to_owned(), number)).collect()
 }
 
+/// Returns the error of each outcome.
 fn errors(outcomes: &[Outcome]) -> Vec<Option<&SessionError>> {
     let error = |outcome| match outcome {
         &Outcome::Placed(_) => None,
@@ -173,10 +180,10 @@ fn errors(outcomes: &[Outcome]) -> Vec<Option<&SessionError>> {
 
 #[tokio::test]
 async fn items_are_kept_as_long_as_they_can_be_asked_for() {
-    for (days, manager_of) in [(30, None), (7, Some(TimeDelta::days(7)))] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
+    for (days, retention) in [(30, None), (7, Some(TimeDelta::days(7)))] {
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         let manager = manager(&store, &clock);
-        let manager = match manager_of {
+        let manager = match retention {
             None => manager,
             Some(retention) => manager.with_retention(retention),
         };
@@ -192,59 +199,59 @@ async fn items_are_kept_as_long_as_they_can_be_asked_for() {
 
 #[tokio::test]
 async fn conflicts_are_retried_after_a_pause_and_not_for_ever() {
-    for (losses, is_placed) in [(15, true), (16, false)] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
-        store.losses.store(losses, Ordering::Relaxed);
+    for (conflicts, is_placed) in [(15, true), (16, false)] {
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
+        store.conflicts.store(conflicts, Ordering::Relaxed);
         let outcomes = resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
         assert_eq!(errors(&outcomes), [(!is_placed).then_some(&SessionError::Contention)]);
         assert_eq!(store.commits.lock().unwrap().len(), 16);
-        let most = [5, 10, 20, 40, 80, 160, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200];
+        let max_ms = [5, 10, 20, 40, 80, 160, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200];
         let slept = clock.slept.lock().unwrap().clone();
-        assert_eq!(slept.len(), losses);
-        assert!(slept.iter().zip(most).all(|(slept, most)| *slept <= most), "{slept:?}");
-        // Now and then a pause as long as it may be, and none too.
-        let (store, clock) = (Probe::default(), Waits { random: 0, ..Waits::at(NOON) });
-        store.losses.store(1, Ordering::Relaxed);
+        assert_eq!(slept.len(), conflicts);
+        assert!(slept.iter().zip(max_ms).all(|(slept, max_ms)| *slept <= max_ms), "{slept:?}");
+        // A pause can be 0 ms long, but there is always one.
+        let (store, clock) = (ProbeStorage::default(), RecordingClock { random: 0, ..RecordingClock::at(NOON) });
+        store.conflicts.store(1, Ordering::Relaxed);
         resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
         assert_eq!(clock.slept.lock().unwrap().len(), 1);
     }
-    // Of all numbers that can be drawn, each pause up to the longest comes up.
-    for (losses, most) in [(1, 5), (2, 10), (6, 160), (7, 200), (10, 200)] {
+    // Over many random numbers, every pause from 0 to the longest occurs.
+    for (conflicts, max_ms) in [(1, 5), (2, 10), (6, 160), (7, 200), (10, 200)] {
         let mut seen = std::collections::BTreeSet::new();
         for random in 0..1_000 {
-            let (store, clock) = (Probe::default(), Waits { random, ..Waits::at(NOON) });
-            store.losses.store(losses, Ordering::Relaxed);
+            let (store, clock) = (ProbeStorage::default(), RecordingClock { random, ..RecordingClock::at(NOON) });
+            store.conflicts.store(conflicts, Ordering::Relaxed);
             resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
-            seen.insert(clock.slept.lock().unwrap()[losses - 1]);
+            seen.insert(clock.slept.lock().unwrap()[conflicts - 1]);
         }
-        assert!(seen.iter().copied().eq(0..=most), "{losses}: {seen:?}");
+        assert!(seen.iter().copied().eq(0..=max_ms), "{conflicts}: {seen:?}");
     }
 }
 
 #[tokio::test]
 async fn ending_a_session_is_retried_after_conflicts_too() {
-    for (losses, is_ended) in [(15, true), (16, false)] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
+    for (conflicts, is_ended) in [(15, true), (16, false)] {
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         let manager = manager(&store, &clock);
         resolve(&manager, &of_one(1), Millis::MAX).await;
         let id = manager.get_by_user(&Visitor::new("u1")).await.unwrap().id;
-        store.losses.store(losses, Ordering::Relaxed);
+        store.conflicts.store(conflicts, Ordering::Relaxed);
         let ended = manager.end_session(&id).await.map(|session| session.is_active);
         assert_eq!(ended, if is_ended { Ok(false) } else { Err(SessionError::Contention) });
-        assert_eq!(clock.slept.lock().unwrap().len(), losses);
+        assert_eq!(clock.slept.lock().unwrap().len(), conflicts);
     }
 }
 
 #[tokio::test]
 async fn nothing_begins_when_the_time_is_up() {
     for (left, is_placed) in [(DEADLINE_MARGIN_MS, true), (DEADLINE_MARGIN_MS - 1, false)] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         let outcomes = resolve(&manager(&store, &clock), &of_one(2), NOON + left).await;
         assert_eq!(errors(&outcomes), [(!is_placed).then_some(&SessionError::Deadline); 2]);
         assert_eq!(store.loads.lock().unwrap().len(), usize::from(is_placed));
     }
-    // It is asked again before each write; the first look is for what may be guessed.
-    let (store, clock) = (Probe::default(), Waits { tick: 1, ..Waits::at(NOON) });
+    // The deadline is checked again before each write. The first reading of the clock is for the cache.
+    let (store, clock) = (ProbeStorage::default(), RecordingClock { tick: 1, ..RecordingClock::at(NOON) });
     let outcomes = resolve(&manager(&store, &clock), &of_one(1), NOON + 1 + DEADLINE_MARGIN_MS).await;
     assert_eq!(errors(&outcomes), [Some(&SessionError::Deadline)]);
     assert_eq!((store.loads.lock().unwrap().len(), store.commits.lock().unwrap().len()), (1, 0));
@@ -253,7 +260,7 @@ async fn nothing_begins_when_the_time_is_up() {
 #[tokio::test]
 async fn a_full_timeline_takes_as_many_events_as_it_can() {
     for (room, count, placed) in [(3, 8, 2), (3, 3, 3), (1, 3, 1), (8, 8, 8)] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         store.room.store(room, Ordering::Relaxed);
         let outcomes = resolve(&manager(&store, &clock), &of_one(count), Millis::MAX).await;
         let expected: Vec<_> = (0..count).map(|at| (at >= placed).then_some(&SessionError::Full)).collect();
@@ -261,10 +268,10 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
         let stored = store.inner.read(&Visitor::new("u1")).await.unwrap().unwrap();
         assert_eq!(stored.timeline.unfinalized.len(), placed);
         assert_eq!(clock.slept.lock().unwrap().len(), 0);
-        // What is there already is placed; what is not has failed.
-        let again = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
-        assert_eq!(errors(&again), vec![None; placed]);
-        // A single event that does not fit is not tried in parts.
+        // The events that were placed are stored, and are known when they are sent again.
+        let duplicates = resolve(&manager(&store, &clock), &of_one(placed), Millis::MAX).await;
+        assert_eq!(errors(&duplicates), vec![None; placed]);
+        // A single event that does not fit is tried once.
         let loads = store.loads.lock().unwrap().len();
         store.room.store(placed, Ordering::Relaxed);
         let one_more = resolve(&manager(&store, &clock), &[("u1".to_owned(), 99)], Millis::MAX).await;
@@ -275,12 +282,12 @@ async fn a_full_timeline_takes_as_many_events_as_it_can() {
 
 #[tokio::test]
 async fn visitors_are_loaded_in_chunks_and_answered_in_order() {
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let events: Vec<(String, usize)> = (0..201).map(|n| (format!("u{}", n / 2), n)).collect();
     let outcomes = resolve(&manager(&store, &clock), &events, Millis::MAX).await;
     assert_eq!(*store.loads.lock().unwrap(), [25, 25, 25, 25, 1]);
     assert_eq!(store.commits.lock().unwrap().len(), 101);
-    assert_eq!(store.most_under_way.load(Ordering::Relaxed), 50, "two parts at once");
+    assert_eq!(store.max_in_flight.load(Ordering::Relaxed), 50, "two chunks at once");
     for ((visitor, _), outcome) in events.iter().zip(&outcomes) {
         let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(assignment.session_id.as_u64_pair().1, Visitor::new(visitor).bits());
@@ -288,8 +295,8 @@ async fn visitors_are_loaded_in_chunks_and_answered_in_order() {
 }
 
 #[tokio::test]
-async fn events_of_a_visitor_share_what_they_say_of_the_device() {
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+async fn events_of_a_visitor_share_their_device() {
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     resolve(&manager(&store, &clock), &of_one(3), Millis::MAX).await;
     let devices: Vec<_> = store.devices.lock().unwrap().iter().flatten().cloned().collect();
     assert_eq!(devices.len(), 3);
@@ -297,8 +304,8 @@ async fn events_of_a_visitor_share_what_they_say_of_the_device() {
 }
 
 #[tokio::test]
-async fn what_was_written_last_spares_a_read_until_somebody_else_writes() {
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+async fn speculative_writes_need_no_read_until_another_process_writes() {
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let manager = manager(&store, &clock);
     let events = of_one(20);
     let mut sent = events.iter();
@@ -308,10 +315,11 @@ async fn what_was_written_last_spares_a_read_until_somebody_else_writes() {
         assert_eq!(errors(&resolve(&manager, &[event], Millis::MAX).await), [None]);
         store.loads.lock().unwrap().len() - before
     };
-    // One to begin with, one to see that a guess would have been right; two guesses are.
+    // The first read finds nothing. The second one shows that a speculative write would have succeeded. From then on no reads.
     assert_eq!([send().await, send().await, send().await, send().await], [1, 1, 0, 0]);
-    // One that is wrong costs a conflict, no pause and no read, and what ten right ones earn; three are there.
-    store.losses.store(1, Ordering::Relaxed);
+    // A stale speculative write costs a conflict, but no pause and no read. It takes 10 from the cache's score of 3, so the next
+    // eight batches are read first.
+    store.conflicts.store(1, Ordering::Relaxed);
     assert_eq!((send().await, store.commits.lock().unwrap().len()), (0, 6));
     for _ in 0..8 {
         assert_eq!(send().await, 1);
@@ -321,30 +329,30 @@ async fn what_was_written_last_spares_a_read_until_somebody_else_writes() {
 }
 
 #[tokio::test]
-async fn a_call_that_records_takes_as_long_as_ten_storage_calls_may() {
-    // Each attempt looks at the clock twice: whether it is late, and until when to keep the item.
+async fn a_library_call_may_take_as_long_as_ten_storage_calls() {
+    // Each attempt reads the clock twice: for the deadline, and for the time until which the item is kept.
     for (tick, is_recorded) in [(3 * DEADLINE_MARGIN_MS, true), (3 * DEADLINE_MARGIN_MS + 1, false)] {
-        let (store, clock) = (Probe::default(), Waits { tick, ..Waits::at(NOON) });
+        let (store, clock) = (ProbeStorage::default(), RecordingClock { tick, ..RecordingClock::at(NOON) });
         let manager = manager(&store, &clock);
         resolve(&manager, &of_one(1), Millis::MAX).await;
         let id = manager.get_by_user(&Visitor::new("u1")).await.unwrap().id;
-        store.losses.store(1, Ordering::Relaxed);
+        store.conflicts.store(1, Ordering::Relaxed);
         let recorded = manager.update(&id, EventType::Event).await.map(|session| session.event_count);
         assert_eq!(recorded, if is_recorded { Ok(2) } else { Err(SessionError::Deadline) });
         assert_eq!(store.commits.lock().unwrap().len(), if is_recorded { 3 } else { 2 });
     }
 }
 
-/// So many visitors of one shard.
-fn neighbours(count: usize) -> Vec<String> {
+/// Returns the ids of `count` visitors of one shard.
+fn visitors_of_one_shard(count: usize) -> Vec<String> {
     let names = (0..).map(|number| format!("n{number}"));
     names.filter(|name| due_shard(&Visitor::new(name)) == 3).take(count).collect()
 }
 
-/// An output that takes nothing.
-struct Deaf;
+/// An output that takes no line.
+struct FailingOutput;
 
-impl Output for Deaf {
+impl Output for FailingOutput {
     async fn send(&self, lines: &[String]) -> Vec<usize> {
         (0..lines.len()).collect()
     }
@@ -352,11 +360,11 @@ impl Output for Deaf {
 
 #[tokio::test]
 async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
-    let visitors = neighbours(65);
+    let visitors = visitors_of_one_shard(65);
     let events: Vec<(String, usize)> = visitors.into_iter().zip(0..).collect();
     let later = NOON + 36 * MINUTE + 1;
 
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let service = manager(&store, &clock);
     resolve(&service, &events, Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
@@ -365,18 +373,18 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     assert_eq!((report.examined, report.closed, report.rescheduled), (65, 65, 0));
     assert_eq!((report.corrections, report.conflicts, report.failed, report.is_incomplete), (0, 0, 0, false));
     assert_eq!(output.take().len(), 65);
-    // A page that is not full is the last.
+    // A page that is not full is the last one, so each shard is listed once.
     assert_eq!(*store.dues.lock().unwrap(), [100; DUE_SHARDS as usize]);
     assert_eq!(store.archived_until.lock().unwrap().len(), 65);
 
-    // Of what cannot be said or archived each is tried once a run, and holds up nobody.
-    for (output, is_read_only) in [(true, false), (false, true)] {
-        let (store, clock) = (Probe { is_read_only, ..Probe::default() }, Waits::at(NOON));
+    // If the output or the archive fails, each timeline is tried once in a run, and the run goes on.
+    for (output_fails, archive_fails) in [(true, false), (false, true)] {
+        let (store, clock) = (ProbeStorage { archive_fails, ..ProbeStorage::default() }, RecordingClock::at(NOON));
         let service = manager(&store, &clock);
         resolve(&service, &events, Millis::MAX).await;
         clock.now.store(later, Ordering::Relaxed);
-        let report = match output {
-            true => service.cleanup(&Deaf, Millis::MAX).await,
+        let report = match output_fails {
+            true => service.cleanup(&FailingOutput, Millis::MAX).await,
             false => service.cleanup(&MemoryOutput::default(), Millis::MAX).await,
         };
         assert_eq!((report.examined, report.failed, report.closed), (65, 65, 0), "{report:?}");
@@ -384,24 +392,24 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
         assert_eq!(store.dues.lock().unwrap().len(), usize::from(DUE_SHARDS));
     }
 
-    // A shard that cannot be listed is tried once a run.
-    let store = Probe { is_unlisted: true, ..Probe::default() };
+    // A shard that cannot be listed is tried once in a run.
+    let store = ProbeStorage { due_fails: true, ..ProbeStorage::default() };
     let report = manager(&store, &clock).cleanup(&MemoryOutput::default(), Millis::MAX).await;
     assert_eq!((report.examined, report.unlisted, report.is_incomplete), (0, usize::from(DUE_SHARDS), false));
     assert!(report.is_failure() && report.has_left_work());
     assert_eq!(store.dues.lock().unwrap().len(), usize::from(DUE_SHARDS));
 
-    // A deadline ends a run before it begins.
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    // A run whose deadline is too close does not begin.
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let service = manager(&store, &clock);
     resolve(&service, &events, Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS - 1).await;
     assert!(report.is_incomplete && report.examined == 0 && report.has_left_work(), "{report:?}");
 
-    // After a conflict what was archived is taken out of what is there now, without emitting it again; after three the next run
-    // does.
-    store.losses.store(2, Ordering::Relaxed);
+    // After a conflict the closer takes the archived sessions out of the timeline that won, without emitting them again. After
+    // three conflicts it leaves them to the next run.
+    store.conflicts.store(2, Ordering::Relaxed);
     let output = MemoryOutput::default();
     let report = service.cleanup(&output, later + DEADLINE_MARGIN_MS).await;
     assert_eq!(
@@ -410,28 +418,27 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
         "{report:?}"
     );
     assert_eq!(output.take().len(), 65);
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let service = manager(&store, &clock);
     resolve(&service, &events[..1], Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
-    store.losses.store(3, Ordering::Relaxed);
+    store.conflicts.store(3, Ordering::Relaxed);
     let report = service.cleanup(&output, Millis::MAX).await;
     assert_eq!((report.conflicts, report.closed, report.oldest_due_seconds), (1, 0, Some(60)), "{report:?}");
     assert_eq!(service.cleanup(&output, Millis::MAX).await.closed, 1);
 }
 
 #[tokio::test]
-async fn a_run_counts_what_it_cannot_read_and_leaves_alone_what_the_index_is_late_with() {
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+async fn a_run_counts_unreadable_timelines_and_skips_stale_index_entries() {
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let service = manager(&store, &clock);
-    let visitors: Vec<Visitor> = neighbours(4).iter().map(|name| Visitor::new(name)).collect();
-    let events: Vec<(String, usize)> = neighbours(4).into_iter().zip(0..).collect();
+    let visitors: Vec<Visitor> = visitors_of_one_shard(4).iter().map(|name| Visitor::new(name)).collect();
+    let events: Vec<(String, usize)> = visitors_of_one_shard(4).into_iter().zip(0..).collect();
     resolve(&service, &events, Millis::MAX).await;
     store.broken.lock().unwrap().extend(visitors[..2].iter().cloned());
-    // The one has a session that is not over yet, of the other nothing is left to close.
-    let overtaken =
-        |visitor: &Visitor| store.overtaken.lock().unwrap().push(Due { visitor: visitor.clone(), due_at: 0 });
-    overtaken(&visitors[3]);
+    // A stale entry whose session is not over yet; below, one whose timeline has nothing left to close.
+    let list_stale = |visitor: &Visitor| store.stale.lock().unwrap().push(Due { visitor: visitor.clone(), due_at: 0 });
+    list_stale(&visitors[3]);
     clock.now.store(NOON + 20 * MINUTE, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
     assert_eq!(report, CloseReport { examined: 1, ..CloseReport::default() });
@@ -440,17 +447,16 @@ async fn a_run_counts_what_it_cannot_read_and_leaves_alone_what_the_index_is_lat
     assert_eq!((report.examined, report.closed, report.failed, report.corrupt), (4, 2, 2, 2), "{report:?}");
     assert!(!report.is_failure() && report.oldest_due_seconds == Some(60), "{report:?}");
     let commits = store.commits.lock().unwrap().len();
-    overtaken(&visitors[3]);
+    list_stale(&visitors[3]);
     let report = service.cleanup(&MemoryOutput::default(), Millis::MAX).await;
     assert_eq!((report.examined, report.closed, report.failed), (3, 0, 2), "{report:?}");
     assert_eq!(store.commits.lock().unwrap().len(), commits);
 }
 
-/// Whoever has no id is nobody: nothing is read or written for it, whatever its events say; its neighbours in the batch are
-/// as ever.
+/// Nothing is read or written for an id that stands for nobody. The other visitors of the batch are not affected.
 #[tokio::test]
-async fn nobody_costs_nothing() {
-    let (store, clock) = (Probe::default(), Waits::at(NOON));
+async fn ids_that_stand_for_nobody_cost_nothing() {
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
     let manager = manager(&store, &clock);
     let nobody = |count: usize| (0..count).map(|number| ("undefined".to_owned(), number));
     let outcomes = resolve(&manager, &nobody(1_000).collect::<Vec<_>>(), Millis::MAX).await;
@@ -463,18 +469,18 @@ async fn nobody_costs_nothing() {
     assert_eq!((store.loads.lock().unwrap().as_slice(), store.commits.lock().unwrap().len()), ([1].as_slice(), 1));
 }
 
-/// A visitor who really has that many events costs what any other does: one write a batch, and the first two batches a read
-/// each, until it is known that nobody else writes.
+/// A real visitor with that many events costs what any visitor costs: one write a batch, and one read for each of the first two
+/// batches, until the process may write speculatively.
 #[tokio::test]
 async fn a_thousand_events_of_one_visitor_cost_a_write_a_batch_and_hardly_a_read() {
     for (batch, reads, writes) in [(1_000, 1, 1), (100, 2, 10), (10, 2, 100)] {
-        let (store, clock) = (Probe::default(), Waits::at(NOON));
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         let manager = manager(&store, &clock);
         for events in of_one(1_000).chunks(batch) {
             let outcomes = resolve(&manager, events, Millis::MAX).await;
             assert!(errors(&outcomes).iter().all(Option::is_none), "{outcomes:?}");
         }
         let calls = (store.loads.lock().unwrap().len(), store.commits.lock().unwrap().len());
-        assert_eq!(calls, (reads, writes), "{batch} a batch");
+        assert_eq!(calls, (reads, writes), "{batch} events a batch");
     }
 }

@@ -1,5 +1,5 @@
-//! What the functions take of memory at their largest input: the most that the real binaries ever had (VmHWM), their own pages
-//! included. `cargo test --test it memory -- --nocapture` prints it.
+//! The peak memory (VmHWM) of the real `ingest` at its largest input, its own pages included. It is printed by
+//! `cargo test --test it memory -- --nocapture`.
 
 use std::io::Write;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use session_tracking::clock::{Clock, SystemClock};
 
 use crate::binaries::{INGEST, variables};
 use crate::dynamodb::EmbeddedDynamoDb;
-use crate::fake_runtime::{Emitted, Function};
+use crate::fake_runtime::{Function, RuntimeEvent};
 
-/// What a queue batch may take of the function's 512 MB, in bytes.
-const MOST: usize = 200_000_000;
-/// A hundred megabytes are a lot for a binary that is not optimized, on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// The maximum memory for a queue batch, of the function's 512 MB, in bytes.
+const MAX_PEAK_BYTES: usize = 200_000_000;
+/// A hundred megabytes take long in a binary that is not optimized, on a busy machine.
+const MAX_WAIT: Duration = Duration::from_secs(900);
 const MESSAGES: usize = 100;
 const EVENTS: usize = 1_000;
 
-/// A message as large as may be, compressed: as many events as it may hold, each of so many bytes.
+/// Returns a compressed message of the largest size: the maximum number of events, of `event_bytes` bytes each.
 fn body(message: usize, event_bytes: usize) -> String {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     for event in 0..EVENTS {
         let head = format!(
             r#"{{"uuid":"{message}-{event}","event":"$pageview","distinct_id":"v{}","properties":{{"$current_url":"https://shop.test/{event}","text":""#,
             event % 200
         );
         let line = format!("{head}{}\"}}}}\n", "x".repeat(event_bytes.saturating_sub(head.len() + 4)));
-        packer.write_all(line.as_bytes()).unwrap();
+        encoder.write_all(line.as_bytes()).unwrap();
     }
-    BASE64_STANDARD.encode(packer.finish().unwrap())
+    BASE64_STANDARD.encode(encoder.finish().unwrap())
 }
 
 fn payload(event_bytes: usize) -> String {
@@ -51,11 +51,11 @@ fn payload(event_bytes: usize) -> String {
         })
     };
     let payload = json!({ "Records": (0..MESSAGES).map(record).collect::<Vec<_>>() }).to_string();
-    assert!(payload.len() < 6 * 1024 * 1024, "Lambda passes on no more than 6 MB: {}", payload.len());
+    assert!(payload.len() < 6 * 1024 * 1024, "a payload of Lambda has at most 6 MB: {}", payload.len());
     payload
 }
 
-/// The most that a process ever had, in bytes.
+/// Returns the peak memory of a process, in bytes.
 fn peak(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -64,8 +64,8 @@ fn peak(process: u32) -> usize {
 
 type Lines = std::sync::Arc<std::sync::Mutex<usize>>;
 
-/// A queue that takes everything and counts the lines.
-async fn take(State(lines): State<Lines>, body: String) -> String {
+/// A queue that takes all messages and counts their lines.
+async fn send_message_batch(State(lines): State<Lines>, body: String) -> String {
     let request: Value = serde_json::from_str(&body).unwrap();
     let entries = request["Entries"].as_array().unwrap();
     let count = |entry: &Value| entry["MessageBody"].as_str().unwrap().lines().count();
@@ -80,10 +80,11 @@ async fn a_full_batch_of_a_queue_takes_less_than_200_mb() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let lines = Lines::default();
-    let router = Router::new().fallback(take).layer(DefaultBodyLimit::disable()).with_state(lines.clone());
+    let router =
+        Router::new().fallback(send_message_batch).layer(DefaultBodyLimit::disable()).with_state(lines.clone());
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
     let queue = format!("{endpoint}/1/out");
-    // Events as large as they may be on average, and small ones, of which there are as many.
+    // Events of the largest average size, and as many small ones.
     for (event_bytes, is_queue) in [(1_045, true), (200, false)] {
         let mut variables = variables(&database.endpoint);
         variables.push(("MALLOC_MMAP_THRESHOLD_", "131072"));
@@ -93,16 +94,16 @@ async fn a_full_batch_of_a_queue_takes_less_than_200_mb() {
         }
         let mut function = Function::start(INGEST, &variables).await;
         let payload = payload(event_bytes);
-        function.hand(payload, PATIENCE).await;
-        let answer = function.emitted_within(PATIENCE).await;
-        assert_eq!(answer, Emitted::Answer(r#"{"batchItemFailures":[]}"#.to_owned()));
+        function.deliver(payload, MAX_WAIT).await;
+        let answer = function.next_event_within(MAX_WAIT).await;
+        assert_eq!(answer, RuntimeEvent::Answer(r#"{"batchItemFailures":[]}"#.to_owned()));
         let peak = peak(function.id());
         println!(
             "100 compressed messages of 1,000 events of {event_bytes} bytes, to {}: {} MB",
             if is_queue { "a queue" } else { "standard output" },
             peak / 1_000_000
         );
-        assert!(peak < MOST, "{peak} bytes");
+        assert!(peak < MAX_PEAK_BYTES, "{peak} bytes");
         let printed = function.kill().lines.len();
         let sent = std::mem::take(&mut *lines.lock().unwrap());
         assert_eq!(if is_queue { sent } else { printed }, MESSAGES * EVENTS);

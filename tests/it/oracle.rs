@@ -1,6 +1,6 @@
-//! The oracle: the plain definition of the product's sessions, slow and obvious. A visitor's events are sorted by time, then
-//! uuid, and folded once by the table in the conformance data's README. It calls nothing of the crate: of the crate it uses
-//! only `SessionConfig` and `UtmParams`, as carriers of values.
+//! The oracle: the definition of sessionization in `docs/sessions.md` as slow and obvious code. It sorts a visitor's events by
+//! time, then uuid, and folds them once by the rules. It calls no logic of the crate. It uses only the crate's types for options
+//! and campaigns, as carriers of values.
 
 mod tests;
 
@@ -10,7 +10,7 @@ use session_tracking::config::{
 };
 use session_tracking::session::{Millis, UtmParams};
 
-/// What the oracle reads of an event.
+/// The fields of an event that the oracle reads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OracleEvent<'a> {
     pub visitor: &'a str,
@@ -19,13 +19,13 @@ pub struct OracleEvent<'a> {
     /// `$pageview` and `$screen` are page views.
     pub name: &'a str,
     pub url: Option<&'a str>,
-    /// As it came: external or not.
+    /// As it was sent, whether it is external or not.
     pub referrer: Option<&'a str>,
-    /// The explicit properties: source, medium, campaign, term, content.
+    /// The `utm_…` properties: source, medium, campaign, term, content.
     pub utm: [Option<&'a str>; 5],
 }
 
-/// A session, as the data files have it.
+/// A session, with the fields of the data files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OracleSession<'a> {
     pub visitor: &'a str,
@@ -39,19 +39,19 @@ pub struct OracleSession<'a> {
     pub exit_page: Option<&'a str>,
     pub referrer: Option<&'a str>,
     pub utm: Option<UtmParams>,
-    /// The click id, where that rule is on.
-    click: Option<String>,
+    /// The click id, if that rule is on.
+    click_id: Option<String>,
     /// The events' uuids, in order.
     pub events: Vec<&'a str>,
 }
 
-/// The final sessions, by visitor, then start.
+/// Returns the final sessions, sorted by visitor and start.
 pub fn sessions<'a>(events: &[OracleEvent<'a>], rules: &SessionConfig) -> Vec<OracleSession<'a>> {
     sessions_with_ends(events, &[], rules)
 }
 
-/// The same, where calls ended sessions: `ends` are a visitor and the time of the call. Events of that very time still belong
-/// to the session.
+/// Like [`sessions`], with requests that ended sessions: each of `ends` is a visitor and the time of the request. Events of
+/// exactly that time still belong to the session that was ended.
 pub fn sessions_with_ends<'a>(
     events: &[OracleEvent<'a>],
     ends: &[(&str, Millis)],
@@ -84,7 +84,7 @@ pub fn sessions_with_ends<'a>(
     sessions
 }
 
-/// Why an event begins a session after this one: the first reason that holds.
+/// Returns why an event begins a new session after `session`: the first reason that holds.
 fn reason(
     session: &OracleSession,
     event: &OracleEvent,
@@ -95,7 +95,7 @@ fn reason(
     time_reason(session, event, ends, rules).or_else(|| source_reason(session, source, rules))
 }
 
-/// The first of the reasons that hold whatever an event says of its source.
+/// Returns the first reason that holds and does not depend on the event's source.
 fn time_reason(
     session: &OracleSession,
     event: &OracleEvent,
@@ -115,7 +115,7 @@ fn time_reason(
         Some("max_duration")
     } else if day(event.at, rules) != day(session.last_activity, rules) {
         Some("midnight")
-    } else if rules.max_events.is_some_and(|most| session.event_count >= most) {
+    } else if rules.max_events.is_some_and(|max| session.event_count >= max) {
         Some("max_events")
     } else {
         None
@@ -126,24 +126,24 @@ fn source_reason(session: &OracleSession, source: &Source, rules: &SessionConfig
     let first_source = session.has_no_source() && rules.direct_then_source == DirectThenSource::Split;
     let utm = match (&session.utm, &source.utm) {
         (Some(one), Some(other)) => rules.utm_fields.iter().any(|&field| {
-            let shown = |utm| {
-                value(utm, field).as_ref().map(|text: &String| match rules.utm_ignore_case {
-                    true => text.to_lowercase(),
-                    false => text.clone(),
+            let compared = |utm| {
+                value(utm, field).as_ref().map(|value: &String| match rules.utm_ignore_case {
+                    true => value.to_lowercase(),
+                    false => value.clone(),
                 })
             };
-            shown(one) != shown(other)
+            compared(one) != compared(other)
         }),
         (None, Some(_)) if session.referrer.is_some() => rules.first_campaign == FirstCampaign::Split,
         (None, Some(_)) => first_source,
         _ => false,
     };
     let referrer = match (session.referrer, source.referrer) {
-        (Some(one), Some(other)) => place(one, rules) != place(other, rules),
+        (Some(one), Some(other)) => compared_host(one, rules) != compared_host(other, rules),
         (None, Some(_)) => first_source,
         _ => false,
     };
-    let click = match (&session.click, &source.click) {
+    let click_id = match (&session.click_id, &source.click_id) {
         (Some(one), Some(other)) => one != other,
         (None, Some(_)) => first_source,
         _ => false,
@@ -152,14 +152,14 @@ fn source_reason(session: &OracleSession, source: &Source, rules: &SessionConfig
         Some("utm_change")
     } else if rules.new_session_on_referrer_change && referrer {
         Some("referrer_change")
-    } else if rules.new_session_on_click_id_change && click {
+    } else if rules.new_session_on_click_id_change && click_id {
         Some("click_id_change")
     } else {
         None
     }
 }
 
-/// The local day, where the `midnight` rule is on.
+/// Returns the local day, or `None` if the `midnight` rule is off.
 fn day(at: Millis, rules: &SessionConfig) -> Option<(i32, u32)> {
     let local = chrono::DateTime::from_timestamp_millis(at)?.with_timezone(&rules.midnight?);
     Some((local.year(), local.ordinal()))
@@ -190,7 +190,7 @@ impl<'a> OracleSession<'a> {
             exit_page: page,
             referrer: source.referrer,
             utm: source.utm,
-            click: source.click,
+            click_id: source.click_id,
             events: vec![event.uuid],
         }
     }
@@ -205,12 +205,12 @@ impl<'a> OracleSession<'a> {
         self.exit_page = page.or(self.exit_page);
         self.events.push(event.uuid);
         if rules.direct_then_source == DirectThenSource::Upgrade && self.has_no_source() {
-            (self.referrer, self.utm, self.click) = (source.referrer, source.utm, source.click);
+            (self.referrer, self.utm, self.click_id) = (source.referrer, source.utm, source.click_id);
         }
     }
 
     fn has_no_source(&self) -> bool {
-        self.referrer.is_none() && self.utm.is_none() && self.click.is_none()
+        self.referrer.is_none() && self.utm.is_none() && self.click_id.is_none()
     }
 }
 
@@ -220,27 +220,28 @@ impl OracleEvent<'_> {
     }
 }
 
-/// Where an event says it came from.
+/// An event's traffic source.
 struct Source<'a> {
     referrer: Option<&'a str>,
     utm: Option<UtmParams>,
-    click: Option<String>,
+    click_id: Option<String>,
 }
 
 impl<'a> Source<'a> {
     fn of(event: &OracleEvent<'a>, rules: &SessionConfig) -> Self {
-        let is_own = |referrer: &str| event.url.is_some_and(|url| place(url, rules) == place(referrer, rules));
+        let is_own =
+            |referrer: &str| event.url.is_some_and(|url| compared_host(url, rules) == compared_host(referrer, rules));
         let is_internal = |referrer: &str| is_listed(referrer, &rules.internal_hosts) || is_own(referrer);
         let is_external = |referrer: &&str| {
             host(referrer).is_some() && !is_internal(referrer) && !is_listed(referrer, &rules.ignored_referrers)
         };
-        let is_own_banner = rules.internal_campaigns == InternalCampaigns::Ignore
+        let is_internal_campaign = rules.internal_campaigns == InternalCampaigns::Ignore
             && event.referrer.is_some_and(|referrer| host(referrer).is_some() && is_internal(referrer));
         let [source, medium, campaign, term, content] = event.utm.map(|value| value.map(str::to_owned));
         let explicit = UtmParams { source, medium, campaign, term, content };
         let lists = event.url.map(parameter_lists).unwrap_or_default();
-        let of_address = |list: &&str| {
-            known(UtmParams {
+        let from_url = |list: &&str| {
+            named_campaign(UtmParams {
                 source: parameter(list, "utm_source"),
                 medium: parameter(list, "utm_medium"),
                 campaign: parameter(list, "utm_campaign"),
@@ -248,22 +249,23 @@ impl<'a> Source<'a> {
                 content: parameter(list, "utm_content"),
             })
         };
-        let click = |list: &&str| parameter(list, "gclid").or_else(|| parameter(list, "fbclid"));
-        let utm = known(explicit).or_else(|| lists.iter().find_map(of_address));
+        let click_id = |list: &&str| parameter(list, "gclid").or_else(|| parameter(list, "fbclid"));
+        let utm = named_campaign(explicit).or_else(|| lists.iter().find_map(from_url));
         Self {
             referrer: event.referrer.filter(is_external),
-            utm: utm.filter(|_| !is_own_banner),
-            click: if rules.new_session_on_click_id_change { lists.iter().find_map(click) } else { None },
+            utm: utm.filter(|_| !is_internal_campaign),
+            click_id: if rules.new_session_on_click_id_change { lists.iter().find_map(click_id) } else { None },
         }
     }
 }
 
-/// A campaign; none without a source, a medium or a campaign's name.
-fn known(utm: UtmParams) -> Option<UtmParams> {
+/// Returns the campaign, or `None` if it has no source, no medium and no campaign name.
+fn named_campaign(utm: UtmParams) -> Option<UtmParams> {
     (utm.source.is_some() || utm.medium.is_some() || utm.campaign.is_some()).then_some(utm)
 }
 
-/// What an address holds of parameters: its query, then for each `#` what stands behind it, from a `?` on and as a whole.
+/// Returns the parameter lists of a URL: its query, then for each part after a `#` what follows its `?`, and the whole part.
+/// For example `/?a=1#/page?b=2` has the lists `a=1`, `b=2` and `/page?b=2`.
 fn parameter_lists(url: &str) -> Vec<&str> {
     let mut parts = url.split('#');
     let mut lists: Vec<&str> =
@@ -275,37 +277,37 @@ fn parameter_lists(url: &str) -> Vec<&str> {
     lists
 }
 
-/// A parameter of a list, its name in any case; an empty one counts as none.
+/// Returns the value of a parameter. Its name is compared without case. An empty value counts as none.
 fn parameter(list: &str, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(list.as_bytes());
     let found = pairs.find(|(key, _)| key.to_lowercase() == name).map(|(_, value)| value.replace('\0', "\u{fffd}"));
     found.filter(|value| !value.is_empty())
 }
 
-/// Whether an address's host stands in a list, itself or below a wildcard.
-fn is_listed(address: &str, rules: &[HostRule]) -> bool {
-    let Some(host) = host(address) else { return false };
+/// Returns whether a URL's host is in a list, by name or by a wildcard.
+fn is_listed(url: &str, rules: &[HostRule]) -> bool {
+    let Some(host) = host(url) else { return false };
     rules.iter().map(HostRule::to_string).any(|rule| match rule.strip_prefix("*.") {
         Some(domain) => host == domain || host.ends_with(&format!(".{domain}")),
         None => host == rule,
     })
 }
 
-/// What two addresses have in common if they are one source.
-fn place(address: &str, rules: &SessionConfig) -> Option<String> {
-    let host = host(address)?;
-    if rules.referrer_match == ReferrerMatch::Host || !address.starts_with("http") {
+/// Returns the host that the rules compare: with `referrer_match: site`, only its registrable domain.
+fn compared_host(url: &str, rules: &SessionConfig) -> Option<String> {
+    let host = host(url)?;
+    if rules.referrer_match == ReferrerMatch::Host || !url.starts_with("http") {
         return Some(host);
     }
-    // Of the public suffixes of more than one label only those that the scenarios have.
+    // The public suffixes of more than one label that the scenarios use.
     let labels: Vec<&str> = host.split('.').collect();
     let is_long = ["co.uk", "github.io"].iter().any(|suffix| host.ends_with(suffix));
     let kept = if is_long { 3 } else { 2 };
     Some(labels[labels.len().saturating_sub(kept)..].join("."))
 }
 
-/// An address's host, `www.` aside.
-fn host(address: &str) -> Option<String> {
-    let host = url::Url::parse(address).ok()?.host_str()?.trim_end_matches('.').to_lowercase();
+/// Returns a URL's host without `www.`.
+fn host(url: &str) -> Option<String> {
+    let host = url::Url::parse(url).ok()?.host_str()?.trim_end_matches('.').to_lowercase();
     Some(host.strip_prefix("www.").unwrap_or(&host).to_owned())
 }

@@ -1,5 +1,5 @@
-//! A pipeline in front of the service, for the tests on the real engine: skewed visitors, whose events arrive out of order, in
-//! messages that are delivered at least once, each time in other company; and what has to come of it in the end.
+//! A pipeline in front of the service, for the tests on the real engine. Visitors are skewed, events arrive out of order, and
+//! messages are delivered at least once, in changing compositions. [`check`] compares the output with the oracle.
 
 mod queue;
 
@@ -14,7 +14,7 @@ use crate::oracle::{self, OracleEvent};
 use crate::support::{FinalSession, Seeded};
 pub use queue::Queue;
 
-/// An event that is made up.
+/// A generated event.
 #[derive(Debug, Clone)]
 pub struct Event {
     pub visitor: String,
@@ -27,35 +27,35 @@ pub struct Event {
     utm: [Option<&'static str>; 5],
     os: Option<&'static str>,
     city: Option<&'static str>,
-    /// A property of the session.
+    /// The session property `plan`.
     plan: Option<usize>,
-    /// It can never be understood.
+    /// It is invalid, and must be rejected.
     is_unusable: bool,
 }
 
-/// What events are to be made.
+/// The parameters of the generated events.
 pub struct Shape {
     pub seed: u64,
-    /// The first of them has the most events, the n-th an n-th as many.
+    /// The number of visitors. The first has the most events, the n-th has 1/n as many.
     pub visitors: usize,
-    /// How many events the first has.
-    pub most: usize,
+    /// The number of events of the first visitor.
+    pub max_events: usize,
     pub timeout: Millis,
     pub start: Millis,
-    /// How late events arrive at the most.
+    /// The maximum delay between an event and its arrival.
     pub disorder: Millis,
 }
 
 impl Shape {
-    /// The events in the order of their arrival.
+    /// Returns the events in the order of their arrival.
     pub fn events(&self) -> Vec<Event> {
         let mut random = Seeded(self.seed);
         let mut events = Vec::new();
-        // As long as the first one's gaps take, so that the others come while it is there.
-        let span = self.most * self.timeout as usize * 2 / 5;
+        // About as long as the visits of the first visitor, so that the other visitors overlap with it.
+        let span = self.max_events * self.timeout as usize * 2 / 5;
         for rank in 0..self.visitors {
             let mut at = self.start + if rank == 0 { 0 } else { random.below(span) as Millis };
-            for _ in 0..(self.most / (rank + 1)).max(2) {
+            for _ in 0..(self.max_events / (rank + 1)).max(2) {
                 at += self.gap(&mut random);
                 let arrives_at = at + random.below(2) as Millis * random.below(self.disorder as usize) as Millis;
                 events.push(event(&mut random, rank, events.len(), at, arrives_at));
@@ -80,13 +80,13 @@ fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at:
         maybe(6, &["https://a.test/", "https://www.a.test/x", "https://b.test/", "https://shop.test/", "no address"]);
     let source = maybe(8, &["ads", "mail"]);
     let medium = maybe(12, &["cpc"]);
-    let campaign_of_address = maybe(8, &["?utm_source=ads", "?utm_campaign=spring&utm_term=shoes", "?q=1"]);
+    let query = maybe(8, &["?utm_source=ads", "?utm_campaign=spring&utm_term=shoes", "?q=1"]);
     let (os, city) = (maybe(3, &["Linux", "iOS"]), maybe(3, &["Bern", "Lima"]));
     let name = ["$pageview", "$pageview", "$screen", "click"][random.below(4)];
-    let url = || format!("https://shop.test/{index}{}", campaign_of_address.unwrap_or_default());
+    let url = || format!("https://shop.test/{index}{}", query.unwrap_or_default());
     Event {
         visitor: format!("v{rank}"),
-        // Their order is not that of their times.
+        // The order of the ids is not that of the times.
         uuid: format!("{:03}-{index}", random.below(1000)),
         at,
         arrives_at,
@@ -102,7 +102,7 @@ fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at:
 }
 
 impl Event {
-    fn text(&self) -> String {
+    fn json(&self) -> String {
         let timestamp = time_text(datetime(self.at));
         let mut event = json!({
             "uuid": self.uuid, "event": self.name, "distinct_id": self.visitor, "timestamp": timestamp,
@@ -133,18 +133,18 @@ impl Event {
     }
 }
 
-/// Whoever reads these lines has the sessions of the plain definition, every field of them, and every event in one of them;
-/// what is unusable was set aside. Returns each session as it was said last.
+/// Checks that a consumer of these lines has the oracle's sessions, in every field, and every event in one of them, and that
+/// unusable events were rejected. Returns the last version of each session.
 pub fn check(events: &[Event], config: &SessionConfig, lines: &[String]) -> Vec<Value> {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let (emitted, rejected): (Vec<Value>, Vec<Value>) = lines.partition(|line| line["event"].is_string());
     for event in events.iter().filter(|event| event.is_unusable) {
-        let is_it = |line: &Value| line["text"].as_str().unwrap().contains(&event.uuid);
-        assert!(rejected.iter().any(is_it), "{event:?} is neither applied nor rejected");
+        let is_rejected = |line: &Value| line["text"].as_str().unwrap().contains(&event.uuid);
+        assert!(rejected.iter().any(is_rejected), "{event:?} is neither applied nor rejected");
     }
     let usable: Vec<&Event> = events.iter().filter(|event| !event.is_unusable).collect();
     let consumer = Consumer::read(&emitted);
-    assert_eq!(consumer.events.len(), usable.len(), "events that came out");
+    assert_eq!(consumer.events.len(), usable.len(), "the consumer does not have all events");
     let oracle_events: Vec<OracleEvent<'_>> = usable.iter().map(|event| event.oracle()).collect();
     let expected: Vec<FinalSession> =
         oracle::sessions(&oracle_events, config).into_iter().map(FinalSession::from).collect();
@@ -158,8 +158,8 @@ pub fn check(events: &[Event], config: &SessionConfig, lines: &[String]) -> Vec<
     consumer.ends.into_values().map(|end| end["$session"].clone()).collect()
 }
 
-/// What the oracle does not say of a session: which one of its visitor's it is, that it is over, its device, its place and its
-/// own properties.
+/// Checks what the oracle does not know of a session: its number, the session before it, that it is over, its device, its
+/// location and its properties.
 fn check_rest(consumer: &Consumer, expected: &[FinalSession], events: &HashMap<&str, &Event>) {
     let mut by_visitor: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for end in consumer.ends.values() {

@@ -1,5 +1,4 @@
-//! A connection to the database that can be cut at a request of one's choice: before it arrives, or after it took effect and
-//! before its answer.
+//! A proxy to the database that can cut a chosen request: before it arrives, or after it has taken effect and before its answer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,18 +10,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// What happens to a request.
+/// How a request is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// It never arrives, and its connection breaks.
+    /// It does not arrive, and its connection is closed.
     Before,
-    /// It takes effect; its connection breaks before the answer.
+    /// It takes effect, and its connection is closed before the answer.
     After,
-    /// It takes effect; its answer never comes.
+    /// It takes effect, but its answer never comes.
     Held,
 }
 
-/// A proxy that passes bytes on.
+/// A proxy that passes bytes in both directions.
 pub struct Proxy {
     pub endpoint: String,
     shared: Arc<Shared>,
@@ -30,19 +29,19 @@ pub struct Proxy {
 
 struct Shared {
     to: SocketAddr,
-    /// How many requests to pass before the one that is cut.
+    /// How many requests pass before the one that is cut, and how it is cut.
     plan: Mutex<Option<(usize, Cut)>>,
-    /// A request was cut.
-    happened: Notify,
-    /// How long every answer takes longer.
+    /// Notified when a request was cut.
+    cut: Notify,
+    /// By how much every answer is delayed.
     delay: Duration,
 }
 
 impl Proxy {
-    /// A proxy before the database at this endpoint, with answers that take longer.
+    /// Starts a proxy to the database at this endpoint, which delays every answer.
     pub async fn start(endpoint: &str, delay: Duration) -> Self {
         let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let shared = Arc::new(Shared { to, plan: Mutex::new(None), happened: Notify::new(), delay });
+        let shared = Arc::new(Shared { to, plan: Mutex::new(None), cut: Notify::new(), delay });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn({
@@ -50,7 +49,7 @@ impl Proxy {
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let shared = Arc::clone(&shared);
-                    // Either end may break at any time: that ends the connection and is no error of the test.
+                    // Either side may close at any time. That ends the connection and is not an error of the test.
                     tokio::spawn(async move { shared.serve(client).await.ok() });
                 }
             }
@@ -58,21 +57,21 @@ impl Proxy {
         Self { endpoint, shared }
     }
 
-    /// Cuts the request after the next so many, once; or no request any more.
+    /// Cuts one request, after some others have passed; or, with `None`, no request.
     pub fn plan(&self, plan: Option<(usize, Cut)>) {
         *self.shared.plan.lock().unwrap() = plan;
-        // What happened before and was not waited for is of no interest any more.
-        let _ = self.shared.happened.notified().now_or_never();
+        // Forgets an earlier cut that was not waited for.
+        let _ = self.shared.cut.notified().now_or_never();
     }
 
     /// Waits until a request was cut.
-    pub async fn happened(&self) {
-        self.shared.happened.notified().await;
+    pub async fn wait_for_cut(&self) {
+        self.shared.cut.notified().await;
     }
 }
 
 impl Shared {
-    /// What happens to the request that begins now.
+    /// Returns how the request that begins now is cut.
     fn next(&self) -> Option<Cut> {
         let mut plan = self.plan.lock().unwrap();
         match &mut *plan {
@@ -85,7 +84,7 @@ impl Shared {
         }
     }
 
-    /// A connection, on which requests and answers take turns.
+    /// Serves a connection, on which requests and answers alternate.
     async fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
         let mut server = TcpStream::connect(self.to).await?;
         client.set_nodelay(true)?;
@@ -110,7 +109,7 @@ impl Shared {
                         break;
                     }
                     if cut == Some(Cut::Held) {
-                        self.happened.notify_one();
+                        self.cut.notify_one();
                         continue;
                     }
                     if !std::mem::replace(&mut is_answered, true) {
@@ -121,7 +120,7 @@ impl Shared {
             }
         }
         if cut.is_some() {
-            self.happened.notify_one();
+            self.cut.notify_one();
         }
         Ok(())
     }

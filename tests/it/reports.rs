@@ -1,8 +1,8 @@
 //! The 48 public bug reports of `tests/data/reports.jsonl`, through the real handler.
 //!
-//! A report's `input` is a list of events, or of payloads as a trigger hands them over. Events are sent in one request, and
-//! again one request each, the closer at work in between: both have to come to the same. `expect` says what has to come out; it
-//! names only what counts. Where the report's `decide` says something else than its `expect`, [`decided`] has what holds.
+//! A report's `input` is a list of events, or of payloads as a trigger receives them. Events are sent in one request, and, to
+//! another service, in one request each while the closer runs in between. Both must give the expected result. `expect` holds
+//! that result, as far as it matters. If the report's `decide` differs from its `expect`, [`decided`] holds the result.
 
 mod expect;
 mod world;
@@ -14,7 +14,7 @@ use session_tracking::config::SessionConfig;
 use expect::difference;
 use world::World;
 
-/// Reports that do not come out right yet, and what is missing. One that does come out right must not stand here.
+/// Reports that do not pass yet, and what is missing. A report that passes must not be listed.
 const PENDING: &[(&str, &str)] = &[];
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Report {
     rules: Value,
     input: Value,
     expect: Value,
-    /// Events a request, where it matters.
+    /// The number of events in a request, if it matters.
     batch: Option<usize>,
     decide: String,
 }
@@ -35,7 +35,7 @@ fn reports() -> Vec<Report> {
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// What holds where a report's `decide` is not its `expect`, or its `expect` is a sentence.
+/// Returns the expected result of a report whose `decide` differs from its `expect`, or whose `expect` is a sentence.
 fn decided(id: &str) -> Option<Value> {
     let nobody = |_| json!({"status": 200, "session": null});
     Some(match id {
@@ -57,9 +57,9 @@ fn decided(id: &str) -> Option<Value> {
             "sessions": [{"events": ["a"], "start": "2026-03-10T15:33:09.000Z"}], "flags": {"a": "unparseable"},
         }),
         "R040" => (0..4).map(nobody).collect(),
-        // Documented as it is: archived before it came again, `a` is counted again.
+        // Documented behavior: `a` was archived before it was sent again, so it is counted again.
         "R045" => json!({"sessions": [{"event_count": 1}, {"event_count": 2}]}),
-        // As it is: what the event's properties say wins over its URL.
+        // Current behavior: the campaign in the event's properties takes precedence over the one in its URL.
         "R069" => json!({"sessions": [
             {"utm": {"source": "ad"}},
             {"utm": {"source": "ad"}, "referrer": "https://news.example/"},
@@ -74,7 +74,7 @@ fn decided(id: &str) -> Option<Value> {
     })
 }
 
-/// The inputs of reports that say them as a sentence.
+/// Returns the input of a report that describes it in a sentence.
 fn generated(id: &str) -> Vec<Value> {
     let event = |uuid: String, name: &str, timestamp: &str, received_at: &str, url: String| {
         json!({"uuid": uuid, "event": name, "distinct_id": "u1", "timestamp": timestamp, "received_at": received_at,
@@ -114,27 +114,27 @@ impl Report {
         self.input.as_array().cloned().unwrap_or_else(|| generated(&self.id))
     }
 
-    /// How many events a request holds, in each way that the report is run.
+    /// Returns the batch sizes with which the report is run.
     fn batches(&self, events: usize) -> Vec<usize> {
         self.batch.map_or_else(|| vec![events, 1], |batch| vec![batch])
     }
 
-    /// What does not come out as it has to; none if all does.
-    async fn fault(&self) -> Option<String> {
+    /// Returns how the result differs from the expected one; `None` if the report passes.
+    async fn failure(&self) -> Option<String> {
         let config = match SessionConfig::from_rules(self.rules.clone()) {
             Ok(config) => config,
             Err(error) => return Some(error.to_string()),
         };
         let expect = decided(&self.id).unwrap_or_else(|| self.expect.clone());
         let input = self.input();
-        // Payloads are texts, and what happens between them.
+        // Payloads are strings. An object between them runs the closer.
         if input.first().is_some_and(Value::is_string) {
             return difference(&expect, &World::new(&config).payloads(&input).await);
         }
         for batch in self.batches(input.len()) {
             let found = World::new(&config).events(&input, batch).await;
-            if let Some(fault) = difference(&expect, &found) {
-                return Some(format!("{batch} events a request: {fault}"));
+            if let Some(failure) = difference(&expect, &found) {
+                return Some(format!("{batch} events a request: {failure}"));
             }
         }
         None
@@ -146,12 +146,12 @@ async fn every_report_comes_out_as_decided() {
     let mut wrong = Vec::new();
     for report in reports() {
         let pending = PENDING.iter().find(|(id, _)| *id == report.id);
-        match (report.fault().await, pending) {
+        match (report.failure().await, pending) {
             (None, None) | (Some(_), Some(_)) => {}
-            (Some(fault), None) => {
-                wrong.push(format!("{}: {}\n  {}\n  {fault}", report.id, report.title, report.decide));
+            (Some(failure), None) => {
+                wrong.push(format!("{}: {}\n  {}\n  {failure}", report.id, report.title, report.decide));
             }
-            (None, Some((id, _))) => wrong.push(format!("{id} comes out right: take it off PENDING")),
+            (None, Some((id, _))) => wrong.push(format!("{id} passes: remove it from PENDING")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,4 +1,4 @@
-//! The three tests of the owner's description, as they stand there but for their `use` lines: what its readers try first.
+//! The three tests of the project's description, unchanged except for their `use` lines. Its readers try them first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn test_utm_parsing() {
     assert_eq!(utm.medium, Some("cpc".to_string()));
 }
 
-/// Time is an argument where the description reads a clock: a session can be asked about any moment.
+/// Where the description reads a clock, the time is an argument: a session can be queried for any time.
 #[tokio::test]
 async fn a_session_is_timed_out_after_the_timeout_and_expired_after_the_maximum() {
     let config = SessionConfig::default();

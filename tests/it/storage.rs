@@ -1,10 +1,10 @@
-//! One contract for every store, races included; and what only the real one can show: what a write costs.
+//! One contract for every store, conflicts included; and, on the real store, what reads and writes cost.
 
+mod collisions;
 mod differential;
-mod twins;
 mod warm;
 
-pub use twins::TWINS;
+pub use collisions::COLLIDING_IDS;
 
 use std::sync::Arc;
 
@@ -30,14 +30,14 @@ fn embedded() -> DynamoDbSessionStorage {
     DynamoDbSessionStorage::new(EmbeddedDynamoDb::start(0).unwrap().client(), TABLE)
 }
 
-/// A timeline with one session of two events, as a batch would leave it.
+/// Returns a timeline with one session of two events, as a batch leaves it.
 fn timeline(distinct_id: &str, at: Millis) -> Timeline {
     let config = SessionConfig::default();
     let mut timeline = Timeline::new(Visitor::new(distinct_id));
-    let texts = [0, 60_000].map(|later| event(distinct_id, &format!("{distinct_id}-{later}"), at + later));
-    let arrivals = texts.each_ref().map(|text| {
+    let events = [0, 60_000].map(|later| event(distinct_id, &format!("{distinct_id}-{later}"), at + later));
+    let arrivals = events.each_ref().map(|json| {
         let delivery = Delivery { received_at: at + 60_000, trusts_received_at: false };
-        Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config).unwrap()
+        Event::parse(json.as_bytes(), delivery, &config).unwrap().arrival(&config).unwrap()
     });
     timeline.apply(&arrivals, Vec::new(), &config);
     timeline
@@ -54,19 +54,20 @@ fn commit(timeline: &Timeline, replaces: Option<u64>, etag: u64) -> Commit<'_> {
     Commit { timeline, replaces, etag, expires_at: NOON + 86_400_000, room: Room::ToGrow }
 }
 
+/// The contract of [`SessionStorage`].
 pub async fn contract<S: SessionStorage>(store: S) {
     let config = SessionConfig::default();
     let first = timeline("u1", NOON);
     let visitor = first.visitor.clone();
 
-    // Nothing is there before it is written, and what is written is read back, every field of it.
+    // A timeline that was never written is not found. A written timeline is read back in every field.
     assert_eq!(store.read(&visitor).await, Ok(None));
     assert_eq!(store.commit(commit(&first, Some(7), 1)).await, Ok(CommitOutcome::Conflict(None)));
     assert_eq!(store.commit(commit(&first, None, 1)).await, Ok(CommitOutcome::Done));
     let stored = store.read(&visitor).await.unwrap().unwrap();
     assert_eq!((stored.etag, &stored.timeline), (1, &first));
 
-    // Of two writers the second loses and is shown what won; a writer recognises its own write.
+    // The second of two writers gets a conflict with the stored item. A retry of a write that took effect succeeds.
     let second = timeline("u1", NOON + 600_000);
     assert_eq!(
         store.commit(commit(&second, None, 2)).await,
@@ -76,7 +77,7 @@ pub async fn contract<S: SessionStorage>(store: S) {
     assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(CommitOutcome::Done));
     assert_eq!(store.commit(commit(&second, Some(1), 3)).await, Ok(CommitOutcome::Done));
 
-    // Loads answer in the order of the question, past a missing one.
+    // `load` returns the timelines in the order of the visitors, with `None` for a missing one.
     let other = timeline("u2", NOON);
     assert_eq!(store.commit(commit(&other, None, 4)).await, Ok(CommitOutcome::Done));
     let visitors = [other.visitor.clone(), Visitor::new("nobody"), visitor.clone()];
@@ -84,7 +85,7 @@ pub async fn contract<S: SessionStorage>(store: S) {
     let etags: Vec<_> = loaded.into_iter().map(|stored| stored.unwrap().map(|stored| stored.etag)).collect();
     assert_eq!(etags, [Some(4), None, Some(3)]);
 
-    // The index lists what is due, the longest due first, and forgets what is not.
+    // The index lists the due timelines, the longest due first. A timeline without `due_at` is not in it.
     let shard = due_shard(&visitor);
     let due_at = second.due_at.unwrap();
     assert_eq!(
@@ -124,18 +125,18 @@ pub async fn contract<S: SessionStorage>(store: S) {
     later.facts.started_at = began + 1;
     store.archive(&visitor, &later, NOON).await.unwrap();
     for at in [began + 1, began] {
-        let there = if at == began { &session } else { &later };
-        assert_eq!(store.archived(&visitor, at, at).await, Ok(vec![there.clone()]));
+        let expected = if at == began { &session } else { &later };
+        assert_eq!(store.archived(&visitor, at, at).await, Ok(vec![expected.clone()]));
     }
 
-    // A newer state replaces an older one, never the other way round.
+    // A higher version replaces a lower one, never the other way round.
     let mut newer = SessionState { version: session.version + 1, ..session.clone() };
     newer.facts.page_views = 1;
     store.archive(&visitor, &newer, NOON).await.unwrap();
     store.archive(&visitor, &session, NOON).await.unwrap();
     assert_eq!(store.find(session.id).await.unwrap().archived, [(visitor.clone(), newer)]);
 
-    // A timeline that is larger than an item may be is refused, whatever it is compressed to.
+    // A timeline that is larger than an item may be is refused.
     let (mut large, mut random) = (timeline("large", NOON), Seeded(1));
     let noise: String = (0..2 * MAX_ITEM_BYTES).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
     large.unfinalized[0].properties = vec![("noise".to_owned(), noise)];
@@ -143,12 +144,12 @@ pub async fn contract<S: SessionStorage>(store: S) {
     rooms(&store).await;
     merges(&store).await;
     two_projects(&store).await;
-    twins::contract(&store).await;
+    collisions::contract(&store).await;
     race(&store).await;
 }
 
-/// What is closed may be a little larger than what grows; and texts that an item holds in few bytes are bounded all the same, as a
-/// reader makes each of them whole.
+/// An item that the closer writes may be a little larger than one that grows. Strings are bounded although an item may hold them
+/// in few bytes, because a reader decompresses each of them.
 async fn rooms<S: SessionStorage>(store: &S) {
     let (mut large, mut random) = (timeline("closed", NOON), Seeded(2));
     let noise: String = (0..MAX_ITEM_BYTES * 11 / 8).map(|_| char::from(b'0' + random.below(64) as u8)).collect();
@@ -163,13 +164,17 @@ async fn rooms<S: SessionStorage>(store: &S) {
     for (count, is_kept) in [(1_000, true), (1_100, false)] {
         wide.unfinalized[0].properties = (0..count).map(|n| (format!("{shared}{n}"), "1".to_owned())).collect();
         let committed = store.commit(commit(&wide, None, 8)).await;
-        assert_eq!(committed, if is_kept { Ok(CommitOutcome::Done) } else { Err(SessionError::Full) }, "{count} texts");
+        assert_eq!(
+            committed,
+            if is_kept { Ok(CommitOutcome::Done) } else { Err(SessionError::Full) },
+            "{count} strings"
+        );
         assert!(store.read(&wide.visitor).await.unwrap().is_some());
     }
 }
 
-/// Ids that were merged lead to the session that they became part of, however many merges lie between; what is older than what is
-/// there changes nothing.
+/// A merged id leads to the session that it became part of, also over several merges. A version that is not higher than the
+/// stored one changes nothing.
 async fn merges<S: SessionStorage>(store: &S) {
     let mut timeline = timeline("merges", NOON);
     let visitor = timeline.visitor.clone();
@@ -182,31 +187,31 @@ async fn merges<S: SessionStorage>(store: &S) {
     };
     let archive = async |session: &SessionState| store.archive(&visitor, session, NOON).await.unwrap();
     let found = async |n: Millis| store.find(id(n)).await.unwrap().archived;
-    let is = |session: SessionState| vec![(visitor.clone(), session)];
+    let only = |session: SessionState| vec![(visitor.clone(), session)];
 
-    // An state that is refused, as a newer one is there, takes its merges with it.
+    // A session that is refused, because a higher version is stored, records none of its merged ids.
     archive(&state(1, 7, &[])).await;
     archive(&state(2, 8, &[])).await;
     archive(&state(1, 5, &[2, 3])).await;
-    assert_eq!(found(1).await, is(state(1, 7, &[])));
-    assert_eq!(found(2).await, is(state(2, 8, &[])));
+    assert_eq!(found(1).await, only(state(1, 7, &[])));
+    assert_eq!(found(2).await, only(state(2, 8, &[])));
     assert!(found(3).await.is_empty());
-    // One that is taken leaves alone what is newer than it.
+    // A session that is stored leaves sessions with a higher version as they are.
     archive(&state(1, 7, &[2, 3])).await;
-    assert_eq!(found(2).await, is(state(2, 8, &[])));
-    assert_eq!(found(3).await, is(state(1, 7, &[2, 3])));
-    // And an state of what was merged before is refused.
+    assert_eq!(found(2).await, only(state(2, 8, &[])));
+    assert_eq!(found(3).await, only(state(1, 7, &[2, 3])));
+    // A session whose id was merged into another session before is refused.
     archive(&state(3, 6, &[])).await;
-    assert_eq!(found(3).await, is(state(1, 7, &[2, 3])));
+    assert_eq!(found(3).await, only(state(1, 7, &[2, 3])));
 
-    // Ten merges, one after the other; `archived` knows the sessions alone.
+    // Ten merges, one after the other. `archived` returns only sessions, not merged ids.
     for n in 10..20 {
         archive(&state(n, 10, &[])).await;
         archive(&state(n + 1, 11, &[n])).await;
     }
-    assert_eq!(found(10).await, is(state(20, 11, &[19])));
+    assert_eq!(found(10).await, only(state(20, 11, &[19])));
     assert_eq!(store.archived(&visitor, NOON + 10, NOON + 20).await, Ok(vec![state(20, 11, &[19])]));
-    // More than anybody makes, and a circle: neither is followed for ever.
+    // More merges than the limit, and a cycle: both are errors.
     for n in 100..120 {
         archive(&state(n, 10, &[])).await;
         archive(&state(n + 1, 11, &[n])).await;
@@ -219,38 +224,38 @@ async fn merges<S: SessionStorage>(store: &S) {
     }
 }
 
-/// Two projects' visitors with one id, in one batch, are two.
+/// Visitors of two projects with the same `distinct_id`, in one batch, are different visitors.
 async fn two_projects<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
     clock.set(NOON + 1000);
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
-    let texts = ["", "one", "two", "one", "two", "two"].map(|project| {
+    let events = ["", "one", "two", "one", "two", "two"].map(|project| {
         let named = if project.is_empty() { String::new() } else { format!(r#""project":"{project}","#) };
         event("same", project, NOON).replacen('{', &format!("{{{named}"), 1)
     });
     // Each event has an id of its own.
-    let texts: Vec<String> = texts
+    let events: Vec<String> = events
         .iter()
         .enumerate()
-        .map(|(n, text)| text.replacen(r#""uuid":""#, &format!(r#""uuid":"{n}-"#), 1))
+        .map(|(n, json)| json.replacen(r#""uuid":""#, &format!(r#""uuid":"{n}-"#), 1))
         .collect();
     let delivery = Delivery { received_at: NOON + 1000, trusts_received_at: false };
-    let parse = |text: &'static str| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
-    let events: Vec<_> = texts.iter().map(|text| parse(text.clone().leak())).collect();
+    let parse = |json: &'static str| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
+    let events: Vec<_> = events.iter().map(|json| parse(json.clone().leak())).collect();
     let sessions = manager.resolve(&events, Millis::MAX).await.into_iter().map(|outcome| match outcome {
         Outcome::Placed(Some(assignment)) => assignment.session_id.to_string(),
         other => panic!("{other:?}"),
     });
     let sessions: Vec<String> = sessions.collect();
-    for (project, count, places) in [("", 1, vec![0]), ("one", 2, vec![1, 3]), ("two", 3, vec![2, 4, 5])] {
+    for (project, count, indexes) in [("", 1, vec![0]), ("one", 2, vec![1, 3]), ("two", 3, vec![2, 4, 5])] {
         let visitor = Visitor { project: project.to_owned(), ..Visitor::new("same") };
         let session = manager.get_by_user(&visitor).await.unwrap();
         assert_eq!((session.project.as_str(), session.event_count), (project, count));
-        assert!(places.into_iter().all(|place| sessions[place] == session.id), "{sessions:?}");
+        assert!(indexes.into_iter().all(|index| sessions[index] == session.id), "{sessions:?}");
     }
 }
 
-/// A shard is listed page by page, each behind the one before it, also where many are due at the same time and stay due.
+/// A shard is listed in pages, each after the one before, also if many timelines are due at the same time and stay due.
 async fn contract_of_pages<S: SessionStorage>(store: &S) {
     let names = (0..).map(|number| format!("page-{number}"));
     let names: Vec<String> = names.filter(|name| due_shard(&Visitor::new(name)) == 5).take(23).collect();
@@ -274,26 +279,26 @@ async fn contract_of_pages<S: SessionStorage>(store: &S) {
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(visitors, names);
-    // What is listed behind may be gone meanwhile, and what is due later is not listed.
+    // The entry after which a page begins may be gone by then. Timelines that are due later are not listed.
     let mut gone = timeline(names[0], NOON);
     gone.due_at = None;
     assert_eq!(store.commit(commit(&gone, Some(1), 2)).await, Ok(CommitOutcome::Done));
-    let behind = listed.iter().find(|due| due.visitor == gone.visitor).unwrap();
-    let rest = store.due(5, Some(behind), NOON - 99, 100).await.unwrap();
-    let at = listed.iter().position(|due| due == behind).unwrap();
+    let last = listed.iter().find(|due| due.visitor == gone.visitor).unwrap();
+    let rest = store.due(5, Some(last), NOON - 99, 100).await.unwrap();
+    let at = listed.iter().position(|due| due == last).unwrap();
     assert_eq!(rest, listed[at + 1..]);
     assert!(store.due(5, None, NOON - 100, 100).await.unwrap().iter().all(|due| due.due_at == NOON - 100));
 }
 
-/// Ten writers add one event each to one visitor: nobody's is lost, and there is one session.
+/// Ten writers add one event each to one visitor. No event is lost, and there is one session.
 async fn race<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
     clock.set(NOON + 1000);
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
-    let texts: Vec<String> = (0..10).map(|n| event("racer", &format!("r{n}"), NOON + n)).collect();
-    let writers = texts.iter().map(|text| async {
+    let events: Vec<String> = (0..10).map(|n| event("racer", &format!("r{n}"), NOON + n)).collect();
+    let writers = events.iter().map(|json| async {
         let delivery = Delivery { received_at: NOON + 1000, trusts_received_at: false };
-        let event = Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+        let event = Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
         match manager.resolve(&[event], Millis::MAX).await.pop() {
             Some(Outcome::Placed(Some(assignment))) => assignment.session_id.to_string(),
             other => panic!("{other:?}"),
@@ -317,10 +322,10 @@ async fn the_contract_in_dynamodb() {
     contract(embedded()).await;
 }
 
-/// DynamoDB takes times in seconds for garbage; a late one would be kept for a thousand times as long. What is to be closed
-/// says none.
+/// DynamoDB reads `expires_at` in seconds. In milliseconds, an item would be kept a thousand times as long. An item with
+/// something to close has no `expires_at`.
 #[tokio::test]
-async fn items_say_in_seconds_when_they_may_go() {
+async fn items_expire_by_a_time_in_seconds() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
     let store = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let mut timeline = timeline("u1", NOON);
@@ -337,9 +342,9 @@ async fn items_say_in_seconds_when_they_may_go() {
     assert_eq!(times, vec![Some(expires_at / 1000); 3]);
 }
 
-/// What cannot be read is named by its keys; what the service says of a call stands in the error.
+/// A corrupt item is named by its keys. An error of the service is part of the message.
 #[tokio::test]
-async fn errors_name_the_item_or_what_the_service_said() {
+async fn errors_name_the_item_or_the_error_of_the_service() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
     let store = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let mut timeline = timeline("u1", NOON);
@@ -352,14 +357,14 @@ async fn errors_name_the_item_or_what_the_service_said() {
     let corrupt = SessionError::Corrupt { item: name, reason: "`state` is missing".to_owned() };
     assert_eq!(store.find(session.id).await, Err(corrupt));
 
-    let elsewhere = DynamoDbSessionStorage::new(client, "elsewhere");
-    let Err(SessionError::Storage(message)) = elsewhere.read(&timeline.visitor).await else { panic!() };
+    let other_table = DynamoDbSessionStorage::new(client, "elsewhere");
+    let Err(SessionError::Storage(message)) = other_table.read(&timeline.visitor).await else { panic!() };
     assert!(message.contains("ResourceNotFoundException"), "{message}");
 }
 
-/// Reads for batches may be a moment old, for half the price; all others may not.
+/// Only reads for batches are eventually consistent, for half the price, because the conditional write verifies them.
 #[tokio::test]
-async fn only_reads_that_a_commit_proves_are_cheap() {
+async fn only_reads_that_a_commit_verifies_are_eventually_consistent() {
     let consumed = Arc::new(Consumed::default());
     let store = embedded().counting(Arc::clone(&consumed));
     let timeline = timeline("u1", NOON);
@@ -370,7 +375,7 @@ async fn only_reads_that_a_commit_proves_are_cheap() {
     store.load(&visitors, Reading::Strong).await;
     assert_eq!(consumed.read_units(), 1.5);
     let session = timeline.sessions(NOON, &SessionConfig::default()).remove(0);
-    // The visitor's timelines, and whether the session is archived.
+    // `find` reads the visitor's timelines and the archived session.
     store.find(session.id.parse().unwrap()).await.unwrap();
     assert_eq!(consumed.read_units(), 3.5);
 }
@@ -385,7 +390,8 @@ async fn the_real_traffic_in_dynamodb() {
     }
 }
 
-/// However many events of a visitor a batch holds: one conditional write, and the index once, when a session opens.
+/// A batch costs one conditional write for each visitor, however many events it has. The index is written once, when a session
+/// begins.
 #[tokio::test]
 async fn a_visitor_of_a_batch_costs_one_write() {
     let consumed = Arc::new(Consumed::default());
@@ -393,35 +399,35 @@ async fn a_visitor_of_a_batch_costs_one_write() {
     let clock = ManualClock::default();
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     let mut random = Seeded(1);
-    let mut batches_of_visitors = 0.0;
+    let mut visitor_batches = 0.0;
     for batch in 0..20 {
         let now = NOON + batch * 1000;
         clock.set(now);
         let visitors = 1 + random.below(5);
-        let texts: Vec<String> = (0..60)
+        let events: Vec<String> = (0..60)
             .map(|n| event(&format!("v{}", n % visitors), &format!("{batch}-{n}"), now - random.below(900) as i64))
             .collect();
         let delivery = Delivery { received_at: now, trusts_received_at: false };
-        let parse = |text: &String| text.clone().leak().as_bytes();
+        let bytes = |json: &String| json.clone().leak().as_bytes();
         let events: Vec<_> =
-            texts.iter().map(|text| Event::parse(parse(text), delivery, manager.config()).unwrap()).collect();
+            events.iter().map(|json| Event::parse(bytes(json), delivery, manager.config()).unwrap()).collect();
         let before = consumed.table_write_units();
         let outcomes = manager.resolve(&events, Millis::MAX).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Placed(Some(_)))));
-        // Items grow past a kilobyte here, so count writes by their whole units at least.
+        // Items grow beyond a kilobyte here, so a write costs at least one unit.
         assert!(consumed.table_write_units() - before >= visitors as f64);
-        batches_of_visitors += visitors as f64;
-        // The same batch again is known, and costs no write at all.
+        visitor_batches += visitors as f64;
+        // The same batch again has only known events, and costs no write.
         let before = consumed.table_write_units();
         manager.resolve(&events, Millis::MAX).await;
         assert_eq!(consumed.table_write_units(), before);
     }
-    assert!(batches_of_visitors > 20.0);
+    assert!(visitor_batches > 20.0);
     assert_eq!(consumed.conflicts(), 0);
     assert_eq!(consumed.index_write_units(), 5.0, "once for each visitor's session");
 }
 
-/// Small items, so that a write is a unit: exactly one for each visitor of each batch.
+/// With small items a write costs one unit: exactly one for each visitor of each batch.
 #[tokio::test]
 async fn a_small_timeline_costs_one_unit_a_batch() {
     let consumed = Arc::new(Consumed::default());
@@ -431,7 +437,7 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
     for batch in 0..10 {
         let now = NOON + batch * 600_000;
         clock.set(now);
-        let texts: Vec<String> = (0..20)
+        let events: Vec<String> = (0..20)
             .map(|n| {
                 let timestamp = session_tracking::session::datetime(now - n).to_rfc3339();
                 let distinct_id = n % 4;
@@ -442,7 +448,7 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
             .collect();
         let delivery = Delivery { received_at: now, trusts_received_at: false };
         let events: Vec<_> =
-            texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, manager.config()).unwrap()).collect();
+            events.iter().map(|json| Event::parse(json.as_bytes(), delivery, manager.config()).unwrap()).collect();
         manager.resolve(&events, Millis::MAX).await;
         assert_eq!(consumed.table_write_units(), 4.0 * (batch + 1) as f64);
     }
@@ -453,8 +459,8 @@ async fn a_small_timeline_costs_one_unit_a_batch() {
     assert_eq!((report.closed, report.failed), (4, 0));
 }
 
-/// A process that is alone with its visitors reads each of them once, to learn that it may guess; then a batch is one write
-/// a visitor and nothing else. What another process wrote meanwhile costs a conflict, and nothing worse.
+/// A process that is alone with its visitors needs two reads until it writes speculatively. Then a batch costs one write for each
+/// visitor and nothing else. A write of another process in between costs a conflict, and nothing worse.
 #[tokio::test]
 async fn a_warm_process_needs_no_read_and_verifies_its_speculative_writes() {
     let consumed = Arc::new(Consumed::default());
@@ -464,20 +470,21 @@ async fn a_warm_process_needs_no_read_and_verifies_its_speculative_writes() {
     let (here, there) = (manager(), manager());
     let send = async |manager: &SessionManager<_, _>, number: i64| {
         clock.set(NOON + number * 1000);
-        let text = event("v", &format!("e{number}"), NOON + number * 1000);
+        let json = event("v", &format!("e{number}"), NOON + number * 1000);
         let delivery = Delivery { received_at: NOON + number * 1000, trusts_received_at: false };
-        let event = Event::parse(text.as_bytes(), delivery, &SessionConfig::default()).unwrap();
+        let event = Event::parse(json.as_bytes(), delivery, &SessionConfig::default()).unwrap();
         match manager.resolve(&[event], Millis::MAX).await.pop() {
             Some(Outcome::Placed(Some(assignment))) => assignment,
             other => panic!("{other:?}"),
         }
     };
-    // Nothing there, which costs half a unit like everything; a read that would have been spared; from then on none.
+    // The first read finds nothing, for half a unit. The second shows that the cache was right. From then on there is none.
     for number in 0..6 {
         send(&here, number).await;
     }
     assert_eq!((consumed.read_units(), consumed.table_write_units(), consumed.conflicts()), (1.0, 6.0, 0));
-    // Another process reads, and writes; here the guess is wrong once, and then not made until it is earned anew.
+    // Another process reads and writes. The next speculative write of this process gets a conflict, and the following batches are
+    // read first.
     let first = send(&there, 6).await;
     let second = send(&here, 7).await;
     assert_eq!((second.session_id, second.page_views), (first.session_id, 8));
@@ -485,7 +492,7 @@ async fn a_warm_process_needs_no_read_and_verifies_its_speculative_writes() {
     send(&there, 8).await;
     assert_eq!(send(&here, 9).await.page_views, 10);
     assert_eq!((consumed.read_units(), consumed.conflicts()), (2.5, 1));
-    // An event that is known brings nothing to write: what a guess would say of it is read.
+    // A known event needs no write, so its answer is read and not taken from the cache.
     let before = consumed.read_units();
     assert_eq!(send(&here, 3).await.session_id, first.session_id);
     assert!(consumed.read_units() > before);

@@ -1,4 +1,4 @@
-//! Stored items: what is written is read back, and what is not ours is refused by name, never taken for something else.
+//! Stored items: what is written is read back, and an invalid item is an error that names what is wrong.
 
 mod corrupt;
 mod fixtures;
@@ -22,7 +22,7 @@ use session_tracking::timeline::{Arrival, Timeline};
 
 pub use random::{NOON, World, world};
 
-/// A timeline with everything that one can have: two sessions that are over, an open one, entries, a anchor, a last session.
+/// Returns a timeline with two sessions that are over, an open one, unfinalized events, an anchor and a previous session.
 fn sample() -> Timeline {
     let config = SessionConfig::default();
     let mut timeline = Timeline::new(Visitor::new("u"));
@@ -68,12 +68,12 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_or_longer_item_is_none(world in random::world(), at in any::<prop::sample::Index>(), more: u8) {
+    fn a_truncated_or_longer_item_is_refused(world in random::world(), at in any::<prop::sample::Index>(), more: u8) {
         let visitor = world.timeline.visitor.clone();
         let bytes = encode_timeline(&world.timeline);
-        let not_ours = Err(FormatError::Bytes("timeline"));
-        prop_assert_eq!(&decode_timeline(FORMAT, &bytes[..at.index(bytes.len())], visitor.clone()), &not_ours);
-        prop_assert_eq!(&decode_timeline(FORMAT, &[&bytes[..], &[more]].concat(), visitor), &not_ours);
+        let refused = Err(FormatError::Bytes("timeline"));
+        prop_assert_eq!(&decode_timeline(FORMAT, &bytes[..at.index(bytes.len())], visitor.clone()), &refused);
+        prop_assert_eq!(&decode_timeline(FORMAT, &[&bytes[..], &[more]].concat(), visitor), &refused);
     }
 }
 
@@ -90,9 +90,9 @@ fn an_unknown_version_is_named() {
     }
 }
 
-/// Every byte of an item set to every value: it is refused with a sentence, or it is a timeline that keeps the rules.
+/// Every byte of an item is set to every value. The result is an error, or a timeline that keeps the rules.
 #[test]
-fn no_changed_byte_goes_wrong() {
+fn no_changed_byte_is_misread() {
     let timeline = sample();
     let mut bytes = encode_timeline(&timeline);
     let mut sentences = BTreeSet::new();
@@ -120,7 +120,7 @@ fn no_changed_byte_goes_wrong() {
 }
 
 #[test]
-fn no_changed_byte_of_a_session_goes_wrong() {
+fn no_changed_byte_of_a_session_is_misread() {
     let timeline = sample();
     let mut bytes = encode_session(&timeline.ended[1]);
     for at in 0..bytes.len() {
@@ -132,29 +132,29 @@ fn no_changed_byte_of_a_session_goes_wrong() {
             }
         }
         bytes[at] = before;
-        let part = decode_session(FORMAT, &bytes[..at], timeline.visitor.bits());
-        assert_eq!(part, Err(FormatError::Bytes("session")));
+        let truncated = decode_session(FORMAT, &bytes[..at], timeline.visitor.bits());
+        assert_eq!(truncated, Err(FormatError::Bytes("session")));
     }
 }
 
-/// What no change of one byte is primary to, and would cost more memory, or a wrong time.
+/// Errors that no change of one byte causes: strings that would take too much memory, and a time out of range.
 #[test]
-fn numbers_beyond_reason_are_refused() {
-    // An empty timeline's first byte says that it is not compressed, its second that there are no texts.
+fn lengths_and_times_out_of_range_are_refused() {
+    // The first byte of an empty timeline marks it as not compressed. The second is the number of strings, 0.
     let empty = encode_timeline(&Timeline::new(Visitor::new("u")));
     let long = "x".repeat(1_000_000);
-    let texts: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
-    let bytes = [&empty[..1], &postcard::to_stdvec(&texts).unwrap(), &empty[2..]].concat();
+    let strings: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
+    let bytes = [&empty[..1], &postcard::to_stdvec(&strings).unwrap(), &empty[2..]].concat();
     let read = decode_timeline(FORMAT, &bytes, Visitor::new("u"));
     assert_eq!(read, Err(FormatError::Rule("the texts are too long")));
 
-    // A session of one event, without texts: what it lasted stands behind its start.
+    // A session of one event, without strings. Its duration is stored after its start.
     let mut session = sample().ended[0].clone();
     session = SessionState::empty(session.id);
     (session.facts.started_at, session.facts.last_activity) = (NOON, NOON + 5);
     let bytes = encode_session(&session);
     let start = postcard::to_stdvec(&NOON).unwrap();
-    let at = bytes.windows(start.len()).position(|part| part == start).unwrap() + start.len();
+    let at = bytes.windows(start.len()).position(|window| window == start).unwrap() + start.len();
     assert_eq!(bytes[at], 5);
     let bytes = [&bytes[..at], &postcard::to_stdvec(&u64::MAX).unwrap(), &bytes[at + 1..]].concat();
     let read = decode_session(FORMAT, &bytes, Visitor::new("u").bits());

@@ -1,4 +1,5 @@
-//! What the tests share: virtual time, a pump that feeds events through the real manager, and the sessions it ends with.
+//! What the tests share: a clock that is set by hand, an output that keeps its lines, and a pump that feeds events through the
+//! real manager and returns the final sessions.
 
 #[path = "../../dev/seeded.rs"]
 mod seeded;
@@ -19,7 +20,7 @@ use session_tracking::storage::SessionStorage;
 
 pub use seeded::Seeded;
 
-/// Time that stands still until it is set; waiting takes none.
+/// A clock that stands still until it is set. Sleeping takes no time.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now: AtomicI64,
@@ -42,12 +43,12 @@ impl Clock for &ManualClock {
     }
 
     fn random(&self) -> u64 {
-        // Weyl's sequence: every draw is another one.
+        // A Weyl sequence: every draw is different.
         self.drawn.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
 }
 
-/// Keeps what is sent to it.
+/// An output that keeps the lines that are sent to it.
 #[derive(Debug, Default)]
 pub struct Sink(pub std::sync::Mutex<Vec<String>>);
 
@@ -58,7 +59,7 @@ impl Output for &Sink {
     }
 }
 
-/// A final session, in the form of the data files.
+/// A final session, with the fields of the data files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct FinalSession {
     pub distinct_id: String,
@@ -76,19 +77,23 @@ pub struct FinalSession {
     pub events: Vec<String>,
 }
 
-pub fn millis(text: &str) -> Millis {
-    chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+/// Returns an RFC 3339 time in milliseconds since the epoch.
+pub fn millis(time: &str) -> Millis {
+    chrono::DateTime::parse_from_rfc3339(time).unwrap().timestamp_millis()
 }
 
-/// Feeds events through a manager as a pipeline would, and keeps what a consumer of its output would keep.
+/// Feeds events through a manager as a pipeline would, and keeps what a consumer of the output would keep.
 pub struct Pump<'a, S> {
     pub manager: SessionManager<S, &'a ManualClock>,
     pub clock: &'a ManualClock,
     pub sink: &'a Sink,
-    /// Each event's session, and when it happened.
+    /// Each event's session id and event time, by uuid.
     assigned: HashMap<String, (String, Millis)>,
+    /// How many lines of the sink were read.
     read: usize,
+    /// The newest version of each session's end, by session id.
     ended: BTreeMap<String, Value>,
+    /// The newest time of receipt.
     newest: Millis,
 }
 
@@ -98,21 +103,21 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         Self { manager, clock, sink, assigned, read: 0, ended, newest: 0 }
     }
 
-    /// Applies a batch of event texts; the clock is set to the newest `received_at`.
+    /// Applies a batch of events, each as JSON. Sets the clock to the newest `received_at`.
     pub async fn apply(&mut self, batch: &[&str]) {
-        let received = |text: &&str| {
-            let value: Value = serde_json::from_str(text).unwrap();
+        let received = |json: &&str| {
+            let value: Value = serde_json::from_str(json).unwrap();
             millis(value.get("received_at").unwrap_or(&value["timestamp"]).as_str().unwrap())
         };
         self.newest = batch.iter().map(received).max().unwrap_or(self.newest).max(self.newest);
         self.clock.set(self.newest);
         let delivery = Delivery { received_at: self.newest, trusts_received_at: true };
         let events: Vec<Event<'_>> =
-            batch.iter().map(|text| Event::parse(text.as_bytes(), delivery, self.manager.config()).unwrap()).collect();
+            batch.iter().map(|json| Event::parse(json.as_bytes(), delivery, self.manager.config()).unwrap()).collect();
         let outcomes = self.manager.resolve(&events, Millis::MAX).await;
         for (event, outcome) in events.iter().zip(outcomes) {
             let Outcome::Placed(assignment) = outcome else { panic!("{outcome:?}") };
-            // Passive and keep-alive events carry the session of their time, and are none of its events.
+            // Passive and keep-alive events carry the session of their time, but do not belong to it.
             let counts = !matches!(event.role, Role::Passive | Role::Activity(Kind::KeepAlive));
             if let Some(assignment) = assignment.filter(|_| counts) {
                 self.assigned.insert(event.uuid.to_string(), (assignment.session_id.to_string(), event.at));
@@ -120,7 +125,7 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         }
     }
 
-    /// Applies a batch, then closes what is due, as a schedule of ten minutes would.
+    /// Applies a batch, then runs the closer if the clock has passed a multiple of ten minutes.
     pub async fn apply_and_close(&mut self, batch: &[&str]) {
         let before = self.newest;
         self.apply(batch).await;
@@ -129,7 +134,7 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         }
     }
 
-    /// Closes what is due at a time and takes note of what is said.
+    /// Runs the closer at `now` and follows the lines that it emits.
     pub async fn close(&mut self, now: Millis) {
         self.clock.set(now);
         let report = self.manager.cleanup(&self.sink, Millis::MAX).await;
@@ -139,23 +144,24 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         for line in lines {
             let emitted: Value = serde_json::from_str(&line).unwrap();
             let properties = &emitted["properties"];
-            let text = |name: &str| properties[name].as_str().unwrap().to_owned();
+            let string = |name: &str| properties[name].as_str().unwrap().to_owned();
             match emitted["event"].as_str().unwrap() {
                 "$session_end" => {
                     let version = |value: &Value| value["$session_version"].as_u64().unwrap();
-                    let known = self.ended.entry(text("$session_id")).or_insert_with(|| properties.clone());
+                    let known = self.ended.entry(string("$session_id")).or_insert_with(|| properties.clone());
                     if version(properties) >= version(known) {
                         *known = properties.clone();
                     }
                 }
                 "$session_merged" => {
-                    let (from, into) = (text("from"), text("into"));
+                    let (from, into) = (string("from"), string("into"));
                     for (session, _) in self.assigned.values_mut().filter(|(session, _)| *session == from) {
                         session.clone_from(&into);
                     }
                 }
                 "$session_split" => {
-                    let (from, into, at, first) = (text("from"), text("into"), millis(&text("at")), text("from_event"));
+                    let (from, into, at, first) =
+                        (string("from"), string("into"), millis(&string("at")), string("from_event"));
                     for (uuid, (session, time)) in &mut self.assigned {
                         if *session == from && (*time, uuid.as_str()) >= (at, first.as_str()) {
                             session.clone_from(&into);
@@ -167,13 +173,13 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
         }
     }
 
-    /// Lets time run until everything is closed; the final sessions, by visitor, then start.
+    /// Closes everything. Returns the final sessions, sorted by visitor and start.
     pub async fn finish(mut self) -> Vec<FinalSession> {
         let config = self.manager.config();
-        let reach = config.timeout + config.lateness + chrono::TimeDelta::days(2);
-        let end = self.newest + reach.num_milliseconds();
+        let wait = config.timeout + config.lateness + chrono::TimeDelta::days(2);
+        let end = self.newest + wait.num_milliseconds();
         self.close(end).await;
-        self.close(end + reach.num_milliseconds()).await;
+        self.close(end + wait.num_milliseconds()).await;
         let mut events: HashMap<String, Vec<(Millis, String)>> = HashMap::new();
         for (uuid, (session, at)) in self.assigned {
             events.entry(session).or_default().push((at, uuid));
@@ -188,8 +194,8 @@ impl<'a, S: SessionStorage> Pump<'a, S> {
             let number = session["number"].as_u64();
             sessions.push((number, serde_json::from_value::<FinalSession>(session).unwrap()));
         }
-        assert!(events.is_empty(), "events of sessions whose end was never said: {events:?}");
-        // Sessions that begin in the same millisecond stand in the order of their numbers.
+        assert!(events.is_empty(), "events of sessions whose end was never emitted: {events:?}");
+        // Sessions that begin in the same millisecond are sorted by their numbers.
         sessions.sort_by_key(|(number, s)| (s.distinct_id.clone(), s.started_at.clone(), *number));
         sessions.into_iter().map(|(_, session)| session).collect()
     }

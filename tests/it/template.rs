@@ -1,4 +1,4 @@
-//! `template.yaml` and the code say the same: every variable that the functions read is set, and no policy has a wildcard.
+//! `template.yaml` agrees with the code: every variable that the functions read is set, and no policy has a wildcard.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn every_variable_is_set() {
     read.extend(["TABLE", "OUTPUT", "RETENTION_DAYS"].map(str::to_owned));
     assert_eq!(set, read);
     let ingest = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];
-    // The other one is the C library's.
+    // The `MALLOC_…` variables are read by the C library.
     assert_eq!(
         keys(ingest),
         BTreeSet::from(["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "REJECTS"].map(str::to_owned))
@@ -34,13 +34,13 @@ fn every_variable_is_set() {
 fn every_rule_is_a_parameter_with_its_default() {
     let template = template();
     let parameters = &template["Parameters"];
-    // By the defaults the template means what the code means.
+    // The template's defaults must give the code's defaults.
     let value = |rule: &str| {
         let name: String = rule.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         let default = &parameters[name.as_str()]["Default"];
         assert!(!default.is_null(), "{name} is no parameter, or has no default");
-        let text = serde_yaml_ng::to_string(default).unwrap().trim().trim_matches(['\'', '"']).to_owned();
-        Some(text)
+        let value = serde_yaml_ng::to_string(default).unwrap().trim().trim_matches(['\'', '"']).to_owned();
+        Some(value)
     };
     let rules = SessionConfig::from_variables(|name| value(&name.to_lowercase())).unwrap();
     assert_eq!(rules, SessionConfig::default());
@@ -53,9 +53,9 @@ fn policies_name_their_actions_and_resources() {
         let Some(policies) = resource["Properties"]["Policies"].as_sequence() else { continue };
         for statement in policies.iter().flat_map(|policy| policy["PolicyDocument"]["Statement"].as_sequence().unwrap())
         {
-            let text = serde_yaml_ng::to_string(statement).unwrap();
-            assert!(!text.contains('*'), "{name:?}: {text}");
-            assert!(statement["Action"].as_sequence().is_none_or(|actions| actions.len() <= 3), "{name:?}: {text}");
+            let yaml = serde_yaml_ng::to_string(statement).unwrap();
+            assert!(!yaml.contains('*'), "{name:?}: {yaml}");
+            assert!(statement["Action"].as_sequence().is_none_or(|actions| actions.len() <= 3), "{name:?}: {yaml}");
         }
     }
 }
@@ -70,7 +70,7 @@ fn both_functions_are_built_by_cargo_lambda() {
     }
 }
 
-/// Whatever `CloserCount` may be, the schedules that are on share all shards among them, each once.
+/// For every value of `CloserCount`, the enabled schedules together cover each shard once.
 #[test]
 fn the_schedules_share_the_work() {
     let template = template();
@@ -91,7 +91,7 @@ fn the_schedules_share_the_work() {
                     }
                 }
             };
-            let input = text(&schedule["Input"]).replace("${CloserCount}", &count.to_string());
+            let input = string(&schedule["Input"]).replace("${CloserCount}", &count.to_string());
             let input: serde_json::Value = serde_json::from_str(&input).unwrap();
             if is_on {
                 let share = session_tracking::trigger::schedule::share(&input).unwrap();
@@ -103,7 +103,7 @@ fn the_schedules_share_the_work() {
     }
 }
 
-/// What an intrinsic function is given: a list.
+/// Returns the argument of an intrinsic function that is a list.
 fn tagged(value: &Value) -> Option<&Vec<Value>> {
     match value {
         Value::Tagged(tagged) => tagged.value.as_sequence(),
@@ -111,8 +111,8 @@ fn tagged(value: &Value) -> Option<&Vec<Value>> {
     }
 }
 
-/// What an intrinsic function is given: a text.
-fn text(value: &Value) -> String {
+/// Returns a string, or the argument of an intrinsic function that is a string.
+fn string(value: &Value) -> String {
     match value {
         Value::Tagged(tagged) => tagged.value.as_str().unwrap().to_owned(),
         other => other.as_str().unwrap().to_owned(),

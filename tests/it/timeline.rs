@@ -1,4 +1,4 @@
-//! What the small worlds do not have: the bounds of a timeline, passive events, and what a closer left that died.
+//! What the small worlds leave out: the bounds of a timeline, passive events, and what a closer leaves behind when it dies.
 
 use serde_json::json;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn a_few_events_stay_unfinalized() {
     for number in 0..9 {
         let at = NOON + number * 10 * MINUTE;
         apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
-        // The watermark stands right behind what was finalized, not at the time of receipt less the lateness.
+        // The watermark is right after the finalized events, not at the time of receipt less the allowed lateness.
         let kept = if number < 8 { (number as usize + 1, Millis::MIN) } else { (1, at - 10 * MINUTE + 1) };
         assert_eq!((timeline.unfinalized.len(), timeline.watermark), kept);
     }
@@ -58,7 +58,7 @@ fn a_few_events_stay_unfinalized() {
 #[test]
 fn unfinalized_events_beyond_their_bound_are_finalized_early() {
     let config = rules(json!({ "lateness_seconds": 7200 }));
-    // Each at its own time; two at each time, of which one may stay.
+    // Each event at its own time; then two events at each time, of which one may stay.
     for share in [1, 2] {
         let mut timeline = empty();
         let at = |number: usize| NOON + (number / share) as Millis;
@@ -71,18 +71,18 @@ fn unfinalized_events_beyond_their_bound_are_finalized_early() {
     }
 }
 
-/// Clients cut times to the second: what follows at the time of the last one finalized is not late for that.
+/// Some clients truncate times to the second. An event at the time of the last finalized event is not late for that reason.
 #[test]
 fn events_of_one_time_are_not_late_because_there_are_many() {
     let config = SessionConfig::default();
     let mut timeline = empty();
-    for part in numbered(0..1200, |_| NOON + 59 * MINUTE).chunks(400) {
-        let applied = apply(&mut timeline, part, &config);
+    for batch in numbered(0..1200, |_| NOON + 59 * MINUTE).chunks(400) {
+        let applied = apply(&mut timeline, batch, &config);
         assert!(applied.assignments.iter().flatten().all(|assignment| !assignment.is_late));
     }
     let last = timeline.unfinalized.last().unwrap().uuid.clone();
     assert_eq!((&*last, timeline.sessions(NOON, &config)[0].event_count), ("e1199", 1200));
-    // One that belongs before what is finalized is late, and one that is known is a duplicate.
+    // An event that belongs before the finalized ones is late, and a known event is a duplicate.
     let now = NOON + 60 * MINUTE;
     let before = apply(&mut timeline, &[arrival("e0000-", NOON + 59 * MINUTE, now)], &config);
     assert_eq!(before.assignments[0].as_ref().map(|assignment| assignment.is_late), Some(true));
@@ -90,45 +90,45 @@ fn events_of_one_time_are_not_late_because_there_are_many() {
 }
 
 #[test]
-fn unfinalized_text_beyond_its_bound_is_finalized_early() {
+fn events_with_strings_beyond_the_bound_are_finalized_early() {
     type Fill = fn(&mut Entry, String);
     fn utm(entry: &mut Entry) -> &mut UtmParams {
         Arc::make_mut(entry.context.utm.get_or_insert_default())
     }
     let fills: [Fill; 8] = [
-        |entry, text| entry.context.url = Some(text.into()),
-        |entry, text| entry.context.referrer = Some(text.into()),
-        |entry, text| utm(entry).source = Some(text),
-        |entry, text| utm(entry).medium = Some(text),
-        |entry, text| utm(entry).campaign = Some(text),
-        |entry, text| utm(entry).term = Some(text),
-        |entry, text| utm(entry).content = Some(text),
-        |entry, text| {
-            let (key, value) = text.split_at(100);
+        |entry, string| entry.context.url = Some(string.into()),
+        |entry, string| entry.context.referrer = Some(string.into()),
+        |entry, string| utm(entry).source = Some(string),
+        |entry, string| utm(entry).medium = Some(string),
+        |entry, string| utm(entry).campaign = Some(string),
+        |entry, string| utm(entry).term = Some(string),
+        |entry, string| utm(entry).content = Some(string),
+        |entry, string| {
+            let (key, value) = string.split_at(100);
             entry.properties.push((key.to_owned(), value.to_owned()));
         },
     ];
     let config = rules(json!({
         "lateness_seconds": 7200, "new_session_on_referrer_change": false, "new_session_on_utm_change": false,
     }));
-    const EACH: usize = 1024;
+    const EVENT_BYTES: usize = 1024;
     for (number, fill) in fills.into_iter().enumerate() {
-        let mut arrivals = numbered(0..MAX_UNFINALIZED_BYTES / EACH + 1, |number| NOON + number as Millis);
+        let mut arrivals = numbered(0..MAX_UNFINALIZED_BYTES / EVENT_BYTES + 1, |number| NOON + number as Millis);
         for arrival in &mut arrivals {
-            // Its id counts, too.
-            let rest = EACH - arrival.entry.uuid.len();
+            // The id counts, too.
+            let rest = EVENT_BYTES - arrival.entry.uuid.len();
             fill(&mut arrival.entry, "x".repeat(rest));
         }
         let last = arrivals.pop().unwrap();
         let mut timeline = empty();
         assert_eq!(apply(&mut timeline, &arrivals, &config).overflow.finalized_early, 0, "{number}");
         assert_eq!(apply(&mut timeline, &[last], &config).overflow.finalized_early, 1, "{number}");
-        // As many as make room.
+        // As many events are finalized as make room.
         let mut large = arrival("z", NOON + MINUTE, NOON + 60 * MINUTE);
-        large.entry.context.url = Some("x".repeat(3 * EACH - 1).into());
+        large.entry.context.url = Some("x".repeat(3 * EVENT_BYTES - 1).into());
         assert_eq!(apply(&mut timeline, &[large], &config).overflow.finalized_early, 3, "{number}");
     }
-    // What goes for the number of events takes its text along.
+    // An event that is finalized because of the number of events makes room for strings, too.
     let mut arrivals = numbered(0..MAX_UNFINALIZED_EVENTS + 1, |number| NOON + number as Millis);
     arrivals[0].entry.context.url = Some("x".repeat(MAX_UNFINALIZED_BYTES).into());
     assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.finalized_early, 1);
@@ -136,28 +136,31 @@ fn unfinalized_text_beyond_its_bound_is_finalized_early() {
 
 #[test]
 fn a_session_of_many_events_forgets_the_oldest() {
-    let soon = SessionConfig::default();
+    let default = SessionConfig::default();
     let at = |number: usize| NOON + number as Millis;
-    // All of them finalize for their age; or only what a unfinalized events cannot hold.
+    // First, all events are finalized because of their age. Below, only those beyond the bound of unfinalized events are.
     let (mut timeline, events) = (empty(), MAX_FINGERPRINTS + 6);
     let early: Vec<Arrival> =
         numbered(0..events, at).into_iter().map(|arrival| Arrival { received_at: NOON + MINUTE, ..arrival }).collect();
-    apply(&mut timeline, &early[..500], &soon);
-    apply(&mut timeline, &early[500..1000], &soon);
-    let last = apply(&mut timeline, &early[1000..], &soon);
+    apply(&mut timeline, &early[..500], &default);
+    apply(&mut timeline, &early[500..1000], &default);
+    let last = apply(&mut timeline, &early[1000..], &default);
     assert_eq!(last.overflow.forgotten, 0);
-    let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &soon);
+    let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &default);
     assert_eq!(later.overflow, Overflow { finalized_early: 0, forgotten: 6 });
     let newest: Vec<u64> = numbered(6..events, at).iter().map(|arrival| arrival.entry.uuid.fingerprint()).collect();
     assert_eq!(timeline.open.as_ref().map(|open| &open.fingerprints), Some(&newest));
 
-    let late = rules(json!({ "lateness_seconds": 7200 }));
+    let long_lateness = rules(json!({ "lateness_seconds": 7200 }));
     let (mut timeline, mut forgotten) = (empty(), 0);
-    for part in numbered(0..MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3, at).chunks(300) {
-        forgotten += apply(&mut timeline, part, &late).overflow.forgotten;
+    for batch in numbered(0..MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3, at).chunks(300) {
+        forgotten += apply(&mut timeline, batch, &long_lateness).overflow.forgotten;
     }
     assert_eq!(forgotten, 3);
-    assert_eq!(timeline.sessions(NOON, &late)[0].event_count as usize, MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3);
+    assert_eq!(
+        timeline.sessions(NOON, &long_lateness)[0].event_count as usize,
+        MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3
+    );
 }
 
 #[test]
@@ -197,41 +200,42 @@ fn properties_keep_within_their_bounds() {
         properties.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect::<Vec<_>>()
     };
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let string = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     let numbered: Vec<_> = (0..=MAX_PROPERTIES).map(|n| pair(&format!("k{n:02}"), "1")).collect();
     assert_eq!(kept(std::slice::from_ref(&numbered)), numbered[..MAX_PROPERTIES]);
-    // A full session still takes another value of a key that it has.
+    // A session that is full still takes a new value of a key that it has.
     assert_eq!(kept(&[numbered, vec![pair("k00", "2")]])[0], pair("k00", "2"));
-    let (most, too_much) = (pair("big", &text(MAX_PROPERTY_BYTES - 5)), pair("big", &text(MAX_PROPERTY_BYTES - 4)));
+    let (largest, too_large) =
+        (pair("big", &string(MAX_PROPERTY_BYTES - 5)), pair("big", &string(MAX_PROPERTY_BYTES - 4)));
     let small = pair("k", "1");
-    assert_eq!(kept(&[vec![small.clone()], vec![too_much]]), std::slice::from_ref(&small));
-    assert_eq!(kept(&[vec![small.clone()], vec![most.clone()]]), [most.clone(), small.clone()]);
-    // What it replaces makes room for it.
-    assert_eq!(kept(&[vec![most.clone()], vec![most.clone()], vec![small.clone()]]), [most, small]);
+    assert_eq!(kept(&[vec![small.clone()], vec![too_large]]), std::slice::from_ref(&small));
+    assert_eq!(kept(&[vec![small.clone()], vec![largest.clone()]]), [largest.clone(), small.clone()]);
+    // The value that it replaces makes room for it.
+    assert_eq!(kept(&[vec![largest.clone()], vec![largest.clone()], vec![small.clone()]]), [largest, small]);
 }
 
-/// Another time to look at a timeline is another entry in the index: what stands is kept, unless it is much too late.
+/// A change of `due_at` costs a write to the index, so `due_at` is kept unless it is much too late.
 #[test]
-fn the_time_to_look_again_is_kept_where_it_does_no_harm() {
+fn due_at_is_kept_unless_it_is_much_too_late() {
     let config = SessionConfig::default();
-    let reach = 35 * MINUTE;
-    let cases = [(MINUTE, false, false), (reach, false, true), (reach + 1, true, false), (20 * reach, true, false)];
+    let wait = 35 * MINUTE;
+    let cases = [(MINUTE, false, false), (wait, false, true), (wait + 1, true, false), (20 * wait, true, false)];
     for (ahead, is_brought_forward, is_too_late) in cases {
         let mut timeline = empty();
         apply(&mut timeline, &[arrival("ahead", NOON + ahead, NOON)], &config);
-        assert_eq!(timeline.due_at, Some(NOON + ahead + reach + 1));
+        assert_eq!(timeline.due_at, Some(NOON + ahead + wait + 1));
         apply(&mut timeline, &[arrival("now", NOON, NOON)], &config);
-        let due_at = if is_brought_forward { NOON + reach + 1 } else { NOON + ahead + reach + 1 };
+        let due_at = if is_brought_forward { NOON + wait + 1 } else { NOON + ahead + wait + 1 };
         assert_eq!(timeline.due_at, Some(due_at), "{ahead}");
-        // A backdated event, which is placed exactly, brings it forward only where it is much too late, and not to before
-        // anything may be finalized.
+        // A backdated event, which is placed exactly, moves `due_at` forward only if it is much too late, and not to a time before
+        // the hold ends.
         let now = NOON + 2 * MINUTE;
         apply(&mut timeline, &[arrival("backdated", NOON - 60 * MINUTE, now)], &config);
         assert_eq!(timeline.held_until, Some(now + 30 * MINUTE));
         let due_at = if is_too_late { now + 30 * MINUTE } else { due_at };
         assert_eq!((timeline.due_at, timeline.ended.len()), (Some(due_at), 0), "{ahead}");
     }
-    // A session of late events is over: it does not wait for the live one, but for others like it.
+    // A session of late events is over. It does not wait for the live session, but for other late events.
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("live", NOON, NOON)], &config);
     timeline.finalize(NOON + 1, &config);
@@ -251,7 +255,7 @@ fn passive_events_get_the_session_of_their_time_and_change_nothing() {
     let applied = apply(&mut timeline, &arrivals, &config);
     let ids: Vec<_> = applied.assignments.iter().flatten().map(|assignment| assignment.session_id).collect();
     let (first, second, third) = (Some(ids[0]), Some(ids[2]), Some(ids[3]));
-    // With all in the unfinalized events; with the first session over, and the second finalized in part.
+    // First with all events unfinalized; then with the first session over and the second finalized in part.
     for watermark in [NOON, NOON + 61 * MINUTE] {
         timeline.finalize(watermark, &config);
         let times = [
@@ -273,7 +277,7 @@ fn passive_events_get_the_session_of_their_time_and_change_nothing() {
             let applied = apply(&mut timeline, &[passive], &config);
             assert_eq!((applied.changed, &timeline), (false, &before));
             let found = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
-            assert_eq!(found, expected, "{after} ms after the first event, settled up to {watermark}");
+            assert_eq!(found, expected, "{after} ms after the first event, finalized up to {watermark}");
         }
     }
 }
@@ -286,25 +290,25 @@ fn a_duplicate_of_a_finalized_event_is_answered_with_its_session() {
         let events = [("a", 0), ("b", 1)].map(|(uuid, minutes)| arrival(uuid, NOON + minutes * MINUTE, NOON + MINUTE));
         let first = apply(&mut timeline, &events, &config);
         timeline.finalize(watermark, &config);
-        let again = apply(&mut timeline, &events, &config);
-        assert!(!again.changed);
-        for (first, again) in first.assignments.iter().flatten().zip(again.assignments.iter().flatten()) {
+        let second = apply(&mut timeline, &events, &config);
+        assert!(!second.changed);
+        for (first, second) in first.assignments.iter().flatten().zip(second.assignments.iter().flatten()) {
             let answer = |assignment: &Assignment| (assignment.session_id, assignment.is_start, assignment.at);
-            // Of one that is over all is said; of one that is finalized in part no event is known to be the first.
+            // In a session that is over, the first event is known; in one that is finalized in part, it is not.
             let is_start = first.is_start && timeline.open.is_none();
-            assert_eq!(answer(again), (first.session_id, is_start, first.at));
+            assert_eq!(answer(second), (first.session_id, is_start, first.at));
         }
-        assert_eq!(again.assignments.iter().flatten().count(), 2);
+        assert_eq!(second.assignments.iter().flatten().count(), 2);
     }
 }
 
-/// A duplicate is dated as the event was when it was counted; once that is finalized, within the finalized part of its
-/// session: so a consumer moves it with a split as it moves the event.
+/// A duplicate has the time at which the event was counted. Once the event is finalized, the duplicate has a time within the
+/// finalized part of the session. In both cases a consumer that follows a split moves the duplicate as it moves the event.
 #[test]
 fn a_duplicate_has_the_time_that_was_counted() {
     let config = SessionConfig::default();
     let mut timeline = empty();
-    // An event without a time is dated by its receipt, each time anew.
+    // An event without a time takes the time of its receipt, which differs from delivery to delivery.
     let received = |minutes: i64| arrival("untimed", NOON + minutes * MINUTE, NOON + minutes * MINUTE);
     let at = |timeline: &mut Timeline, minutes: i64| {
         apply(timeline, &[received(minutes)], &config).assignments[0].as_ref().map(|assignment| assignment.at)
@@ -319,7 +323,7 @@ fn a_duplicate_has_the_time_that_was_counted() {
 }
 
 #[test]
-fn a_late_event_in_a_live_session_says_its_page_views_with_its_own() {
+fn a_late_event_in_a_live_session_carries_page_views_that_include_it() {
     let config = SessionConfig::default();
     let mut timeline = empty();
     apply(&mut timeline, &[arrival("a", NOON, NOON), arrival("b", NOON + MINUTE, NOON + MINUTE)], &config);
@@ -329,9 +333,10 @@ fn a_late_event_in_a_live_session_says_its_page_views_with_its_own() {
     assert_eq!((assignment.is_late, assignment.page_views), (true, 3));
 }
 
-/// Ids are found by their times, once their sessions are archived: so an id goes no further back than a session is long.
+/// Archived sessions are looked up by the times in their ids. So an id does not move to a session that begins earlier than a
+/// maximum duration before it.
 #[test]
-fn an_id_leads_no_session_that_begins_long_before_it() {
+fn an_id_does_not_move_to_a_session_that_begins_long_before_it() {
     let config = rules(json!({ "timeout_seconds": 1800, "max_duration_seconds": 3600 }));
     let mut timeline = empty();
     let now = NOON + 60 * MINUTE;
@@ -346,12 +351,12 @@ fn an_id_leads_no_session_that_begins_long_before_it() {
         assert!(timeline.anchors.iter().filter(|anchor| anchor.is_primary).all(is_near), "{:?}", timeline.anchors);
     }
     ids.dedup();
-    assert!(ids.len() > 1, "the session is longer than that");
+    assert!(ids.len() > 1, "the visit is longer than a session, so it has several");
 }
 
-/// A closer said and archived sessions and died before it took them out of the timeline: they count once.
+/// A closer emitted and archived sessions, and died before it took them out of the timeline. They are counted once.
 #[test]
-fn what_a_dead_closer_archived_is_there_once() {
+fn sessions_that_a_dead_closer_archived_count_once() {
     let config = rules(json!({ "lateness_seconds": 0 }));
     let mut timeline = empty();
     for (uuid, minutes) in [("a", 0), ("b", 60)] {
@@ -360,7 +365,7 @@ fn what_a_dead_closer_archived_is_there_once() {
     let mut closed = timeline.clone();
     let archived = closed.close(NOON + 100 * MINUTE, &config).ended;
     assert_eq!((archived.len(), closed.archived), (2, 2));
-    // Both sessions in the unfinalized events; the first over; and the second finalized, too.
+    // First with both sessions unfinalized; then with the first one over; then with the second one finalized, too.
     for watermark in [NOON, NOON + 40 * MINUTE, NOON + 61 * MINUTE] {
         timeline.finalize(watermark, &config);
         for (minutes, session) in [(5, 0), (65, 1)] {
@@ -378,7 +383,7 @@ fn what_a_dead_closer_archived_is_there_once() {
             assert_eq!(timeline.archived, 0);
         }
     }
-    // One that was taken out joins again.
+    // A session that was taken out of the timeline joins it again.
     let late = arrival("late", NOON + 5 * MINUTE, NOON + 120 * MINUTE);
     let applied = closed.apply(&[late], archived.clone(), &config);
     assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
@@ -401,20 +406,20 @@ fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
     let passive = Arrival { passive: true, ..aged("p", -30) };
     let nothing = [aged("known", 5), passive.clone(), aged("backdated", 60), arrival("new", now + 1, now + 1)];
     assert_eq!(timeline.recall_range(&nothing, &config), None);
-    let reach = 70;
-    let range = |from: i64, to: i64| Some((NOON + (from - reach) * MINUTE, NOON + (to + reach) * MINUTE));
+    let wait = 70;
+    let range = |from: i64, to: i64| Some((NOON + (from - wait) * MINUTE, NOON + (to + wait) * MINUTE));
     assert_eq!(timeline.recall_range(&[aged("l", 6)], &config), range(6, 6));
     let arrivals = [aged("l", 6), passive, aged("m", -50), arrival("new", now, now), aged("n", 7)];
     assert_eq!(timeline.recall_range(&arrivals, &config), range(-50, 7));
-    // Sent again, what `sent_at` timed has another time: only what is old enough may be archived.
+    // An event that was timed by `sent_at` has another time when it is sent again. It can be archived only if it is old enough.
     let by_sent_at = |arrival: Arrival| Arrival { timed_by_sent_at: true, ..arrival };
     assert_eq!(timeline.recall_range(&[by_sent_at(aged("b60", 60))], &config), range(60, 60));
     assert_eq!(timeline.recall_range(&[by_sent_at(aged("b299", 299))], &config), None);
 }
 
-/// A session of late events has its reason from the one before it, as far as that is known to be over.
+/// The reason of a session of late events follows from the session before it, if that one is known to be over.
 #[test]
-fn a_session_of_late_events_says_why_it_began() {
+fn a_session_of_late_events_has_a_reason() {
     let config = rules(json!({ "lateness_seconds": 0, "max_duration_seconds": 3600 }));
     let mut timeline = empty();
     for minutes in [0, 25, 50] {
@@ -435,7 +440,7 @@ fn a_session_of_late_events_says_why_it_began() {
     assert_eq!(reason("x", 70), (Reason::MaxDuration, 2));
     assert_eq!(reason("y", 150), (Reason::Timeout, 3));
     assert_eq!(reason("z", -100), (Reason::First, 1));
-    // And all that its first event says.
+    // It has the attribution of its first event.
     let source = UtmParams { source: Some("ads".to_owned()), ..UtmParams::default() };
     let mut late = arrival("s", NOON + 220 * MINUTE, now);
     late.entry.context.utm = Some(source.clone().into());
@@ -453,9 +458,10 @@ fn a_session_of_late_events_says_why_it_began() {
     );
 }
 
-/// Late events of a session that was merged stay where they are when it is split off again: no consumer could tell which.
+/// Late events of a session that was merged stay in the merged session when it is split off again, because a consumer could not
+/// tell which of the late events move.
 #[test]
-fn late_events_stay_behind_when_what_was_merged_is_split_off() {
+fn late_events_stay_when_a_merged_session_is_split_off_again() {
     let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 10 }));
     let mut timeline = empty();
     let deliver = |timeline: &mut Timeline, events: &[(&str, Millis, Option<&str>)]| {
@@ -471,19 +477,18 @@ fn late_events_stay_behind_when_what_was_merged_is_split_off() {
     };
     deliver(&mut timeline, &[("a", 0, Some("one"))]);
     assert_eq!(deliver(&mut timeline, &[("e", 18_000, Some("one"))]), [1, 1]);
-    // Such a late event lies behind the watermark, and within the timeout of the session that it joined.
+    // A late event that is counted in the second session. It lies behind the watermark and within the timeout of that session.
     timeline.anchors[1].late.event_count = 1;
     timeline.anchors[1].late.fingerprints = vec![7];
     assert_eq!(deliver(&mut timeline, &[("bridge", 8_000, None)]), [4]);
     assert_eq!(deliver(&mut timeline, &[("c", 10_000, Some("two"))]), [3, 1, 1]);
 }
 
-/// A late event at or beyond an edge of a session that is over moves what is said of that edge; within it, it says only what
-/// nobody said.
+/// A late event at or beyond an edge of a session that is over changes the values of that edge. A late event within the session
+/// only sets values that no other event has set.
 #[test]
 fn a_session_that_is_over_grows_to_late_events() {
     let config = rules(json!({ "lateness_seconds": 0, "timeout_seconds": 600 }));
-    let text = |text: &str| Some(text.to_owned());
     let with = |uuid: &str, seconds: i64, is_view: bool, has_more: bool| {
         let mut arrival = arrival(uuid, NOON + seconds * 1000, NOON + seconds * 1000);
         let entry = &mut arrival.entry;
@@ -491,7 +496,7 @@ fn a_session_that_is_over_grows_to_late_events() {
         entry.context.url = Some(uuid.into());
         if has_more {
             entry.context.device = Some(DeviceInfo { device_type: uuid.to_owned(), ..DeviceInfo::default() }.into());
-            entry.context.geo = Some(GeoInfo { city: text(uuid), ..GeoInfo::default() }.into());
+            entry.context.geo = Some(GeoInfo { city: Some(uuid.to_owned()), ..GeoInfo::default() }.into());
             entry.properties = vec![("p".to_owned(), format!("\"{uuid}\"")), (uuid.to_owned(), "1".to_owned())];
         }
         arrival
@@ -502,7 +507,7 @@ fn a_session_that_is_over_grows_to_late_events() {
     };
     let full = [with("a", 100, true, true), with("b", 200, true, true)];
     let bare = [with("a", 100, false, false), with("b", 200, false, false)];
-    // Entry and exit of the session and its landing page, the property `p`, the device.
+    // Expected: entry URL, landing page, exit page, property `p`, device.
     let cases: [(&[Arrival; 2], Arrival, [&str; 5]); 10] = [
         (&full, late(99, true, true), ["late", "late", "b", "b", "a"]),
         (&full, late(99, false, true), ["late", "a", "b", "b", "a"]),
@@ -525,23 +530,24 @@ fn a_session_that_is_over_grows_to_late_events() {
         let p = session.properties.get("p").map(|value| value.get().trim_matches('"').to_owned());
         let device = session.device.map(|device| device.device_type);
         assert_eq!(session.geo.and_then(|geo| geo.city), device);
-        let emitted = [session.entry_url, session.landing_page, session.exit_page, p, device];
-        assert_eq!(emitted.map(Option::unwrap_or_default), expected, "{late:?}");
+        let found = [session.entry_url, session.landing_page, session.exit_page, p, device];
+        assert_eq!(found.map(Option::unwrap_or_default), expected, "{late:?}");
         let edges = [session.started_at, session.last_activity].map(|time| time.timestamp_millis());
         assert_eq!(edges, [at.min(NOON + 100_000), at.max(NOON + 200_000)]);
         assert_eq!(session.properties.contains_key("late"), !late.entry.properties.is_empty());
     }
 }
 
-/// Ids derive from an event's time and from twelve bits of its id: where these are the same the second session gets another.
+/// A session id derives from the time of its first event and from twelve bits of that event's id. If both are the same for two
+/// sessions, the second one gets another id.
 #[test]
 fn sessions_of_one_moment_have_ids_of_their_own() {
     let config = rules(json!({ "max_events": 1 }));
     let bits = empty().visitor.bits();
     let id = |uuid: &str, salt| session_id(bits, NOON, uuid, salt);
-    let alike = |uuid: &String| id(uuid, 0) == id("a", 0);
-    let twin = (0..).map(|number| format!("b{number}")).find(alike).unwrap();
-    let [a, b] = ["a", &twin].map(|uuid| arrival(uuid, NOON, NOON));
+    let is_equal = |uuid: &String| id(uuid, 0) == id("a", 0);
+    let equal = (0..).map(|number| format!("b{number}")).find(is_equal).unwrap();
+    let [a, b] = ["a", &equal].map(|uuid| arrival(uuid, NOON, NOON));
     for batches in [vec![vec![a.clone(), b.clone()]], vec![vec![a.clone()], vec![b.clone()]], vec![vec![b], vec![a]]] {
         let mut timeline = empty();
         batches.iter().for_each(|batch| drop(apply(&mut timeline, batch, &config)));
@@ -550,9 +556,9 @@ fn sessions_of_one_moment_have_ids_of_their_own() {
     }
 }
 
-/// An event that begins a session again and again gives another id each time, also where those before are archived.
+/// An event that begins a session again gives it another id each time, also if the earlier sessions are archived.
 #[test]
-fn an_event_that_begins_again_gives_another_id() {
+fn an_event_that_begins_a_session_again_gives_another_id() {
     let config = rules(json!({ "lateness_seconds": 60 }));
     let mut timeline = empty();
     let deliver = |timeline: &mut Timeline, uuid: &str, seconds: i64, source: &str| {
@@ -561,7 +567,8 @@ fn an_event_that_begins_again_gives_another_id() {
         arrival.entry.context.utm = Some(utm.into());
         apply(timeline, &[arrival], &config);
     };
-    // The last begins; an earlier one takes its id; it begins again; the same with the next.
+    // The last event begins a session, an earlier event takes over its id, and the last one begins a session again. Then the same
+    // with the next event.
     for (uuid, seconds, source) in [("d", 7, "two"), ("a", 1, "two"), ("b", 2, "one"), ("e", 3, "two"), ("g", 5, "two")]
     {
         deliver(&mut timeline, uuid, seconds, source);

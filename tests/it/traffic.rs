@@ -1,4 +1,4 @@
-//! The real traffic: exactly the known sessions, every field, however it is batched, shuffled and repeated.
+//! The real traffic gives exactly the known sessions, in every field, however it is batched, shuffled and duplicated.
 
 use session_tracking::config::SessionConfig;
 use session_tracking::manager::SessionManager;
@@ -26,21 +26,21 @@ pub async fn replay<S: SessionStorage>(storage: S, lines: &[String], batch: usiz
     assert_eq!(sessions.len(), known.len());
 }
 
-/// The traffic in arrival order; an event is received when the newest before it happened.
+/// Returns the traffic in order. An event is received at the newest event time so far.
 pub fn in_order() -> Vec<String> {
     let mut newest = 0;
     EVENTS.lines().map(|line| with_received_at(line, &mut newest)).collect()
 }
 
-/// The traffic with every event up to the lateness late, and every tenth one twice.
+/// Returns the traffic with every event delayed by up to the allowed lateness, and every tenth event twice.
 pub fn shuffled_with_duplicates(seed: u64) -> Vec<String> {
     let mut random = Seeded(seed);
     let lateness = SessionConfig::default().lateness.num_milliseconds() as usize;
     let mut lines: Vec<(i64, &str)> =
         EVENTS.lines().map(|line| (time(line) + random.below(lateness) as i64, line)).collect();
-    let again: Vec<_> =
+    let duplicates: Vec<_> =
         lines.iter().step_by(10).map(|(at, line)| (at + random.below(7_200_000) as i64, *line)).collect();
-    lines.extend(again);
+    lines.extend(duplicates);
     lines.sort_by_key(|(at, _)| *at);
     let mut newest = 0;
     lines.into_iter().map(|(_, line)| with_received_at(line, &mut newest)).collect()
@@ -51,6 +51,7 @@ fn time(line: &str) -> i64 {
     millis(event["timestamp"].as_str().unwrap())
 }
 
+/// Adds a `received_at` to an event.
 fn with_received_at(line: &str, newest: &mut i64) -> String {
     *newest = time(line).max(*newest);
     let received_at = session_tracking::session::datetime(*newest).to_rfc3339();

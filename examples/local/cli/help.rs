@@ -1,17 +1,17 @@
-//! What `--help` prints, from the same declarations that the command line is read by.
+//! The output of `--help`, from the declarations that the command line is parsed by.
 
 use super::{Command, Files, Opt, Takes};
 
 /// Returns the help of all commands.
 pub fn overview(commands: &[&Command]) -> String {
-    let mut text = "The whole service on one machine, on an embedded DynamoDB.\n\n".to_owned();
-    text += "usage: local COMMAND [OPTIONS]\n\n";
-    text += "Without a command it shows two visits as they arise, then real traffic.\n\ncommands:\n";
+    let mut help = "The whole service on one machine, on an embedded DynamoDB.\n\n".to_owned();
+    help += "usage: local COMMAND [OPTIONS]\n\n";
+    help += "Without a command it shows two visits as they arise, then real traffic.\n\ncommands:\n";
     for command in commands {
-        text += &format!("  {:<8} {}\n", command.name, command.about);
+        help += &format!("  {:<8} {}\n", command.name, command.about);
     }
-    text += "\n`local COMMAND --help` says more. `local --version` prints the version.\n";
-    text
+    help += "\n`local COMMAND --help` prints its options. `local --version` prints the version.\n";
+    help
 }
 
 /// Returns the help of one command.
@@ -21,19 +21,19 @@ pub fn command_help(command: &Command) -> String {
         Files::One => " FILE",
         Files::Many => " FILE…",
     };
-    let mut text = format!("{}\n\nusage: local {}{files} [OPTIONS]\n", command.about, command.name);
+    let mut help = format!("{}\n\nusage: local {}{files} [OPTIONS]\n", command.about, command.name);
     if command.files != Files::None {
-        text += "       FILE may be `-` for standard input\n";
+        help += "       FILE may be `-` for standard input\n";
     }
-    text += "\noptions:\n";
+    help += "\noptions:\n";
     for option in command.options {
-        text += &option_help(option);
+        help += &option_help(option);
     }
-    text += "  --help\n      print this\n";
+    help += "  --help\n      print this\n";
     if !command.notes.is_empty() {
-        text += &format!("\n{}\n", command.notes.trim());
+        help += &format!("\n{}\n", command.notes.trim());
     }
-    text
+    help
 }
 
 fn option_help(option: &Opt) -> String {

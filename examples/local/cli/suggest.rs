@@ -1,6 +1,6 @@
-//! What somebody probably meant who wrote something that is not known.
+//! The suggestion for a command or an option that does not exist.
 
-/// Returns the name that is nearest to a word, if one is near enough.
+/// Returns the name that is most similar to a word, if one is similar enough.
 pub fn suggestion<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let word = word.to_lowercase();
     let near = names.filter_map(|name| {
@@ -11,16 +11,16 @@ pub fn suggestion<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Optio
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// Returns how many letters have to be put in, taken out or replaced to make one word of another (Levenshtein).
+/// Returns the Levenshtein distance: how many letters have to be inserted, removed or replaced to turn one word into the other.
 fn edits(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
-    // A row of the usual table: the edits from what was read of `one` to each beginning of `other`.
+    // One row of the usual table: the distance from the letters read so far of `one` to each prefix of `other`.
     let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (read, letter) in one.chars().enumerate() {
+    for (at_one, letter) in one.chars().enumerate() {
         let mut diagonal = row[0];
-        row[0] = read + 1;
-        for (at, wanted) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *wanted);
+        row[0] = at_one + 1;
+        for (at, other_letter) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other_letter);
             diagonal = row[at + 1];
             row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
         }

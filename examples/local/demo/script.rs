@@ -1,21 +1,24 @@
-//! The story: what two visitors do, and when it arrives.
+//! The story: what two visitors do, and when their events arrive.
 
 use serde_json::json;
 use session_tracking::session::{Millis, datetime, time_text};
 
-/// Midnight of the day on which the story plays: 2026-03-10, UTC.
+/// The story's day: midnight of 2026-03-10 UTC, in milliseconds since 1970.
 const DAY_MS: Millis = 1_773_100_800_000;
 const MINUTE_MS: Millis = 60_000;
 
-/// Something that happens.
+/// An event of the story.
 pub struct Step {
-    /// When it arrives, and when it happened, as hours and minutes of the day.
+    /// When the event arrives, as hours and minutes of the day.
     pub arrives: &'static str,
+    /// When the event happened, as hours and minutes of the day.
     happened: &'static str,
+    /// The visitor's `distinct_id`; empty for a step in which only time passes.
     pub visitor: &'static str,
-    /// What is shown of it: the event's name, then the page.
+    /// The event's name, then the page's path.
     pub what: &'static str,
     referrer: Option<&'static str>,
+    /// An explanation that is shown below the event.
     pub note: &'static str,
     /// Whether the event is shown in full at the end.
     pub is_shown: bool,
@@ -26,7 +29,7 @@ impl Step {
         Self { arrives, happened: arrives, visitor, what, referrer: None, note, is_shown: false }
     }
 
-    const fn of(self, happened: &'static str) -> Self {
+    const fn happened_at(self, happened: &'static str) -> Self {
         Self { happened, ..self }
     }
 
@@ -38,7 +41,7 @@ impl Step {
         Self { is_shown: true, ..self }
     }
 
-    /// Returns the event as a client would send it; none for a step in which only time passes.
+    /// Returns the event's JSON as a client sends it. Returns `None` for a step in which only time passes.
     pub fn event(&self) -> Option<String> {
         let (event, page) = self.what.split_once(' ').unwrap_or((self.what, ""));
         let mut properties = json!({});
@@ -59,7 +62,7 @@ impl Step {
     }
 }
 
-/// A campaign change, then a gap that an event in disorder fills, then an event that comes hours late.
+/// First a new campaign, then a gap that an out-of-order event fills, then an event that arrives hours late.
 pub const SCRIPT: &[Step] = &[
     Step::new("10:00", "ada", "$pageview /?utm_source=news", ""),
     Step::new("10:05", "ada", "$pageview /shoes", ""),
@@ -67,16 +70,16 @@ pub const SCRIPT: &[Step] = &[
     Step::new("10:20", "ada", "order_placed", ""),
     Step::new("10:20", "ben", "$pageview /", "").from("https://www.google.com/"),
     Step::new("10:52", "ben", "$pageview /boots", "32 minutes of silence: another session"),
-    Step::new("10:54", "ben", "$pageview /socks", "of 10:50, out of order: there was no silence").of("10:50"),
+    Step::new("10:54", "ben", "$pageview /socks", "of 10:50, out of order: there was no silence").happened_at("10:50"),
     Step::new("14:00", "ada", "review_written", "of 10:22, hours late: B grows, and its end is emitted again")
-        .of("10:22"),
+        .happened_at("10:22"),
     Step::new("15:00", "", "", ""),
 ];
 
-/// Returns a time of the story's day, such as `10:05`.
+/// Returns a time of the story's day, such as `10:05`, in milliseconds since 1970.
 pub fn at(time: &str) -> Millis {
     let (hours, minutes) = time.split_once(':').unwrap_or((time, "0"));
-    let number = |text: &str| text.parse::<Millis>().unwrap_or_default();
+    let number = |digits: &str| digits.parse::<Millis>().unwrap_or_default();
     DAY_MS + (number(hours) * 60 + number(minutes)) * MINUTE_MS
 }
 

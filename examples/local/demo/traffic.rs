@@ -1,4 +1,4 @@
-//! Real traffic in batches: how many sessions it makes, whether they are the known ones, and what it costs.
+//! Real traffic in batches: compares its sessions with the known ones, and shows how many there are and what they cost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
@@ -14,20 +14,23 @@ use super::screen::Screen;
 use crate::clock::VirtualClock;
 use crate::failure::Failure;
 
-/// The real traffic that the repository carries, and its sessions, which another program worked out.
+/// Real traffic, and its sessions as another program computed them.
 const TRAFFIC: &str = "tests/data/weblog-events.ndjson";
 const SESSIONS: &str = "tests/data/weblog-sessions.ndjson";
-/// Events a batch.
-const BATCH: usize = 100;
+/// Events in a batch.
+const BATCH_EVENTS: usize = 100;
 /// How often the close function runs, in milliseconds of the traffic's time.
 const CLOSE_EVERY_MS: Millis = 60_000;
-/// How long time runs on at the end, so that every session is final, in milliseconds.
+/// How far time moves at the end, in milliseconds, so that every session is final.
 const REST_MS: Millis = 86_400_000;
-/// Dollars for a million write and read request units, on demand, in us-east-1; see docs/cost.md.
+/// Dollars for a million write or read request units, on demand, in us-east-1; see docs/cost.md.
 const WRITE_DOLLARS: f64 = 0.625;
 const READ_DOLLARS: f64 = 0.125;
 
-/// Applies all of it and says what it came to.
+/// Applies the traffic and shows its sessions and cost.
+///
+/// # Errors
+/// The sessions are not the known ones, or a step failed.
 pub async fn run(screen: &Screen) -> Result<(), Failure> {
     let events = lines(TRAFFIC)?;
     screen.line(format_args!(
@@ -36,7 +39,7 @@ pub async fn run(screen: &Screen) -> Result<(), Failure> {
     ))?;
     let clock = VirtualClock::default();
     let service = Service::start(&clock)?;
-    #[allow(clippy::disallowed_methods, reason = "the rate that is shown is of real time")]
+    #[allow(clippy::disallowed_methods, reason = "the rate that is shown is in real time")]
     let began = Instant::now();
     let emitted = replay(&service, &events).await?;
     let seconds = began.elapsed().as_secs_f64();
@@ -49,12 +52,12 @@ pub async fn run(screen: &Screen) -> Result<(), Failure> {
     show(&service, events.len(), &ends, seconds, screen)
 }
 
-/// Sends the events in batches, at the times at which they happened, with the close function in between.
+/// Sends the events in batches, at the times when they happened, and runs the close function in between.
 async fn replay(service: &Service<'_>, events: &[String]) -> Result<Vec<Value>, Failure> {
     let (mut emitted, mut now, mut closed_at) = (Vec::new(), 0, 0);
     let is_watched = std::io::stderr().is_terminal();
-    for (number, batch) in events.chunks(BATCH).enumerate() {
-        let batch: Vec<String> = batch.iter().map(|text| received(text, &mut now)).collect();
+    for (number, batch) in events.chunks(BATCH_EVENTS).enumerate() {
+        let batch: Vec<String> = batch.iter().map(|json| received(json, &mut now)).collect();
         let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
         service.send(now, &batch).await?;
         if now - closed_at >= CLOSE_EVERY_MS {
@@ -62,8 +65,8 @@ async fn replay(service: &Service<'_>, events: &[String]) -> Result<Vec<Value>, 
             emitted.extend(service.close(now).await?);
         }
         if is_watched {
-            eprint!("\r  {} of {} events", number * BATCH + batch.len(), events.len());
-            // Progress that cannot be shown is no reason to stop.
+            eprint!("\r  {} of {} events", number * BATCH_EVENTS + batch.len(), events.len());
+            // The replay goes on even if its progress cannot be shown.
             let _ = std::io::stderr().flush();
         }
     }
@@ -76,27 +79,27 @@ async fn replay(service: &Service<'_>, events: &[String]) -> Result<Vec<Value>, 
     Ok(emitted)
 }
 
-/// Returns an event with the time at which the pipeline received it: when the newest so far happened.
-fn received(text: &str, now: &mut Millis) -> String {
-    let mut event = parsed(text);
+/// Adds `received_at` to an event: the time of the newest event so far.
+fn received(json: &str, now: &mut Millis) -> String {
+    let mut event = parsed(json);
     *now = time_of_json(&event["timestamp"].to_string()).map_or(*now, |at| at.max(*now));
     event["received_at"] = time_text(datetime(*now)).into();
     event.to_string()
 }
 
-/// Returns each session's end with the highest version, but for sessions that were merged into others later.
+/// Returns the highest version of each session's end, without the sessions that were merged into others afterwards.
 fn final_sessions(emitted: &[Value]) -> HashMap<String, Value> {
     let version = |properties: &Value| properties["$session_version"].as_u64();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let string = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut ends: HashMap<String, Value> = HashMap::new();
     for line in emitted.iter().filter(|line| line["event"] == "$session_end") {
-        let known = ends.entry(text(&line["properties"]["$session_id"])).or_insert(Value::Null);
+        let known = ends.entry(string(&line["properties"]["$session_id"])).or_insert(Value::Null);
         if version(known) < version(&line["properties"]) {
             *known = line["properties"].clone();
         }
     }
     for line in emitted.iter().filter(|line| line["event"] == "$session_merged") {
-        let from = text(&line["properties"]["from"]);
+        let from = string(&line["properties"]["from"]);
         if ends.get(&from).is_some_and(|end| version(end) < version(&line["properties"])) {
             ends.remove(&from);
         }
@@ -138,19 +141,19 @@ fn show(
     ))
 }
 
-/// Returns what tells a session from others: whose, when, how many events, and why it began.
+/// Returns the fields of a session that are compared, as one string.
 fn key(session: &Value) -> String {
-    let parts = ["distinct_id", "reason", "started_at", "last_activity", "event_count", "page_views", "exit_page"];
-    parts.map(|part| session[part].to_string()).join(" ")
+    let fields = ["distinct_id", "reason", "started_at", "last_activity", "event_count", "page_views", "exit_page"];
+    fields.map(|field| session[field].to_string()).join(" ")
 }
 
 fn parsed(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_default()
 }
 
-/// Returns the lines of a file of the repository, from whichever folder it is run.
+/// Returns the lines of a file of the repository. The current folder does not matter.
 fn lines(name: &str) -> Result<Vec<String>, Failure> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let text = std::fs::read_to_string(&path).map_err(|error| Failure::file("the traffic", &path, &error))?;
-    Ok(text.lines().map(str::to_owned).collect())
+    let content = std::fs::read_to_string(&path).map_err(|error| Failure::file("the traffic", &path, &error))?;
+    Ok(content.lines().map(str::to_owned).collect())
 }

@@ -1,17 +1,17 @@
-//! When a payload was received, by what it says.
+//! A payload's time of receipt.
 
 use serde_json::Value;
 use session_tracking::event::time_of_json;
 use session_tracking::session::Millis;
 
-/// The times that are believed: from 2000 to 2100.
-const BELIEVED: std::ops::Range<Millis> = 946_684_800_000..4_102_444_800_000;
-/// How far ahead of now an event's own time may lie and still move time on, in milliseconds: 23 hours, as far as the service
-/// believes it.
+/// The times that are plausible: from 2000 to 2100.
+const PLAUSIBLE: std::ops::Range<Millis> = 946_684_800_000..4_102_444_800_000;
+/// How far ahead of now an event's own time may be to move time forward, in milliseconds: 23 hours, which is also the service's
+/// limit.
 const MAX_AHEAD_MS: Millis = 23 * 3_600_000;
 
-/// Returns the time of receipt that a payload says: its envelope's; else the greatest of its events. Events that say no
-/// receipt happened when they were received, as long as that is not far ahead of `now`.
+/// Returns a payload's time of receipt: its envelope's time, else the latest `received_at` of its events. Without both, it is the
+/// latest `sent_at` or `timestamp` of its events, if that is not far ahead of `now`.
 pub fn received_at(payload: &str, now: Option<Millis>) -> Option<Millis> {
     let payload: Value = serde_json::from_str(payload).ok()?;
     let context = &payload["requestContext"];
@@ -26,9 +26,9 @@ pub fn received_at(payload: &str, now: Option<Millis>) -> Option<Millis> {
     let bodies = records.map(|record| &record["body"]).chain(payload.get("body"));
     let bodies: Vec<Value> = bodies.filter_map(|body| serde_json::from_str(body.as_str()?).ok()).collect();
     let all: Vec<&Value> = bodies.iter().chain([&payload]).flat_map(events).collect();
-    let of = |name: &str| all.iter().filter_map(|event| time(&event[name])).max();
+    let latest = |name: &str| all.iter().filter_map(|event| time(&event[name])).max();
     let is_near = |at: &Millis| now.is_none_or(|now| *at <= now + MAX_AHEAD_MS);
-    of("received_at").or_else(|| of("sent_at").or_else(|| of("timestamp")).filter(is_near))
+    latest("received_at").or_else(|| latest("sent_at").or_else(|| latest("timestamp")).filter(is_near))
 }
 
 /// Returns the events of a body.
@@ -39,12 +39,12 @@ fn events(body: &Value) -> Vec<&Value> {
     }
 }
 
-/// Returns a number of milliseconds, as a number or as text.
+/// Returns a time in milliseconds, from a JSON number or string.
 fn millis(value: &Value) -> Option<Millis> {
-    let text = value.as_str().and_then(|text| text.parse().ok());
-    value.as_i64().or(text).filter(|time| BELIEVED.contains(time))
+    let parsed = value.as_str().and_then(|digits| digits.parse().ok());
+    value.as_i64().or(parsed).filter(|time| PLAUSIBLE.contains(time))
 }
 
 fn time(value: &Value) -> Option<Millis> {
-    time_of_json(&value.to_string()).filter(|time| BELIEVED.contains(time))
+    time_of_json(&value.to_string()).filter(|time| PLAUSIBLE.contains(time))
 }

@@ -39,6 +39,7 @@ impl Progress {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "whoever writes owns the line that is shown")]
     fn write(&self, text: &str) {
         // Progress that cannot be shown is no reason to stop.
         let mut stderr = std::io::stderr().lock();

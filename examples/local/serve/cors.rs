@@ -1,11 +1,11 @@
-//! What pages of other origins may do, as API Gateway answers for the API of `template.yaml`.
+//! CORS: the answers of API Gateway for the API of `template.yaml`.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_yaml_ng::Value;
 
 use crate::failure::Failure;
 
-/// The headers that allow it.
+/// The values of the CORS headers.
 pub struct Cors {
     origin: HeaderValue,
     methods: HeaderValue,
@@ -13,10 +13,15 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Reads what the template deploys.
+    /// Reads the CORS configuration of the template.
+    ///
+    /// # Errors
+    /// The template has another form than expected.
     pub fn deployed() -> Result<Self, Failure> {
         Self::of(include_str!("../../../template.yaml")).ok_or_else(|| {
-            Failure::work("template.yaml: `Resources.Api.Properties.CorsConfiguration` is not as `serve` knows it")
+            Failure::work(
+                "template.yaml: `Resources.Api.Properties.CorsConfiguration` has a form that `serve` does not know",
+            )
         })
     }
 
@@ -30,7 +35,7 @@ impl Cors {
         Some(Self { origin: list("AllowOrigins")?, methods: list("AllowMethods")?, headers: list("AllowHeaders")? })
     }
 
-    /// Puts on an answer what a page needs to read it. Requests that no page made get nothing.
+    /// Adds the header that lets a page read the answer. A request without an `Origin` gets none.
     pub fn allow(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         let Some(origin) = request.get(header::ORIGIN) else { return };
         if self.origin == "*" || self.origin == origin {
@@ -38,7 +43,7 @@ impl Cors {
         }
     }
 
-    /// Puts on the answer to a preflight what a page may send.
+    /// Adds the headers of the answer to a preflight request.
     pub fn preflight(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         self.allow(request, answer);
         if answer.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
@@ -52,7 +57,7 @@ fn put(answer: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     answer.insert(name, value.clone());
 }
 
-/// Returns a value of the template; a parameter has its default.
+/// Returns a value of the template. A reference to a parameter becomes the parameter's default.
 fn resolved(template: &Value, value: &Value) -> Option<String> {
     match value {
         Value::Tagged(tagged) if tagged.tag == "Ref" => {

@@ -1,4 +1,4 @@
-//! Requests: which paths there are, the way through API Gateway's envelope, and back.
+//! HTTP requests: the paths, and the translation to API Gateway's envelope and back.
 
 use std::sync::Arc;
 
@@ -17,14 +17,16 @@ use session_tracking::trigger::body::{BodyError, MAX_BODY_BYTES};
 use super::cors::Cors;
 use super::{Function, REQUEST_MS};
 
-/// Bytes of a body that are handed on: what API Gateway takes, 10 MB. The function itself says what is too much.
-const MAX_BYTES: usize = 10 * 1024 * 1024;
-/// Bytes of a body that are read at all. Whoever is still sending does not read the answer.
+/// Limit of the bytes of a body that is passed to the function: API Gateway's own limit, 10 MB. The function has a lower one.
+const MAX_PASSED_BYTES: usize = 10 * 1024 * 1024;
+/// Limit of the bytes of a body that are read. It is larger, because a client that is still sending does not read the answer.
 const MAX_READ_BYTES: usize = 100 * 1024 * 1024;
 
-/// What requests are answered with.
+/// What the handler of requests needs.
 pub struct Api {
+    /// The ingest function.
     pub function: Arc<Function>,
+    /// The CORS headers.
     pub cors: Cors,
 }
 
@@ -58,16 +60,16 @@ pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Resp
     answer
 }
 
-/// What a path leads to.
+/// The route of a path.
 enum Route {
     Root,
     Health,
-    /// A route of the API, whatever the method: the function says which it takes.
+    /// A route of the API, with any method. The function checks the method.
     Function,
     Unknown,
 }
 
-/// The routes of `template.yaml`, and two of this server's own.
+/// Returns the route of a path: those of `template.yaml`, and two that only this server has.
 fn route(path: &str) -> Route {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match segments[..] {
@@ -90,22 +92,22 @@ fn about() -> Value {
 /// Reads a body.
 ///
 /// # Errors
-/// The answer, if it is larger than anything the function would take.
+/// The answer to a body that is too large to pass to the function.
 async fn read(body: Body) -> Result<Vec<u8>, Value> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut count) = (Vec::new(), 0);
-    while let Some(part) = stream.next().await {
-        // A request that breaks off has nobody to answer.
-        let part: Bytes = part.unwrap_or_default();
-        count += part.len();
-        if count <= MAX_BYTES {
-            bytes.extend_from_slice(&part);
+    while let Some(chunk) = stream.next().await {
+        // When a connection breaks, nobody reads the answer.
+        let chunk: Bytes = chunk.unwrap_or_default();
+        count += chunk.len();
+        if count <= MAX_PASSED_BYTES {
+            bytes.extend_from_slice(&chunk);
         }
         if count > MAX_READ_BYTES {
             break;
         }
     }
-    if count > MAX_BYTES {
+    if count > MAX_PASSED_BYTES {
         let why = BodyError::TooLarge(MAX_BODY_BYTES);
         let mut answer = error(why.code(), &why.to_string());
         (answer["events"], answer["rejected"]) = (json!([]), json!([]));
@@ -114,7 +116,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Value> {
     Ok(bytes)
 }
 
-/// API Gateway's answer.
+/// The answer in API Gateway's envelope.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -123,12 +125,12 @@ struct Answer {
     body: String,
 }
 
-/// Hands a request to the function, which logs a line of its own.
+/// Passes a request to the function, which logs it.
 async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Response {
     let now = SystemClock.now();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let string = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers: serde_json::Map<String, Value> =
-        parts.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()).into())).collect();
+        parts.headers.iter().map(|(name, value)| (name.to_string(), string(value.as_bytes()).into())).collect();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     let envelope = json!({
         "version": "2.0",
@@ -175,12 +177,12 @@ fn error(code: &str, message: &str) -> Value {
     json!({ "error": { "code": code, "message": message } })
 }
 
-/// An answer of this server's own.
+/// Returns an answer that comes from this server and not from the function.
 fn own(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-/// Logs an answer that no function logged.
+/// Logs an answer that did not go through the function.
 fn logged(answer: Response) -> Response {
     tracing::info!(status = answer.status().as_u16(), "answered");
     answer

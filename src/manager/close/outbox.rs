@@ -1,4 +1,5 @@
-//! Lines of many timelines, sent together: a message of the output queue holds many, and each costs as much as a full one.
+//! Batching of output lines. The lines of many timelines are sent together, because a message of the output queue can hold many
+//! lines and costs the same if it holds few.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,63 +7,65 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::output::Output;
 
-/// Sendings under way at once. What comes meanwhile is sent together by the next.
-const SENDINGS_AT_ONCE: usize = 2;
+/// The maximum number of concurrent sends. Lines that arrive during these are sent together by the next send.
+const SENDS_AT_ONCE: usize = 2;
 
-/// Gathers lines for an output.
+/// Collects lines and sends them to an output in batches.
 pub(super) struct Outbox<'o, O> {
     output: &'o O,
-    waiting: Mutex<Vec<Parcel>>,
-    sendings: Semaphore,
+    pending: Mutex<Vec<PendingLines>>,
+    sends: Semaphore,
 }
 
-/// The lines of a timeline.
-struct Parcel {
+/// The lines of a timeline that wait to be sent.
+struct PendingLines {
     lines: Vec<String>,
-    /// To whom to tell of each line whether it was taken.
+    /// Receives whether each line was accepted.
     sender: oneshot::Sender<Vec<bool>>,
 }
 
 impl<'o, O: Output> Outbox<'o, O> {
+    /// Returns an outbox without pending lines.
     pub fn new(output: &'o O) -> Self {
-        Self { output, waiting: Mutex::default(), sendings: Semaphore::new(SENDINGS_AT_ONCE) }
+        Self { output, pending: Mutex::default(), sends: Semaphore::new(SENDS_AT_ONCE) }
     }
 
-    /// Sends lines, along with those of others; says of each whether it was taken.
+    /// Sends lines, together with those of concurrent callers. Returns whether the output accepted each line.
     pub async fn send(&self, lines: Vec<String>) -> Vec<bool> {
         let count = lines.len();
         if count == 0 {
             return Vec::new();
         }
-        let (sender, answer) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Parcel { lines, sender });
+        let (sender, receiver) = oneshot::channel();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(PendingLines { lines, sender });
         {
-            let _turn = self.sendings.acquire().await;
-            let parcels = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            // Another one that had its turn meanwhile may have taken these lines along.
-            if !parcels.is_empty() {
-                self.dispatch(parcels).await;
+            let _turn = self.sends.acquire().await;
+            let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            // Another caller can have sent these lines with its own.
+            if !pending.is_empty() {
+                self.send_batch(pending).await;
             }
         }
-        // Whoever took them along and gave up has not told.
-        answer.await.unwrap_or_else(|_| vec![false; count])
+        // A caller that was dropped while it sent these lines gives no result.
+        receiver.await.unwrap_or_else(|_| vec![false; count])
     }
 
-    async fn dispatch(&self, mut parcels: Vec<Parcel>) {
-        let counts: Vec<usize> = parcels.iter().map(|parcel| parcel.lines.len()).collect();
-        let lines: Vec<String> = parcels.iter_mut().flat_map(|parcel| std::mem::take(&mut parcel.lines)).collect();
-        let mut taken = vec![true; lines.len()];
+    /// Sends the pending lines of several callers and gives each caller its results.
+    async fn send_batch(&self, mut pending: Vec<PendingLines>) {
+        let counts: Vec<usize> = pending.iter().map(|pending| pending.lines.len()).collect();
+        let lines: Vec<String> = pending.iter_mut().flat_map(|pending| std::mem::take(&mut pending.lines)).collect();
+        let mut accepted = vec![true; lines.len()];
         for line in self.output.send(&lines).await {
-            if let Some(taken) = taken.get_mut(line) {
-                *taken = false;
+            if let Some(accepted) = accepted.get_mut(line) {
+                *accepted = false;
             }
         }
-        let mut rest = taken.as_slice();
-        for (parcel, count) in parcels.into_iter().zip(counts) {
+        let mut rest = accepted.as_slice();
+        for (pending, count) in pending.into_iter().zip(counts) {
             let (own, others) = rest.split_at(count);
             rest = others;
-            // Nobody waits for it where the run was given up.
-            let _ = parcel.sender.send(own.to_vec());
+            // A caller that was dropped no longer receives its results.
+            let _ = pending.sender.send(own.to_vec());
         }
     }
 }
@@ -75,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes its time, and does not take what ends with an x.
+    /// An output that yields once and refuses lines that end with an x. It records the number of lines of each send.
     #[derive(Default)]
     struct Slow(Mutex<Vec<usize>>);
 
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_while_others_are_sent_goes_together_and_each_is_told_of_its_own() {
+    async fn concurrent_lines_are_sent_together_and_each_caller_gets_its_own_results() {
         let output = Slow::default();
         let outbox = Outbox::new(&output);
         let send = async |number: usize| {

@@ -1,30 +1,32 @@
-//! What a run has before it: the shards that are to be listed, the timelines that were listed and are to be closed. Pure.
+//! The work queue of a run: the shards that have to be listed, and the listed timelines that have to be closed. Pure.
 
 use std::collections::VecDeque;
 
 use crate::session::Millis;
 use crate::storage::Due;
 
-/// Timelines that are listed at once.
-pub(super) const PAGE: usize = 100;
-/// A shard with fewer timelines waiting is listed further.
-const LOW: usize = PAGE / 2;
-/// Timelines that are read at once, at the most: at their largest they have 2.8 MB, which arrive in time.
+/// The number of timelines that are listed with one call.
+pub(super) const PAGE_SIZE: usize = 100;
+/// A shard with fewer waiting timelines is listed further.
+const LOW_WATER: usize = PAGE_SIZE / 2;
+/// The maximum number of timelines that are read with one call. At their largest they have 2.8 MB, which arrive in time.
 const MAX_GROUP: usize = 8;
-/// Timelines of the first group. A run that is killed, or whose reads fail, for the size of what it reads, comes further in
-/// the next minute: it begins with the same timelines, in small groups.
+/// The number of timelines in the first group. It is small for the case that a run is killed, or its reads fail, because of the
+/// size of what it reads. The run in the next minute begins with the same timelines, and with small groups it gets further.
 const FIRST_GROUP: usize = 2;
-/// Groups of timelines that are closed at once.
+/// The maximum number of groups of timelines that are closed concurrently.
 const GROUPS_AT_ONCE: usize = 24;
-/// Large timelines that are closed at once. Each may take tens of megabytes of memory.
+/// The maximum number of large timelines that are closed concurrently. Each can take tens of megabytes of memory.
 const LARGE_AT_ONCE: usize = 2;
 
+/// How far a shard is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listing {
-    /// There may be more.
+    /// There may be more timelines.
     Open,
+    /// A call is running.
     UnderWay,
-    /// There is no more, or it cannot be listed.
+    /// There are no more timelines, or the shard cannot be listed.
     Ended,
 }
 
@@ -34,7 +36,7 @@ struct Shard {
     listing: Listing,
     /// The last timeline that was listed.
     last: Option<Due>,
-    /// Those that nobody has taken yet.
+    /// The listed timelines that are in no group yet, the longest due first.
     due: VecDeque<Due>,
 }
 
@@ -42,19 +44,21 @@ struct Shard {
 #[derive(Debug)]
 pub(super) struct Queue {
     shards: Vec<Shard>,
-    /// The shard whose turn it is.
+    /// The index of the next shard to take a timeline from.
     turn: usize,
-    /// How many timelines the next group has.
+    /// The number of timelines in the next group.
     group_size: usize,
+    /// The number of groups that are being closed.
     groups: usize,
-    /// Timelines that are closed by themselves, each a step at a time, in turn.
+    /// Timelines that wait to be closed by themselves, one step in each turn.
     large: VecDeque<Due>,
     large_under_way: usize,
-    /// When the oldest was due of those that were tried and are left behind.
+    /// The earliest due time of the timelines that were tried and left for the next run.
     oldest_left: Option<Millis>,
 }
 
 impl Queue {
+    /// Returns a queue of shards with these numbers, none of which is listed yet.
     pub fn new(shards: impl Iterator<Item = u8>) -> Self {
         let shard = |number| Shard { number, listing: Listing::Open, last: None, due: VecDeque::new() };
         let shards = shards.map(shard).collect();
@@ -62,81 +66,84 @@ impl Queue {
         Self { shards, turn: 0, group_size, groups: 0, large, large_under_way: 0, oldest_left: None }
     }
 
-    /// A shard to list further: its place here, its number, and what to list behind.
+    /// Returns a shard to list further: its index here, its number, and the timeline after which to continue.
     pub fn shard_to_list(&mut self) -> Option<(usize, u8, Option<Due>)> {
-        let is_wanted = |shard: &Shard| shard.listing == Listing::Open && shard.due.len() < LOW;
+        let is_wanted = |shard: &Shard| shard.listing == Listing::Open && shard.due.len() < LOW_WATER;
         let at = self.shards.iter().position(is_wanted)?;
         self.shards[at].listing = Listing::UnderWay;
         Some((at, self.shards[at].number, self.shards[at].last.clone()))
     }
 
-    /// A shard was listed further; `None`: it could not be.
+    /// Adds the timelines that were listed of the shard with this index; `None` if the call failed.
     pub fn listed(&mut self, at: usize, due: Option<Vec<Due>>) {
         let shard = &mut self.shards[at];
         let due = due.unwrap_or_default();
-        shard.listing = if due.len() < PAGE { Listing::Ended } else { Listing::Open };
+        shard.listing = if due.len() < PAGE_SIZE { Listing::Ended } else { Listing::Open };
         shard.last = due.last().cloned().or(shard.last.take());
         shard.due.extend(due);
     }
 
-    /// The next group to close, if another may be under way: of each shard in turn the longest due.
+    /// Returns the next group to close, unless too many are under way. Shards take turns; each gives its longest due timeline.
     pub fn group(&mut self) -> Option<Vec<Due>> {
         let mut group = Vec::new();
-        let mut passed_over = 0;
-        while self.groups < GROUPS_AT_ONCE && group.len() < self.group_size && passed_over < self.shards.len() {
+        let mut empty_shards = 0;
+        while self.groups < GROUPS_AT_ONCE && group.len() < self.group_size && empty_shards < self.shards.len() {
             let shard = self.turn % self.shards.len();
             self.turn = shard + 1;
             match self.shards[shard].due.pop_front() {
                 Some(due) => {
                     group.push(due);
-                    passed_over = 0;
+                    empty_shards = 0;
                 }
-                None => passed_over += 1,
+                None => empty_shards += 1,
             }
         }
         self.groups += usize::from(!group.is_empty());
         (!group.is_empty()).then_some(group)
     }
 
-    /// A group is closed. After one that held a large timeline, or could not be read, groups are smaller.
+    /// Records that a group is closed. `is_heavy`: it had a large timeline or could not be read. Then the next groups are
+    /// smaller, else larger.
     pub fn group_is_done(&mut self, is_heavy: bool) {
         self.groups -= 1;
         let size = if is_heavy { self.group_size / 2 } else { self.group_size * 2 };
         self.group_size = size.clamp(1, MAX_GROUP);
     }
 
-    /// A timeline is to be closed by itself, after those that wait for that already.
+    /// Adds a timeline to those that wait to be closed by themselves.
     pub fn push_large(&mut self, due: Due) {
         self.large.push_back(due);
     }
 
-    /// The next timeline to close by itself, if another may be under way.
+    /// Returns the next timeline to close by itself, unless too many are under way.
     pub fn large(&mut self) -> Option<Due> {
         let due = if self.large_under_way < LARGE_AT_ONCE { self.large.pop_front() } else { None };
         self.large_under_way += usize::from(due.is_some());
         due
     }
 
+    /// Records that a step of a large timeline is closed.
     pub fn large_is_done(&mut self) {
         self.large_under_way -= 1;
     }
 
-    /// A timeline was tried, and is left behind.
+    /// Records that a timeline was tried and is left for the next run.
     pub fn leave(&mut self, due: &Due) {
         self.oldest_left = self.oldest_left.into_iter().chain([due.due_at]).min();
     }
 
-    /// Whether something was not listed, or not tried.
+    /// Returns whether a shard was not listed to its end, or a timeline was not tried.
     pub fn is_unfinished(&self) -> bool {
         let is_unfinished = |shard: &Shard| shard.listing != Listing::Ended || !shard.due.is_empty();
         !self.large.is_empty() || self.shards.iter().any(is_unfinished)
     }
 
-    /// When the oldest was due of what is left, as far as it was listed.
+    /// Returns the earliest due time of the timelines that are left. In a shard that was not listed to its end, that can be the
+    /// last listed timeline, because the others are due after it.
     pub fn oldest(&self) -> Option<Millis> {
         let left = |shard: &Shard| {
-            let behind = shard.last.as_ref().filter(|_| shard.listing != Listing::Ended);
-            shard.due.front().or(behind).map(|due| due.due_at)
+            let last_listed = shard.last.as_ref().filter(|_| shard.listing != Listing::Ended);
+            shard.due.front().or(last_listed).map(|due| due.due_at)
         };
         let large = self.large.iter().map(|due| due.due_at);
         self.shards.iter().filter_map(left).chain(large).chain(self.oldest_left).min()
@@ -157,25 +164,25 @@ mod tests {
     }
 
     #[test]
-    fn shards_take_turns_and_a_full_one_is_listed_no_further() {
+    fn shards_take_turns_and_a_full_shard_is_not_listed_further() {
         let mut queue = Queue::new([3, 7].into_iter());
         assert_eq!(queue.shard_to_list(), Some((0, 3, None)));
         assert_eq!(queue.shard_to_list(), Some((1, 7, None)));
         assert_eq!(queue.shard_to_list(), None, "both are under way");
-        queue.listed(0, Some((0..PAGE).map(|n| due(&format!("a{n}"), n as Millis)).collect()));
+        queue.listed(0, Some((0..PAGE_SIZE).map(|n| due(&format!("a{n}"), n as Millis)).collect()));
         queue.listed(1, Some(vec![due("b0", 5), due("b1", 6)]));
         assert_eq!((queue.shard_to_list(), queue.oldest(), queue.is_unfinished()), (None, Some(0), true));
         assert_eq!(names(queue.group()), ["a0", "b0"]);
         queue.group_is_done(false);
         assert_eq!(names(queue.group()), ["a1", "b1", "a2", "a3"]);
-        // A large timeline among them: the next group is smaller.
+        // That group had a large timeline, so the next one is smaller.
         queue.group_is_done(true);
         assert_eq!(names(queue.group()), ["a4", "a5"]);
         for _ in 0..5 {
             queue.group_is_done(true);
             assert_eq!(names(queue.group()).len(), 1);
         }
-        while queue.shards[0].due.len() >= LOW {
+        while queue.shards[0].due.len() >= LOW_WATER {
             assert!(queue.group().is_some());
             queue.group_is_done(false);
         }
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_under_way_and_what_is_left_is_known() {
+    fn concurrency_is_bounded_and_the_oldest_left_is_known() {
         let mut queue = Queue::new([0].into_iter());
         assert_eq!((queue.oldest(), queue.is_unfinished()), (None, true));
         queue.shard_to_list();
@@ -211,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_cannot_be_listed_is_let_be() {
+    fn a_shard_that_cannot_be_listed_is_skipped() {
         let mut queue = Queue::new([0].into_iter());
         queue.shard_to_list();
         queue.listed(0, None);

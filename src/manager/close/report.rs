@@ -1,11 +1,11 @@
-//! What a run of the close function is asked to do, and what it did.
+//! The input of a run of the close function, its [`Share`], and its result, the [`CloseReport`].
 
 use serde::Serialize;
 
-use super::step::{Outcome, Step};
+use super::step::{Step, StepOutcome};
 use crate::storage::DUE_SHARDS;
 
-/// A chunk of the shards: those whose number leaves `index` when it is divided by `count`.
+/// A share of the shards: those whose number modulo `count` is `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     index: u8,
@@ -16,59 +16,61 @@ impl Share {
     /// All shards.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// The share `index`, from 0 on, of `count`; none where there is no such share.
+    /// Returns the share `index`, from 0, of `count` shares. Returns `None` if `index` is not less than `count`, or if `count` is
+    /// more than the number of shards.
     pub fn new(index: u8, count: u8) -> Option<Self> {
         (index < count && count <= DUE_SHARDS).then_some(Self { index, count })
     }
 
-    /// Its shards.
+    /// Returns the numbers of its shards.
     pub fn shards(self) -> impl Iterator<Item = u8> {
         (self.index..DUE_SHARDS).step_by(usize::from(self.count))
     }
 }
 
-/// What a run of the close function did.
+/// The result of a run of the close function. Timelines that are left are tried again in the next run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CloseReport {
-    /// Timelines looked at.
+    /// Due timelines that were examined.
     pub examined: usize,
     /// Sessions whose end was emitted and that were archived.
     pub closed: usize,
     /// Corrections (merges and splits) that were emitted.
     pub corrections: usize,
-    /// Timelines in which nothing is over yet: looked at again in the next run.
+    /// Timelines in which nothing is over yet. The next run examines them again.
     pub waiting: usize,
-    /// Timelines in which nothing was over for long: looked at again when it may be.
+    /// Timelines in which nothing was over for a long time. They have a later due time now.
     pub rescheduled: usize,
-    /// Timelines that others kept changing meanwhile: looked at again in the next run.
+    /// Timelines that other writers kept changing. They are left.
     pub conflicts: usize,
-    /// Timelines of which something could not be read, emitted, archived or written: looked at again in the next run.
+    /// Timelines of which something could not be read, emitted, archived or written. They are left.
     pub failed: usize,
-    /// Those of the failed that no later run of this version can close either: what is stored breaks our rules, or has a newer form.
+    /// The failed timelines that no later run of this version can close either: the stored item breaks a rule, or a newer version
+    /// wrote it.
     pub corrupt: usize,
     /// Shards of the due index that could not be listed.
     pub unlisted: usize,
     /// Whether the time ran out before everything due was closed.
     pub is_incomplete: bool,
-    /// How long the oldest timeline that the run left behind has been due, in seconds; none if it left nothing behind, or
-    /// does not know what, because nothing could be listed.
+    /// How long the oldest timeline that was left has been due, in seconds. `None` if no timeline was left, or if it is not known
+    /// because nothing could be listed.
     pub oldest_due_seconds: Option<i64>,
 }
 
 impl CloseReport {
-    /// Whether the run could not do its work: a shard could not be listed, or nothing that failed for the store or the
-    /// output went well for any other timeline.
+    /// Returns whether the run as a whole failed: a shard could not be listed, or a timeline failed because of the store or the
+    /// output and nothing was done for any other timeline.
     pub fn is_failure(&self) -> bool {
         let is_nothing_done = self.closed + self.corrections + self.rescheduled == 0;
         self.unlisted > 0 || (self.failed > self.corrupt && is_nothing_done)
     }
 
-    /// Whether something due was left for the next run.
+    /// Returns whether something due was left for the next run.
     pub fn has_left_work(&self) -> bool {
         self.is_incomplete || self.unlisted + self.failed + self.conflicts > 0
     }
 
-    /// Writes the report to the log, as fields.
+    /// Writes the report to the log, as fields. Adds a warning if something due was left.
     pub fn log(&self) {
         let Self { examined, closed, corrections, waiting, rescheduled, conflicts, .. } = *self;
         let Self { failed, corrupt, unlisted, is_incomplete, oldest_due_seconds, .. } = *self;
@@ -98,19 +100,19 @@ impl CloseReport {
         }
     }
 
-    /// Adds what became of a timeline; says whether it is left behind.
+    /// Adds a step of a timeline. Returns whether the timeline is left for the next run.
     pub(super) fn add(&mut self, step: &Step) -> bool {
         self.closed += step.ended;
         self.corrections += step.corrections;
         let (count, is_left) = match step.outcome {
-            Outcome::NotDue | Outcome::Closed | Outcome::TooLarge | Outcome::More => return false,
-            Outcome::Waiting => (&mut self.waiting, false),
-            Outcome::Rescheduled => (&mut self.rescheduled, false),
-            Outcome::Conflict => (&mut self.conflicts, true),
-            Outcome::Failed | Outcome::Unread | Outcome::Corrupt => (&mut self.failed, true),
+            StepOutcome::NotDue | StepOutcome::Closed | StepOutcome::TooLarge | StepOutcome::More => return false,
+            StepOutcome::Waiting => (&mut self.waiting, false),
+            StepOutcome::Rescheduled => (&mut self.rescheduled, false),
+            StepOutcome::Conflict => (&mut self.conflicts, true),
+            StepOutcome::Failed | StepOutcome::Unread | StepOutcome::Corrupt => (&mut self.failed, true),
         };
         *count += 1;
-        self.corrupt += usize::from(step.outcome == Outcome::Corrupt);
+        self.corrupt += usize::from(step.outcome == StepOutcome::Corrupt);
         is_left
     }
 }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_all_shards_once() {
+    fn the_shares_contain_each_shard_once() {
         for count in [1, 2, 3, 8, DUE_SHARDS] {
             let mut shards: Vec<u8> = (0..count).flat_map(|index| Share::new(index, count).unwrap().shards()).collect();
             shards.sort_unstable();
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_could_do_nothing_has_failed() {
+    fn a_run_that_achieves_nothing_has_failed() {
         let report = CloseReport::default();
         for (report, is_failure) in [
             (report.clone(), false),

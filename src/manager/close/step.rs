@@ -15,45 +15,48 @@ use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, Found, SessionError, SessionStorage, Stored};
 use crate::timeline::{Closing, Timeline};
 
-/// Sessions of a timeline that are archived at once. Few, so that a timeline of thousands leaves room for others.
+/// The maximum number of sessions of a timeline that are archived concurrently. It is small, so that a timeline with thousands of
+/// sessions leaves room for others.
 const ARCHIVED_AT_ONCE: usize = 16;
-/// Attempts to take out what was archived, each after another writer was first.
-const ATTEMPTS: usize = 3;
+/// The maximum number of attempts to take out what was archived. Each further one follows a conflict.
+const MAX_TAKE_OUT_ATTEMPTS: usize = 3;
 
-/// How long a timeline in which nothing is over stays due, in milliseconds. To look at it costs a read, a fifth of a write
-/// unit; to move its time in the index costs three. Most visits are over after less than 15 looks, one a minute; for longer
-/// ones it never costs more than twice of what knowing their length would.
-const PATIENCE_MS: Millis = 15 * 60_000;
+/// How long a timeline in which nothing is over stays due before it is rescheduled, in milliseconds. It is examined once a
+/// minute, which costs a read, a fifth of a write unit. To change its time in the index costs three write units, as much as 15
+/// reads. Most visits are over before that. For a longer one the cost is at most twice what it would be if its length were known.
+const RESCHEDULE_AFTER_MS: Millis = 15 * 60_000;
 
-/// What became of a timeline in a step.
+/// The outcome of a step of a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was closed or rescheduled meanwhile; or it is gone, and the index does not know yet.
+pub(super) enum StepOutcome {
+    /// The timeline is not due: it was closed or rescheduled since it was listed. Or it no longer exists, and the index still
+    /// lists it.
     NotDue,
     /// Nothing is over yet.
     Waiting,
-    /// Nothing was over for long: another time stands in the index.
+    /// Nothing was over for [`RESCHEDULE_AFTER_MS`]. The index has a later time now.
     Rescheduled,
-    /// All that is over was closed.
+    /// Everything that is over was closed.
     Closed,
-    /// As much as fits a step was closed, and there is more.
+    /// The maximum of a step was closed, and more is over.
     More,
-    /// It was not read, because it is large.
+    /// The timeline was not read, because it is too large for a group.
     TooLarge,
-    /// Others kept changing it.
+    /// Other writers kept changing the timeline.
     Conflict,
     /// Something could not be emitted, archived or written.
     Failed,
-    /// It could not be read.
+    /// The timeline could not be read.
     Unread,
-    /// What is stored breaks our rules, or has a newer form.
+    /// The stored item breaks a rule, or a newer version wrote it.
     Corrupt,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
-    pub outcome: Outcome,
+    /// Its outcome.
+    pub outcome: StepOutcome,
     /// Sessions that were closed.
     pub ended: usize,
     /// Corrections that were emitted.
@@ -61,23 +64,24 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn nothing(outcome: Outcome) -> Self {
+    /// Returns the result of a step that closed nothing.
+    fn nothing(outcome: StepOutcome) -> Self {
         Self { outcome, ended: 0, corrections: 0 }
     }
 
-    /// Whether it may have been too much to read.
+    /// Returns whether the timeline was too large to read in a group, or can have been.
     pub fn is_heavy(&self) -> bool {
-        matches!(self.outcome, Outcome::TooLarge | Outcome::Unread)
+        matches!(self.outcome, StepOutcome::TooLarge | StepOutcome::Unread)
     }
 }
 
-/// A timeline, and what of it this step closes.
+/// A timeline, and what this step closes of it.
 struct Work {
     visitor: Visitor,
-    /// What the timeline is without that.
+    /// The timeline without what this step closes.
     remaining: Timeline,
     etag: u64,
-    /// When it was due as it was read.
+    /// The due time of the timeline that was read.
     was_due: Option<Millis>,
     closing: Closing,
     /// Whether more is over than this step closes.
@@ -87,78 +91,80 @@ struct Work {
 }
 
 impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
-    /// Closes what was found of a timeline, at most so many sessions.
-    pub(super) async fn close_found(&self, found: Result<Option<Found>, SessionError>, most: usize) -> Step {
+    /// Closes one step of a timeline that was read: at most this many sessions, and as many corrections.
+    pub(super) async fn close_found(&self, found: Result<Option<Found>, SessionError>, max_sessions: usize) -> Step {
         match found {
             Ok(Some(Found::Timeline(stored))) => match stored.timeline.due_at {
-                Some(due_at) if due_at <= self.now => self.step(stored, most).await,
-                _ => Step::nothing(Outcome::NotDue),
+                Some(due_at) if due_at <= self.now => self.step(stored, max_sessions).await,
+                _ => Step::nothing(StepOutcome::NotDue),
             },
-            Ok(Some(Found::TooLarge)) => Step::nothing(Outcome::TooLarge),
-            Ok(None) => Step::nothing(Outcome::NotDue),
+            Ok(Some(Found::TooLarge)) => Step::nothing(StepOutcome::TooLarge),
+            Ok(None) => Step::nothing(StepOutcome::NotDue),
             Err(error) => {
                 tracing::error!(%error, "a due timeline cannot be read");
                 let is_corrupt = matches!(error, SessionError::Corrupt { .. } | SessionError::Newer { .. });
-                Step::nothing(if is_corrupt { Outcome::Corrupt } else { Outcome::Unread })
+                Step::nothing(if is_corrupt { StepOutcome::Corrupt } else { StepOutcome::Unread })
             }
         }
     }
 
-    async fn step(&self, stored: Stored, most: usize) -> Step {
-        let Some(mut work) = self.plan(stored, most) else { return Step::nothing(Outcome::Waiting) };
+    /// Plans a step, emits, archives, and takes out what was archived.
+    async fn step(&self, stored: Stored, max_sessions: usize) -> Step {
+        let Some(mut work) = self.plan(stored, max_sessions) else { return Step::nothing(StepOutcome::Waiting) };
         let planned = work.closing.len();
         self.emit(&mut work).await;
         self.archive(&mut work).await;
         let (ended, corrections) = (work.closing.ended.len(), work.closing.corrections.len());
         if planned > 0 && work.closing.is_empty() {
-            return Step::nothing(Outcome::Failed);
+            return Step::nothing(StepOutcome::Failed);
         }
         let (has_more, has_failed) = (work.has_more, work.has_failed);
         match self.take_out(work).await {
-            Ok(true) if planned == 0 => Step::nothing(Outcome::Rescheduled),
-            Ok(true) if has_failed => Step { outcome: Outcome::Failed, ended, corrections },
-            Ok(true) if has_more => Step { outcome: Outcome::More, ended, corrections },
-            Ok(true) => Step { outcome: Outcome::Closed, ended, corrections },
-            Ok(false) => Step::nothing(Outcome::Conflict),
+            Ok(true) if planned == 0 => Step::nothing(StepOutcome::Rescheduled),
+            Ok(true) if has_failed => Step { outcome: StepOutcome::Failed, ended, corrections },
+            Ok(true) if has_more => Step { outcome: StepOutcome::More, ended, corrections },
+            Ok(true) => Step { outcome: StepOutcome::Closed, ended, corrections },
+            Ok(false) => Step::nothing(StepOutcome::Conflict),
             Err(error) => {
                 tracing::error!(%error, "a timeline cannot be closed");
-                Step::nothing(Outcome::Failed)
+                Step::nothing(StepOutcome::Failed)
             }
         }
     }
 
-    /// What to close of a timeline, and what remains of it; none where it had better wait.
-    fn plan(&self, stored: Stored, most: usize) -> Option<Work> {
+    /// Returns what to close of a timeline and what remains of it. Returns `None` if nothing is over and the timeline is not to
+    /// be rescheduled yet.
+    fn plan(&self, stored: Stored, max_sessions: usize) -> Option<Work> {
         let Stored { timeline: mut remaining, etag } = stored;
         let was_due = remaining.due_at;
         let mut closing = remaining.close(self.now, &self.manager.config);
-        let waits = was_due.is_some_and(|due_at| self.now - due_at < PATIENCE_MS);
+        let waits = was_due.is_some_and(|due_at| self.now - due_at < RESCHEDULE_AFTER_MS);
         if closing.is_empty() && remaining.due_at.is_some() && waits {
             return None;
         }
-        let rest = closing.split_off(most);
+        let rest = closing.split_off(max_sessions);
         let has_more = !rest.is_empty();
         remaining.put_back(rest, was_due);
         let visitor = remaining.visitor.clone();
         Some(Work { visitor, remaining, etag, was_due, closing, has_more, has_failed: false })
     }
 
-    /// Emits what the step closes. What is not taken stays in the timeline.
+    /// Emits what the step closes. What the output does not accept stays in the timeline.
     async fn emit(&self, work: &mut Work) {
         let Closing { ended, corrections } = &work.closing;
         let mut lines: Vec<String> =
             corrections.iter().map(|correction| correction_line(&work.visitor, correction)).collect();
         lines.extend(ended.iter().map(|state| end_line(&state.ended_session(&work.visitor))));
-        let taken = self.outbox.send(lines).await;
-        work.has_failed |= taken.contains(&false);
-        work.keep(&taken);
+        let accepted = self.outbox.send(lines).await;
+        work.has_failed |= accepted.contains(&false);
+        work.keep(&accepted);
     }
 
-    /// Archives what was emitted. What cannot be archived stays in the timeline; so does what there is no time left for, but
-    /// the first of it, so that every step comes further.
+    /// Archives what was emitted. A session that cannot be archived stays in the timeline, and so does one for which there is no
+    /// time left. The first [`ARCHIVED_AT_ONCE`] sessions are always tried, so that every step makes progress.
     async fn archive(&self, work: &mut Work) {
         let expires_at = self.manager.clock.now() + self.manager.retention;
-        // Behind what begins before this the write still has its time.
+        // After an archive call that begins before this, there is still time to write the timeline.
         let last_begin = self.deadline.saturating_sub(2 * DEADLINE_MARGIN_MS);
         let begun = AtomicUsize::new(0);
         let sessions: Vec<_> = work
@@ -170,10 +176,13 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let results: Vec<Result<(), SessionError>> = stream::iter(sessions).buffered(ARCHIVED_AT_ONCE).collect().await;
         let mut archived = vec![true; work.closing.corrections.len()];
         archived.extend(results.iter().map(Result::is_ok));
-        let is_late = |result: &Result<(), SessionError>| matches!(result, Err(SessionError::Deadline));
-        work.has_more |= results.iter().any(is_late);
-        let failed: Vec<&SessionError> =
-            results.iter().filter(|result| !is_late(result)).filter_map(|result| result.as_ref().err()).collect();
+        let is_out_of_time = |result: &Result<(), SessionError>| matches!(result, Err(SessionError::Deadline));
+        work.has_more |= results.iter().any(is_out_of_time);
+        let failed: Vec<&SessionError> = results
+            .iter()
+            .filter(|result| !is_out_of_time(result))
+            .filter_map(|result| result.as_ref().err())
+            .collect();
         if let Some(error) = failed.first() {
             tracing::error!(%error, sessions = failed.len(), "sessions cannot be archived");
             work.has_failed = true;
@@ -181,6 +190,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         work.keep(&archived);
     }
 
+    /// Archives a session. `begun` counts the calls of the step.
     async fn archive_one(
         &self,
         visitor: &Visitor,
@@ -197,16 +207,17 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         self.manager.storage.archive(visitor, session, expires_at).await
     }
 
-    /// Takes out what was archived; says whether that went well, or others kept changing the timeline.
+    /// Writes the timeline without what was archived. Returns `false` if other writers kept changing it. A step that only
+    /// reschedules makes one attempt.
     async fn take_out(&self, work: Work) -> Result<bool, SessionError> {
         let Work { mut remaining, mut etag, closing, .. } = work;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_TAKE_OUT_ATTEMPTS {
             let _turn = self.writes.acquire().await;
             let winner = match self.manager.write(&remaining, Some(etag), self.manager.clock.random()).await? {
                 CommitOutcome::Done => return Ok(true),
                 CommitOutcome::Conflict(winner) => winner,
             };
-            // What was emitted and archived is taken out of what is there now, so far as it is still the same.
+            // What was emitted and archived is taken out of the item of the other writer, unless that writer changed it.
             let Some(winner) = winner.filter(|_| !closing.is_empty()) else { return Ok(false) };
             Stored { timeline: remaining, etag } = *winner;
             let was_due = remaining.due_at;
@@ -218,7 +229,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
 }
 
 impl Work {
-    /// Of what the step closes keeps that for which it is `true`, corrections first; the rest goes back.
+    /// Keeps the corrections and sessions whose flag is `true`, corrections first. Puts the others back into the timeline.
     fn keep(&mut self, are_kept: &[bool]) {
         if are_kept.iter().all(|is_kept| *is_kept) {
             return;

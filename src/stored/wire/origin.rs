@@ -1,4 +1,4 @@
-//! Campaigns, devices, places and custom properties, by reference to the item's strings.
+//! The wire types of campaigns, devices, locations and custom properties. They refer to the item's string table.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{DeviceInfo, GeoInfo, UtmParams};
 use crate::stored::FormatError;
-use crate::stored::string_table::{Reader, StringIndex, StringTable};
+use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 
-/// What a [`WireOrigin`] stands for.
+/// The campaign, device and location that a [`WireOrigin`] holds.
 pub(super) type Origin = (Option<Arc<UtmParams>>, Option<Arc<DeviceInfo>>, Option<Arc<GeoInfo>>);
 
+/// A campaign, a device and a location. The order of the strings is that of `UtmParams::strings` and its siblings.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(super) struct WireOrigin {
     utm: Option<[StringIndex; 5]>,
@@ -18,7 +19,8 @@ pub(super) struct WireOrigin {
     geo: Option<[StringIndex; 4]>,
 }
 
-pub(super) fn each_origin_text<'a>(
+/// Calls `add` with every string of a campaign, a device and a location.
+pub(super) fn each_origin_string<'a>(
     utm: Option<&'a UtmParams>,
     device: Option<&'a DeviceInfo>,
     geo: Option<&'a GeoInfo>,
@@ -38,14 +40,14 @@ impl WireOrigin {
         strings: &StringTable<'_>,
     ) -> Self {
         Self {
-            utm: utm.map(|utm| utm.strings().map(|text| strings.index_of(text))),
-            device: device.map(|device| device.strings().map(|text| strings.index_of(text))),
-            geo: geo.map(|geo| geo.strings().map(|text| strings.index_of(text))),
+            utm: utm.map(|utm| utm.strings().map(|string| strings.index_of(string))),
+            device: device.map(|device| device.strings().map(|string| strings.index_of(string))),
+            geo: geo.map(|geo| geo.strings().map(|string| strings.index_of(string))),
         }
     }
 
-    pub(super) fn read(&self, strings: &Reader) -> Result<Origin, FormatError> {
-        let get = |place: StringIndex| strings.own(place);
+    pub(super) fn read(&self, strings: &StringTableReader) -> Result<Origin, FormatError> {
+        let get = |index: StringIndex| strings.get_owned(index);
         let utm = match self.utm {
             Some([source, medium, campaign, term, content]) => Some(Arc::new(UtmParams {
                 source: get(source)?,
@@ -80,6 +82,7 @@ impl WireOrigin {
     }
 }
 
+/// Returns custom properties as pairs of indexes of the string table.
 pub(super) fn pairs<'p>(
     properties: impl Iterator<Item = (&'p String, &'p String)>,
     strings: &StringTable<'_>,
@@ -87,9 +90,10 @@ pub(super) fn pairs<'p>(
     properties.map(|(key, value)| (strings.index_of(Some(key)), strings.index_of(Some(value)))).collect()
 }
 
+/// Returns the custom properties that the pairs of indexes refer to.
 pub(super) fn read_pairs(
     pairs: &[(StringIndex, StringIndex)],
-    strings: &Reader,
+    strings: &StringTableReader,
 ) -> Result<Vec<(String, String)>, FormatError> {
     pairs
         .iter()

@@ -1,21 +1,22 @@
-//! The shape of a stored session.
+//! The wire types of a session.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::origin::{WireOrigin, each_origin_text, pairs, read_pairs};
+use super::origin::{WireOrigin, each_origin_string, pairs, read_pairs};
 use super::{IdHalf, after};
 use crate::attribution::Attribution;
 use crate::model::{LateEvents, SessionFacts, SessionState};
 use crate::session::{Millis, Reason};
-use crate::stored::string_table::{Reader, StringIndex, StringTable};
+use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
 
-/// Bytes of a fingerprint.
+/// The size of a fingerprint in bytes: it has 48 bits.
 const FINGERPRINT_BYTES: usize = 6;
 
+/// A session's state.
 #[derive(Serialize, Deserialize)]
 pub(in crate::stored) struct WireSession<'a> {
     id: IdHalf,
@@ -24,7 +25,7 @@ pub(in crate::stored) struct WireSession<'a> {
     number: u32,
     previous: Option<IdHalf>,
     started_at: Millis,
-    lasted: u64,
+    duration_ms: u64,
     event_count: u32,
     page_views: u32,
     entry_url: StringIndex,
@@ -41,6 +42,7 @@ pub(in crate::stored) struct WireSession<'a> {
     late: WireLate,
 }
 
+/// A session's late events.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireLate {
     event_count: u32,
@@ -48,12 +50,12 @@ pub(super) struct WireLate {
     fingerprints: Vec<u8>,
 }
 
-/// Visits every string that a session stores.
-pub(in crate::stored) fn each_session_text<'a>(session: &'a SessionState, add: &mut impl FnMut(&'a str)) {
+/// Calls `add` with every string that a session stores in the string table.
+pub(in crate::stored) fn each_session_string<'a>(session: &'a SessionState, add: &mut impl FnMut(&'a str)) {
     let SessionFacts { entry_url, landing_page, exit_page, attribution, device, geo, .. } = &session.facts;
     let strings = [entry_url, landing_page, exit_page, &attribution.referrer];
-    strings.into_iter().flatten().for_each(|text| add(text));
-    each_origin_text(attribution.utm.as_deref(), device.as_deref(), geo.as_deref(), add);
+    strings.into_iter().flatten().for_each(|string| add(string));
+    each_origin_string(attribution.utm.as_deref(), device.as_deref(), geo.as_deref(), add);
     session.properties.iter().for_each(|(key, value)| {
         add(key);
         add(value);
@@ -71,7 +73,7 @@ impl WireSession<'_> {
             number: state.number,
             previous: state.previous.map(id_half),
             started_at: facts.started_at,
-            lasted: facts.last_activity.abs_diff(facts.started_at),
+            duration_ms: facts.last_activity.abs_diff(facts.started_at),
             event_count: facts.event_count,
             page_views: facts.page_views,
             entry_url: strings.index_of(facts.entry_url.as_deref()),
@@ -88,13 +90,17 @@ impl WireSession<'_> {
         }
     }
 
-    pub(in crate::stored) fn read(&self, strings: &Reader, visitor_bits: u64) -> Result<SessionState, FormatError> {
+    pub(in crate::stored) fn read(
+        &self,
+        strings: &StringTableReader,
+        visitor_bits: u64,
+    ) -> Result<SessionState, FormatError> {
         let (utm, device, geo) = self.origin.read(strings)?;
         let referrer = strings.get(self.referrer)?;
         let facts = SessionFacts {
             reason: self.reason,
             started_at: self.started_at,
-            last_activity: after(self.started_at, self.lasted)?,
+            last_activity: after(self.started_at, self.duration_ms)?,
             event_count: self.event_count,
             page_views: self.page_views,
             entry_url: strings.get(self.entry_url)?,
@@ -137,10 +143,12 @@ impl WireLate {
     }
 }
 
+/// Returns the bytes of the fingerprints, one after the other, each little-endian.
 fn fingerprints(fingerprints: &[u64]) -> Vec<u8> {
     fingerprints.iter().flat_map(|fingerprint| fingerprint.to_le_bytes().into_iter().take(FINGERPRINT_BYTES)).collect()
 }
 
+/// Returns the fingerprints that [`fingerprints`] wrote.
 fn read_fingerprints(bytes: &[u8]) -> Result<Vec<u64>, FormatError> {
     let (chunks, rest) = bytes.as_chunks::<FINGERPRINT_BYTES>();
     if !rest.is_empty() {

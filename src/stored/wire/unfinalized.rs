@@ -1,4 +1,4 @@
-//! The shapes of what a timeline keeps of its unfinalized events: entries, anchors, corrections.
+//! The wire types of a timeline's unfinalized events: entries, anchors and corrections.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,31 +8,33 @@ use super::session::WireLate;
 use super::{IdHalf, after};
 use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext};
-use crate::stored::string_table::{Reader, StringIndex, StringTable};
+use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
 use crate::timeline::{Correction, SessionAnchor};
 
+/// An unfinalized event.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireEntry {
-    /// Milliseconds since the entry before; of the first, since 1970.
-    gap: u64,
+    /// The time since the entry before; for the first entry, since 1970.
+    gap_ms: u64,
     uuid: WireUuid,
     kind: WireKind,
     url: StringIndex,
     referrer: StringIndex,
-    /// Its place among the contexts.
-    origin: u32,
+    /// The index of its campaign, device and location in the timeline's origins.
+    origin_index: u32,
     click: Option<[u8; 8]>,
     properties: Vec<(StringIndex, StringIndex)>,
 }
 
-/// An event's id: 16 bytes where its text is a UUID's usual form.
+/// An event's id: 16 bytes for a UUID in canonical form, else a string.
 #[derive(Serialize, Deserialize)]
 pub(super) enum WireUuid {
     Bits([u8; 16]),
-    Text(StringIndex),
+    String(StringIndex),
 }
 
+/// The kind of an entry. The order is part of the stored form.
 #[derive(Serialize, Deserialize, Clone, Copy)]
 pub(super) enum WireKind {
     Pageview,
@@ -42,6 +44,7 @@ pub(super) enum WireKind {
     KeepAlive,
 }
 
+/// An anchor.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireAnchor {
     entry: u32,
@@ -51,13 +54,14 @@ pub(super) struct WireAnchor {
     late: WireLate,
 }
 
+/// A correction. The order is part of the stored form.
 #[derive(Serialize, Deserialize)]
 pub(super) enum WireCorrection {
     Merged { from: IdHalf, into: IdHalf, version: u64 },
     Split { from: IdHalf, into: IdHalf, at: Millis, uuid: StringIndex, version: u64 },
 }
 
-/// The bits of an id in a UUID's usual form: lower case, with hyphens.
+/// Returns the UUID, if this id is one in canonical form: lower case, with hyphens. Returns `None` for any other id.
 pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
     let bits = Uuid::try_parse(uuid).ok()?;
     let mut buffer = Uuid::encode_buffer();
@@ -74,27 +78,33 @@ impl WireEntry {
         let context = &entry.context;
         let origin =
             WireOrigin::write(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), strings);
-        let place = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
+        let origin_index = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
             origins.push(origin);
             origins.len() - 1
         });
         Self {
-            gap: entry.at.abs_diff(before),
+            gap_ms: entry.at.abs_diff(before),
             uuid: WireUuid::write(&entry.uuid, strings),
             kind: WireKind::write(entry.kind),
             url: strings.index_of(context.url.as_deref()),
             referrer: strings.index_of(context.referrer.as_deref()),
-            origin: place as u32,
+            origin_index: origin_index as u32,
             click: entry.click.map(u64::to_be_bytes),
             properties: pairs(entry.properties.iter().map(|(key, value)| (key, value)), strings),
         }
     }
 
-    pub(super) fn read(&self, before: Millis, origins: &[Origin], strings: &Reader) -> Result<Entry, FormatError> {
-        let origin = origins.get(self.origin as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
+    pub(super) fn read(
+        &self,
+        before: Millis,
+        origins: &[Origin],
+        strings: &StringTableReader,
+    ) -> Result<Entry, FormatError> {
+        let origin =
+            origins.get(self.origin_index as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
         Ok(Entry {
-            at: after(before, self.gap)?,
+            at: after(before, self.gap_ms)?,
             uuid: self.uuid.read(strings)?,
             kind: self.kind.read(),
             context: SessionContext {
@@ -114,15 +124,15 @@ impl WireUuid {
     pub(super) fn write(id: &EventId, strings: &StringTable<'_>) -> Self {
         match canonical(id) {
             Some(bits) => Self::Bits(bits.into_bytes()),
-            None => Self::Text(strings.index_of(Some(id))),
+            None => Self::String(strings.index_of(Some(id))),
         }
     }
 
-    pub(super) fn read(&self, strings: &Reader) -> Result<EventId, FormatError> {
+    pub(super) fn read(&self, strings: &StringTableReader) -> Result<EventId, FormatError> {
         let mut buffer = Uuid::encode_buffer();
         Ok(match self {
             Self::Bits(bits) => EventId::new(Uuid::from_bytes(*bits).hyphenated().encode_lower(&mut buffer)),
-            Self::Text(place) => EventId::new(&strings.require(*place)?),
+            Self::String(index) => EventId::new(&strings.require(*index)?),
         })
     }
 }
@@ -165,7 +175,7 @@ impl WireCorrection {
         }
     }
 
-    pub(super) fn read(&self, strings: &Reader, bits: u64) -> Result<Correction, FormatError> {
+    pub(super) fn read(&self, strings: &StringTableReader, bits: u64) -> Result<Correction, FormatError> {
         Ok(match *self {
             Self::Merged { from, into, version } => {
                 Correction::Merged { from: id_of(from, bits), into: id_of(into, bits), version }

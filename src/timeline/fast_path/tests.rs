@@ -1,4 +1,4 @@
-//! The short way and the long way come to the same.
+//! The fast path and the slow path have the same result.
 
 use std::cell::Cell;
 
@@ -15,16 +15,16 @@ const NOON: Millis = 1_773_144_000_000;
 /// What happens to a timeline.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Events come: each a number, a step in time, a campaign, and whether it is passive.
+    /// A batch of events: of each its number, its step in seconds, its campaign, and whether it is passive.
     Batch(Vec<(u8, i64, u8, bool)>),
-    /// The close function comes, so many seconds later.
+    /// A run of the close function, this many seconds later.
     Close(i64),
-    /// A call ends the last session.
+    /// A request ends the last session.
     End,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // Mostly onward, or nothing would be common.
+    // Mostly forward, or there would be too few common cases.
     let seconds = prop_oneof![8 => 0..40_i64, 1 => -40..0_i64, 1 => 40..400_i64];
     let event = (any::<u8>(), seconds, 0..12_u8, prop::bool::weighted(0.03));
     prop_oneof![
@@ -52,7 +52,7 @@ fn arrival((number, at, campaign, passive): (u8, Millis, u8, bool), received_at:
 }
 
 #[test]
-fn both_ways_agree() {
+fn both_paths_agree() {
     let worlds = (prop::collection::vec(step(), 1..40), 0..60_u64, 3..9_u32);
     let (common, uncommon) = (Cell::new(0), Cell::new(0));
     let run = |(steps, lateness, max_events): (Vec<Step>, u64, u32)| {
@@ -73,17 +73,17 @@ fn both_ways_agree() {
                         arrival((number, at, campaign, passive), now)
                     };
                     let arrivals: Vec<Arrival> = events.into_iter().map(at).collect();
-                    let (before, mut other) = (timeline.clone(), timeline.clone());
-                    let placed = other.apply_slow(&arrivals, Vec::new(), &config);
-                    let appended = timeline.apply_fast(&arrivals, &config);
-                    let (count, expected) = match appended {
-                        Some(_) => (&common, &other),
+                    let (before, mut by_slow_path) = (timeline.clone(), timeline.clone());
+                    let slow = by_slow_path.apply_slow(&arrivals, Vec::new(), &config);
+                    let fast = timeline.apply_fast(&arrivals, &config);
+                    let (count, expected) = match fast {
+                        Some(_) => (&common, &by_slow_path),
                         None => (&uncommon, &before),
                     };
                     count.set(count.get() + 1);
                     prop_assert_eq!(&timeline, expected);
-                    prop_assert!(appended.is_none_or(|applied| applied == placed));
-                    timeline = other;
+                    prop_assert!(fast.is_none_or(|fast| fast == slow));
+                    timeline = by_slow_path;
                 }
             }
         }

@@ -65,7 +65,7 @@ fn routes() {
 }
 
 #[test]
-fn only_an_answer_to_try_again_says_when() {
+fn only_a_503_has_retry_after() {
     let envelope = |answer: Answer| serde_json::from_str::<Value>(&answer.envelope(7)).unwrap();
     let answer = envelope(Answer::new(503, "{\"a\":\"\\n\"}".to_owned()));
     assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "retry-after": "3"}));

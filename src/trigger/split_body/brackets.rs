@@ -1,4 +1,4 @@
-//! Brackets, as far as they can be told without validating what is between them.
+//! The brackets that are open at a place in a body. What is between them is not validated.
 
 /// The brackets that are open.
 #[derive(Default)]
@@ -9,11 +9,12 @@ pub(super) struct Brackets {
 }
 
 impl Brackets {
+    /// Returns how many brackets are open.
     pub fn depth(&self) -> usize {
         self.open.len()
     }
 
-    /// Opens or closes a bracket; any other byte is passed over.
+    /// Opens or closes a bracket. Any other byte changes nothing.
     pub fn pass(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' => {
@@ -22,12 +23,12 @@ impl Brackets {
             }
             b'}' if self.objects > 0 => self.close(b'{'),
             b']' if self.objects < self.open.len() => self.close(b'['),
-            // A closing bracket without a partner.
+            // A closing bracket without an opening one changes nothing either.
             _ => {}
         }
     }
 
-    /// Closes the last bracket of this kind, and with it those left open inside.
+    /// Closes the last bracket of this kind, and all brackets that were opened after it.
     fn close(&mut self, bracket: u8) {
         while let Some(closed) = self.open.pop() {
             self.objects -= usize::from(closed == b'{');
@@ -37,7 +38,7 @@ impl Brackets {
         }
     }
 
-    /// Whether an object cannot begin here: in an object it can only follow a colon.
+    /// Returns whether an object cannot begin after the byte `last`, because in an object it can only follow a colon.
     pub fn rules_out_object_after(&self, last: u8) -> bool {
         self.open.last() == Some(&b'{') && last != b':'
     }

@@ -1,26 +1,27 @@
-//! What is set aside of a message that cannot be understood.
+//! The line in the rejects of an event or a message that is invalid.
 
 use serde::Serialize;
 
 use crate::event::MAX_EVENT_BYTES;
 use crate::trigger::answer::json;
 
-/// Bytes of a rejected text that are kept: as many as an event may have. Escaped they still fit into a message.
+/// Limit of the bytes that are kept of a rejected event or body: an event's limit. Escaped, they still fit into a message.
 const KEPT_BYTES: usize = MAX_EVENT_BYTES;
 
-/// An event, or a whole message, that can never be understood.
+/// An event, or a whole message, that is invalid.
 pub(super) struct Reject<'a> {
     pub message_id: &'a str,
     pub code: &'a str,
-    /// What its sender has to change.
+    /// A sentence that tells the sender what to change.
     pub why: &'a str,
-    /// The event's place in the message; none where the message as a whole is rejected.
+    /// The event's index in the message; `None` if the whole message is rejected.
     pub index: Option<usize>,
-    pub text: &'a [u8],
+    /// The event's JSON, or the message's body.
+    pub raw: &'a [u8],
 }
 
 impl Reject<'_> {
-    /// The line that goes to the rejects.
+    /// Returns the line of JSON for the rejects.
     pub fn line(&self) -> String {
         #[derive(Serialize)]
         struct Line<'a> {
@@ -31,9 +32,9 @@ impl Reject<'_> {
             index: Option<usize>,
             text: &'a str,
         }
-        // Three bytes more, so that a character across the limit is left out whole.
-        let text = String::from_utf8_lossy(&self.text[..self.text.len().min(KEPT_BYTES + 3)]);
-        // Stores choke on a NUL: none goes out, nor its escape.
+        // Reads three bytes more, so that a character that crosses the limit is dropped whole.
+        let text = String::from_utf8_lossy(&self.raw[..self.raw.len().min(KEPT_BYTES + 3)]);
+        // Some databases do not accept NUL characters, not even escaped ones.
         let text =
             if memchr::memchr(0, text.as_bytes()).is_some() { text.replace('\0', "\u{fffd}").into() } else { text };
         json(&Line {
@@ -53,14 +54,14 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &[u8], index: Option<usize>) -> Value {
-        let line = Reject { message_id: "m1", code: "invalid_json", why: "a sentence", index, text }.line();
+    fn line(raw: &[u8], index: Option<usize>) -> Value {
+        let line = Reject { message_id: "m1", code: "invalid_json", why: "a sentence", index, raw }.line();
         assert!(!line.contains('\n'));
         serde_json::from_str(&line).unwrap()
     }
 
     #[test]
-    fn the_text_is_kept_as_well_as_it_can_be() {
+    fn invalid_characters_are_replaced() {
         let wanted = |text: &str, index| {
             json!({"code": "invalid_json", "message": "a sentence", "source": "sqs", "message_id": "m1", "index": index,
                 "text": text})
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
+    fn a_long_event_is_cut_between_characters() {
         for (start, kept) in [("", KEPT_BYTES - 2), ("x", KEPT_BYTES - 1), ("xx", KEPT_BYTES)] {
             let text = format!("{start}{}", "€".repeat(KEPT_BYTES));
             let line = line(text.as_bytes(), None);

@@ -1,27 +1,28 @@
-//! SNS notifications in the messages of a queue that is subscribed to a topic without raw delivery, which is SNS's default.
+//! SNS notifications in a queue's messages. A queue that is subscribed to a topic gets them unless raw message delivery is on,
+//! which is off by default.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::trigger::envelope::{Headers, text};
+use crate::trigger::envelope::{Headers, string};
 
-/// How many notifications are unwrapped one in the other: a topic that forwards what another one published wraps it twice.
+/// Limit of nested notifications that are unwrapped. A topic that forwards another topic's notification wraps it twice.
 pub(super) const MAX_NESTED: usize = 2;
 
 /// A notification of a published message.
 pub(super) struct Notification {
-    /// SNS's own id of the message: the same one when SNS delivers it again, in another message of the queue.
+    /// SNS's id of the message. It stays the same when SNS redelivers the message in another message of the queue.
     pub id: String,
     /// The message that was published.
     pub message: String,
-    /// Its attributes, as those of a queue's message are read.
+    /// The message's attributes that are read like headers.
     pub headers: Headers<'static>,
 }
 
 impl Notification {
-    /// Reads a message's body; none if that is no notification.
+    /// Reads a message's body. Returns `None` if it is not a notification.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -30,13 +31,13 @@ impl Notification {
             r#type: Cow<'a, str>,
             message_id: String,
             #[serde(borrow)]
-            #[allow(dead_code, reason = "no notification is without it")]
+            #[allow(dead_code, reason = "every notification has it")]
             topic_arn: Cow<'a, str>,
             message: String,
             #[serde(borrow)]
             message_attributes: Option<&'a RawValue>,
         }
-        // Few bodies hold these bytes at all: the others are not parsed twice.
+        // Most bodies do not contain these bytes, so they are not parsed twice.
         memchr::memmem::find(body, b"\"TopicArn\"")?;
         let envelope: Envelope<'_> =
             serde_json::from_slice(body).ok().filter(|e: &Envelope<'_>| e.r#type == "Notification")?;
@@ -50,7 +51,7 @@ impl Notification {
     }
 }
 
-/// The text of a notification's attribute.
+/// Returns the string value of a notification's attribute.
 fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -58,7 +59,7 @@ fn attribute(raw: &RawValue) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         value: Option<&'a RawValue>,
     }
-    serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.value.and_then(text)
+    serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.value.and_then(string)
 }
 
 #[cfg(test)]

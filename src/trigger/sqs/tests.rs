@@ -36,7 +36,7 @@ fn bodies_are_decoded_by_their_attributes() {
     assert_eq!(body(&attribute("content-encoding", "identity"), "[1,2]").unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("Content-Encoding", "gzip"), compressed).unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("content-type", "application/x-ndjson"), "[1]\\n[2]").unwrap(), [b"[1]", b"[2]"]);
-    assert_eq!(body("", compressed).unwrap(), [b"1", b"2"], "the bytes say it");
+    assert_eq!(body("", compressed).unwrap(), [b"1", b"2"], "the first bytes decide");
     assert_eq!(body(&attribute("content-encoding", "gzip"), "[1,2]").unwrap(), [b"1", b"2"]);
     assert_eq!(body(&attribute("content-encoding", "gzip"), "1,2!"), Err(BodyError::InvalidBase64));
     assert_eq!(body(&attribute("content-encoding", "br"), "WzFd"), Err(BodyError::UnsupportedEncoding));
@@ -44,7 +44,7 @@ fn bodies_are_decoded_by_their_attributes() {
 }
 
 #[test]
-fn a_record_that_makes_no_sense_costs_itself() {
+fn a_malformed_record_is_a_message_without_events() {
     for json in ["7", "{}", r#"{"messageId":7,"body":{}}"#, r#"{"attributes":7,"body":"[1]"}"#] {
         let message = message(json);
         assert_eq!(
@@ -56,13 +56,13 @@ fn a_record_that_makes_no_sense_costs_itself() {
 }
 
 #[test]
-fn behind_a_failed_message_its_group_comes_again() {
+fn after_a_failed_message_the_rest_of_its_group_fails() {
     let messages: Vec<_> = ["a", "b", "a", "b", "a"].iter().map(|group| in_group(group, "events.fifo")).collect();
     let mut failed = [false, false, true, false, false];
-    close_groups(&messages, &mut failed);
+    fail_rest_of_groups(&messages, &mut failed);
     assert_eq!(failed, [false, false, true, false, true]);
     assert_eq!(
-        answer(&messages, &failed),
+        batch_item_failures(&messages, &failed),
         r#"{"batchItemFailures":[{"itemIdentifier":"m-a"},{"itemIdentifier":"m-a"}]}"#
     );
 }
@@ -71,12 +71,12 @@ fn behind_a_failed_message_its_group_comes_again() {
 fn in_a_standard_queue_a_message_fails_alone() {
     let messages: Vec<_> = ["a", "a", "b"].iter().map(|group| in_group(group, "events")).collect();
     let mut failed = [true, false, false];
-    close_groups(&messages, &mut failed);
+    fail_rest_of_groups(&messages, &mut failed);
     assert_eq!(failed, [true, false, false]);
 }
 
 #[test]
-fn an_event_over_several_lines_goes_on_in_one() {
+fn an_event_over_several_lines_is_sent_in_one() {
     assert_eq!(one_line("{\r\n  \"a\": \"\\n\"\n}".to_owned()), "{    \"a\": \"\\n\" }");
     assert_eq!(one_line("{}".to_owned()), "{}");
 }

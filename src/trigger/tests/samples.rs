@@ -1,4 +1,4 @@
-//! Every payload in `events/` through the real handlers, so that samples cannot rot.
+//! Runs every payload of `events/` through the real handlers, so that the samples stay valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,35 +9,41 @@ use serde::Deserialize;
 
 use super::*;
 
-/// What `events/expected.json` says of a payload; a fact that it does not name is not checked.
+/// The expectations for a payload in `events/expected.json`. A member that is missing there is not checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
+    /// The function that takes the payload: `ingest` or `close`.
     function: String,
-    /// Payloads that are handled before, on the same store.
+    /// Payloads that are handled before it, with the same store.
     #[serde(default)]
     after: Vec<String>,
     /// Whether the invocation itself fails.
     #[serde(default)]
     fails: bool,
-    /// Of an HTTP answer.
+    /// The status of the HTTP answer.
     status: Option<u64>,
+    /// The code of the answer's `error`.
     error: Option<String>,
-    /// The session that is answered with, and whether it is over.
+    /// The id of the session in the answer.
     session: Option<String>,
+    /// Whether that session has ended.
     ended: Option<bool>,
-    /// Messages that have to come again.
+    /// The messages that are reported as failed, which the queue redelivers.
     again: Option<Vec<String>>,
-    /// Events that came out, from an answer or the output.
+    /// How many annotated events the answer or the output has.
     events: Option<usize>,
-    /// Codes in `rejected`, or in the rejects.
+    /// The codes of the rejected events, in the answer's `rejected` or in the rejects.
     rejected: Option<Vec<String>>,
-    /// Different `$session_id`s, and events that say `$late`.
+    /// How many different `$session_id`s the events have.
     sessions: Option<usize>,
+    /// How many events have `$late`.
     late: Option<usize>,
-    /// Of each event that came out.
+    /// `$session_start_reason` of each event.
     reasons: Option<Vec<Value>>,
+    /// `$session_page_views` of each event.
     page_views: Option<Vec<Value>>,
+    /// `$time_flag` of each event.
     time_flags: Option<Vec<Value>>,
 }
 
@@ -53,45 +59,52 @@ fn expected() -> BTreeMap<String, Expected> {
     serde_json::from_str(&read("expected.json")).unwrap()
 }
 
-/// What came out: of the answer, or, where nobody reads that, of the outputs.
-struct Came {
+/// The events and rejections of the answer, or of the outputs if the answer has none.
+struct Results {
     status: Option<u64>,
     body: Value,
     events: Vec<Value>,
     rejected: Vec<Value>,
 }
 
-fn came(function: &Function, answer: &str) -> Came {
+fn results(function: &Function, answer: &str) -> Results {
     let answer: Value = serde_json::from_str(answer).unwrap();
     let status = answer["statusCode"].as_u64();
     let body = answer["body"].as_str().map_or(answer.clone(), |body| serde_json::from_str(body).unwrap());
-    let list = |name: &str, output: &Picky| body[name].as_array().cloned().unwrap_or_else(|| sent(output));
+    // A Pipe gets an answer for each of its records.
+    let answers = body.as_array().cloned().unwrap_or_else(|| vec![body.clone()]);
+    let list = |name: &str, output: &RefusingOutput| {
+        let listed: Vec<_> = answers.iter().filter_map(|answer| answer[name].as_array()).flatten().cloned().collect();
+        if answers.iter().any(|answer| answer[name].is_array()) { listed } else { sent(output) }
+    };
     let (events, rejected) = (list("events", &function.output), list("rejected", &function.rejects));
-    Came { status, events, rejected, body }
+    Results { status, events, rejected, body }
 }
 
-fn check(name: &str, expected: &Expected, came: &Came) {
-    let property = |name: &str| came.events.iter().map(|event| event["properties"][name].clone()).collect::<Vec<_>>();
-    let texts = |values: Vec<&Value>| values.iter().map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    let codes = || texts(came.rejected.iter().map(|rejected| &rejected["code"]).collect());
-    let again = || {
-        let failures = came.body["batchItemFailures"].as_array().into_iter().flatten();
-        texts(failures.map(|failure| &failure["itemIdentifier"]).collect())
+fn check(name: &str, expected: &Expected, results: &Results) {
+    let property =
+        |name: &str| results.events.iter().map(|event| event["properties"][name].clone()).collect::<Vec<_>>();
+    let strings =
+        |values: Vec<&Value>| values.iter().map(|value| value.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let codes = || strings(results.rejected.iter().map(|rejected| &rejected["code"]).collect());
+    let redelivered = || {
+        let failures = results.body["batchItemFailures"].as_array().into_iter().flatten();
+        strings(failures.map(|failure| &failure["itemIdentifier"]).collect())
     };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    assert_eq!(came.status, expected.status, "{name}: {}", came.body);
-    assert_eq!(text(&came.body["error"]["code"]), expected.error, "{name}");
-    assert_eq!(text(&came.body["id"]), expected.session, "{name}");
+    let string = |value: &Value| value.as_str().map(str::to_owned);
+    assert_eq!(results.status, expected.status, "{name}: {}", results.body);
+    assert_eq!(string(&results.body["error"]["code"]), expected.error, "{name}");
+    assert_eq!(string(&results.body["id"]), expected.session, "{name}");
     let is = |what: &str, found: Value, wanted: Option<Value>| {
         if let Some(wanted) = wanted {
-            assert_eq!(found, wanted, "{what} of {name}: {}", came.body);
+            assert_eq!(found, wanted, "{what} of {name}: {}", results.body);
         }
     };
     let sessions: BTreeSet<_> = property("$session_id").iter().map(Value::to_string).collect();
     let late = property("$late").iter().filter(|late| **late == true).count();
-    is("ended", came.body["ended_at"].is_string().into(), expected.ended.map(Value::from));
-    is("again", again().into(), expected.again.clone().map(Value::from));
-    is("events", came.events.len().into(), expected.events.map(Value::from));
+    is("ended", results.body["ended_at"].is_string().into(), expected.ended.map(Value::from));
+    is("again", redelivered().into(), expected.again.clone().map(Value::from));
+    is("events", results.events.len().into(), expected.events.map(Value::from));
     is("rejected", codes().into(), expected.rejected.clone().map(Value::from));
     is("sessions", sessions.len().into(), expected.sessions.map(Value::from));
     is("late", late.into(), expected.late.map(Value::from));
@@ -101,7 +114,7 @@ fn check(name: &str, expected: &Expected, came: &Came) {
 }
 
 #[tokio::test]
-async fn every_payload_does_what_is_expected() {
+async fn every_payload_meets_its_expectations() {
     for (name, expected) in expected().iter().filter(|(_, expected)| expected.function == "ingest") {
         let function = function();
         for before in &expected.after {
@@ -110,7 +123,7 @@ async fn every_payload_does_what_is_expected() {
         match function.handle(&read(name), NOW + 60_000).await {
             Ok(answer) => {
                 assert!(!expected.fails, "{name}");
-                check(name, expected, &came(&function, &answer));
+                check(name, expected, &results(&function, &answer));
             }
             Err(error) => assert!(expected.fails, "{name}: {error}"),
         }
@@ -118,7 +131,7 @@ async fn every_payload_does_what_is_expected() {
 }
 
 #[test]
-fn every_payload_is_expected_and_explained() {
+fn every_payload_has_expectations_and_a_description() {
     let files = fs::read_dir(path("")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<_> = files.filter(|name| name.ends_with(".json") && name != "expected.json").collect();
     assert_eq!(files, expected().into_keys().collect());
@@ -129,7 +142,7 @@ fn every_payload_is_expected_and_explained() {
 
 #[test]
 fn every_reject_code_has_a_payload() {
-    // The names that `RejectCode` gives out, as its source lists them.
+    // The names that `RejectCode::name` returns, read from its source.
     let source = include_str!("../../event.rs");
     let names: BTreeSet<_> = source
         .lines()
@@ -143,7 +156,7 @@ fn every_reject_code_has_a_payload() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever a payload is cut to or garbled to, the function does not panic, and what it answers is JSON.
+    /// The function does not panic on a cut or garbled payload, and its answer is JSON.
     #[test]
     fn garbled_payloads_are_answered(
         file in any::<prop::sample::Index>(),
@@ -151,10 +164,10 @@ proptest! {
     ) {
         let names: Vec<_> = expected().into_keys().collect();
         let mut payload = read(&names[file.index(names.len())]);
-        for (place, text) in &changes {
-            let at = payload.floor_char_boundary(place.index(payload.len()));
+        for (index, replacement) in &changes {
+            let at = payload.floor_char_boundary(index.index(payload.len()));
             let end = payload.ceil_char_boundary((at + 1).min(payload.len()));
-            payload.replace_range(at..end, text);
+            payload.replace_range(at..end, replacement);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         if let Ok(answer) = runtime.block_on(function().handle(&payload, NOW + 60_000)) {

@@ -1,4 +1,4 @@
-//! Bodies as the table writes them down.
+//! Bodies in the notation of the table.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 
-/// A body, or how to make one that is too large or too binary to be written down.
+/// A body, or an expression that makes one that is too large or binary.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Body {
@@ -24,7 +24,7 @@ pub enum Body {
     Gzip {
         gzip: Box<Body>,
     },
-    /// Without so many bytes at its end.
+    /// A body without the last bytes of it.
     Cut {
         cut: (Box<Body>, usize),
     },
@@ -47,9 +47,9 @@ impl Body {
             Self::Repeat { repeat: (part, times) } => part.bytes().repeat(*times),
             Self::Concat { concat } => concat.iter().flat_map(Self::bytes).collect(),
             Self::Gzip { gzip } => {
-                let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-                packer.write_all(&gzip.bytes()).unwrap();
-                packer.finish().unwrap()
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+                encoder.write_all(&gzip.bytes()).unwrap();
+                encoder.finish().unwrap()
             }
             Self::Cut { cut: (whole, bytes) } => {
                 let mut whole = whole.bytes();

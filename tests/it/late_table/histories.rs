@@ -1,10 +1,10 @@
-//! Histories of one visitor: what happens, by the clocks of its devices, and when the service receives it.
+//! Histories of one visitor: its events, by the clocks of its devices, and when the service receives them.
 
 use std::ops::Range;
 
 use session_tracking::session::Millis;
 
-use super::run::text_time;
+use super::run::rfc3339;
 use crate::support::Seeded;
 
 /// 2026-03-10T12:00:00Z.
@@ -14,9 +14,9 @@ const MINUTE: Millis = 60 * SECOND;
 const HOUR: Millis = 60 * MINUTE;
 const DAY: Millis = 24 * HOUR;
 
-/// An event as its device says it.
+/// An event as its device sends it.
 #[derive(Debug, Clone)]
-pub struct Ev {
+pub struct SentEvent {
     pub uuid: String,
     /// Its `timestamp`, by the device's clock.
     pub at: Millis,
@@ -28,23 +28,24 @@ pub struct Ev {
 
 /// A request.
 #[derive(Debug, Clone)]
-pub struct Sent {
+pub struct Request {
     pub received_at: Millis,
-    /// When the device sends it, by its own clock, if it says so.
+    /// The request's `sent_at`, by the device's clock, if it has one.
     pub sent_at: Option<Millis>,
+    /// The indexes of its events.
     pub events: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
 pub struct History {
-    pub events: Vec<Ev>,
-    /// By the time of their receipt.
-    pub deliveries: Vec<Sent>,
-    /// When no closer runs.
-    pub down: Range<Millis>,
+    pub events: Vec<SentEvent>,
+    /// Sorted by the time of receipt.
+    pub requests: Vec<Request>,
+    /// The time in which no closer runs.
+    pub closer_down: Range<Millis>,
 }
 
-/// Makes what happens in a history.
+/// A function that draws the events and the requests of a history.
 pub type Scenario = fn(&mut Maker);
 
 /// The scenarios, by name.
@@ -81,7 +82,7 @@ impl Maker {
     pub fn make(seed: u64, scenario: Scenario) -> History {
         let mut maker = Self { random: Seeded(seed), history: History::default() };
         scenario(&mut maker);
-        maker.history.deliveries.sort_by_key(|sent| sent.received_at);
+        maker.history.requests.sort_by_key(|request| request.received_at);
         maker.history
     }
 
@@ -89,12 +90,12 @@ impl Maker {
         range.start + self.random.below((range.end - range.start).max(1) as usize) as Millis
     }
 
-    /// One event at a time, on a page of its own; some with a source.
+    /// Adds an event on a page of its own. It may have a source. Returns its index.
     fn event(&mut self, at: Millis, may_have_source: bool) -> usize {
         let number = self.history.events.len();
         let source = if may_have_source { self.random.below(5) } else { 4 };
-        self.history.events.push(Ev {
-            // Of events at one time the order is that of the ids.
+        self.history.events.push(SentEvent {
+            // Events of one time are ordered by their ids.
             uuid: format!("{:04x}-{number}", self.random.below(0x10000)),
             at,
             name: ["$pageview", "click"][self.random.below(2)],
@@ -105,20 +106,20 @@ impl Maker {
         number
     }
 
-    /// A visit of so many events, up to seven minutes apart, that may begin with a source; its events.
+    /// Adds a visit of `count` events, up to seven minutes apart. It may begin with a source. Returns its events.
     fn visit(&mut self, start: Millis, count: usize) -> Vec<usize> {
         let mut at = start;
         let mut events = Vec::new();
         for number in 0..count {
             at += if number == 0 { 0 } else { self.between(SECOND..7 * MINUTE) };
-            // Every now and then one inside a visit says a source, too.
+            // Sometimes an event inside a visit has a source, too.
             let may_have_source = number == 0 || self.random.below(20) == 0;
             events.push(self.event(at, may_have_source));
         }
         events
     }
 
-    /// Visits within a span of time.
+    /// Adds visits within a span of time. Returns their events.
     fn visits(&mut self, span: Range<Millis>, count: usize) -> Vec<usize> {
         let mut events = Vec::new();
         for _ in 0..count {
@@ -128,22 +129,23 @@ impl Maker {
         }
         let is_within = |&event: &usize| self.history.events[event].at < span.end;
         let (within, after): (Vec<usize>, Vec<usize>) = events.into_iter().partition(is_within);
-        // Those that would come after the end happen at it.
+        // Events that would lie after the span are moved to its end.
         for &event in &after {
             self.history.events[event].at = span.end - 1;
         }
         within.into_iter().chain(after).collect()
     }
 
-    /// Sends events one by one, each so long after it happened.
+    /// Sends events one by one, each with a delay after its time.
     fn live(&mut self, events: &[usize], delay: Range<Millis>) {
         for &event in events {
             let received_at = self.history.events[event].at + self.between(delay.clone());
-            self.history.deliveries.push(Sent { received_at, sent_at: None, events: vec![event] });
+            self.history.requests.push(Request { received_at, sent_at: None, events: vec![event] });
         }
     }
 
-    /// Uploads events in requests of up to `size` events, so far apart, oldest first, newest first, or mixed.
+    /// Uploads events in requests of up to `size` events, `apart` from each other: oldest first, newest first, or in random order.
+    /// Returns the time after the last request.
     fn upload(&mut self, events: &[usize], mut at: Millis, size: usize, apart: Range<Millis>) -> Millis {
         let mut events = events.to_vec();
         events.sort_by_key(|&event| self.history.events[event].at);
@@ -159,7 +161,7 @@ impl Maker {
             _ => (1..requests.len()).for_each(|last| requests.swap(last, self.random.below(last + 1))),
         }
         for events in requests {
-            self.history.deliveries.push(Sent { received_at: at, sent_at: None, events });
+            self.history.requests.push(Request { received_at: at, sent_at: None, events });
             at += self.between(apart.clone());
         }
         at
@@ -168,13 +170,13 @@ impl Maker {
     fn in_time(&mut self) {
         let events = self.visits(NOON..NOON + DAY, 6);
         self.live(&events, 0..5 * MINUTE);
-        // Some come twice, while they are in time.
-        let again: Vec<usize> = events.into_iter().filter(|_| self.random.below(6) == 0).collect();
-        self.live(&again, 0..5 * MINUTE);
+        // Some are sent twice, both times within the allowed lateness.
+        let duplicates: Vec<usize> = events.into_iter().filter(|_| self.random.below(6) == 0).collect();
+        self.live(&duplicates, 0..5 * MINUTE);
     }
 
-    /// Offline for a day, then an upload in some requests within a few minutes. `beside`: 1 sessions before, archived; 2 a
-    /// session that is live on another device; 3 visits of another device in that day.
+    /// A device is offline for a day, then uploads in some requests within a few minutes. `beside`: 1 for earlier sessions, which
+    /// are archived; 2 for a live session on another device; 3 for visits of another device on that day.
     fn offline_day(&mut self, beside: usize) {
         let upload_at = NOON + DAY;
         if beside == 1 {
@@ -196,13 +198,13 @@ impl Maker {
         self.upload(&events, upload_at, 10, SECOND..MINUTE);
     }
 
-    fn slow_clock(&mut self, is_beside_another: bool) {
+    fn slow_clock(&mut self, has_other_device: bool) {
         let events = self.visit(NOON - 2 * HOUR, 12);
         for &event in &events {
             let received_at = self.history.events[event].at + 2 * HOUR + self.between(0..SECOND);
-            self.history.deliveries.push(Sent { received_at, sent_at: None, events: vec![event] });
+            self.history.requests.push(Request { received_at, sent_at: None, events: vec![event] });
         }
-        if is_beside_another {
+        if has_other_device {
             let start = NOON + self.between(0..HOUR);
             let length = 2 + self.random.below(10);
             let right = self.visit(start, length);
@@ -216,7 +218,7 @@ impl Maker {
         let fast = self.visit(start, 8);
         for &event in &fast {
             let received_at = self.history.events[event].at - ahead + self.between(0..SECOND);
-            self.history.deliveries.push(Sent { received_at, sent_at: None, events: vec![event] });
+            self.history.requests.push(Request { received_at, sent_at: None, events: vec![event] });
         }
         let right = self.visits(NOON..NOON + DAY, 4);
         self.live(&right, 0..MINUTE);
@@ -251,17 +253,17 @@ impl Maker {
     }
 
     fn sent_again(&mut self) {
-        // A device whose clock is off by hours, and says when it sends.
+        // The device's clock is off by hours, and its requests have a `sent_at`.
         let off = self.between(-5 * HOUR..5 * HOUR);
         let events = self.visits(NOON..NOON + 6 * HOUR, 2);
-        let mut sent = |events: &[usize], received_at: Millis, sent: Millis| {
-            let sent_at = Some(sent + off);
-            self.history.deliveries.push(Sent { received_at, sent_at, events: events.to_vec() });
+        let mut send = |events: &[usize], received_at: Millis, sent_at: Millis| {
+            let sent_at = Some(sent_at + off);
+            self.history.requests.push(Request { received_at, sent_at, events: events.to_vec() });
         };
         let first = NOON + 8 * HOUR;
-        sent(&events, first + SECOND, first);
-        // The answer was lost; it is sent again, as it was, long after.
-        sent(&events, first + 12 * HOUR, first);
+        send(&events, first + SECOND, first);
+        // The answer was lost, so the same request is received again, long after.
+        send(&events, first + 12 * HOUR, first);
         self.history.events.iter_mut().for_each(|event| event.at += off);
     }
 
@@ -274,7 +276,7 @@ impl Maker {
         }
         let upload = |maker: &mut Self, mut received_at: Millis| {
             for events in events.rchunks(10) {
-                maker.history.deliveries.push(Sent { received_at, sent_at: None, events: events.to_vec() });
+                maker.history.requests.push(Request { received_at, sent_at: None, events: events.to_vec() });
                 received_at += maker.between(SECOND..10 * SECOND);
             }
         };
@@ -288,7 +290,7 @@ impl Maker {
         let wrong = self.visit(start, 8);
         for &event in &wrong {
             let received_at = self.history.events[event].at + back + self.between(0..SECOND);
-            self.history.deliveries.push(Sent { received_at, sent_at: None, events: vec![event] });
+            self.history.requests.push(Request { received_at, sent_at: None, events: vec![event] });
         }
         let right = self.visits(NOON..NOON + 8 * HOUR, 3);
         self.live(&right, 0..SECOND);
@@ -303,7 +305,7 @@ impl Maker {
     }
 
     fn closer_down(&mut self) {
-        self.history.down = NOON..NOON + 6 * HOUR;
+        self.history.closer_down = NOON..NOON + 6 * HOUR;
         let before = self.visits(NOON - 5 * HOUR..NOON, 2);
         self.live(&before, 0..SECOND);
         let offline = self.visits(NOON + HOUR..NOON + 4 * HOUR, 1);
@@ -312,7 +314,7 @@ impl Maker {
         self.upload(&offline, NOON + 5 * HOUR, 10, SECOND..MINUTE);
     }
 
-    /// Everything is on its way for so long, give or take `jitter`.
+    /// Every event arrives 6 to 15 minutes late, by a delay that varies by `jitter`.
     fn lagging_pipeline(&mut self, jitter: Millis) {
         let events = self.visits(NOON..NOON + 12 * HOUR, 4);
         let behind = 6 * MINUTE + self.between(0..9 * MINUTE - jitter);
@@ -331,8 +333,8 @@ impl Maker {
     }
 }
 
-impl Ev {
-    pub fn text(&self, sent: &Sent) -> String {
+impl SentEvent {
+    pub fn json(&self, request: &Request) -> String {
         let mut properties = serde_json::json!({ "$current_url": self.url });
         for (name, value) in [("$referrer", self.referrer), ("utm_source", self.utm)] {
             if let Some(value) = value {
@@ -340,11 +342,11 @@ impl Ev {
             }
         }
         let mut event = serde_json::json!({
-            "uuid": self.uuid, "event": self.name, "distinct_id": "v", "timestamp": text_time(self.at),
-            "received_at": text_time(sent.received_at), "properties": properties,
+            "uuid": self.uuid, "event": self.name, "distinct_id": "v", "timestamp": rfc3339(self.at),
+            "received_at": rfc3339(request.received_at), "properties": properties,
         });
-        if let Some(sent_at) = sent.sent_at {
-            event["sent_at"] = text_time(sent_at).into();
+        if let Some(sent_at) = request.sent_at {
+            event["sent_at"] = rfc3339(sent_at).into();
         }
         event.to_string()
     }

@@ -1,4 +1,4 @@
-//! One history through the real manager, beside the oracle.
+//! Runs one history through the real manager and compares it with the oracle.
 
 use std::collections::HashMap;
 
@@ -8,27 +8,31 @@ use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::{Millis, datetime, time_text};
 use session_tracking::storage::{DUE_SHARDS, InMemorySessionStorage, SessionStorage};
 
-use super::histories::{Ev, History};
+use super::histories::{History, Request, SentEvent};
 use crate::consumer::Consumer;
 use crate::oracle::{OracleEvent, sessions};
 use crate::support::{FinalSession, ManualClock, Sink};
 
 const MINUTE: Millis = 60_000;
 
-/// What one history, or several, came to.
+/// The result of one history, or of several.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Score {
-    /// The oracle's sessions, and how many of them the service ends with, field by field.
+    /// The number of the oracle's sessions.
     pub sessions: usize,
+    /// The number of those that equal one of the service's sessions, field by field.
     pub equal: usize,
-    /// The oracle's sessions with a campaign or a referrer, and how many of them keep it.
+    /// The number of the oracle's sessions with a campaign or a referrer.
     pub sources: usize,
+    /// The number of those that keep it.
     pub kept: usize,
-    /// Ends that were emitted, corrections included.
+    /// The number of `$session_end` lines, those with a higher version included.
     pub ends: usize,
-    /// Histories, those in which every event was counted once, and those in which a consumer has what the service counted.
+    /// The number of histories.
     pub histories: usize,
+    /// The number of those in which every event was counted once.
     pub counted_once: usize,
+    /// The number of those in which a consumer has the events that the service counted.
     pub converged: usize,
 }
 
@@ -56,12 +60,12 @@ pub async fn run(history: &History, config: &SessionConfig) -> Score {
         sink: &sink,
         lines: Vec::new(),
         times: HashMap::new(),
-        next_close: history.deliveries.first().map_or(0, |delivery| delivery.received_at) / MINUTE * MINUTE,
-        down: history.down.clone(),
+        next_close: history.requests.first().map_or(0, |request| request.received_at) / MINUTE * MINUTE,
+        closer_down: history.closer_down.clone(),
     };
-    for delivery in &history.deliveries {
-        running.close_until(delivery.received_at).await;
-        running.deliver(&history.events, delivery).await;
+    for request in &history.requests {
+        running.close_until(request.received_at).await;
+        running.deliver(&history.events, request).await;
     }
     running.close_until(Millis::MAX).await;
     running.score(&history.events, config)
@@ -76,18 +80,18 @@ struct Running<'a> {
     /// The time of each event in its first delivery.
     times: HashMap<String, Millis>,
     next_close: Millis,
-    /// When no closer runs.
-    down: std::ops::Range<Millis>,
+    /// The time in which no closer runs.
+    closer_down: std::ops::Range<Millis>,
 }
 
 impl Running<'_> {
-    async fn deliver(&mut self, events: &[Ev], sent: &super::histories::Sent) {
-        self.clock.set(sent.received_at);
-        let texts: Vec<String> = sent.events.iter().map(|&event| events[event].text(sent)).collect();
-        let delivery = Delivery { received_at: sent.received_at, trusts_received_at: true };
+    async fn deliver(&mut self, events: &[SentEvent], request: &Request) {
+        self.clock.set(request.received_at);
+        let json: Vec<String> = request.events.iter().map(|&event| events[event].json(request)).collect();
+        let delivery = Delivery { received_at: request.received_at, trusts_received_at: true };
         let config = self.manager.config().clone();
         let events: Vec<Event<'_>> =
-            texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap()).collect();
+            json.iter().map(|json| Event::parse(json.as_bytes(), delivery, &config).unwrap()).collect();
         let outcomes = self.manager.resolve(&events, Millis::MAX).await;
         for (event, outcome) in events.iter().zip(outcomes) {
             let Outcome::Placed(Some(assignment)) = outcome else { panic!("{outcome:?}") };
@@ -96,7 +100,7 @@ impl Running<'_> {
         }
     }
 
-    /// Runs the close function, as its schedule does, once a minute; minutes in which nothing is due are left out.
+    /// Runs the closer once a minute until `time`. Minutes in which nothing is due are skipped.
     async fn close_until(&mut self, time: Millis) {
         loop {
             let mut due = Vec::new();
@@ -106,8 +110,8 @@ impl Running<'_> {
             let Some(due_at) = due.iter().map(|due| due.due_at).min() else { break };
             let minute = (due_at + CLOSE_GRACE_MS + MINUTE - 1) / MINUTE * MINUTE;
             let mut minute = minute.max(self.next_close);
-            if self.down.contains(&minute) {
-                minute = self.down.end / MINUTE * MINUTE + MINUTE;
+            if self.closer_down.contains(&minute) {
+                minute = self.closer_down.end / MINUTE * MINUTE + MINUTE;
             }
             if minute >= time {
                 break;
@@ -119,7 +123,7 @@ impl Running<'_> {
         }
     }
 
-    fn score(&self, events: &[Ev], config: &SessionConfig) -> Score {
+    fn score(&self, events: &[SentEvent], config: &SessionConfig) -> Score {
         let emitted = self.sink.0.lock().unwrap();
         let lines: Vec<_> =
             self.lines.iter().chain(&*emitted).map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -127,21 +131,21 @@ impl Running<'_> {
         let found = consumer.sessions();
         let oracle_event = |event| oracle_event(event, &self.times);
         let events: Vec<OracleEvent<'_>> = events.iter().map(oracle_event).collect();
-        let known: Vec<FinalSession> = sessions(&events, config).into_iter().map(FinalSession::from).collect();
-        let with_source = || known.iter().filter(|session| session.utm.is_some() || session.referrer.is_some());
+        let expected: Vec<FinalSession> = sessions(&events, config).into_iter().map(FinalSession::from).collect();
+        let with_source = || expected.iter().filter(|session| session.utm.is_some() || session.referrer.is_some());
         let is_kept = |session: &&FinalSession| {
             let holder = found.iter().find(|other| other.events.contains(&session.events[0]));
             holder.is_some_and(|other| (&other.utm, &other.referrer) == (&session.utm, &session.referrer))
         };
         let is_equal = |session: &&FinalSession| {
-            // Why a session began is not compared: that of a late one can follow from less than all events.
+            // The reason is not compared: that of a session of late events can follow from fewer events.
             found.iter().any(|other| FinalSession { reason: session.reason.clone(), ..other.clone() } == **session)
         };
         let counted: u64 = found.iter().map(|session| session.event_count).sum();
         let has_all = found.iter().all(|session| session.event_count == session.events.len() as u64);
         Score {
-            sessions: known.len(),
-            equal: known.iter().filter(is_equal).count(),
+            sessions: expected.len(),
+            equal: expected.iter().filter(is_equal).count(),
             sources: with_source().count(),
             kept: with_source().filter(is_kept).count(),
             ends: emitted.iter().filter(|line| line.contains("\"$session_end\"")).count(),
@@ -152,7 +156,7 @@ impl Running<'_> {
     }
 }
 
-fn oracle_event<'e>(event: &'e Ev, times: &HashMap<String, Millis>) -> OracleEvent<'e> {
+fn oracle_event<'e>(event: &'e SentEvent, times: &HashMap<String, Millis>) -> OracleEvent<'e> {
     OracleEvent {
         visitor: "v",
         uuid: &event.uuid,
@@ -164,6 +168,7 @@ fn oracle_event<'e>(event: &'e Ev, times: &HashMap<String, Millis>) -> OracleEve
     }
 }
 
-pub fn text_time(at: Millis) -> String {
+/// Returns a time in RFC 3339.
+pub fn rfc3339(at: Millis) -> String {
     time_text(datetime(at))
 }

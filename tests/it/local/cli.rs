@@ -1,6 +1,6 @@
-//! The command line: help, version, and what is said of a line that is not understood.
+//! The command line: help, version, and errors for arguments that are not understood.
 
-use super::{Folder, refused, run, text};
+use super::{Folder, refused, run, utf8};
 
 #[test]
 fn every_command_has_help_with_its_defaults() {
@@ -20,29 +20,29 @@ fn every_command_has_help_with_its_defaults() {
             ],
         ),
     ] {
-        assert!(text(&overview.stdout).contains(command), "{command}");
-        for words in [&[command, "--help"][..], &[command, "-h"]] {
-            let help = run(&folder.0, words);
-            let emitted = text(&help.stdout);
-            assert!(help.status.success() && help.stderr.is_empty(), "{words:?}");
+        assert!(utf8(&overview.stdout).contains(command), "{command}");
+        for args in [&[command, "--help"][..], &[command, "-h"]] {
+            let help = run(&folder.0, args);
+            let message = utf8(&help.stdout);
+            assert!(help.status.success() && help.stderr.is_empty(), "{args:?}");
             for (option, default) in defaults {
-                let option = emitted.find(option).unwrap_or_else(|| panic!("{option} in {emitted}"));
-                assert!(emitted[option..].contains(default), "{default} in {emitted}");
+                let option = message.find(option).unwrap_or_else(|| panic!("{option} in {message}"));
+                assert!(message[option..].contains(default), "{default} in {message}");
             }
         }
     }
-    for words in [["--version"], ["-V"]] {
-        let version = run(&folder.0, &words);
-        assert_eq!(text(&version.stdout), concat!("session-tracking ", env!("CARGO_PKG_VERSION"), "\n"));
+    for args in [["--version"], ["-V"]] {
+        let version = run(&folder.0, &args);
+        assert_eq!(utf8(&version.stdout), concat!("session-tracking ", env!("CARGO_PKG_VERSION"), "\n"));
     }
 }
 
 #[test]
-fn what_is_not_understood_is_named_with_what_to_write() {
+fn arguments_that_are_not_understood_are_named_with_a_correction() {
     let folder = Folder::new("cli");
     folder.write("in", "");
     let batch = "`--batch` takes a whole number from 1 to 1000, not";
-    for (words, wanted) in [
+    for (args, expected) in [
         (&["replay", "in", "--batch", "abc"][..], &*format!("local: {batch} `abc`")),
         (&["replay", "in", "--batch", "0"], &*format!("local: {batch} `0`")),
         (&["replay", "in", "--batch=1001"], &*format!("local: {batch} `1001`")),
@@ -66,8 +66,8 @@ fn what_is_not_understood_is_named_with_what_to_write() {
         (&["xyzzy"], "the commands are replay, invoke, serve"),
         (&["--batch", "1"], "`--batch` is no option here"),
     ] {
-        let emitted = refused(&folder.0, words, 2);
-        assert!(emitted.contains(wanted), "{words:?}: {emitted}");
+        let message = refused(&folder.0, args, 2);
+        assert!(message.contains(expected), "{args:?}: {message}");
     }
 }
 
@@ -82,7 +82,7 @@ fn rules_are_json_or_a_file_of_it() {
         assert!(run(&folder.0, &["replay", "in", "--rules", rules]).status.success(), "{rules}");
     }
     for command in ["replay", "invoke"] {
-        for (rules, wanted) in [
+        for (rules, expected) in [
             ("none.json", "`none.json` cannot be read: there is no such file"),
             ("none.json", "`--rules` takes a JSON object such as '{\"timeout_seconds\":600}', or the path of a file"),
             (".", "`.` cannot be read: it is a folder"),
@@ -96,8 +96,8 @@ fn rules_are_json_or_a_file_of_it() {
             ("{\"nonsense\":3}", "`--rules`: nonsense"),
             ("[]", "`--rules`: the rules are not a JSON object"),
         ] {
-            let emitted = refused(&folder.0, &[command, "in", "--rules", rules], 2);
-            assert!(emitted.contains(wanted), "{rules}: {emitted}");
+            let message = refused(&folder.0, &[command, "in", "--rules", rules], 2);
+            assert!(message.contains(expected), "{rules}: {message}");
         }
     }
 }

@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use super::{Folder, run, text};
+use super::{Folder, run, utf8};
 
 #[test]
 fn the_first_run_shows_what_the_service_does_as_the_readme_does() {
     let folder = Folder::new("demo");
     let output = run(&folder.0, &[]);
-    let shown = text(&output.stdout);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    for what in ["utm_change", "  late", "$session_merged D is one with C", "campaign ads, v5, again", "as expected"] {
-        assert!(shown.contains(what), "{what} is missing:\n{shown}");
+    let shown = utf8(&output.stdout);
+    assert!(output.status.success(), "{}", utf8(&output.stderr));
+    for expected in
+        ["utm_change", "  late", "$session_merged D is one with C", "campaign ads, v5, again", "as expected"]
+    {
+        assert!(shown.contains(expected), "{expected} is missing:\n{shown}");
     }
-    // Nobody looks at a pipe.
+    // There are no colors in a pipe.
     assert!(!shown.contains('\x1b'), "{shown}");
     let longest = shown.lines().max_by_key(|line| line.chars().count()).unwrap();
     assert!(longest.chars().count() <= 80, "{longest}");

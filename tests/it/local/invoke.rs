@@ -1,4 +1,4 @@
-//! `local invoke`: every trigger's payload through the functions' own handlers, in virtual time.
+//! `local invoke`: payloads of every trigger through the functions' real handlers, in virtual time.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Folder, Running, json_lines, run, run_with, text};
+use super::{Folder, Running, json_lines, run, run_with, utf8};
 
 fn samples() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/events"))
 }
 
-/// The lines that come of files, or of standard input.
-fn invoked(words: &[&str], input: &str) -> Vec<Value> {
-    let output = run_with(&samples(), &[&["invoke"], words].concat(), input);
+/// Runs `invoke` on files or on standard input. Returns the lines of its output.
+fn invoked(args: &[&str], input: &str) -> Vec<Value> {
+    let output = run_with(&samples(), &[&["invoke"], args].concat(), input);
     assert!(output.status.success(), "{output:?}");
-    json_lines(text(&output.stdout))
+    json_lines(utf8(&output.stdout))
 }
 
-/// The events that came out: of the answer, or, where nobody reads that, of the output.
+/// Returns the annotated events: those of the answer, or those of the output if the answer has none.
 fn events_of(line: &Value) -> Vec<Value> {
     let answer = &line["answer"];
     let body = answer["body"].as_str().map_or(answer.clone(), |body| serde_json::from_str(body).unwrap());
@@ -32,10 +32,10 @@ fn every_sample_works() {
         serde_json::from_str(&std::fs::read_to_string(samples().join("expected.json")).unwrap()).unwrap();
     let expected = expected.as_object().unwrap();
     for (name, expected) in expected {
-        let before: Vec<&str> = expected["after"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let files: Vec<&str> = before.iter().copied().chain([name.as_str()]).collect();
+        let after: Vec<&str> = expected["after"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let files: Vec<&str> = after.iter().copied().chain([name.as_str()]).collect();
         let lines = invoked(&files, "");
-        assert_eq!(lines.len(), files.len(), "{name}: one payload a file, however it is written");
+        assert_eq!(lines.len(), files.len(), "{name}: one payload a file, on one line or on several");
         let line = lines.last().unwrap();
         if expected["fails"] == true {
             assert!(line["error"].is_string(), "{name}: {line}");
@@ -84,7 +84,7 @@ fn event(uuid: &str, distinct_id: &str) -> Value {
 }
 
 #[test]
-fn time_moves_on_when_it_is_told_to_and_what_is_due_is_closed() {
+fn advance_seconds_moves_the_time_and_closes_what_is_due() {
     let payloads = [
         request(&event("a", "u1")),
         message(&event("b", "u2")),
@@ -123,7 +123,7 @@ fn rules_and_the_time_at_the_beginning_can_be_set() {
     assert_eq!(lines[1]["output"][0]["timestamp"], "2026-07-01T00:00:00.000Z");
     let lines = invoked(&["-"], &input);
     assert_eq!((&lines[1]["output"], &lines[1]["answer"]["now"]), (&json!([]), &json!("2026-03-10T12:02:40.000Z")));
-    // Events that say when they happened were received then.
+    // An event with a `timestamp` is received at that time.
     let at = |time: &str| json!({ "event": "x", "distinct_id": "u", "timestamp": time });
     let input = format!("{}\n{}\n{{\"advance_seconds\":0}}\n", at("2026-07-01T00:00:00Z"), at("2026-07-01T00:40:00Z"));
     let lines = invoked(&["-", "--rules", rules], &input);
@@ -136,16 +136,16 @@ fn payloads_over_several_lines_one_a_line_and_broken_ones() {
     let folder = Folder::new("payloads");
     let one = event("a", "u");
     let pretty = serde_json::to_string_pretty(&json!({ "events": [one, event("b", "u")] })).unwrap();
-    // An event over several lines stands in the answer as it came, and the answer is a line all the same.
+    // An event over several lines is in the answer as it was sent, but the answer is still one line.
     let array = "[\n{\"event\":\"x\",\n\"distinct_id\":\"u\"},\n{\"event\":\"y\",\"distinct_id\":\"u\"}\n]\n";
-    for (text, wanted) in [
+    for (input, expected) in [
         (pretty.clone(), "2"),
         (format!("{one}\n{one}\n\n{one}"), "1 1 1"),
         (format!("{pretty}\n{pretty}\n"), "2 2"),
         (format!("{one} {one}\n"), "1 1"),
         (array.to_owned(), "2"),
         (format!("{one}\nnonsense\n{one}\n"), "1 line 2 1"),
-        // What follows a cut line can be taken for its rest.
+        // The lines after a truncated one can be taken for its rest.
         (format!("{one}\n{{\"cut\":\n{one}\n{one}\n"), "1 line 2 1"),
         (format!("{one}\n{{\"cut\":\"\n{one}\n"), "1 line 2 1"),
         (format!("{}\n{one}\n", pretty.replacen("\"events\"", "events", 1)), "line 1 1"),
@@ -153,9 +153,9 @@ fn payloads_over_several_lines_one_a_line_and_broken_ones() {
         ("7\n\"text\"\n".to_owned(), "0 0"),
         (String::new(), ""),
     ] {
-        folder.write("in", &text);
+        folder.write("in", &input);
         let output = run(&folder.0, &["invoke", "in"]);
-        let lines = json_lines(super::text(&output.stdout));
+        let lines = json_lines(super::utf8(&output.stdout));
         let found: Vec<String> = lines
             .iter()
             .map(|line| match line["error"].as_str() {
@@ -163,10 +163,10 @@ fn payloads_over_several_lines_one_a_line_and_broken_ones() {
                 None => events_of(line).len().to_string(),
             })
             .collect();
-        assert_eq!(found.join(" "), wanted, "{text}\n{lines:?}");
+        assert_eq!(found.join(" "), expected, "{input}\n{lines:?}");
     }
     std::fs::write(folder.0.join("in"), [&b"{\"a\":\"\xff\"}\n"[..], one.to_string().as_bytes()].concat()).unwrap();
-    let lines = json_lines(super::text(&run(&folder.0, &["invoke", "in"]).stdout));
+    let lines = json_lines(super::utf8(&run(&folder.0, &["invoke", "in"]).stdout));
     assert!(lines.len() == 2 && lines[0]["error"].is_string() && lines[1]["answer"].is_object(), "{lines:?}");
 }
 

@@ -1,13 +1,13 @@
-//! `local replay`: streams, files, and what it refuses.
+//! `local replay`: streams, files, and errors.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Folder, Running, json_lines, refused, run, run_with, text};
+use super::{Folder, Running, json_lines, refused, run, run_with, utf8};
 
-/// Events of some visitors, a minute after the other.
+/// Returns events of three visitors, one a minute.
 fn events(count: usize) -> String {
     (0..count).fold(String::new(), |mut all, at| {
         let time = format!("2026-03-10T{:02}:{:02}:00Z", at / 60, at % 60);
@@ -22,39 +22,39 @@ fn events(count: usize) -> String {
 }
 
 #[test]
-fn the_real_traffic_comes_to_its_sessions() {
+fn the_real_traffic_gives_the_known_sessions() {
     let folder = Folder::new("traffic");
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
     let output = run(&folder.0, &["replay", &format!("{data}/weblog-events.ndjson"), "--sessions", "out"]);
     assert!(output.status.success(), "{output:?}");
-    let wanted = json_lines(&std::fs::read_to_string(format!("{data}/weblog-sessions.ndjson")).unwrap());
+    let expected = json_lines(&std::fs::read_to_string(format!("{data}/weblog-sessions.ndjson")).unwrap());
     let found = json_lines(&folder.read("out"));
-    assert_eq!(found.len(), wanted.len());
-    for (mut found, wanted) in found.into_iter().zip(wanted) {
-        found.as_object_mut().unwrap().retain(|name, _| wanted.get(name).is_some());
-        assert_eq!(found, wanted);
+    assert_eq!(found.len(), expected.len());
+    for (mut found, expected) in found.into_iter().zip(expected) {
+        found.as_object_mut().unwrap().retain(|name, _| expected.get(name).is_some());
+        assert_eq!(found, expected);
     }
-    let report = text(&output.stdout);
+    let report = utf8(&output.stdout);
     for line in
         ["  events    9999, ", "  visitors  1861\n", "  sessions  3231: 1861 first, 1362 timeout, 8 referrer_change\n"]
     {
         assert!(report.contains(line), "{report}");
     }
-    assert_eq!(text(&output.stderr), "", "progress is for terminals");
+    assert_eq!(utf8(&output.stderr), "", "progress is shown only on terminals");
 }
 
 #[test]
-fn an_event_comes_out_while_its_stream_goes_on() {
+fn an_event_is_annotated_while_its_stream_continues() {
     let folder = Folder::new("stream");
     let mut replay = Running::start(&folder.0, &["replay", "-", "--annotated", "-", "--sessions", "out"]);
     let lines: Vec<String> = events(4).lines().map(str::to_owned).collect();
     for line in &lines[..3] {
-        // A batch of 100 is far from full.
+        // A batch of 100 is not full yet.
         replay.write(&format!("{line}\n"));
         let annotated: Value = serde_json::from_str(&replay.line()).unwrap();
         assert!(annotated["properties"]["$session_id"].is_string());
     }
-    // Half a line is none yet, but the last one needs no end.
+    // An unfinished line is not an event yet, but the last line needs no newline.
     replay.write(&lines[3]);
     replay.stdin = None;
     assert_eq!(serde_json::from_str::<Value>(&replay.line()).unwrap()["uuid"], "e3");
@@ -79,12 +79,12 @@ fn ctrl_c_ends_a_stream_with_its_sessions() {
 
 #[cfg(unix)]
 #[test]
-fn a_second_ctrl_c_ends_it_even_where_nobody_reads_what_it_prints() {
+fn a_second_ctrl_c_ends_it_even_if_its_output_is_not_read() {
     let folder = Folder::new("unread");
     folder.write("in", &events(1_400));
     let mut command = super::local(&folder.0, &["replay", "in", "--annotated", "-"]);
     let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    // The pipe holds a tenth of it. A signal before it listens would end it another way.
+    // The pipe holds a tenth of the output. The first byte shows that the command handles signals by now.
     let mut first = [0];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
     let status = loop {
@@ -105,29 +105,29 @@ fn rejected_lines_are_printed_with_number_and_code() {
     folder.write("in", &format!("\u{feff}{one}\r\n\n  \nnonsense\n{{\"event\":\"x\"}}\n{long}\n{two}"));
     let output = run(&folder.0, &["replay", "in", "--annotated", "out"]);
     assert!(output.status.success());
-    let emitted: Vec<&str> = text(&output.stderr).lines().collect();
-    assert_eq!(emitted.len(), 3, "{emitted:?}");
-    for (line, wanted) in
-        emitted.iter().zip(["line 4: invalid_json: ", "line 5: missing_distinct_id: ", "line 6: too_large: "])
+    let message: Vec<&str> = utf8(&output.stderr).lines().collect();
+    assert_eq!(message.len(), 3, "{message:?}");
+    for (line, expected) in
+        message.iter().zip(["line 4: invalid_json: ", "line 5: missing_distinct_id: ", "line 6: too_large: "])
     {
-        assert!(line.starts_with(wanted), "{line}");
+        assert!(line.starts_with(expected), "{line}");
     }
-    assert!(emitted[2].contains(&format!("has {} bytes", long.len())), "{}", emitted[2]);
+    assert!(message[2].contains(&format!("has {} bytes", long.len())), "{}", message[2]);
     let codes = "  events    5 (3 rejected: 1 invalid_json, 1 missing_distinct_id, 1 too_large), ";
-    assert!(text(&output.stdout).contains(codes), "{output:?}");
+    assert!(utf8(&output.stdout).contains(codes), "{output:?}");
     let lines = json_lines(&folder.read("out"));
     let kinds: Vec<_> = lines.iter().map(|line| line["rejected"]["code"].as_str().unwrap_or("event")).collect();
     assert_eq!(kinds, ["event", "invalid_json", "missing_distinct_id", "too_large", "event"]);
 }
 
 #[test]
-fn a_rejected_line_moves_no_time() {
+fn a_rejected_line_does_not_advance_the_time() {
     let folder = Folder::new("no-time");
-    // An array whose texts are times, then events without any.
+    // An array of times, which is rejected, then an event without a time.
     let event = |uuid: &str| json!({ "uuid": uuid, "event": "x", "distinct_id": "a" });
     let lines = format!("{}[\"2030-01-01T00:00:00Z\",\"2030-01-01T00:00:00Z\"]\n{}\n", events(1), event("late"));
     let output = run_with(&folder.0, &["replay", "-", "--sessions", "-"], &lines);
-    let sessions = json_lines(text(&output.stdout));
+    let sessions = json_lines(utf8(&output.stdout));
     assert_eq!(sessions[0]["started_at"], "2026-03-10T00:00:00.000Z", "{sessions:?}");
 }
 
@@ -135,10 +135,10 @@ fn a_rejected_line_moves_no_time() {
 fn a_flood_of_rejected_lines_is_counted() {
     let folder = Folder::new("flood");
     let output = run_with(&folder.0, &["replay", "-"], &"nonsense\n".repeat(5_000));
-    let emitted: Vec<&str> = text(&output.stderr).lines().collect();
-    assert_eq!(emitted.len(), 101);
-    assert!(emitted[99].starts_with("line 100: ") && emitted[100].starts_with("more rejected lines"));
-    assert!(text(&output.stdout).contains("(5000 rejected: 5000 invalid_json)"));
+    let message: Vec<&str> = utf8(&output.stderr).lines().collect();
+    assert_eq!(message.len(), 101);
+    assert!(message[99].starts_with("line 100: ") && message[100].starts_with("more rejected lines"));
+    assert!(utf8(&output.stdout).contains("(5000 rejected: 5000 invalid_json)"));
 }
 
 #[test]
@@ -148,16 +148,16 @@ fn lines_for_programs_and_the_report_do_not_mix() {
     for option in ["--annotated", "--sessions"] {
         let output = run(&folder.0, &["replay", "in", option, "-"]);
         assert!(output.status.success());
-        assert_eq!(json_lines(text(&output.stdout)).len(), if option == "--annotated" { 5 } else { 3 });
-        assert!(text(&output.stderr).contains("\nTotals:\n"), "{output:?}");
+        assert_eq!(json_lines(utf8(&output.stdout)).len(), if option == "--annotated" { 5 } else { 3 });
+        assert!(utf8(&output.stderr).contains("\nTotals:\n"), "{output:?}");
     }
     assert!(!folder.0.join("-").exists());
-    // Whoever reads a line and goes has what it wanted.
+    // A reader may close the pipe after one line.
     folder.write("in", &events(1_000));
-    let shell = format!("{} replay in --annotated - 2>err | head -n 1", super::binary().display());
+    let shell = format!("{} replay in --annotated - 2>err | head -n 1", super::example("local"));
     let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(&folder.0).output().unwrap();
-    assert!(text(&output.stdout).contains("$session_id"), "{output:?}");
-    assert_eq!(folder.read("err").lines().count(), 1, "only what is being replayed: {}", folder.read("err"));
+    assert!(utf8(&output.stdout).contains("$session_id"), "{output:?}");
+    assert_eq!(folder.read("err").lines().count(), 1, "only the line about the input: {}", folder.read("err"));
 }
 
 #[cfg(unix)]
@@ -181,24 +181,24 @@ fn two_outputs_in_one_file_are_refused_and_nothing_is_lost() {
         ("new", "./new"),
         ("dangling", "nothing-yet"),
     ] {
-        let emitted = refused(&folder.0, &["replay", "in", "--annotated", one, "--sessions", other], 2);
-        assert!(emitted.contains("`--annotated` and `--sessions` are the same file"), "{one}, {other}: {emitted}");
+        let message = refused(&folder.0, &["replay", "in", "--annotated", one, "--sessions", other], 2);
+        assert!(message.contains("`--annotated` and `--sessions` are the same file"), "{one}, {other}: {message}");
         assert_eq!(folder.read("a"), "precious\n");
     }
     assert!(!folder.0.join("new").exists() && !folder.0.join("nothing-yet").exists());
-    let emitted = refused(&folder.0, &["replay", "in", "--annotated", "-", "--sessions", "-"], 2);
-    assert!(emitted.contains("are both standard output"), "{emitted}");
+    let message = refused(&folder.0, &["replay", "in", "--annotated", "-", "--sessions", "-"], 2);
+    assert!(message.contains("are both standard output"), "{message}");
     for (option, path) in [("--annotated", "in"), ("--sessions", "./in")] {
-        let emitted = refused(&folder.0, &["replay", "in", option, path], 2);
-        assert!(emitted.contains(&format!("`{option}` is the input itself")), "{emitted}");
+        let message = refused(&folder.0, &["replay", "in", option, path], 2);
+        assert!(message.contains(&format!("`{option}` is the input itself")), "{message}");
     }
-    let emitted = refused(&folder.0, &["replay", "in", "--annotated", "new", "--sessions", "no/such"], 1);
-    assert!(emitted.contains("`no/such`") && !folder.0.join("new").exists(), "{emitted}");
+    let message = refused(&folder.0, &["replay", "in", "--annotated", "new", "--sessions", "no/such"], 1);
+    assert!(message.contains("`no/such`") && !folder.0.join("new").exists(), "{message}");
     assert_eq!(folder.read("in"), events(5));
-    let shell = format!("{} replay in --sessions out > out", super::binary().display());
+    let shell = format!("{} replay in --sessions out > out", super::example("local"));
     let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(&folder.0).output().unwrap();
-    assert!(text(&output.stderr).contains("the file that standard output goes to"), "{output:?}");
-    // A device is no file that something could be lost in.
+    assert!(utf8(&output.stderr).contains("the file that standard output goes to"), "{output:?}");
+    // A device may be used twice, because nothing can be lost in it.
     assert!(run(&folder.0, &["replay", "in", "--annotated", "/dev/null", "--sessions", "/dev/null"]).status.success());
 }
 
@@ -206,7 +206,7 @@ fn two_outputs_in_one_file_are_refused_and_nothing_is_lost() {
 fn files_that_cannot_be_used_are_named_with_their_option() {
     let folder = Folder::new("unusable");
     folder.write("in", &events(1));
-    for (words, wanted) in [
+    for (args, expected) in [
         (&["replay", "."][..], "the input `.` cannot be read: it is a folder, not a file"),
         (&["replay", "none"], "the input `none` cannot be read: there is no such file"),
         (&["replay", "in", "--annotated", "."], "--annotated: `.` cannot be used: it is a folder"),
@@ -218,15 +218,15 @@ fn files_that_cannot_be_used_are_named_with_their_option() {
         (&["invoke", "in", "none"], "the file `none` cannot be read: there is no such file"),
         (&["invoke", "."], "the file `.` cannot be read: it is a folder"),
     ] {
-        let emitted = refused(&folder.0, words, 1);
-        assert!(emitted.contains(wanted), "{words:?}: {emitted}");
+        let message = refused(&folder.0, args, 1);
+        assert!(message.contains(expected), "{args:?}: {message}");
     }
 }
 
 #[test]
-fn times_and_texts_are_read_as_the_functions_read_them() {
+fn times_and_strings_are_read_as_the_functions_read_them() {
     let folder = Folder::new("spellings");
-    // An hour of times in other spellings, and a NUL in a title: events like any others.
+    // An hour of events with other spellings of times, and with a NUL in a title.
     let events = [
         r#"{"uuid":"a","event":"$pageview","distinct_id":"ada","timestamp":1773144000}"#,
         r#"{"uuid":"b","event":"$pageview","distinct_id":"ada","timestamp":"2026-03-10 12:10:00+00","properties":{"title":"a\u0000b"}}"#,

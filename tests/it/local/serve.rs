@@ -1,4 +1,4 @@
-//! `local serve`: the HTTP API as it is deployed, the closer, and how it ends.
+//! `local serve`: the HTTP API as it is deployed, the closer, and signals.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ struct Server {
     _folder: Folder,
 }
 
-/// What came back.
+/// An HTTP response.
 struct Answer {
     status: u16,
     head: String,
@@ -44,22 +44,23 @@ impl Server {
         Self { running, address, _folder: folder }
     }
 
-    /// Sends a request's bytes, and nothing more.
+    /// Sends bytes on a new connection.
     fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(super::MAX_WAIT)).unwrap();
         stream.write_all(bytes).unwrap();
         stream
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    /// Sends a request and returns the response.
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
-        let mut text = String::new();
-        self.send(&[head.as_bytes(), body.as_bytes()].concat()).read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        self.send(&[head.as_bytes(), body.as_bytes()].concat()).read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
@@ -70,13 +71,13 @@ const EVENT: &str = r#"{"uuid":"e1","event":"$pageview","distinct_id":"ada-lovel
 #[test]
 fn paths_are_those_that_are_deployed_and_errors_are_json() {
     let server = Server::start("paths", &[]);
-    let answer = server.ask("POST", "/events", "", EVENT);
+    let answer = server.request("POST", "/events", "", EVENT);
     let id = answer.json()["events"][0]["properties"]["$session_id"].as_str().unwrap().to_owned();
-    let session = server.ask("GET", &format!("/sessions/{id}"), "", "").json();
+    let session = server.request("GET", &format!("/sessions/{id}"), "", "").json();
     assert_eq!((&session["id"], &session["is_active"]), (&json!(id), &json!(true)));
-    assert_eq!(server.ask("POST", &format!("/sessions/{id}/end"), "", "").json()["is_active"], false);
-    assert_eq!(server.ask("GET", "/health", "", "").json(), json!({ "status": "ok" }));
-    assert_eq!(server.ask("GET", "/", "", "").json()["service"], "session-tracking");
+    assert_eq!(server.request("POST", &format!("/sessions/{id}/end"), "", "").json()["is_active"], false);
+    assert_eq!(server.request("GET", "/health", "", "").json(), json!({ "status": "ok" }));
+    assert_eq!(server.request("GET", "/", "", "").json()["service"], "session-tracking");
     for (method, path, status, code, allow) in [
         ("POST", "/", 405, "method_not_allowed", Some("GET")),
         ("POST", "/health", 405, "method_not_allowed", Some("GET")),
@@ -91,20 +92,20 @@ fn paths_are_those_that_are_deployed_and_errors_are_json() {
         ("GET", "/sessions/x/end", 405, "method_not_allowed", Some("POST")),
         ("GET", "/sessions/x", 404, "not_found", None),
     ] {
-        let answer = server.ask(method, path, "", if method == "POST" { EVENT } else { "" });
+        let answer = server.request(method, path, "", if method == "POST" { EVENT } else { "" });
         assert_eq!((answer.status, answer.header("allow")), (status, allow), "{method} {path}: {}", answer.body);
         assert_eq!(answer.json()["error"]["code"], code, "{method} {path}");
     }
-    assert_eq!(server.ask("HEAD", "/health", "", "").status, 200);
+    assert_eq!(server.request("HEAD", "/health", "", "").status, 200);
 }
 
 #[test]
 fn a_body_of_any_size_gets_the_services_own_answer() {
     let server = Server::start("large", &[]);
     let (mut bodies, kind) = (Vec::new(), "content-type: text/plain\r\n");
-    // Below and above what axum takes by default, and above what API Gateway takes.
+    // Below and above the default limit of axum, and above the limit of API Gateway.
     for megabytes in [1, 3, 12] {
-        let answer = server.ask("POST", "/events", kind, &"x".repeat(megabytes * 1024 * 1024 + 1));
+        let answer = server.request("POST", "/events", kind, &"x".repeat(megabytes * 1024 * 1024 + 1));
         assert_eq!(answer.status, 413);
         assert_eq!(answer.json()["error"]["code"], "body_too_large");
         bodies.push(answer.body);
@@ -113,7 +114,7 @@ fn a_body_of_any_size_gets_the_services_own_answer() {
 }
 
 #[test]
-fn pages_may_do_what_the_template_deploys() {
+fn cors_is_as_the_template_deploys_it() {
     let template: Yaml = serde_yaml_ng::from_str(include_str!("../../../template.yaml")).unwrap();
     let cors = &template["Resources"]["Api"]["Properties"]["CorsConfiguration"];
     let list = |name: &str| -> Vec<String> {
@@ -130,9 +131,9 @@ fn pages_may_do_what_the_template_deploys() {
     };
     let server = Server::start("cors", &[]);
     let origin = "origin: https://shop.test\r\n";
-    let asked =
+    let preflight_headers =
         format!("{origin}access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n");
-    let preflight = server.ask("OPTIONS", "/events", &asked, "");
+    let preflight = server.request("OPTIONS", "/events", &preflight_headers, "");
     assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
     for (name, member) in [
         ("access-control-allow-origin", "AllowOrigins"),
@@ -141,26 +142,26 @@ fn pages_may_do_what_the_template_deploys() {
     ] {
         assert_eq!(preflight.header(name), Some(list(member).join(",").as_str()), "{name}");
     }
-    // The answer itself can be read, too, errors included; what no page asked says nothing.
+    // Pages can read the answer, errors included. A request without an origin gets no CORS header.
     for (path, status) in [("/events", 200), ("/elsewhere", 404)] {
-        let answer = server.ask("POST", path, origin, EVENT);
+        let answer = server.request("POST", path, origin, EVENT);
         let allowed = answer.header("access-control-allow-origin");
         assert_eq!((answer.status, allowed), (status, Some(list("AllowOrigins")[0].as_str())));
-        assert_eq!(server.ask("POST", path, "", EVENT).header("access-control-allow-origin"), None);
+        assert_eq!(server.request("POST", path, "", EVENT).header("access-control-allow-origin"), None);
     }
-    // The template deploys nothing else that `serve` does not know.
+    // The template has no other CORS member.
     let known = ["AllowMethods", "AllowHeaders", "AllowOrigins"];
     assert!(cors.as_mapping().unwrap().keys().all(|name| known.contains(&name.as_str().unwrap())));
 }
 
 #[test]
-fn a_session_ends_on_the_screen_and_the_log_is_plain() {
+fn ends_are_printed_and_the_log_is_plain() {
     let rules = r#"{"timeout_seconds":1,"lateness_seconds":0}"#;
     let server = Server::start("ends", &["--close-every", "1", "--grace", "0", "--rules", rules]);
-    server.ask("GET", "/nowhere", "", "");
+    server.request("GET", "/nowhere", "", "");
     let answered = server.running.log("answered");
     assert!(answered.contains("status=404"), "{answered}");
-    server.ask("POST", "/events", "", &format!("{EVENT}\nnonsense\n"));
+    server.request("POST", "/events", "", &format!("{EVENT}\nnonsense\n"));
     let handled = server.running.log("handled");
     for field in ["status=200", "applied=1", "rejected=1"] {
         assert!(handled.contains(field), "{handled}");
@@ -186,23 +187,23 @@ fn a_port_that_is_taken_is_named_with_its_option() {
     let folder = Folder::new("taken-too");
     let port = server.address.split(':').nth(1).unwrap();
     for (option, other) in [("--port", "--dynamodb-port"), ("--dynamodb-port", "--port")] {
-        let emitted = refused(&folder.0, &["serve", option, port, other, "0"], 1);
+        let message = refused(&folder.0, &["serve", option, port, other, "0"], 1);
         assert!(
-            emitted.contains(option) && emitted.contains(&format!("port {port} of 127.0.0.1 cannot be used")),
-            "{emitted}"
+            message.contains(option) && message.contains(&format!("port {port} of 127.0.0.1 cannot be used")),
+            "{message}"
         );
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_half_sent_request_does_not_hold_the_end_up() {
+fn a_half_sent_request_does_not_delay_the_shutdown() {
     let half = b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"event\"";
     for signal in ["INT", "TERM"] {
         let mut server = Server::start(&format!("half-{signal}"), &[]);
         let streams = [server.send(half), server.send(&half[..30]), server.send(b"")];
-        // They have arrived when something that was sent later is answered.
-        server.ask("GET", "/health", "", "");
+        // They have arrived once a later request is answered.
+        server.request("GET", "/health", "", "");
         server.running.signal(signal);
         assert_eq!(server.running.ends_within(Duration::from_secs(20)), 0);
         drop(streams);
@@ -213,11 +214,12 @@ fn a_half_sent_request_does_not_hold_the_end_up() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for (first, second) in [("INT", "INT"), ("TERM", "INT"), ("INT", "TERM")] {
-        // On a busy machine the two seconds may be over before the second signal is there: then another try tells.
+        // On a busy machine the two seconds of the shutdown can be over before the second signal arrives. Then another attempt is
+        // made.
         let is_ended = (0..10).any(|attempt| {
             let mut server = Server::start(&format!("twice-{first}-{second}-{attempt}"), &[]);
             let stream = server.send(b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
-            server.ask("GET", "/health", "", "");
+            server.request("GET", "/health", "", "");
             server.running.signal(first);
             server.running.log("stopping");
             server.running.signal(second);

@@ -1,4 +1,4 @@
-//! The oracle itself, held against the sessions that a separate program computed.
+//! Tests of the oracle itself. It is compared with sessions that a separate program computed.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ struct Scenario {
     sessions: Vec<FinalSession>,
 }
 
-/// The event that a line of the data files says.
+/// Reads an event from a line of the data files.
 fn event(line: &Value) -> OracleEvent<'_> {
     let property = |name: &str| line["properties"][name].as_str();
     OracleEvent {
@@ -34,7 +34,7 @@ fn event(line: &Value) -> OracleEvent<'_> {
 }
 
 fn in_file_form(session: &OracleSession) -> FinalSession {
-    let text = |value: Option<&str>| value.map(str::to_owned);
+    let owned = |value: Option<&str>| value.map(str::to_owned);
     let time = |at: Millis| datetime(at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     FinalSession {
         distinct_id: session.visitor.to_owned(),
@@ -44,10 +44,10 @@ fn in_file_form(session: &OracleSession) -> FinalSession {
         duration_seconds: (session.last_activity - session.started_at) / 1000,
         event_count: session.event_count.into(),
         page_views: session.page_views.into(),
-        entry_url: text(session.entry_url),
-        landing_page: text(session.landing_page),
-        exit_page: text(session.exit_page),
-        referrer: text(session.referrer),
+        entry_url: owned(session.entry_url),
+        landing_page: owned(session.landing_page),
+        exit_page: owned(session.exit_page),
+        referrer: owned(session.referrer),
         utm: session.utm.as_ref().map(|utm| serde_json::to_value(utm).unwrap()),
         events: session.events.iter().map(|&uuid| uuid.to_owned()).collect(),
     }
@@ -62,7 +62,7 @@ fn in_any_order(lines: &[Value], rules: &SessionConfig) -> Vec<FinalSession> {
 }
 
 #[test]
-fn the_oracle_knows_every_scenario() {
+fn the_oracle_matches_every_scenario() {
     let files = [include_str!("../../data/sessions.jsonl"), include_str!("../../data/sources.jsonl")];
     for scenario in files.into_iter().flat_map(str::lines).map(|line| serde_json::from_str::<Scenario>(line).unwrap()) {
         let rules = SessionConfig::from_rules(scenario.rules.clone()).unwrap();
@@ -71,8 +71,8 @@ fn the_oracle_knows_every_scenario() {
 }
 
 #[test]
-fn the_oracle_knows_the_real_traffic() {
-    let lines = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+fn the_oracle_matches_the_real_traffic() {
+    let lines = |file: &str| -> Vec<Value> { file.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
     let events = lines(include_str!("../../data/weblog-events.ndjson"));
     let known = include_str!("../../data/weblog-sessions.ndjson").lines();
     let known: Vec<FinalSession> = known.map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -83,9 +83,9 @@ fn the_oracle_knows_the_real_traffic() {
     }
 }
 
-/// The options that the scenarios leave out, by hand.
+/// What no scenario contains: requests that end a session, and campaigns in the properties beside one in the URL.
 #[test]
-fn the_oracle_knows_ends_by_call_and_explicit_campaigns() {
+fn the_oracle_handles_end_requests_and_explicit_campaigns() {
     let rules = SessionConfig::default();
     let at = |uuid: &'static str, at: Millis| OracleEvent { visitor: "u", uuid, at, name: "e", ..Default::default() };
     let reasons = |events: &[OracleEvent], ends: &[(&str, Millis)]| -> Vec<(&'static str, u32)> {

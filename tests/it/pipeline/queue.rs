@@ -1,4 +1,4 @@
-//! A standard SQS queue: whoever takes messages says later which of them have to come again.
+//! A standard SQS queue: a worker takes messages, and answers with those that must be redelivered.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
@@ -9,12 +9,12 @@ use session_tracking::session::Millis;
 use super::Event;
 use crate::support::Seeded;
 
-/// Messages at the queue's head among which a batch is picked.
+/// A batch is picked from this many messages at the head of the queue.
 const HEAD: usize = 16;
 
-/// Events that travel together.
+/// Events that are delivered together.
 struct Message {
-    /// Indexes of events.
+    /// The indexes of its events.
     events: Vec<usize>,
     sent_at: Millis,
 }
@@ -22,17 +22,18 @@ struct Message {
 pub struct Queue {
     pub events: Vec<Event>,
     messages: Vec<Message>,
-    /// No message is handed out that was sent so much later than an event happened that is not done.
+    /// The allowed lateness. A message is not handed out while an event is not done that would become late by it.
     lateness: Millis,
     state: Mutex<State>,
 }
 
 struct State {
     random: Seeded,
+    /// The messages that can be handed out, in order.
     ready: Vec<usize>,
-    /// Of each message that is not done, the earliest event.
+    /// Each message that is not done, with the time of its earliest event.
     open: BTreeSet<(Millis, usize)>,
-    /// The newest message that was handed out.
+    /// When the newest message that was handed out was sent.
     newest: Millis,
 }
 
@@ -40,13 +41,13 @@ struct State {
 pub struct Batch(Vec<usize>);
 
 impl Queue {
-    /// Packs events into messages in the order of their arrival; some events travel twice.
+    /// Groups events into messages, in the order of their arrival. Some events are in two messages.
     pub fn new(seed: u64, events: Vec<Event>, lateness: Millis) -> Self {
         let mut random = Seeded(seed);
         let mut messages: Vec<Message> = Vec::new();
         let mut room = 0;
         for (index, event) in events.iter().enumerate() {
-            // A message does not wait long for its last event: its time is when that arrives.
+            // A message is sent when its last event arrives. It does not wait long for that.
             let is_long = |message: &Message| event.arrives_at > events[message.events[0]].arrives_at + lateness / 4;
             if room == 0 || messages.last().is_some_and(is_long) {
                 room = 1 + random.below(4);
@@ -60,36 +61,37 @@ impl Queue {
         }
         let earliest = |message: &Message| message.events.iter().map(|&event| events[event].at).min().unwrap();
         let open = messages.iter().enumerate().map(|(at, message)| (earliest(message), at)).collect();
-        // A producer that is not sure sends again, with what it has by then.
+        // A producer that got no answer sends an event again, in its next message.
         for from in (0..messages.len() - 1).step_by(10) {
-            let again = messages[from].events[0];
-            messages[from + 1].events.insert(0, again);
+            let duplicate = messages[from].events[0];
+            messages[from + 1].events.insert(0, duplicate);
         }
         let ready = (0..messages.len()).collect();
         let state = State { random, ready, open, newest: 0 };
         Self { events, messages, lateness, state: Mutex::new(state) }
     }
 
-    /// Up to so many messages from the queue's head; none if those that are left have to wait for others.
-    pub fn take(&self, most: usize) -> Option<Batch> {
+    /// Takes up to `max` messages from the head of the queue. Returns `None` if the remaining messages have to wait for others.
+    pub fn take(&self, max: usize) -> Option<Batch> {
         let state = &mut *self.state.lock().unwrap();
         let latest = state.open.first().map_or(Millis::MAX, |(at, _)| at + self.lateness);
         let mut batch = Vec::new();
-        for _ in 0..=state.random.below(most) {
+        for _ in 0..=state.random.below(max) {
             let is_free = |message: usize| self.messages[message].sent_at <= latest && !batch.contains(&message);
             let head = state.ready.iter().take(HEAD).enumerate();
-            let free: Vec<usize> = head.filter(|&(_, &message)| is_free(message)).map(|(place, _)| place).collect();
+            let free: Vec<usize> =
+                head.filter(|&(_, &message)| is_free(message)).map(|(position, _)| position).collect();
             if free.is_empty() {
                 break;
             }
-            let place = free[state.random.below(free.len())];
-            batch.push(state.ready.remove(place));
+            let position = free[state.random.below(free.len())];
+            batch.push(state.ready.remove(position));
         }
         state.newest = batch.iter().map(|&message| self.messages[message].sent_at).fold(state.newest, Millis::max);
         (!batch.is_empty()).then_some(Batch(batch))
     }
 
-    /// The batch is answered: what failed comes again, and now and then, much later, something that is done.
+    /// Handles the answer to a batch. Failed messages are redelivered. Sometimes, much later, so is a message that is done.
     pub fn answered(&self, batch: Batch, answer: &str) {
         let answer: Value = serde_json::from_str(answer).unwrap();
         let failures = answer["batchItemFailures"].as_array().unwrap();
@@ -102,20 +104,20 @@ impl Queue {
             }
             state.open.retain(|(_, open)| *open != message);
             if state.random.below(16) == 0 {
-                let place = state.random.below(state.ready.len() + 1);
-                state.ready.insert(place, message);
+                let position = state.random.below(state.ready.len() + 1);
+                state.ready.insert(position, message);
             }
         }
     }
 
-    /// The batch is not answered: all of it comes again.
-    pub fn lost(&self, batch: Batch) {
+    /// Redelivers all messages of a batch that was not answered.
+    pub fn unanswered(&self, batch: Batch) {
         let mut state = self.state.lock().unwrap();
         batch.0.into_iter().for_each(|message| state.put_back(message));
     }
 
-    /// Some messages that are done come once more.
-    pub fn again(&self) {
+    /// Redelivers some messages that are done.
+    pub fn redeliver_some(&self) {
         let mut state = self.state.lock().unwrap();
         for _ in 0..HEAD {
             let message = state.random.below(self.messages.len());
@@ -123,29 +125,29 @@ impl Queue {
         }
     }
 
-    /// Whether every message is done and none comes again.
+    /// Returns whether every message is done and none is to be redelivered.
     pub fn is_done(&self) -> bool {
         let state = self.state.lock().unwrap();
         state.open.is_empty() && state.ready.is_empty()
     }
 
-    /// The earliest event of those not done; none if all are.
+    /// Returns the time of the earliest event that is not done; `None` if all are done.
     pub fn earliest(&self) -> Option<Millis> {
         self.state.lock().unwrap().open.first().map(|&(at, _)| at)
     }
 
-    /// When the newest message was sent that was handed out.
+    /// Returns when the newest message that was handed out was sent.
     pub fn newest(&self) -> Millis {
         self.state.lock().unwrap().newest
     }
 
-    /// What SQS hands to the function.
+    /// Returns the payload that SQS passes to the function.
     pub fn payload(&self, batch: &Batch) -> String {
         let record = |&at: &usize| {
             let message = &self.messages[at];
-            let texts: Vec<String> = message.events.iter().map(|&event| self.events[event].text()).collect();
+            let lines: Vec<String> = message.events.iter().map(|&event| self.events[event].json()).collect();
             json!({
-                "messageId": at.to_string(), "body": texts.join("\n"),
+                "messageId": at.to_string(), "body": lines.join("\n"),
                 "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:x:1:q",
                 "attributes": { "SentTimestamp": message.sent_at.to_string() },
             })
@@ -155,9 +157,9 @@ impl Queue {
 }
 
 impl State {
-    /// It comes again soon, among others.
+    /// Puts a message back near the head of the queue.
     fn put_back(&mut self, message: usize) {
-        let place = self.random.below(HEAD.min(self.ready.len() + 1));
-        self.ready.insert(place, message);
+        let position = self.random.below(HEAD.min(self.ready.len() + 1));
+        self.ready.insert(position, message);
     }
 }

@@ -1,4 +1,4 @@
-//! A service that has seen nothing yet, and a consumer that keeps what comes out of it.
+//! A service with an empty store, and a consumer that keeps what the service emits.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct World {
     storage: InMemorySessionStorage,
     clock: ManualClock,
     closed_at: Millis,
-    /// Each event's session, time and id, in the order in which they came in.
+    /// Each event's session, time and uuid, in the order of arrival.
     assigned: Vec<Assigned>,
     /// The last version of each session's end.
     ended: BTreeMap<String, Value>,
@@ -58,7 +58,7 @@ impl World {
         Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() }
     }
 
-    /// Hands payloads over, one after the other; what each came to.
+    /// Hands over payloads one after the other. Returns the result of each.
     pub async fn payloads(&mut self, input: &[Value]) -> Value {
         let mut found = Vec::new();
         for step in input {
@@ -66,9 +66,9 @@ impl World {
                 Some(payload) => self.payload(payload).await,
                 None => {
                     let lines = self.close(millis(step["now"].as_str().unwrap())).await;
-                    let text = lines.iter().map(Value::to_string).collect::<String>();
+                    let emitted = lines.iter().map(Value::to_string).collect::<String>();
                     assert!(step["close"] == true);
-                    let is_clean = !text.contains("\\u0000");
+                    let is_clean = !emitted.contains("\\u0000");
                     json!({"close_lines": if is_clean { json!(lines.len()) } else { json!("a NUL") }})
                 }
             });
@@ -78,12 +78,12 @@ impl World {
 
     async fn payload(&self, payload: &str) -> Value {
         let ingest = self.ingest();
-        let text;
+        let raw_answer;
         let answer = match ingest.handle(payload, NOON + 60_000).await {
-            // A number that no type of ours holds says nothing here; `bytes` below looks at the answer itself.
+            // `1E400` does not fit in a number. It does not matter here: `bytes` below compares the answer as it is.
             Ok(answer) => {
-                text = answer;
-                serde_json::from_str::<Value>(&text.replace("1E400", "0")).unwrap()
+                raw_answer = answer;
+                serde_json::from_str::<Value>(&raw_answer.replace("1E400", "0")).unwrap()
             }
             Err(error) => return json!({"invocation_fails": error.to_string()}),
         };
@@ -92,14 +92,14 @@ impl World {
         if let Some(elements) = answer.as_array() {
             return json!({"array": elements.iter().map(|one| json!({"events": ids(one)})).collect::<Value>()});
         }
-        if let Some(again) = answer.get("batchItemFailures") {
+        if let Some(failures) = answer.get("batchItemFailures") {
             let codes = ingest
                 .rejects
                 .take()
                 .iter()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap()["code"].clone())
                 .collect::<Value>();
-            return json!({"again": again, "rejects": codes, "output": ingest.output.take().len()});
+            return json!({"again": failures, "rejects": codes, "output": ingest.output.take().len()});
         }
         let body = answer["body"].as_str().map(|body| serde_json::from_str(body).unwrap());
         let body = body.unwrap_or_else(|| answer.clone());
@@ -115,14 +115,14 @@ impl World {
         if !rejected.is_empty() {
             found["rejected"] = rejected.iter().map(|one| json!([one["index"], one["code"]])).collect();
         }
-        // Of one event, everything that stands in front of what is added stays as it came.
-        if payload.rsplit_once("}}").is_some_and(|(own, _)| text.contains(own)) {
+        // If there is one event, all its bytes before the added properties are unchanged.
+        if payload.rsplit_once("}}").is_some_and(|(own, _)| raw_answer.contains(own)) {
             found["bytes"] = "as they came".into();
         }
         found
     }
 
-    /// Sends events in requests of so many, in order, closes until nothing is left; the final sessions.
+    /// Sends events in order, in requests of `batch` events, and closes everything. Returns the final sessions.
     pub async fn events(&mut self, input: &[Value], batch: usize) -> Value {
         let received = |event: &Value| millis(event["received_at"].as_str().unwrap());
         self.clock.set(input.iter().map(received).min().unwrap());
@@ -136,11 +136,11 @@ impl World {
             self.request(batch).await;
         }
         let end = session_tracking::clock::Clock::now(&&self.clock);
-        let reach = (self.config.timeout + self.config.lateness).num_milliseconds() + 2 * 86_400_000;
+        let wait = (self.config.timeout + self.config.lateness).num_milliseconds() + 2 * 86_400_000;
         for days in [1, 2, 3] {
-            self.close(end + days * reach).await;
+            self.close(end + days * wait).await;
         }
-        self.account()
+        self.result()
     }
 
     async fn request(&mut self, batch: &[Value]) {
@@ -156,9 +156,9 @@ impl World {
             self.flags.insert(uuid.clone(), properties["$time_flag"].clone());
             self.late += usize::from(properties["$late"] == true);
             let time = properties.get("$event_time").unwrap_or(&event["timestamp"]);
-            // Passive and keep-alive events carry the session of their time, and are none of its events.
-            let mut beside = self.config.passive_events.iter().chain(&self.config.keep_alive_events);
-            if beside.any(|name| event["event"] == **name) {
+            // Passive and keep-alive events carry the session of their time, but do not belong to it.
+            let mut not_counted = self.config.passive_events.iter().chain(&self.config.keep_alive_events);
+            if not_counted.any(|name| event["event"] == **name) {
                 continue;
             }
             let Some(session) = properties["$session_id"].as_str().map(str::to_owned) else { continue };
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// Runs the closer and takes note of what it emits.
+    /// Runs the closer and follows the lines that it emits.
     async fn close(&mut self, now: Millis) -> Vec<Value> {
         self.clock.set(now);
         self.closed_at = now;
@@ -178,20 +178,20 @@ impl World {
         lines
     }
 
-    /// Does what a line asks of a consumer.
+    /// Follows an emitted line as a consumer does.
     fn follow(&mut self, line: &Value) {
         let properties = &line["properties"];
-        let text = |name: &str| properties[name].as_str().unwrap().to_owned();
+        let string = |name: &str| properties[name].as_str().unwrap().to_owned();
         match line["event"].as_str().unwrap() {
             "$session_end" => {
                 let version = |value: &Value| value["$session_version"].as_u64().unwrap();
-                let known = self.ended.entry(text("$session_id")).or_insert_with(|| properties.clone());
+                let known = self.ended.entry(string("$session_id")).or_insert_with(|| properties.clone());
                 if version(properties) >= version(known) {
                     *known = properties.clone();
                 }
             }
             "$session_merged" => {
-                let (from, into) = (text("from"), text("into"));
+                let (from, into) = (string("from"), string("into"));
                 self.ended.remove(&from);
                 self.assigned
                     .iter_mut()
@@ -199,7 +199,8 @@ impl World {
                     .for_each(|one| one.session.clone_from(&into));
             }
             "$session_split" => {
-                let (from, into, at, first) = (text("from"), text("into"), millis(&text("at")), text("from_event"));
+                let (from, into, at, first) =
+                    (string("from"), string("into"), millis(&string("at")), string("from_event"));
                 let moved = |one: &&mut Assigned| one.session == from && (one.at, &*one.uuid) >= (at, &*first);
                 self.assigned.iter_mut().filter(moved).for_each(|one| one.session.clone_from(&into));
             }
@@ -207,8 +208,8 @@ impl World {
         }
     }
 
-    /// The final sessions, by visitor and start, in the words of the reports.
-    fn account(&self) -> Value {
+    /// Returns the final sessions, sorted by visitor and start, with the member names of the reports.
+    fn result(&self) -> Value {
         let mut sessions: Vec<(String, String, u64, Value)> = Vec::new();
         for (id, properties) in &self.ended {
             let session = &properties["$session"];
@@ -216,7 +217,7 @@ impl World {
                 self.assigned.iter().filter(|one| one.session == *id).map(|one| (one.at, one.uuid.as_str())).collect();
             events.sort_unstable();
             events.dedup();
-            let text = |name: &str| session[name].as_str().unwrap().to_owned();
+            let string = |name: &str| session[name].as_str().unwrap().to_owned();
             let found = json!({
                 "visitor": session["distinct_id"],
                 "reason": session["reason"],
@@ -230,7 +231,7 @@ impl World {
                 "entry_url": session["entry_url"],
                 "exit_page": session["exit_page"],
             });
-            sessions.push((text("distinct_id"), text("started_at"), session["number"].as_u64().unwrap(), found));
+            sessions.push((string("distinct_id"), string("started_at"), session["number"].as_u64().unwrap(), found));
         }
         sessions.sort_by(|one, other| (&one.0, &one.1, one.2).cmp(&(&other.0, &other.1, other.2)));
         let sessions: Value = sessions.into_iter().map(|(.., found)| found).collect();

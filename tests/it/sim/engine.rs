@@ -1,4 +1,4 @@
-//! The seeded scheduler: every storage, output and clock step of every task waits here until it is its turn. One thread, no
+//! The seeded scheduler. Every storage, output and clock step of every task waits here for its turn. There is one thread and no
 //! real time; the same seed gives the same run.
 
 use std::future::Future;
@@ -10,21 +10,22 @@ use session_tracking::session::Millis;
 
 use crate::support::Seeded;
 
-/// Shared by all that runs in one simulated world.
+/// The scheduler of one simulated world.
 pub struct Engine(Mutex<State>);
 
 pub struct State {
     pub random: Seeded,
-    /// True time; workers' clocks differ from it.
+    /// The true time. The workers' clocks differ from it.
     pub now: Millis,
     /// The task that is being polled.
     pub task: usize,
-    /// Faults of a thousand steps.
+    /// How many of a thousand steps fail.
     pub faults: usize,
-    /// While the table hardly answers.
+    /// The time in which the table hardly answers.
     pub brown_out: std::ops::Range<Millis>,
     tickets: Vec<Ticket>,
-    next: u64,
+    next_id: u64,
+    /// The ticket whose turn it is.
     granted: Option<u64>,
 }
 
@@ -36,13 +37,13 @@ struct Ticket {
     waker: Waker,
 }
 
-/// What goes wrong at a step.
+/// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// It fails and has no effect.
+    /// It has no effect.
     Before,
-    /// It takes effect, and its answer is lost.
+    /// It takes effect, but its answer is lost.
     After,
 }
 
@@ -55,7 +56,7 @@ impl Engine {
             faults: 0,
             brown_out: 0..0,
             tickets: Vec::new(),
-            next: 0,
+            next_id: 0,
             granted: None,
         }))
     }
@@ -68,12 +69,12 @@ impl Engine {
         self.state().random.below(limit)
     }
 
-    /// Waits for this step's turn, at least so many milliseconds away.
+    /// Waits for a step's turn, for at least `delay` milliseconds.
     pub fn step(&self, delay: Millis) -> Step<'_> {
         Step { engine: self, delay, id: None }
     }
 
-    /// What goes wrong at this step.
+    /// Draws how this step fails.
     pub fn fault(&self) -> Fault {
         let mut state = self.state();
         let faults = if state.brown_out.contains(&state.now) { 900 } else { state.faults };
@@ -84,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Lets one waiting step go on; the task to poll for it. None if no step is ready yet.
+    /// Gives one waiting step its turn. Returns the task to poll for it, or `None` if no step is ready.
     pub fn grant(&self) -> Option<usize> {
         let mut state = self.state();
         let now = state.now;
@@ -102,7 +103,7 @@ impl Engine {
         Some(ticket.task)
     }
 
-    /// When the next waiting step is ready.
+    /// Returns when the next waiting step is ready.
     pub fn next_ready(&self) -> Option<Millis> {
         self.state().tickets.iter().map(|ticket| ticket.ready_at).min()
     }
@@ -122,8 +123,8 @@ impl Future for Step<'_> {
         let mut state = self.engine.state();
         match self.id {
             None => {
-                let id = state.next;
-                state.next += 1;
+                let id = state.next_id;
+                state.next_id += 1;
                 let (task, ready_at) = (state.task, state.now + self.delay);
                 state.tickets.push(Ticket { id, task, ready_at, waker: context.waker().clone() });
                 drop(state);

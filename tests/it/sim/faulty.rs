@@ -1,4 +1,4 @@
-//! The storage, the outputs and the clocks of a simulated world: real behaviour, with faults at every step.
+//! The storage, the outputs and the clocks of a simulated world. They behave as the real ones, but any step can fail.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -16,13 +16,13 @@ use uuid::Uuid;
 use super::engine::{Engine, Fault};
 use super::store::Store;
 
-/// A store that throttles, loses answers, reads old items, and commits twice.
+/// A store that throttles, loses answers, reads old items and commits twice.
 pub struct FaultyStorage<'e> {
     pub engine: &'e Engine,
     pub inner: Store,
-    /// What each timeline was before: eventual reads may still see it.
+    /// The earlier states of each timeline. Eventually consistent reads may return one of them.
     history: Mutex<HashMap<Visitor, Vec<Option<Stored>>>>,
-    /// Called after each commit that took effect.
+    /// The visitors of commits that took effect since the last check.
     pub committed: Mutex<Vec<Visitor>>,
 }
 
@@ -39,7 +39,7 @@ impl<'e> FaultyStorage<'e> {
         }
         let result = operation().await;
         if fault == Fault::After {
-            // The caller waits in vain.
+            // The caller waits until its timeout.
             self.engine.step(1_000).await;
             return Err(SessionError::Storage("timed out".to_owned()));
         }
@@ -69,7 +69,7 @@ impl SessionStorage for FaultyStorage<'_> {
 
     async fn load_within(&self, visitors: &[Visitor], _max_bytes: usize) -> Vec<Result<Option<Found>, SessionError>> {
         let loaded = self.load(visitors, Reading::Strong).await;
-        // What is large is the seed's to say: a timeline may be read by itself whatever its size.
+        // Any timeline can be taken for a large one, which the closer has to read by itself.
         let is_large = |_: &Stored| self.engine.below(4) == 0;
         let found = |stored: Stored| if is_large(&stored) { Found::TooLarge } else { Found::Timeline(stored) };
         loaded.into_iter().map(|stored| Ok(stored?.map(found))).collect()
@@ -92,21 +92,21 @@ impl SessionStorage for FaultyStorage<'_> {
                 committed.clone()
             })
             .await;
-        // Like the SDK: an attempt whose answer was lost is made once more, and finds its own write.
+        // As the SDK does, a failed attempt is retried. It may find its own write.
         if result.is_err() && self.engine.below(2) == 0 && !matches!(result, Err(SessionError::Full)) {
             self.engine.step(25).await;
             let was = self.inner.read(visitor).await?;
-            let again = self.inner.commit(commit).await;
-            if again == Ok(CommitOutcome::Done) && was.as_ref().map(|was| was.etag) != Some(commit.etag) {
+            let retried = self.inner.commit(commit).await;
+            if retried == Ok(CommitOutcome::Done) && was.as_ref().map(|was| was.etag) != Some(commit.etag) {
                 took_effect(was);
             }
-            return again;
+            return retried;
         }
         result
     }
 
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
-        // A shard in which no visitor of this world is: to ask all of them would be most of what a world does.
+        // Skips shards without a visitor of this world. Listing all shards would take most of the time of a run.
         if !self.history.lock().unwrap().keys().any(|visitor| due_shard(visitor) == shard) {
             return Ok(Vec::new());
         }
@@ -126,7 +126,7 @@ impl SessionStorage for FaultyStorage<'_> {
     }
 }
 
-/// A queue that takes some lines and not others, and sometimes takes them without saying so.
+/// A queue that takes only some lines, or takes lines and reports that it did not.
 pub struct FaultyOutput<'e> {
     pub engine: &'e Engine,
     pub lines: Mutex<Vec<String>>,
@@ -159,7 +159,7 @@ impl Output for FaultyOutput<'_> {
     }
 }
 
-/// A worker's clock: true time, off by some.
+/// A worker's clock. It differs from the true time by `skew` milliseconds.
 pub struct SkewedClock<'e> {
     pub engine: &'e Engine,
     pub skew: Mutex<Millis>,

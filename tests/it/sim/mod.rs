@@ -1,8 +1,8 @@
-//! A deterministic simulation of the whole service: workers, closers, sources that deliver again in other compositions, clocks
-//! that differ, and faults at every step. See `docs/testing.md`.
+//! A deterministic simulation of the whole service: workers, closers, sources that redeliver in other compositions, clocks that
+//! differ, and faults at every step. See `docs/testing.md`.
 
-mod calls;
 mod check;
+mod end_requests;
 mod engine;
 mod faulty;
 mod source;
@@ -15,35 +15,35 @@ use session_tracking::InMemorySessionStorage;
 
 use store::Store;
 
-/// Seeds that `cargo test` runs.
+/// The number of seeds that `cargo test` runs.
 const SEEDS: u64 = 20_000;
-/// One seed of so many runs on the real store over the embedded DynamoDB, the others in memory: a world takes some hundred times
-/// as long there. Odd, so that both threads get their share.
+/// One seed of this many runs on the real store over the embedded DynamoDB, and the others in memory: a world takes some hundred
+/// times as long in DynamoDB. The number is odd, so that both threads get their share.
 const DYNAMODB_EVERY: u64 = 199;
-/// Threads, one seed each at a time: the machine's two cores.
+/// The number of threads. Each runs one seed at a time.
 const THREADS: u64 = 2;
 
-/// A setting of a run by hand.
+/// Returns an environment variable that sets up a run by hand.
 #[allow(clippy::disallowed_methods, reason = "a test's own settings")]
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Returns the lines that a world's consumer has read in the end: in any order, some of them twice.
+/// Returns the lines that a world's consumer has read in the end, in any order and some of them twice.
 pub fn lines(seed: u64) -> Vec<serde_json::Value> {
     world::run(seed, Store::Memory(InMemorySessionStorage::new()), false)
 }
 
 /// `SIM_DYNAMODB_EVERY=1` runs every seed on the real store.
-/// `SIM_SEEDS=1000000 cargo test --release --test it sim -- --nocapture` runs as many as asked and says the rate.
+/// `SIM_SEEDS=1000000 cargo test --release --test it sim -- --nocapture` runs as many as asked and prints the rate.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the rate is of real time")]
 fn sim() {
     let every = setting("SIM_DYNAMODB_EVERY").unwrap_or(DYNAMODB_EVERY).max(1);
-    let run = |seed, is_loud| {
+    let run = |seed, is_verbose| {
         let store =
             if seed % every == 0 { Store::in_dynamodb(seed) } else { Store::Memory(InMemorySessionStorage::new()) };
-        world::run(seed, store, is_loud);
+        world::run(seed, store, is_verbose);
     };
     if let Some(seed) = setting("SIM_SEED") {
         return run(seed, true);
@@ -55,16 +55,17 @@ fn sim() {
             scope.spawn(move || {
                 for seed in (first + thread..first + seeds).step_by(THREADS as usize) {
                     if catch_unwind(AssertUnwindSafe(|| run(seed, false))).is_err() {
-                        panic!("to repeat: SIM_SEED={seed} cargo test --test it sim -- --nocapture");
+                        panic!("to reproduce: SIM_SEED={seed} cargo test --test it sim -- --nocapture");
                     }
                 }
             });
         }
     });
-    let [short, enough] = world::AT_THE_EDGE.each_ref().map(|worlds| worlds.load(std::sync::atomic::Ordering::Relaxed));
+    let [beyond, within] =
+        world::AT_THE_EDGE.each_ref().map(|worlds| worlds.load(std::sync::atomic::Ordering::Relaxed));
     assert!(
-        seeds < 1000 || enough > seeds / 50 && short > seeds / 50,
-        "{enough} worlds at the edge, {short} beyond it"
+        seeds < 1000 || within > seeds / 50 && beyond > seeds / 50,
+        "of the worlds at the edge of the allowed lateness, {within} are within it and {beyond} beyond"
     );
     println!("{seeds} seeds, {:.0} a second", seeds as f64 / began.elapsed().as_secs_f64());
 }

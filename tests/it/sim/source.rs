@@ -1,5 +1,4 @@
-//! Where a world's events come from: SQS queues, standard and FIFO, and HTTP callers who send again until they are told that
-//! all went well.
+//! The sources of a world's events: SQS queues, standard and FIFO, and HTTP callers who retry until they are answered.
 
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, Origin};
@@ -14,19 +13,19 @@ pub struct SimEvent {
     pub uuid: String,
     pub name: &'static str,
     pub at: Millis,
-    /// When its source has it.
+    /// When it reaches its queue, or its HTTP caller.
     pub arrives_at: Millis,
     pub url: Option<String>,
     pub referrer: Option<&'static str>,
     pub utm: Option<&'static str>,
-    /// It can never be understood.
+    /// It is invalid, and must be rejected.
     pub is_poison: bool,
-    /// It says neither its id nor its time: both come from the delivery.
+    /// It has neither an id nor a time: both come from the delivery.
     pub is_bare: bool,
 }
 
 impl SimEvent {
-    pub fn text(&self) -> String {
+    pub fn json(&self) -> String {
         if self.is_poison {
             return format!(r#"{{"uuid":"{}","event":"x"}}"#, self.uuid);
         }
@@ -49,49 +48,51 @@ impl SimEvent {
     }
 }
 
-/// How a message reaches the service.
+/// The trigger through which a message reaches the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Road {
+pub enum Trigger {
     Standard,
     Fifo,
     Http,
 }
 
-/// Some events that travel together.
+/// Events that are delivered together.
 #[derive(Debug)]
 pub struct Message {
-    pub road: Road,
-    /// Indexes of events.
+    pub trigger: Trigger,
+    /// The indexes of its events.
     pub events: Vec<usize>,
     pub arrives_at: Millis,
     pub visible_at: Millis,
     pub in_flight: bool,
     pub done: bool,
-    /// Whether it was acknowledged before.
+    /// Whether it was ever acknowledged. A standard queue may deliver such a message again.
     pub was_done: bool,
     pub deliveries: u32,
 }
 
-/// The messages that are not done.
+/// The messages of a world.
 pub struct Sources {
     pub messages: Vec<Message>,
 }
 
 impl Sources {
-    /// Packs events into messages, in the order of their arrival. A FIFO message holds one visitor's.
-    pub fn pack(events: &[SimEvent], random: &mut Seeded) -> Self {
+    /// Groups events into messages, in the order of their arrival. A FIFO message holds events of one visitor.
+    pub fn from_events(events: &[SimEvent], random: &mut Seeded) -> Self {
         let mut order: Vec<usize> = (0..events.len()).collect();
         order.sort_by_key(|&index| events[index].arrives_at);
-        let road = [Road::Standard, Road::Fifo, Road::Http][random.below(3)];
+        let trigger = [Trigger::Standard, Trigger::Fifo, Trigger::Http][random.below(3)];
         let is_mixed = random.below(3) == 0;
         let mut messages: Vec<Message> = Vec::new();
         for index in order {
-            let road = if is_mixed { [Road::Standard, Road::Http][random.below(2)] } else { road };
+            let trigger = if is_mixed { [Trigger::Standard, Trigger::Http][random.below(2)] } else { trigger };
             let last = messages.last_mut().filter(|last| {
                 let visitor = &events[last.events[0]].visitor;
-                // What travels together waits for the last of it, but not so long that it would be late.
+                // A message waits for its last event, but not so long that its first one becomes late.
                 let waited = events[index].arrives_at - events[last.events[0]].arrives_at;
-                last.road == road && waited <= 300_000 && (road != Road::Fifo || *visitor == events[index].visitor)
+                last.trigger == trigger
+                    && waited <= 300_000
+                    && (trigger != Trigger::Fifo || *visitor == events[index].visitor)
             });
             match last {
                 Some(last) if random.below(2) == 0 => {
@@ -100,7 +101,7 @@ impl Sources {
                     last.visible_at = last.arrives_at;
                 }
                 _ => messages.push(Message {
-                    road,
+                    trigger,
                     events: vec![index],
                     arrives_at: events[index].arrives_at,
                     visible_at: events[index].arrives_at,
@@ -114,10 +115,10 @@ impl Sources {
         Self { messages }
     }
 
-    /// Takes id and time from some events that come by a queue, so that equal texts come in one message and in several. What the
-    /// service has to give them is known: by the message, which is the same however often it is delivered.
+    /// Removes the id and the time of some events of a queue, so that equal events come in one message and in several. The service
+    /// must derive both from the message, so that they are the same in every delivery.
     pub fn strip(&self, events: &mut [SimEvent], random: &mut Seeded) {
-        for (id, message) in self.messages.iter().enumerate().filter(|(_, message)| message.road != Road::Http) {
+        for (id, message) in self.messages.iter().enumerate().filter(|(_, message)| message.trigger != Trigger::Http) {
             for (index, &event) in message.events.iter().enumerate() {
                 let event = &mut events[event];
                 if event.is_poison || random.below(3) > 0 {
@@ -135,30 +136,32 @@ impl Sources {
                 let id = id.to_string();
                 let delivery = Delivery { received_at: message.arrives_at, trusts_received_at: true };
                 let origin = Origin { id: &id, index, ..delivery.into() };
-                let text = event.text();
+                let json = event.json();
                 event.uuid =
-                    Event::parse(text.as_bytes(), origin, &SessionConfig::default()).unwrap().uuid.into_owned();
+                    Event::parse(json.as_bytes(), origin, &SessionConfig::default()).unwrap().uuid.into_owned();
             }
         }
     }
 
-    /// What one invocation gets: some visible messages of one road. Of a FIFO group nothing is given while some of it is in
-    /// flight, and never a later message before an earlier one.
-    pub fn deliver(&mut self, now: Millis, events: &[SimEvent], random: &mut Seeded) -> Option<(Road, Vec<usize>)> {
+    /// Returns what one invocation gets: some visible messages of one trigger. The messages of a FIFO group are delivered in
+    /// order, and none while an earlier one is in flight.
+    pub fn deliver(&mut self, now: Millis, events: &[SimEvent], random: &mut Seeded) -> Option<(Trigger, Vec<usize>)> {
         let visible = |message: &Message| !message.done && !message.in_flight && message.visible_at <= now;
         let candidates: Vec<usize> = (0..self.messages.len()).filter(|&at| visible(&self.messages[at])).collect();
         let mut picked = Vec::new();
-        let mut road = None;
+        let mut trigger = None;
         for at in candidates {
             let message = &self.messages[at];
-            if road.is_some_and(|road| road != message.road) || (road == Some(Road::Http) && !picked.is_empty()) {
+            if trigger.is_some_and(|trigger| trigger != message.trigger)
+                || (trigger == Some(Trigger::Http) && !picked.is_empty())
+            {
                 continue;
             }
-            if message.road == Road::Fifo && self.is_blocked(at, &picked, events) {
+            if message.trigger == Trigger::Fifo && self.is_blocked(at, &picked, events) {
                 continue;
             }
             if random.below(3) > 0 {
-                road = Some(message.road);
+                trigger = Some(message.trigger);
                 picked.push(at);
             }
         }
@@ -166,18 +169,19 @@ impl Sources {
             self.messages[at].in_flight = true;
             self.messages[at].deliveries += 1;
         }
-        Some((road?, picked))
+        Some((trigger?, picked))
     }
 
-    /// Whether everything is done.
+    /// Returns whether all messages are done.
     pub fn is_done(&self) -> bool {
         self.messages.iter().all(|message| message.done)
     }
 
-    /// When a message can next be delivered: one that is visible as soon as there is a worker for it.
+    /// Returns when a message can next be delivered, if there is a worker for it.
     pub fn next(&self, now: Millis, events: &[SimEvent]) -> Option<Millis> {
         let waiting = (0..self.messages.len()).filter(|&at| !self.messages[at].done && !self.messages[at].in_flight);
-        let free = waiting.filter(|&at| self.messages[at].road != Road::Fifo || !self.is_blocked(at, &[], events));
+        let free =
+            waiting.filter(|&at| self.messages[at].trigger != Trigger::Fifo || !self.is_blocked(at, &[], events));
         free.map(|at| self.messages[at].visible_at.max(now + 1)).min()
     }
 
@@ -188,14 +192,16 @@ impl Sources {
         unfinished.any(|other| !picked.contains(&other))
     }
 
-    /// An invocation is over: these messages are done or come again. A standard queue may deliver a done one once more.
-    pub fn finish(&mut self, at: usize, is_done: bool, again_at: Millis, random: &mut Seeded) {
+    /// Records that an invocation is over: its message is done, or is redelivered. A standard queue may redeliver a message that
+    /// is done.
+    pub fn finish(&mut self, at: usize, is_done: bool, retry_at: Millis, random: &mut Seeded) {
         let message = &mut self.messages[at];
         message.in_flight = false;
         message.was_done |= is_done;
-        message.done = is_done && !(message.road == Road::Standard && message.deliveries < 3 && random.below(8) == 0);
-        // Now and then so late that what it brought is archived.
+        message.done =
+            is_done && !(message.trigger == Trigger::Standard && message.deliveries < 3 && random.below(8) == 0);
+        // Sometimes so late that its events are archived by then.
         let is_much_later = is_done && !message.done && random.below(4) == 0;
-        message.visible_at = again_at + if is_much_later { random.below(3 * 3_600_000) as Millis } else { 0 };
+        message.visible_at = retry_at + if is_much_later { random.below(3 * 3_600_000) as Millis } else { 0 };
     }
 }

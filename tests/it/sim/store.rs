@@ -1,5 +1,5 @@
-//! The store under a simulated world: in memory, or the real one over the embedded DynamoDB. Each operation is one step of the
-//! scheduler, done when it returns: no other task runs meanwhile, and a seed gives the same run on either store.
+//! The store of a simulated world: in memory, or the real one over the embedded DynamoDB. Each operation is one step of the
+//! scheduler, and no other task runs during it. A seed therefore gives the same run on either store.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -22,13 +22,13 @@ pub enum Store {
     DynamoDb(Table),
 }
 
-/// A world's own table in the one embedded DynamoDB.
+/// A world's own table. All worlds share one embedded DynamoDB.
 pub struct Table {
     storage: DynamoDbSessionStorage,
     name: String,
 }
 
-/// The embedded DynamoDB, its client, and the runtime on which calls of it are waited for.
+/// Returns a client of the embedded DynamoDB, and the runtime on which its calls are awaited.
 fn database() -> &'static (Runtime, Client) {
     static DATABASE: OnceLock<(Runtime, Client)> = OnceLock::new();
     DATABASE.get_or_init(|| {
@@ -37,13 +37,13 @@ fn database() -> &'static (Runtime, Client) {
     })
 }
 
-/// Waits for a call here and now: the simulated world has no runtime of its own, and no time passes in it.
+/// Blocks until a call returns. The simulated world has no runtime of its own, and no virtual time passes meanwhile.
 fn wait<T>(call: impl Future<Output = T>) -> T {
     database().0.block_on(call)
 }
 
 impl Store {
-    /// A store in a table of this seed.
+    /// Creates a table for this seed.
     pub fn in_dynamodb(seed: u64) -> Self {
         let client = &database().1;
         let name = format!("sim-{seed}");
@@ -54,7 +54,7 @@ impl Store {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // A world that failed is looked at by its seed, in a run of its own.
+        // A failed world is examined in another run of its seed, so its table is not needed.
         let _ = wait(database().1.delete_table().table_name(&self.name).send());
     }
 }

@@ -1,4 +1,4 @@
-//! One simulated world: made from a seed, run until everything is at rest, checked at every step.
+//! One simulated world. It is made from a seed, run until everything is at rest, and checked at every step.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -13,35 +13,36 @@ use session_tracking::manager::SessionManager;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::trigger::Ingest;
 
-use super::calls::{Call, Calls};
 use super::check::Checker;
+use super::end_requests::{EndRequest, EndRequests};
 use super::engine::Engine;
 use super::faulty::{FaultyOutput, FaultyStorage, SkewedClock};
-use super::source::{Road, SimEvent, Sources};
+use super::source::{SimEvent, Sources, Trigger};
 use super::store::Store;
-use crate::storage::TWINS;
+use crate::storage::COLLIDING_IDS;
 use crate::support::Seeded;
 
 const START: Millis = 1_773_144_000_000;
-/// Longer than any delivery is delayed by faults: within it everything is exact.
+/// The allowed lateness. No delivery is delayed longer than this by faults, so everything is exact.
 const LATENESS_S: i64 = 3_600;
-/// How long an invocation may take.
+/// The time limit of an invocation.
 pub const INVOCATION_MS: Millis = 30_000;
-/// Worlds whose allowed lateness is about as long as their slowest event takes, and those of them in which it was enough.
+/// The number of worlds at the edge: their allowed lateness is about as long as their slowest event takes. First those in which it
+/// was too short, then those in which it was enough.
 pub static AT_THE_EDGE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-/// Steps that no world needs.
+/// More steps than any world needs.
 const MAX_STEPS: usize = 200_000;
 
 type Worker<'w> = Ingest<&'w FaultyStorage<'w>, &'w SkewedClock<'w>, &'w FaultyOutput<'w>>;
 type Running<'w> = Pin<Box<dyn Future<Output = String> + 'w>>;
 
-/// What an invocation is about.
+/// What an invocation does.
 enum Job {
     Close,
-    Ingest(Road, Vec<usize>),
-    /// A call that ends a session, and the worker that has it.
-    End {
-        call: usize,
+    Ingest(Trigger, Vec<usize>),
+    /// Handles a request that ends a session.
+    EndSession {
+        request: usize,
         worker: usize,
     },
 }
@@ -49,11 +50,11 @@ enum Job {
 struct Task<'w> {
     future: Running<'w>,
     job: Job,
-    /// Lambda ends it then.
+    /// When Lambda ends it.
     ends_at: Millis,
 }
 
-/// Whether a task can go on.
+/// Whether a task was woken.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -73,24 +74,25 @@ pub struct Plan {
     brown_out: std::ops::Range<Millis>,
     close_every: Millis,
     skew: usize,
-    /// Of the closer's clock, beyond the others'.
+    /// How far the closer's clock is ahead, in addition to `skew`.
     closer_ahead: Millis,
+    /// Whether the oracle applies: no event is late.
     is_exact: bool,
-    /// Whether it is exact if no event took longer than the allowed lateness, from its time until it was applied.
+    /// Whether the oracle applies if no event took longer than the allowed lateness, from its event time until it was applied.
     is_edge: bool,
 }
 
 impl Plan {
     fn new(random: &mut Seeded) -> Self {
         let timeout = [10, 60, 600][random.below(3)];
-        // In one world of four events come later than the lateness allows, or the closer's clock is far ahead.
+        // In a quarter of the worlds, events come later than the allowed lateness, or the closer's clock is far ahead.
         let is_exact = random.below(4) > 0;
         let lateness = if is_exact || random.below(2) == 0 { LATENESS_S } else { 20 };
-        // At the edge, every clock is right but for seconds.
+        // At the edge, every clock is right to within seconds.
         let is_edge = !is_exact && random.below(2) == 0;
         let lateness = if is_edge { 60 + random.below(840) as i64 } else { lateness };
         let boundary = ["inclusive", "exclusive"][random.below(2)];
-        // `click` and page views too can keep alive, or be passive.
+        // `click` and `$screen` can be keep-alive or passive events, too.
         let (passive, keep_alive) = [
             (json!([]), json!(["$pageleave"])),
             (json!(["click"]), json!(["$pageleave", "$screen"])),
@@ -116,7 +118,7 @@ impl Plan {
             "max_events": (random.below(4) == 0).then_some(3),
         });
         let mut events = events(random, timeout * 1000);
-        // In half of the others: events as old as offline queues and wrong clocks make them, of one visitor or of some.
+        // In half of the worlds that are not exact, some events are as old as offline queues and wrong clocks make them.
         if !is_exact && random.below(2) == 0 {
             make_some_old(random, &mut events);
         }
@@ -137,7 +139,7 @@ impl Plan {
     }
 }
 
-/// Lets some events come hours after their time, together or hours apart; or have happened years before.
+/// Makes some events arrive hours after their event time, together or one by one. A wrong clock sets some back by three years.
 fn make_some_old(random: &mut Seeded, events: &mut [SimEvent]) {
     let hours = |random: &mut Seeded| random.below(6 * 3_600_000) as Millis;
     let received_at = START + hours(random);
@@ -152,18 +154,18 @@ fn make_some_old(random: &mut Seeded, events: &mut [SimEvent]) {
     }
 }
 
-/// A world's visitors. In one world of four two of them have equal bits.
-fn visitor(number: usize, has_twins: bool) -> Visitor {
-    match TWINS.get(number) {
-        Some(id) if has_twins => Visitor::new(id),
+/// Returns one of a world's visitors. With `have_equal_bits`, the first two have equal hash bits.
+fn visitor(number: usize, have_equal_bits: bool) -> Visitor {
+    match COLLIDING_IDS.get(number) {
+        Some(id) if have_equal_bits => Visitor::new(id),
         _ => Visitor::new(&format!("v{number}")),
     }
 }
 
-/// Events over the gaps that matter, with and without a source, that arrive up to five minutes late.
+/// Draws events over the gaps that matter, with and without a source. They arrive up to five minutes after their event time.
 fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
     let visitors = 1 + random.below(3);
-    let has_twins = visitors > 1 && random.below(3) == 0;
+    let have_equal_bits = visitors > 1 && random.below(3) == 0;
     let count = 2 + random.below(9);
     let mut at = START;
     let mut events = Vec::with_capacity(count);
@@ -171,7 +173,7 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
         at += [0, 1, timeout / 3, timeout - 1, timeout, timeout + 1, 2 * timeout + 1][random.below(7)];
         let has_source = random.below(3) == 0;
         events.push(SimEvent {
-            visitor: visitor(random.below(visitors), has_twins),
+            visitor: visitor(random.below(visitors), have_equal_bits),
             uuid: format!("{:02}-{index}", random.below(100)),
             name: ["$pageview", "click", "$pageview", "click", "$pageleave", "$screen"][random.below(6)],
             at,
@@ -199,7 +201,7 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
     events
 }
 
-/// More sessions of one visitor than a step of the close function takes, in a message or a few.
+/// Returns more sessions of one visitor than a step of the close function takes. They arrive at one time.
 fn short_sessions(random: &mut Seeded, first: usize, from: Millis, timeout: Millis) -> Vec<SimEvent> {
     let count = 34 + random.below(30);
     let arrives_at = from + count as Millis * (timeout + 1);
@@ -218,12 +220,12 @@ fn short_sessions(random: &mut Seeded, first: usize, from: Millis, timeout: Mill
     (0..count).map(event).collect()
 }
 
-/// Runs the world of a seed.
-pub fn run(seed: u64, store: Store, is_loud: bool) -> Vec<Value> {
+/// Runs the world of a seed. Returns the lines that its consumer has read.
+pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
     let mut random = Seeded(seed ^ 0x5eed_5eed);
     let mut plan = Plan::new(&mut random);
-    let sources = Sources::pack(&plan.events, &mut random);
-    // Where a worker's clock is behind, a message is taken to be received when that says so, another time in each delivery.
+    let sources = Sources::from_events(&plan.events, &mut random);
+    // If a worker's clock is behind, it takes a message to be received at its own time, which differs from delivery to delivery.
     let is_stripped = plan.skew == 0 && random.below(3) == 0;
     if is_stripped {
         sources.strip(&mut plan.events, &mut random);
@@ -249,8 +251,8 @@ pub fn run(seed: u64, store: Store, is_loud: bool) -> Vec<Value> {
         .collect();
     let mut world = World {
         sources,
-        calls: Calls::plan(&plan.events, plan.config.timeout.num_milliseconds(), &mut random),
-        checker: Checker::new(&plan.events, &plan.config, plan.skew as Millis, plan.is_exact, is_loud),
+        end_requests: EndRequests::plan(&plan.events, plan.config.timeout.num_milliseconds(), &mut random),
+        checker: Checker::new(&plan.events, &plan.config, plan.skew as Millis, plan.is_exact, is_verbose),
         tasks: Vec::new(),
         next_close: START + plan.close_every,
         plan: &plan,
@@ -260,11 +262,11 @@ pub fn run(seed: u64, store: Store, is_loud: bool) -> Vec<Value> {
         workers: &workers,
         clocks: &clocks,
         random,
-        slowest: 0,
+        slowest_ms: 0,
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
-    assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.calls);
-    let is_enough = world.slowest <= plan.config.lateness.num_milliseconds();
+    assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.end_requests);
+    let is_enough = world.slowest_ms <= plan.config.lateness.num_milliseconds();
     if plan.is_edge {
         AT_THE_EDGE[usize::from(is_enough)].fetch_add(1, Ordering::Relaxed);
     }
@@ -272,8 +274,8 @@ pub fn run(seed: u64, store: Store, is_loud: bool) -> Vec<Value> {
     world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap())
 }
 
-fn skew(random: &mut Seeded, most: usize) -> Millis {
-    random.below(2 * most + 1) as Millis - most as Millis
+fn skew(random: &mut Seeded, max: usize) -> Millis {
+    random.below(2 * max + 1) as Millis - max as Millis
 }
 
 struct World<'w> {
@@ -284,20 +286,20 @@ struct World<'w> {
     workers: &'w [Worker<'w>],
     clocks: &'w [SkewedClock<'w>],
     sources: Sources,
-    calls: Calls,
+    end_requests: EndRequests,
     checker: Checker<'w>,
     tasks: Vec<Option<Task<'w>>>,
     next_close: Millis,
     random: Seeded,
-    /// The longest time from an event's own until it was acknowledged: its age at receipt, and what it waited.
-    slowest: Millis,
+    /// The longest time from an event's event time until it was acknowledged.
+    slowest_ms: Millis,
 }
 
 impl<'w> World<'w> {
-    /// One step of the world; breaks when everything is at rest.
+    /// Runs one step of the world. Breaks when everything is at rest.
     fn step(&mut self) -> ControlFlow<()> {
         let now = self.engine.state().now;
-        self.calm();
+        self.stop_faults_after_many_tries();
         if self.random.below(3) == 0 && self.start(now) {
             return ControlFlow::Continue(());
         }
@@ -311,10 +313,10 @@ impl<'w> World<'w> {
         ControlFlow::Continue(())
     }
 
-    /// Faults stop where a message has suffered enough: within the lateness it has to be done.
-    fn calm(&mut self) {
-        let is_tried = self.calls.0.iter().any(|call| call.tries > 8);
-        if is_tried || self.sources.messages.iter().any(|message| message.deliveries > 8) {
+    /// Stops all faults once a message or a request was tried often, because it must be done within the allowed lateness.
+    fn stop_faults_after_many_tries(&mut self) {
+        let is_stuck = self.end_requests.0.iter().any(|request| request.tries > 8);
+        if is_stuck || self.sources.messages.iter().any(|message| message.deliveries > 8) {
             self.engine.state().faults = 0;
             self.engine.state().brown_out = 0..0;
         }
@@ -329,11 +331,11 @@ impl<'w> World<'w> {
         let running = |tasks: &[Option<Task<'_>>], close: bool| {
             tasks.iter().flatten().filter(|task| matches!(task.job, Job::Close) == close).count()
         };
-        // Two closers may overlap: the schedule does not wait.
+        // Two closers can overlap, because the schedule does not wait.
         if self.next_close <= now && running(&self.tasks, true) < 2 {
             self.next_close = now + self.plan.close_every;
             let worker = &self.workers[self.plan.workers];
-            // Mostly all the time it may have; sometimes hardly enough for a step.
+            // Usually the full time limit; sometimes hardly enough for a step.
             let time = [2 * INVOCATION_MS, 2 * INVOCATION_MS, 8_000, 3_500][self.random.below(4)];
             let deadline = now + time + *self.clocks[self.plan.workers].skew.lock().unwrap();
             let output = self.output;
@@ -345,69 +347,69 @@ impl<'w> World<'w> {
             return false;
         }
         if self.random.below(2) == 0
-            && let Some(call) = self.calls.take(now)
+            && let Some(request) = self.end_requests.take(now)
         {
-            self.call(call, now);
+            self.request_end(request, now);
             return true;
         }
-        let Some((road, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else {
+        let Some((trigger, messages)) = self.sources.deliver(now, &self.plan.events, &mut self.random) else {
             return false;
         };
-        let payload = self.payload(road, &messages, now);
+        let payload = self.payload(trigger, &messages, now);
         let at = self.random.below(self.plan.workers);
-        self.invoke(at, payload, Job::Ingest(road, messages), now);
+        self.invoke(at, payload, Job::Ingest(trigger, messages), now);
         true
     }
 
-    /// Makes a call, if its visitor has a session that can be meant: mostly the last one.
-    fn call(&mut self, at: usize, now: Millis) {
-        let call = &mut self.calls.0[at];
-        let ids = self.checker.ids(self.storage, &call.visitor);
-        let place =
+    /// Sends a request to end a session, if its visitor has one. Usually it names the last session.
+    fn request_end(&mut self, index: usize, now: Millis) {
+        let request = &mut self.end_requests.0[index];
+        let ids = self.checker.ids(self.storage, &request.visitor);
+        let choice =
             if self.random.below(4) > 0 { ids.len().saturating_sub(1) } else { self.random.below(ids.len() + 1) };
-        call.id = call.id.take().or_else(|| ids.get(place).cloned());
-        let Some(id) = &call.id else {
-            return self.calls.finish(at, false, now + 1_000, &mut self.random);
+        request.id = request.id.take().or_else(|| ids.get(choice).cloned());
+        let Some(id) = &request.id else {
+            return self.end_requests.finish(index, false, now + 1_000, &mut self.random);
         };
         let payload = json!({ "end_session": id }).to_string();
         let worker = self.random.below(self.plan.workers);
-        self.checker.called(&call.visitor);
-        self.invoke(worker, payload, Job::End { call: at, worker }, now);
+        self.checker.end_requested(&request.visitor);
+        self.invoke(worker, payload, Job::EndSession { request: index, worker }, now);
     }
 
     fn invoke(&mut self, at: usize, payload: String, job: Job, now: Millis) {
         if self.random.below(10) == 0 {
-            // A clock is set right, or wrong.
+            // The clock is set anew.
             *self.clocks[at].skew.lock().unwrap() = skew(&mut self.random, self.plan.skew);
         }
         let worker = &self.workers[at];
-        // What the function is told is in its own clock's time.
+        // The deadline is in the time of the worker's own clock.
         let deadline = now + INVOCATION_MS + *self.clocks[at].skew.lock().unwrap();
         let handle = async move { worker.handle(&payload, deadline).await.unwrap() };
         self.spawn(Box::pin(handle), job, now + INVOCATION_MS);
     }
 
-    fn payload(&self, road: Road, messages: &[usize], now: Millis) -> String {
-        let text = |at: usize| {
+    fn payload(&self, trigger: Trigger, messages: &[usize], now: Millis) -> String {
+        let body = |at: usize| {
             let events = &self.sources.messages[at].events;
-            let texts: Vec<String> = events.iter().map(|&event| self.plan.events[event].text()).collect();
-            texts.join("\n")
+            let lines: Vec<String> = events.iter().map(|&event| self.plan.events[event].json()).collect();
+            lines.join("\n")
         };
-        if road == Road::Http {
+        if trigger == Trigger::Http {
             return json!({
                 "version": "2.0", "rawPath": "/events", "headers": { "content-type": "application/x-ndjson" },
                 "requestContext": { "http": { "method": "POST", "path": "/events" }, "timeEpoch": now },
-                "body": text(messages[0]), "isBase64Encoded": false,
+                "body": body(messages[0]), "isBase64Encoded": false,
             })
             .to_string();
         }
-        let is_fifo = road == Road::Fifo;
+        let is_fifo = trigger == Trigger::Fifo;
         let records: Vec<Value> = messages
             .iter()
             .map(|&at| {
                 let message = &self.sources.messages[at];
                 json!({
-                    "messageId": at.to_string(), "body": text(at), "eventSource": "aws:sqs",
+                    "messageId": at.to_string(), "body": body(at), "eventSource": "aws:sqs",
                     "eventSourceARN": if is_fifo { "arn:aws:sqs:x:1:q.fifo" } else { "arn:aws:sqs:x:1:q" },
                     "attributes": {
                         "SentTimestamp": message.arrives_at.to_string(),
@@ -437,7 +439,7 @@ impl<'w> World<'w> {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
-        // Parts of a task wait for each other, not only for the engine: it is polled until none of them can go on.
+        // The futures of a task wait for each other, not only for the engine. So the task is polled until none of them can go on.
         let answer = loop {
             match task.future.as_mut().poll(&mut context) {
                 Poll::Ready(answer) => break answer,
@@ -448,26 +450,26 @@ impl<'w> World<'w> {
         let Some(task) = self.tasks[at].take() else { return };
         match task.job {
             Job::Close => {}
-            Job::Ingest(road, messages) => self.answered(road, messages, &answer, now),
-            Job::End { call, worker } => {
+            Job::Ingest(trigger, messages) => self.answered(trigger, messages, &answer, now),
+            Job::EndSession { request, worker } => {
                 let answer: Value = serde_json::from_str(&answer).unwrap();
-                let again_at = now + 1 + self.random.below(10_000) as Millis;
+                let retry_at = now + 1 + self.random.below(10_000) as Millis;
                 let is_done = answer.get("error").is_none();
                 let clock = now + *self.clocks[worker].skew.lock().unwrap();
-                let Call { visitor, id, .. } = &self.calls.0[call];
-                self.checker.ended(self.storage, visitor, id.as_deref().unwrap(), &answer, clock);
-                self.calls.finish(call, is_done, again_at, &mut self.random);
+                let EndRequest { visitor, id, .. } = &self.end_requests.0[request];
+                self.checker.end_answered(self.storage, visitor, id.as_deref().unwrap(), &answer, clock);
+                self.end_requests.finish(request, is_done, retry_at, &mut self.random);
             }
         }
     }
 
-    /// What an invocation with events came to.
-    fn answered(&mut self, road: Road, messages: Vec<usize>, answer: &str, now: Millis) {
+    /// Handles the answer to an invocation with events.
+    fn answered(&mut self, trigger: Trigger, messages: Vec<usize>, answer: &str, now: Millis) {
         let answer: Value = serde_json::from_str(answer).unwrap();
-        if road == Road::Http {
+        if trigger == Trigger::Http {
             self.checker.answered(&answer, &self.sources.messages[messages[0]].events);
         }
-        let failed = failed(road, &answer);
+        let failed = failed(trigger, &answer);
         for message in messages {
             let is_done = !failed.contains(&message.to_string());
             if is_done {
@@ -475,11 +477,11 @@ impl<'w> World<'w> {
                 self.checker.acknowledged(self.storage, &message.events);
                 if !message.was_done {
                     let times = message.events.iter().map(|&event| self.plan.events[event].at);
-                    self.slowest = times.map(|at| now - at).fold(self.slowest, Millis::max);
+                    self.slowest_ms = times.map(|at| now - at).fold(self.slowest_ms, Millis::max);
                 }
             }
-            let again_at = now + 1 + self.random.below(30_000) as Millis;
-            self.sources.finish(message, is_done, again_at, &mut self.random);
+            let retry_at = now + 1 + self.random.below(30_000) as Millis;
+            self.sources.finish(message, is_done, retry_at, &mut self.random);
         }
     }
 
@@ -493,16 +495,16 @@ impl<'w> World<'w> {
                     self.sources.finish(message, false, now + 30_000, &mut self.random);
                 }
             }
-            Job::End { call, .. } => self.calls.finish(call, false, now + 30_000, &mut self.random),
+            Job::EndSession { request, .. } => self.end_requests.finish(request, false, now + 30_000, &mut self.random),
         }
     }
 
-    /// Lets time run on to the next thing that happens.
+    /// Advances the time to the next thing that happens.
     fn advance(&mut self, now: Millis) -> ControlFlow<()> {
         let work = self.sources.next(now, &self.plan.events);
-        let is_idle = self.sources.is_done() && self.calls.is_done() && self.tasks.iter().all(Option::is_none);
+        let is_idle = self.sources.is_done() && self.end_requests.is_done() && self.tasks.iter().all(Option::is_none);
         if is_idle {
-            // At rest faults stop, and the closer goes on until nothing is left to close.
+            // From here on nothing fails, and the closer runs until nothing is left to close.
             self.engine.state().faults = 0;
             self.engine.state().brown_out = 0..0;
             match self.checker.next_due(self.storage) {
@@ -513,9 +515,13 @@ impl<'w> World<'w> {
         let step = self.engine.next_ready();
         let ends = self.tasks.iter().flatten().map(|task| task.ends_at).min();
         let close = Some(self.next_close);
-        let call = self.calls.next(now);
-        let next =
-            [work, step, ends, close, call].into_iter().flatten().filter(|&time| time > now).min().unwrap_or(now + 1);
+        let request = self.end_requests.next(now);
+        let next = [work, step, ends, close, request]
+            .into_iter()
+            .flatten()
+            .filter(|&time| time > now)
+            .min()
+            .unwrap_or(now + 1);
         self.engine.state().now = next;
         for at in 0..self.tasks.len() {
             if self.tasks[at].as_ref().is_some_and(|task| task.ends_at <= next) {
@@ -526,10 +532,10 @@ impl<'w> World<'w> {
     }
 }
 
-/// The messages that have to come again, by an answer.
-fn failed(road: Road, answer: &Value) -> Vec<String> {
-    if road == Road::Http {
-        // Whoever called sends everything again unless told that it is done, or never can be.
+/// Returns the ids of the messages that an answer reports as failed.
+fn failed(trigger: Trigger, answer: &Value) -> Vec<String> {
+    if trigger == Trigger::Http {
+        // The caller retries the whole request, unless the answer is that it is done or can never be.
         let is_done = [200, 400].contains(&answer["statusCode"].as_u64().unwrap());
         return if is_done { Vec::new() } else { (0..1000).map(|message| message.to_string()).collect() };
     }

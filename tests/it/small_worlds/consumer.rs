@@ -1,5 +1,5 @@
-//! What a consumer of the output notes: each event's session, as it was said and then corrected by corrections, and the accounts of
-//! sessions.
+//! A consumer of the output: it keeps each event's session, as annotated and then changed by corrections, and the versions of each
+//! session.
 
 use std::hash::{Hash, Hasher};
 
@@ -7,12 +7,12 @@ use session_tracking::session::Session;
 use session_tracking::timeline::Correction;
 use uuid::Uuid;
 
-use super::world::{MOST, World, uuid_of};
+use super::world::{MAX_EVENTS, World, uuid_of};
 
-/// Whether something holds; the sentence says what does not.
-pub type Verdict = Result<(), String>;
+/// The result of a check; the error is a sentence that states what is wrong.
+pub type CheckResult = Result<(), String>;
 
-/// Fails with a sentence unless the condition holds.
+/// Returns the sentence as an error unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($sentence:tt)*) => {
         if !$condition {
@@ -22,40 +22,41 @@ macro_rules! ensure {
 }
 pub(super) use ensure;
 
-/// What a consumer of annotated events and corrections notes.
+/// A consumer of annotated events and corrections.
 #[derive(Debug, Clone, Default)]
 pub struct Consumer {
-    /// Each event's session, and the version that said so.
-    session_of: [Option<(Uuid, u64)>; MOST],
-    /// Every id that was ever said, and the set of the events that it was said of.
-    pub emitted: Vec<(Uuid, usize)>,
+    /// Each event's session, and the version of the line that named it.
+    session_of: [Option<(Uuid, u64)>; MAX_EVENTS],
+    /// Every session id that was ever given out, with the set of the events that it was given out for.
+    pub given_out: Vec<(Uuid, usize)>,
     newest_correction: u64,
 }
 
-/// All that was ever said of sessions.
+/// All versions of sessions that were ever seen.
 #[derive(Debug, Clone, Default)]
-pub struct Accounts(Vec<Account>);
+pub struct SessionVersions(Vec<SessionVersion>);
 
-/// What was once said of a session: its content, as a hash, under a version.
+/// A version of a session, with a hash of its content.
 #[derive(Debug, Clone, Copy)]
-struct Account {
+struct SessionVersion {
     id: Uuid,
     version: u64,
     content: u64,
 }
 
 impl Consumer {
-    /// Takes note of the session that an event is said to belong to.
-    pub fn note(&mut self, event: usize, id: Uuid, version: u64) {
+    /// Records the session of an event.
+    pub fn record(&mut self, event: usize, id: Uuid, version: u64) {
         self.session_of[event] = Some((id, version));
-        match self.emitted.iter_mut().find(|(emitted, _)| *emitted == id) {
+        match self.given_out.iter_mut().find(|(known, _)| *known == id) {
             Some((_, events)) => *events |= 1 << event,
-            None => self.emitted.push((id, 1 << event)),
+            None => self.given_out.push((id, 1 << event)),
         }
     }
 
-    /// Follows corrections, in the order of their versions; what an event was said to be with a higher version stays.
-    pub fn hear(&mut self, corrections: &[Correction], world: &World) -> Verdict {
+    /// Applies corrections, in the order of their versions. An event with a higher version than the correction stays in its
+    /// session.
+    pub fn apply_corrections(&mut self, corrections: &[Correction], world: &World) -> CheckResult {
         for correction in corrections {
             let (from, into, first, version) = match correction {
                 Correction::Merged { from, into, version } => (*from, *into, None, *version),
@@ -63,40 +64,40 @@ impl Consumer {
             };
             ensure!(
                 version > self.newest_correction,
-                "a notice of version {version} after one of {}",
+                "a correction of version {version} after one of {}",
                 self.newest_correction
             );
             self.newest_correction = version;
             for event in 0..world.len() {
-                let is_meant = first.is_none_or(|first| (world.at(event), uuid_of(event)) >= first);
+                let is_moved = first.is_none_or(|first| (world.at(event), uuid_of(event)) >= first);
                 let is_older = |(id, known): (Uuid, u64)| id == from && known < version;
-                if self.session_of[event].is_some_and(is_older) && is_meant {
-                    self.note(event, into, version);
+                if self.session_of[event].is_some_and(is_older) && is_moved {
+                    self.record(event, into, version);
                 }
             }
         }
         Ok(())
     }
 
-    /// The set of the events of a session.
+    /// Returns the set of the events of a session.
     pub fn events_of(&self, id: Uuid) -> usize {
-        (0..MOST)
+        (0..MAX_EVENTS)
             .filter(|&event| self.session_of[event].is_some_and(|(known, _)| known == id))
             .map(|event| 1 << event)
             .sum()
     }
 }
 
-impl Accounts {
-    /// Of two accounts of a session the one with the higher version is the later one, and the same version says the same.
-    pub fn take(&mut self, session: &Session) -> Verdict {
+impl SessionVersions {
+    /// Records a version of a session. Versions must not go back, and one version must have one content.
+    pub fn record(&mut self, session: &Session) -> CheckResult {
         let (id, version, content) = (id_of(session), session.version, content(session));
         for known in self.0.iter().filter(|known| known.id == id) {
             ensure!(known.version <= version, "{id} went back from version {} to {version}", known.version);
             ensure!(known.version != version || known.content == content, "{id} has two contents of version {version}");
         }
         if !self.0.iter().any(|known| known.id == id && known.version == version) {
-            self.0.push(Account { id, version, content });
+            self.0.push(SessionVersion { id, version, content });
         }
         Ok(())
     }
@@ -106,7 +107,7 @@ pub fn id_of(session: &Session) -> Uuid {
     session.id.parse().unwrap()
 }
 
-/// What a version of a session stands for: all of it but what depends on the time of asking.
+/// Returns a hash of all fields of a session that do not depend on the time of the query.
 pub fn content(session: &Session) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     (session.reason, session.number, &session.previous_session_id).hash(&mut hasher);
@@ -120,7 +121,7 @@ pub fn content(session: &Session) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a: quick on short texts, without optimisation too.
+/// FNV-1a: fast on short strings, also in unoptimized builds.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

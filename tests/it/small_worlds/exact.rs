@@ -1,4 +1,4 @@
-//! What holds where every event comes in time: after each step, the sessions of what was delivered are the oracle's.
+//! The checks if every event comes in time: after each step, the sessions of the delivered events are the oracle's.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use session_tracking::session::Session;
 use session_tracking::timeline::{Applied, Assignment, Closing};
 use uuid::Uuid;
 
-use super::consumer::{Consumer, Verdict, content, ensure, id_of};
+use super::consumer::{CheckResult, Consumer, content, ensure, id_of};
 use super::run::{Clock, Run};
 use super::walk::Check;
-use super::world::{Known, MAX_DURATION, TIMEOUT, World, members, uuid_of};
+use super::world::{Expected, MAX_DURATION, TIMEOUT, World, members, uuid_of};
 use crate::oracle::OracleSession;
 
 #[derive(Debug, Clone, Copy)]
@@ -29,181 +29,189 @@ impl Check for Exact {
         batch: &[usize],
         applied: &Applied,
         sessions: &[Session],
-    ) -> Verdict {
+    ) -> CheckResult {
         ensure!(applied.changed && after.late == 0, "new events changed nothing, or are late");
         let (corrections, due_at) = (&after.timeline.corrections, after.timeline.due_at);
         let is_due = corrections.is_empty() || due_at.is_some_and(|due_at| due_at <= after.now);
-        ensure!(is_due, "notices wait until {due_at:?}: {corrections:?}");
-        sessions_are_right(after, sessions)?;
-        what_stays_keeps_its_version(before, after, sessions)?;
+        ensure!(is_due, "corrections wait until {due_at:?}: {corrections:?}");
+        sessions_match_the_oracle(after, sessions)?;
+        unchanged_sessions_keep_their_version(before, after, sessions)?;
         ids_lead_to_their_events(after, sessions)?;
         a_duplicate_changes_nothing(after, batch, applied, sessions)
     }
 
-    fn holds(&self, run: &Run) -> Verdict {
-        sessions_are_right(run, &run.sessions())
+    fn holds(&self, run: &Run) -> CheckResult {
+        sessions_match_the_oracle(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> Verdict {
-        run.consumer.hear(&closing.corrections, run.world)?;
+    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
+        run.consumer.apply_corrections(&closing.corrections, run.world)?;
         let is_new = run.archive.len() == archived.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
         for state in &closing.ended {
-            run.accounts.take(&state.ended_session(&run.world.visitor))?;
+            run.versions.record(&state.ended_session(&run.world.visitor))?;
         }
-        // What ended is looked at again, as it was then, after each step that follows: it must have been final.
+        // Archived sessions are compared with the oracle again after each later step: they must have been final.
         Ok(())
     }
 
-    fn finished(&self, run: &Run) -> Verdict {
-        let known = run.known().sessions.len();
-        ensure!(run.archive.len() == known, "{} of {known} sessions ended", run.archive.len());
+    fn finished(&self, run: &Run) -> CheckResult {
+        let expected = run.expected().sessions.len();
+        ensure!(run.archive.len() == expected, "{} of {expected} sessions ended", run.archive.len());
         ids_lead_to_their_events(run, &run.sessions())
     }
 }
 
-/// The sessions are the oracle's, field by field; their chain holds; each event is in its session once corrections are heard.
-fn sessions_are_right(run: &Run, sessions: &[Session]) -> Verdict {
-    let known = run.known();
-    let count = known.sessions.len();
+/// The sessions are the oracle's, field by field. Each names the one before it. Once corrections are applied, a consumer has each
+/// event in its session.
+fn sessions_match_the_oracle(run: &Run, sessions: &[Session]) -> CheckResult {
+    let expected = run.expected();
+    let count = expected.sessions.len();
     ensure!(sessions.len() == count, "{} sessions instead of {count}: {sessions:?}", sessions.len());
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.corrections, run.world)?;
+    consumer.apply_corrections(&run.timeline.corrections, run.world)?;
     let mut previous: Option<&str> = None;
-    for (number, (session, known)) in sessions.iter().zip(&known.sessions).enumerate() {
-        same(run.world, session, known)?;
+    for (number, (session, expected)) in sessions.iter().zip(&expected.sessions).enumerate() {
+        session_matches(run.world, session, expected)?;
         let is_next = session.number as usize == number + 1 && session.previous_session_id.as_deref() == previous;
         ensure!(is_next, "the chain is broken at {session:?}");
         previous = Some(&session.id);
-        let is_active = number + 1 == sessions.len() && continues(run, known);
+        let is_active = number + 1 == sessions.len() && continues(run, expected);
         ensure!(session.is_active == is_active, "is_active is wrong at {}: {session:?}", run.now);
         let ended_at = (!is_active).then_some(session.last_activity);
         ensure!(session.ended_at == ended_at, "ended_at is wrong: {session:?}");
     }
-    are_complete(&consumer, sessions, known)
+    events_are_in_their_sessions(&consumer, sessions, expected)
 }
 
-/// Nobody has to hear again of a session that a batch did not change. (Where events say what they are, no two contents are
-/// alike; that a call ended a session is not part of its content.)
-fn what_stays_keeps_its_version(before: &Run, after: &Run, sessions: &[Session]) -> Verdict {
+/// A session that a batch did not change keeps its version, so that consumers need no new one. (Two sessions have equal contents
+/// only in worlds without extras. And a request that ended a session is not part of its content.)
+fn unchanged_sessions_keep_their_version(before: &Run, after: &Run, sessions: &[Session]) -> CheckResult {
     if !after.world.has_extras() || after.ends != 0 {
         return Ok(());
     }
-    for known in before.sessions() {
-        let is_same = |session: &&Session| session.id == known.id && content(session) == content(&known);
+    for old in before.sessions() {
+        let is_same = |session: &&Session| session.id == old.id && content(session) == content(&old);
         let same = sessions.iter().find(is_same);
-        let keeps = same.is_none_or(|session| session.version == known.version);
-        ensure!(keeps, "nothing changed but the version: {known:?}, {same:?}");
+        let keeps = same.is_none_or(|session| session.version == old.version);
+        ensure!(keeps, "nothing changed but the version: {old:?}, {same:?}");
     }
     Ok(())
 }
 
-/// The events of each session are where the oracle has them.
-fn are_complete(consumer: &Consumer, sessions: &[Session], known: &Known) -> Verdict {
-    for (session, &events) in sessions.iter().zip(&known.sets) {
-        let (id, emitted) = (id_of(session), consumer.events_of(id_of(session)));
-        ensure!(emitted == events, "a consumer has the events {emitted:05b} in {id} instead of {events:05b}");
+/// A consumer has the oracle's events in each session.
+fn events_are_in_their_sessions(consumer: &Consumer, sessions: &[Session], expected: &Expected) -> CheckResult {
+    for (session, &events) in sessions.iter().zip(&expected.sets) {
+        let (id, found) = (id_of(session), consumer.events_of(id_of(session)));
+        ensure!(found == events, "a consumer has the events {found:05b} in {id} instead of {events:05b}");
     }
     Ok(())
 }
 
-/// Whether an event that came now and says nothing of its source would continue the session.
+/// Returns whether an event without a source would continue the session if it came now.
 fn continues(run: &Run, session: &OracleSession) -> bool {
     let rules = &run.world.rules;
     let now = run.now.max(session.last_activity);
     let gap = now - session.last_activity;
     let is_timeout = if rules.boundary == Boundary::Inclusive { gap > TIMEOUT } else { gap >= TIMEOUT };
-    let is_full = rules.max_events.is_some_and(|most| session.event_count >= most);
+    let is_full = rules.max_events.is_some_and(|max| session.event_count >= max);
     let is_ended = members(run.ends).any(|event| run.world.at(event) >= session.last_activity);
     !is_timeout && !is_full && !is_ended && now - session.started_at <= MAX_DURATION
 }
 
-/// Whether a session has the oracle's content.
-fn same(world: &World, session: &Session, known: &OracleSession) -> Verdict {
-    let text = |value: &Option<String>, known: Option<&str>| value.as_deref() == known;
+/// A session has the oracle's content.
+fn session_matches(world: &World, session: &Session, expected: &OracleSession) -> CheckResult {
+    let equals = |value: &Option<String>, expected: Option<&str>| value.as_deref() == expected;
     let times = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
     let last = session.properties.get("last").map(|value| value.get().trim_matches('"'));
     let device = session.device.as_ref().map(|device| device.device_type.as_str());
-    let is_same = session.reason.name() == known.reason
-        && times == (known.started_at, known.last_activity)
-        && (session.event_count, session.page_views) == (known.event_count, known.page_views)
-        && text(&session.entry_url, known.entry_url)
-        && text(&session.landing_page, known.landing_page)
-        && text(&session.exit_page, known.exit_page)
-        && text(&session.referrer, known.referrer)
-        && session.utm == known.utm
-        && last == known.events.last().copied().filter(|_| world.has_extras())
-        && device == known.events.first().copied().filter(|_| world.has_extras());
-    ensure!(is_same, "{session:?}\ninstead of {known:?}");
+    let is_same = session.reason.name() == expected.reason
+        && times == (expected.started_at, expected.last_activity)
+        && (session.event_count, session.page_views) == (expected.event_count, expected.page_views)
+        && equals(&session.entry_url, expected.entry_url)
+        && equals(&session.landing_page, expected.landing_page)
+        && equals(&session.exit_page, expected.exit_page)
+        && equals(&session.referrer, expected.referrer)
+        && session.utm == expected.utm
+        && last == expected.events.last().copied().filter(|_| world.has_extras())
+        && device == expected.events.first().copied().filter(|_| world.has_extras());
+    ensure!(is_same, "{session:?}\ninstead of {expected:?}");
     Ok(())
 }
 
-/// Every id once said is primary to a session: its own if there is one, and always one with an event that it was said of.
-pub fn ids_lead_to_their_events(run: &Run, sessions: &[Session]) -> Verdict {
+/// Every id that was given out leads to a session: to the session of that id, if there is one, and always to one with an event
+/// that the id was given out for.
+pub fn ids_lead_to_their_events(run: &Run, sessions: &[Session]) -> CheckResult {
     let mut consumer = run.consumer.clone();
-    consumer.hear(&run.timeline.corrections, run.world)?;
-    // One by one they would be a large part of the work: in large worlds only those that primary elsewhere.
-    let is_worth_it = |id: Uuid| run.world.has_extras() || sessions.iter().all(|session| id_of(session) != id);
-    for &(id, events) in consumer.emitted.iter().filter(|(id, _)| is_worth_it(*id)) {
+    consumer.apply_corrections(&run.timeline.corrections, run.world)?;
+    // Looking up all ids would be a large part of the work. In large worlds only ids that lead to another session are looked up.
+    let is_looked_up = |id: Uuid| run.world.has_extras() || sessions.iter().all(|session| id_of(session) != id);
+    for &(id, events) in consumer.given_out.iter().filter(|(id, _)| is_looked_up(*id)) {
         let Some(found) = run.session(id) else { return Err(format!("{id} leads nowhere")) };
         let found = id_of(&found);
         let is_own = found == id || sessions.iter().all(|session| id_of(session) != id);
-        let is_meant = consumer.events_of(found) & events != 0;
-        ensure!(is_own && is_meant, "{id} was said of {events:b} and leads to {found}");
+        let has_its_event = consumer.events_of(found) & events != 0;
+        ensure!(is_own && has_its_event, "{id} was given out for {events:b} and leads to {found}");
     }
     Ok(())
 }
 
-/// All that was delivered, delivered again, changes nothing, and says of each event where it is.
-fn a_duplicate_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> Verdict {
+/// If all events are delivered again, nothing changes, and each gets the session that it is in.
+fn a_duplicate_changes_nothing(run: &Run, batch: &[usize], first: &Applied, sessions: &[Session]) -> CheckResult {
     let delivered: Vec<usize> = members(run.delivered).collect();
-    let (timeline, again) = run.applied(&delivered, &run.sources, run.now);
-    ensure!(!again.changed && timeline == run.timeline, "a repeat changed the timeline to {timeline:?}");
-    let sets = &run.known().sets;
+    let (timeline, second) = run.applied(&delivered, &run.sources, run.now);
+    ensure!(!second.changed && timeline == run.timeline, "a duplicate changed the timeline to {timeline:?}");
+    let sets = &run.expected().sets;
     let mut consumer = run.consumer.clone();
-    for (&event, assignment) in delivered.iter().zip(&again.assignments) {
-        // A keep-alive event is in the session of its time, if any, and none of its events.
+    for (&event, assignment) in delivered.iter().zip(&second.assignments) {
+        // A keep-alive event carries the session of its time, if any, but does not belong to it.
         if run.is_keep_alive(event) {
-            let is_known = |assignment: &Assignment| sessions.iter().any(|known| id_of(known) == assignment.session_id);
-            ensure!(assignment.as_ref().is_none_or(is_known), "event {event} is in no session: {assignment:?}");
+            let is_known =
+                |assignment: &Assignment| sessions.iter().any(|session| id_of(session) == assignment.session_id);
+            ensure!(
+                assignment.as_ref().is_none_or(is_known),
+                "event {event} is assigned to an unknown session: {assignment:?}"
+            );
             continue;
         }
         let Some(assignment) = assignment else { return Err(format!("event {event} is not known")) };
         let number = sets.iter().position(|set| set >> event & 1 == 1).unwrap_or_default();
         let (id, previous) = (id_of(&sessions[number]), number.checked_sub(1).map(|before| id_of(&sessions[before])));
         ensure!((assignment.session_id, assignment.previous) == (id, previous), "event {event}: {assignment:?}");
-        assigned(run, event, assignment, number)?;
-        if let Some(place) = batch.iter().position(|&other| other == event) {
-            let emitted = first.assignments[place].as_ref();
-            ensure!(emitted == Some(assignment), "{emitted:?} became {assignment:?} with a repeat");
+        assignment_matches(run, event, assignment, number)?;
+        if let Some(position) = batch.iter().position(|&other| other == event) {
+            let original = first.assignments[position].as_ref();
+            ensure!(original == Some(assignment), "{original:?} became {assignment:?} with a duplicate");
         }
-        consumer.note(event, assignment.session_id, assignment.version);
+        consumer.record(event, assignment.session_id, assignment.version);
     }
-    // Whoever heard the repeat before the corrections ends with the same.
-    consumer.hear(&run.timeline.corrections, run.world)?;
-    are_complete(&consumer, sessions, run.known())
+    // A consumer that sees the duplicates before the corrections ends with the same.
+    consumer.apply_corrections(&run.timeline.corrections, run.world)?;
+    events_are_in_their_sessions(&consumer, sessions, run.expected())
 }
 
-/// What is said of an event's session up to that event; of one whose part is finalized, of the session as a whole.
-fn assigned(run: &Run, event: usize, assignment: &Assignment, number: usize) -> Verdict {
-    let (known, set) = (&run.known().sessions[number], run.known().sets[number]);
+/// An assignment has the values of the session up to its event. If the event's place is finalized, it has those of the whole
+/// session.
+fn assignment_matches(run: &Run, event: usize, assignment: &Assignment, number: usize) -> CheckResult {
+    let (expected, set) = (&run.expected().sessions[number], run.expected().sets[number]);
     let is_finalized = run.world.at(event) < run.timeline.watermark;
-    // Without the keep-alive events in between it would be several.
+    // Without the keep-alive events in between, the session would be several sessions.
     let alive: usize = members(run.delivered).filter(|&event| run.is_keep_alive(event)).map(|event| 1 << event).sum();
     let up_to = (set | alive) & if is_finalized { usize::MAX } else { (2 << event) - 1 };
-    // The same session as of that event: it begins alike.
-    let part = run.known_of(up_to).sessions.first().unwrap_or(known);
-    let text = |value: &Option<Arc<str>>, known: Option<&str>| value.as_deref() == known;
-    let is_start = known.events[0] == uuid_of(event);
-    let is_right = assignment.reason.name() == known.reason
+    // The session up to the event.
+    let up_to_event = run.expected_of(up_to).sessions.first().unwrap_or(expected);
+    let equals = |value: &Option<Arc<str>>, expected: Option<&str>| value.as_deref() == expected;
+    let is_start = expected.events[0] == uuid_of(event);
+    let is_right = assignment.reason.name() == expected.reason
         && assignment.number as usize == number + 1
-        && (assignment.started_at, assignment.at) == (known.started_at, run.world.at(event))
-        && (assignment.page_views, text(&assignment.exit_page, part.exit_page)) == (part.page_views, true)
-        && text(&assignment.entry_url, known.entry_url)
-        && text(&assignment.referrer, known.referrer)
+        && (assignment.started_at, assignment.at) == (expected.started_at, run.world.at(event))
+        && (assignment.page_views, equals(&assignment.exit_page, up_to_event.exit_page))
+            == (up_to_event.page_views, true)
+        && equals(&assignment.entry_url, expected.entry_url)
+        && equals(&assignment.referrer, expected.referrer)
         && (assignment.is_start == is_start
-            || is_finalized && (!assignment.is_start || assignment.at == known.started_at))
+            || is_finalized && (!assignment.is_start || assignment.at == expected.started_at))
         && !assignment.is_late;
-    ensure!(is_right, "event {event} of {known:?} is assigned {assignment:?}");
+    ensure!(is_right, "event {event} of {expected:?} is assigned {assignment:?}");
     Ok(())
 }

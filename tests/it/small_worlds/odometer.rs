@@ -1,4 +1,4 @@
-//! Enumerates all combinations of choices. What is chosen from may depend on the choices before it.
+//! Enumerates all combinations of choices. The options of a choice may depend on the choices before it.
 
 /// Runs through all combinations as an odometer does: the last choice turns fastest.
 ///
@@ -7,14 +7,14 @@
 /// ```
 #[derive(Debug, Default)]
 pub struct Odometer {
-    /// Of each choice: what it is now, and how many there are.
+    /// For each choice: the current option, and the number of options.
     wheels: Vec<(usize, usize)>,
     at: usize,
     is_running: bool,
 }
 
 impl Odometer {
-    /// Goes to the next combination; false after the last one.
+    /// Goes to the next combination. Returns false after the last one.
     pub fn next(&mut self) -> bool {
         self.at = 0;
         if !std::mem::replace(&mut self.is_running, true) {
@@ -35,7 +35,7 @@ impl Odometer {
             self.wheels.push((0, limit));
         }
         let (value, known) = self.wheels[self.at];
-        assert_eq!(known, limit, "the same choices before have to lead to the same choice");
+        assert_eq!(known, limit, "the options of a choice must depend only on the choices before it");
         self.at += 1;
         value
     }

@@ -1,5 +1,5 @@
-//! One way through a world: what was delivered so far, the timeline, what was archived, and what a consumer of the output
-//! has noted.
+//! The state on one way through a world: what was delivered so far, the timeline, what was archived, and what a consumer of the
+//! output has.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Arrival, Closing, Timeline};
 use uuid::Uuid;
 
-use super::consumer::{Accounts, Consumer, id_of};
-use super::world::{Known, MOST, SOURCES, Sources, World, members, uuid_of};
+use super::consumer::{Consumer, SessionVersions, id_of};
+use super::world::{Expected, MAX_EVENTS, SOURCES, Sources, World, members, uuid_of};
 
 /// When batches are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// As late as the lateness of the oldest event that is still to come allows: every arrival order is in time, and the
-    /// timeline may finalize as much as it ever may. (Other events are then from clocks that are ahead.)
+    /// As late as the allowed lateness of the oldest missing event permits. Every order of arrival is then in time, and the
+    /// timeline may finalize as much as possible. (Events after that time are then from clocks that are ahead.)
     Latest,
-    /// When the newest event so far happens: events come in time, or too late.
+    /// When the newest event so far happens. Other events come in time or late.
     Newest,
-    /// When the newest event of the batch happens, also where batches that were received later came first: some
-    /// deliveries take longer than others.
+    /// When the newest event of the batch happens, even if batches that were received later came first: some deliveries take
+    /// longer than others.
     Own,
 }
 
@@ -29,19 +29,21 @@ pub struct Run<'w> {
     pub world: &'w World,
     pub clock: Clock,
     pub timeline: Timeline,
-    /// Closed sessions, by first close; of each the last account.
+    /// Closed sessions, in the order of their first close, each in its last version.
     pub archive: Vec<SessionState>,
     pub consumer: Consumer,
-    /// The set of events delivered so far, and those of them that were late.
+    /// The set of events delivered so far.
     pub delivered: usize,
+    /// The set of delivered events that were late.
     pub late: usize,
     /// The sources of the events delivered so far.
     pub sources: Sources,
-    /// The set of events at whose times a call ended the session.
+    /// The set of events at whose times a request ended the session.
     pub ends: usize,
     pub now: Millis,
-    pub accounts: Accounts,
-    /// The steps so far, as text.
+    /// All versions of sessions so far.
+    pub versions: SessionVersions,
+    /// The steps so far, in the notation of [`super::EXACT_WAYS`].
     steps: String,
 }
 
@@ -55,17 +57,17 @@ impl<'w> Run<'w> {
             consumer: Consumer::default(),
             delivered: 0,
             late: 0,
-            sources: [0; MOST],
+            sources: [0; MAX_EVENTS],
             ends: 0,
             now: Millis::MIN,
-            accounts: Accounts::default(),
+            versions: SessionVersions::default(),
             steps: String::new(),
         };
         run.now = run.time_for(0);
         run
     }
 
-    /// When a batch is received; without one, the time by then.
+    /// Returns when a batch is received. For an empty batch: the current time.
     pub fn time_for(&self, batch: usize) -> Millis {
         let newest = |set: usize| members(set).map(|event| self.world.at(event)).max();
         let rest = self.world.all() & !self.delivered;
@@ -78,17 +80,17 @@ impl<'w> Run<'w> {
         time.unwrap_or(self.now).max(self.now)
     }
 
-    /// The latest time at which something can happen before the next batch.
+    /// Returns the latest time at which something can happen before the next batch.
     pub fn latest(&self) -> Millis {
         if self.clock == Clock::Latest { self.time_for(0) } else { Millis::MAX }
     }
 
-    /// Whether a delivered event is a keep-alive event.
+    /// Returns whether a delivered event is a keep-alive event.
     pub fn is_keep_alive(&self, event: usize) -> bool {
         SOURCES[self.sources[event]] == 'K'
     }
 
-    /// Delivers a batch, in this order, its events with these sources.
+    /// Delivers a batch, in this order, with these sources.
     pub fn deliver(&mut self, batch: &[usize], sources: Sources) -> Applied {
         let set: usize = batch.iter().map(|event| 1 << event).sum();
         let received_at = self.time_for(set);
@@ -102,16 +104,16 @@ impl<'w> Run<'w> {
         let (timeline, applied) = self.applied(batch, &sources, received_at);
         self.timeline = timeline;
         for (&event, assignment) in batch.iter().zip(&applied.assignments) {
-            // A keep-alive event is none of a session's events.
+            // A keep-alive event does not belong to a session.
             if let Some(assignment) = assignment.as_ref().filter(|_| !self.is_keep_alive(event)) {
                 self.late |= usize::from(assignment.is_late) << event;
-                self.consumer.note(event, assignment.session_id, assignment.version);
+                self.consumer.record(event, assignment.session_id, assignment.version);
             }
         }
         applied
     }
 
-    /// What becomes of the timeline if this batch is delivered.
+    /// Returns the timeline as it would be after this batch.
     pub fn applied(&self, batch: &[usize], sources: &Sources, received_at: Millis) -> (Timeline, Applied) {
         let arrival = |&event: &usize| self.world.arrival(event, sources[event]).clone();
         let arrivals: Vec<Arrival> = batch.iter().map(|event| Arrival { received_at, ..arrival(event) }).collect();
@@ -128,14 +130,15 @@ impl<'w> Run<'w> {
         (timeline, applied)
     }
 
-    /// Settles what is before `now - lateness`, as a batch does on a long unfinalized events.
+    /// Finalizes what lies before `now - lateness`, as a batch does once many events are unfinalized.
     pub fn finalize(&mut self, now: Millis) {
         self.now = now;
         self.steps.push_str(&format!(" ~{}", now - self.world.at(0)));
         self.timeline.finalize(now - self.world.lateness(), &self.world.rules);
     }
 
-    /// Ends the last session by a call, if it is not over; says whether it did. Without lateness that is at the time of an event.
+    /// Ends the last session by a request, unless it is over. Returns whether it did. The allowed lateness must be 0, so that the
+    /// time of the request is that of an event.
     pub fn end(&mut self) -> bool {
         self.now = self.time_for(0);
         self.steps.push_str(" x");
@@ -144,12 +147,12 @@ impl<'w> Run<'w> {
         let has_ended = self.timeline.end(id_of(&last), self.now, &self.world.rules);
         if has_ended {
             let event = (0..self.world.len()).find(|&event| self.world.at(event) == at);
-            self.ends |= 1 << event.expect("ends go without lateness");
+            self.ends |= 1 << event.expect("requests need an allowed lateness of 0");
         }
         has_ended
     }
 
-    /// Closes what is over; the consumer hears the corrections.
+    /// Closes and archives what is over.
     pub fn close(&mut self, now: Millis) -> Closing {
         self.now = now;
         self.steps.push_str(&format!(" !{}", now - self.world.at(0)));
@@ -163,7 +166,7 @@ impl<'w> Run<'w> {
         closing
     }
 
-    /// All sessions, by start: the archived ones, and those of the timeline, which has the last word.
+    /// Returns all sessions by start: those of the timeline, and archived ones that are not in it.
     pub fn sessions(&self) -> Vec<Session> {
         let here = self.timeline.sessions(self.now, &self.world.rules);
         assert!(here.is_sorted_by_key(|session| session.started_at), "the sessions are not in order: {self}");
@@ -175,7 +178,7 @@ impl<'w> Run<'w> {
         sessions
     }
 
-    /// The session that an id means: its own, or the one it was merged into.
+    /// Returns the session that an id leads to: its own, or the one that it was merged into.
     pub fn session(&self, id: Uuid) -> Option<Session> {
         self.timeline.session(id, self.now, &self.world.rules).or_else(|| {
             let state = self.archive.iter().find(|state| state.ids().any(|other| other == id))?;
@@ -183,23 +186,23 @@ impl<'w> Run<'w> {
         })
     }
 
-    /// What the oracle says of what was delivered.
-    pub fn known(&self) -> &'w Known {
-        self.world.known(self.delivered, &self.sources, self.ends)
+    /// Returns the oracle's sessions of the events delivered so far.
+    pub fn expected(&self) -> &'w Expected {
+        self.world.expected(self.delivered, &self.sources, self.ends)
     }
 
-    /// What it says of a part of that.
-    pub fn known_of(&self, set: usize) -> &'w Known {
-        self.world.known(set, &self.sources, self.ends)
+    /// Returns the oracle's sessions of a subset of those events.
+    pub fn expected_of(&self, set: usize) -> &'w Expected {
+        self.world.expected(set, &self.sources, self.ends)
     }
 
-    /// Whether a session can no longer grow by events in time.
+    /// Returns whether events in time can no longer extend a session.
     pub fn is_over(&self, id: Uuid) -> bool {
         self.timeline.ended.iter().chain(&self.archive).any(|state| state.id == id)
     }
 }
 
-/// The text that reproduces the run.
+/// Writes the run in the notation that reproduces it.
 impl fmt::Display for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_here = |event| self.delivered >> event & 1 == 1;

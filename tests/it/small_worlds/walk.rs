@@ -1,6 +1,6 @@
-//! Every way through a world: each batch that may come next, in each order, with or without a close before the one after it.
-//! Ways that begin alike share their beginning, so each step is taken, and checked, once; and what an event says of its source
-//! is chosen when it is delivered: before that it makes no difference.
+//! Every way through a world: each batch that may come next, in each order, and each action that may come before the batch after
+//! it. Ways that begin alike share their beginning, so each step is taken and checked once. The source of an event is chosen when
+//! the event is delivered, because it makes no difference before.
 
 use std::collections::BTreeSet;
 
@@ -9,47 +9,53 @@ use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Closing};
 
-use super::consumer::{Verdict, ensure};
+use super::consumer::{CheckResult, ensure};
 use super::odometer::Odometer;
 use super::run::{Clock, Run};
-use super::world::{MOST, SOURCES, Sources, TIMEOUT, World, event_of, members};
+use super::world::{MAX_EVENTS, SOURCES, Sources, TIMEOUT, World, event_of, members};
 
-/// What has to hold on the way.
+/// The checks on a way.
 pub trait Check {
-    /// When batches are received.
+    /// Returns when batches are received.
     fn clock(&self) -> Clock;
-    /// After a batch was delivered; `sessions` are those of `after`.
-    fn delivered(&self, before: &Run, after: &Run, batch: &[usize], applied: &Applied, sessions: &[Session])
-    -> Verdict;
-    /// At any time.
-    fn holds(&self, run: &Run) -> Verdict;
-    /// After a close; `archived` is what was closed before.
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> Verdict;
-    /// When everything is delivered and closed.
-    fn finished(&self, run: &Run) -> Verdict;
+    /// Checks a run after a batch; `sessions` are those of `after`.
+    fn delivered(
+        &self,
+        before: &Run,
+        after: &Run,
+        batch: &[usize],
+        applied: &Applied,
+        sessions: &[Session],
+    ) -> CheckResult;
+    /// Checks a run at any time.
+    fn holds(&self, run: &Run) -> CheckResult;
+    /// Checks a run after a close; `archived` is what was archived before the close.
+    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult;
+    /// Checks a run when everything is delivered and closed.
+    fn finished(&self, run: &Run) -> CheckResult;
 }
 
 /// What may happen between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Between {
-    /// Nothing: the close function comes when everything is delivered.
+    /// Nothing. The closer runs when everything is delivered.
     Nothing,
-    /// A close that finalizes as much as it may, each time.
+    /// Each time, a close that finalizes as much as possible.
     Close,
-    /// Nothing, a settling as on a long unfinalized events, or a close: each time each of them.
+    /// Nothing, a finalization as with many unfinalized events, or a close.
     Each,
     /// Nothing, or a close at any time that makes a difference.
-    Anywhen,
-    /// Nothing or a close, each with or without a call before it that ends the session.
-    Ends,
+    CloseAnytime,
+    /// Nothing or a close, with or without a request before it that ends the session.
+    EndRequests,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Then {
+enum Action {
     Nothing,
     End,
     EndAndClose(Millis),
-    Settle(Millis),
+    Finalize(Millis),
     Close(Millis),
 }
 
@@ -59,7 +65,7 @@ pub struct Walk<C> {
     pub between: Between,
     /// Some of [`SOURCES`].
     pub sources: &'static str,
-    /// Ways through worlds: sources, arrival order, batch split and what happens in between.
+    /// The number of ways so far.
     pub ways: u64,
 }
 
@@ -69,7 +75,7 @@ impl<C: Check> Walk<C> {
         self.from(&Run::new(world, self.check.clock()), 1);
     }
 
-    /// Goes on in every way. `ways` is how many have led here: they differ in the order within batches only.
+    /// Goes on in every way from a run. `ways` is how many have led to it; they differ only in the order within batches.
     fn from(&mut self, run: &Run, ways: u64) {
         let rest = run.world.all() & !run.delivered;
         let mut batch = rest;
@@ -82,8 +88,8 @@ impl<C: Check> Walk<C> {
                     self.ways += ways * orders;
                     finish(&self.check, next);
                 } else {
-                    for then in thens(self.between, &next) {
-                        self.from(&go_on(&self.check, next.clone(), then), ways * orders);
+                    for action in actions(self.between, &next) {
+                        self.from(&perform(&self.check, next.clone(), action), ways * orders);
                     }
                 }
             }
@@ -91,26 +97,26 @@ impl<C: Check> Walk<C> {
         }
     }
 
-    /// Chooses the sources of a batch. The rules compare hosts and campaigns only for equality, so of the ways that
-    /// differ by an exchange of the two referrers or the two campaigns one is gone: where the first comes first.
+    /// Chooses the sources of a batch. The rules compare hosts and campaigns only for equality. So of two ways that differ only by
+    /// an exchange of the two referrers or the two campaigns, one is enough: that in which the first of them comes first.
     fn choose_sources(&self, odometer: &mut Odometer, run: &Run, batch: usize) -> Sources {
         let mut sources = run.sources;
-        let mut emitted: Vec<char> = members(run.delivered).map(|event| SOURCES[sources[event]]).collect();
+        let mut used: Vec<char> = members(run.delivered).map(|event| SOURCES[sources[event]]).collect();
         for event in members(batch) {
-            let is_open = |source: &usize| {
-                let is_emitted = |name| emitted.contains(&name);
+            let is_allowed = |source: &usize| {
+                let is_used = |name| used.contains(&name);
                 self.sources.contains(SOURCES[*source])
-                    && (SOURCES[*source] != 'B' || is_emitted('A'))
-                    && (SOURCES[*source] != '2' || is_emitted('1'))
+                    && (SOURCES[*source] != 'B' || is_used('A'))
+                    && (SOURCES[*source] != '2' || is_used('1'))
             };
-            let open: Vec<usize> = (0..SOURCES.len()).filter(is_open).collect();
-            sources[event] = odometer.one_of(&open);
-            emitted.push(SOURCES[sources[event]]);
+            let allowed: Vec<usize> = (0..SOURCES.len()).filter(is_allowed).collect();
+            sources[event] = odometer.one_of(&allowed);
+            used.push(SOURCES[sources[event]]);
         }
         sources
     }
 
-    /// Delivers a batch in each order, which must not matter; says in how many.
+    /// Delivers a batch in each order, which must not matter. Returns the number of orders.
     fn batch<'w>(&self, run: &Run<'w>, batch: usize, sources: Sources) -> (Run<'w>, u64) {
         let mut order: Vec<usize> = members(batch).collect();
         let mut next = run.clone();
@@ -119,7 +125,7 @@ impl<C: Check> Walk<C> {
         while next_permutation(&mut order) {
             orders += 1;
             let (timeline, in_order) = run.applied(&order, &sources, run.time_for(batch));
-            let sorted = |event: &usize| &applied.assignments[place(batch, *event)];
+            let sorted = |event: &usize| &applied.assignments[index_in(batch, *event)];
             let is_same = timeline == next.timeline && in_order.assignments.iter().eq(order.iter().map(sorted));
             assert!(is_same, "the order {order:?} within the batch matters at the end of \"{next}\"");
         }
@@ -127,21 +133,21 @@ impl<C: Check> Walk<C> {
     }
 }
 
-/// Goes one way, as [`Run`] writes it.
-pub fn go<C: Check>(check: &C, text: &str) {
-    let [rules, gaps, names, steps] = text.split('|').collect::<Vec<_>>()[..] else { panic!("{text}") };
+/// Goes one way, in the notation of [`super::EXACT_WAYS`].
+pub fn replay<C: Check>(check: &C, way: &str) {
+    let [rules, gaps, names, steps] = way.split('|').collect::<Vec<_>>()[..] else { panic!("{way}") };
     let world = World::parse(&format!("{rules}|{gaps}"));
-    let mut sources = [0; MOST];
+    let mut sources = [0; MAX_EVENTS];
     for (source, name) in sources.iter_mut().zip(names.trim().chars()) {
         *source = SOURCES.iter().position(|known| *known == name).unwrap_or_default();
     }
     let mut run = Run::new(&world, check.clock());
     for step in steps.split_whitespace() {
-        let time = |text: &str| world.at(0) + text.parse::<Millis>().unwrap();
+        let time = |after: &str| world.at(0) + after.parse::<Millis>().unwrap();
         run = match step.split_at(1) {
-            ("!", at) => go_on(check, run, Then::Close(time(at))),
-            ("~", at) => go_on(check, run, Then::Settle(time(at))),
-            ("x", _) => go_on(check, run, Then::End),
+            ("!", at) => perform(check, run, Action::Close(time(at))),
+            ("~", at) => perform(check, run, Action::Finalize(time(at))),
+            ("x", _) => perform(check, run, Action::End),
             _ => {
                 let batch: Vec<usize> = step.split_inclusive(|_| true).map(event_of).collect();
                 let mut next = run.clone();
@@ -158,16 +164,16 @@ pub fn go<C: Check>(check: &C, text: &str) {
 fn deliver<C: Check>(check: &C, run: &Run, next: &mut Run, batch: &[usize], sources: Sources) -> Applied {
     let applied = next.deliver(batch, sources);
     let sessions = next.sessions();
-    let accounts = sessions.iter().try_for_each(|session| next.accounts.take(session));
-    must(accounts.and_then(|()| check.delivered(run, next, batch, &applied, &sessions)), next);
+    let versions = sessions.iter().try_for_each(|session| next.versions.record(session));
+    require(versions.and_then(|()| check.delivered(run, next, batch, &applied, &sessions)), next);
     applied
 }
 
-fn go_on<'w, C: Check>(check: &C, mut run: Run<'w>, then: Then) -> Run<'w> {
-    match then {
-        Then::Nothing => {}
-        Then::End => {
-            // The call comes at this time, too.
+fn perform<'w, C: Check>(check: &C, mut run: Run<'w>, action: Action) -> Run<'w> {
+    match action {
+        Action::Nothing => {}
+        Action::End => {
+            // The request comes at this time, too.
             run.now = run.time_for(0);
             let is_active = run.sessions().pop().is_some_and(|last| last.is_active);
             let has_ended = run.end();
@@ -175,38 +181,38 @@ fn go_on<'w, C: Check>(check: &C, mut run: Run<'w>, then: Then) -> Run<'w> {
             let is_due = due_at.is_some() && due_at <= run.timeline.next_due(&run.world.rules);
             let is_right = has_ended == is_active && (!has_ended || is_due);
             let sentence = format!("ended: {has_ended}, active before: {is_active}, due at {due_at:?}");
-            must(if is_right { check.holds(&run) } else { Err(sentence) }, &run);
+            require(if is_right { check.holds(&run) } else { Err(sentence) }, &run);
         }
-        Then::EndAndClose(now) => run = go_on(check, go_on(check, run, Then::End), Then::Close(now)),
-        Then::Settle(now) => {
+        Action::EndAndClose(now) => run = perform(check, perform(check, run, Action::End), Action::Close(now)),
+        Action::Finalize(now) => {
             run.finalize(now);
-            must(check.holds(&run), &run);
+            require(check.holds(&run), &run);
         }
-        Then::Close(now) => {
+        Action::Close(now) => {
             let archived = run.archive.clone();
             let closing = run.close(now);
-            let verdict = check.closed(&archived, &mut run, &closing);
-            must(verdict.and_then(|()| check.holds(&run)), &run);
+            let result = check.closed(&archived, &mut run, &closing);
+            require(result.and_then(|()| check.holds(&run)), &run);
         }
     }
     run
 }
 
-/// Closes as the close function does, whenever something is due, until nothing is left.
+/// Closes whenever something is due, until nothing is left.
 fn finish<C: Check>(check: &C, mut run: Run) {
-    // Each close takes out or brings forward at least one session or one batch's corrections.
+    // Each close takes out, or moves forward, at least one session or the corrections of one batch.
     for _ in 0..=3 * run.world.len() {
         let Some(due) = run.timeline.due_at else { break };
         let now = due.max(run.now);
-        run = go_on(check, run, Then::Close(now));
+        run = perform(check, run, Action::Close(now));
     }
-    must(is_empty(&run).and_then(|()| check.finished(&run)), &run);
+    require(is_empty(&run).and_then(|()| check.finished(&run)), &run);
 }
 
-fn is_empty(run: &Run) -> Verdict {
+fn is_empty(run: &Run) -> CheckResult {
     let timeline = &run.timeline;
-    ensure!(timeline.due_at.is_none(), "it never comes to an end: {timeline:?}");
-    // Keep-alive events in no session make nothing due; what they hang on would.
+    ensure!(timeline.due_at.is_none(), "the timeline stays due: {timeline:?}");
+    // Keep-alive events outside any session make nothing due.
     let is_in_none = timeline.unfinalized.iter().all(|entry| entry.kind == Kind::KeepAlive);
     let is_empty = is_in_none && timeline.open.is_none() && timeline.anchors.is_empty();
     ensure!(
@@ -216,40 +222,40 @@ fn is_empty(run: &Run) -> Verdict {
     Ok(())
 }
 
-fn must(verdict: Verdict, run: &Run) {
-    if let Err(sentence) = verdict {
-        panic!("{sentence}\nwent wrong at the end of \"{run}\"");
+fn require(result: CheckResult, run: &Run) {
+    if let Err(sentence) = result {
+        panic!("{sentence}\nat the end of \"{run}\"");
     }
 }
 
-/// What may happen before the next batch.
-fn thens(between: Between, run: &Run) -> Vec<Then> {
+/// Returns the actions that may come before the next batch.
+fn actions(between: Between, run: &Run) -> Vec<Action> {
     let now = run.time_for(0);
     match between {
-        Between::Nothing => vec![Then::Nothing],
-        Between::Close => vec![Then::Close(now)],
-        Between::Ends => vec![Then::Nothing, Then::End, Then::Close(now), Then::EndAndClose(now)],
-        Between::Each => vec![Then::Nothing, Then::Settle(now), Then::Close(now)],
-        Between::Anywhen => {
-            // What is finalized, and what is over, changes at these horizons only.
-            let horizons = |at: Millis| [at, at + 1, at + TIMEOUT, at + TIMEOUT + 1];
-            let times = members(run.delivered).flat_map(|event| horizons(run.world.at(event)));
+        Between::Nothing => vec![Action::Nothing],
+        Between::Close => vec![Action::Close(now)],
+        Between::EndRequests => vec![Action::Nothing, Action::End, Action::Close(now), Action::EndAndClose(now)],
+        Between::Each => vec![Action::Nothing, Action::Finalize(now), Action::Close(now)],
+        Between::CloseAnytime => {
+            // What is finalized, and what is over, changes only at these times.
+            let changes = |at: Millis| [at, at + 1, at + TIMEOUT, at + TIMEOUT + 1];
+            let times = members(run.delivered).flat_map(|event| changes(run.world.at(event)));
             let times: BTreeSet<Millis> = times.map(|at| at + run.world.lateness()).chain([now]).collect();
             let is_next = |at: &Millis| {
                 *at >= run.now && *at <= run.latest() && at - run.world.lateness() > run.timeline.watermark
             };
-            let closes = times.into_iter().filter(is_next).map(Then::Close);
-            std::iter::once(Then::Nothing).chain(closes).collect()
+            let closes = times.into_iter().filter(is_next).map(Action::Close);
+            std::iter::once(Action::Nothing).chain(closes).collect()
         }
     }
 }
 
-/// The place of an event in a sorted batch.
-fn place(batch: usize, event: usize) -> usize {
+/// Returns the index of an event in a sorted batch.
+fn index_in(batch: usize, event: usize) -> usize {
     members(batch).take_while(|&other| other < event).count()
 }
 
-/// The next order of distinct numbers, in the order of words in a dictionary; false after the last one.
+/// Goes to the lexicographically next order of distinct numbers. Returns false after the last one.
 fn next_permutation(order: &mut [usize]) -> bool {
     let Some(at) = order.windows(2).rposition(|pair| pair[0] < pair[1]) else { return false };
     let with = order.iter().rposition(|&other| other > order[at]).unwrap_or(at);

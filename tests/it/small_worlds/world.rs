@@ -1,4 +1,4 @@
-//! A world: when up to five events of one visitor happen, and what the oracle says of each set of them.
+//! A world: up to five events of one visitor with their times, and the oracle's sessions for each set of them.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -13,28 +13,29 @@ use crate::oracle::{OracleEvent, OracleSession, sessions_with_ends};
 
 /// The timeout of every world, in milliseconds.
 pub const TIMEOUT: Millis = 10_000;
-/// The longest session of every world: steady activity exceeds it.
+/// The maximum duration of every world. Steady activity exceeds it.
 pub const MAX_DURATION: Millis = 2 * TIMEOUT;
 /// When the first event happens.
 const START: Millis = 1_773_144_000_000;
-/// Events a world has at the most.
-pub const MOST: usize = 5;
-/// Worlds of up to so many events also say what the oracle does not know: a device and a property, their uuid. The first
-/// device and the last property of a session count. (Larger ones would take half as long again.)
-const MOST_WITH_EXTRAS: usize = 3;
-/// What an event is: its uuid, whether it is a page view, its address. In time order, and so in the order of their uuids.
-const EVENTS: [(&str, bool, Option<&str>); MOST] = [
+/// The maximum number of events in a world.
+pub const MAX_EVENTS: usize = 5;
+/// In worlds of up to this many events, each event also has a device and a property, both its uuid. A session takes the first
+/// device and the last property. (Larger worlds would take half as long again.)
+const MAX_EVENTS_WITH_EXTRAS: usize = 3;
+/// The events: uuid, whether it is a page view, URL. They are in time order, which is the order of their uuids.
+const EVENTS: [(&str, bool, Option<&str>); MAX_EVENTS] = [
     ("a", false, Some("https://shop.test/a")),
     ("b", true, Some("https://shop.test/b")),
     ("c", true, None),
     ("d", false, None),
     ("e", true, Some("https://shop.test/e")),
 ];
-/// What an event can say of its source: nothing, one of two referrers, one of two campaigns. `K`: it is a keep-alive event.
+/// The sources that an event can have: none, one of two referrers, one of two campaigns. `K` is a keep-alive event without a
+/// source.
 pub const SOURCES: [char; 6] = ['-', 'A', 'B', '1', '2', 'K'];
 const KEEP_ALIVE: &str = "alive";
 
-/// The rules of a world, by name.
+/// Returns the rules of this name.
 fn rules(name: &str, lateness: Millis) -> SessionConfig {
     let default = SessionConfig {
         timeout: TimeDelta::milliseconds(TIMEOUT),
@@ -53,25 +54,25 @@ fn rules(name: &str, lateness: Millis) -> SessionConfig {
     }
 }
 
-/// Up to five events of one visitor, numbered in time order. A set of them is the bits of their numbers.
+/// Up to five events of one visitor, numbered in time order. A set of events is a bit set of their numbers.
 #[derive(Debug)]
 pub struct World {
     rules_name: String,
     gaps: Vec<Millis>,
     pub rules: SessionConfig,
     pub visitor: Visitor,
-    /// Each event with each source; whoever delivers one sets when it is received.
+    /// Each event with each source. Its time of receipt is set when it is delivered.
     arrivals: Vec<[Arrival; SOURCES.len()]>,
-    /// What the oracle says of each set of events with each of their sources and each set of ends; by [`key`].
-    oracle: Vec<OnceCell<Known>>,
+    /// The oracle's sessions for each set of events, with each of their sources and each set of end requests; by [`key`].
+    oracle: Vec<OnceCell<Expected>>,
 }
 
-/// An event's source, by its number in [`SOURCES`].
-pub type Sources = [usize; MOST];
+/// Each event's source, as an index into [`SOURCES`].
+pub type Sources = [usize; MAX_EVENTS];
 
-/// What the oracle says of a set of events.
+/// The oracle's sessions of a set of events.
 #[derive(Debug)]
-pub struct Known {
+pub struct Expected {
     pub sessions: Vec<OracleSession<'static>>,
     /// The set of each session's events.
     pub sets: Vec<usize>,
@@ -84,7 +85,7 @@ impl World {
         let mut arrivals = Vec::new();
         for number in 0..=gaps.len() {
             at += number.checked_sub(1).map_or(0, |before| gaps[before]);
-            arrivals.push(SOURCES.map(|source| arrival(number, at, source, gaps.len() < MOST_WITH_EXTRAS)));
+            arrivals.push(SOURCES.map(|source| arrival(number, at, source, gaps.len() < MAX_EVENTS_WITH_EXTRAS)));
         }
         let keys = (SOURCES.len() + 1).pow(arrivals.len() as u32) << arrivals.len();
         let oracle = (0..keys).map(|_| OnceCell::new()).collect();
@@ -92,33 +93,33 @@ impl World {
         Self { rules_name, gaps, visitor: Visitor::new("u"), arrivals, oracle, rules }
     }
 
-    /// Reads what [`fmt::Display`] wrote.
-    pub fn parse(text: &str) -> Self {
-        let (rules, gaps) = text.split_once('|').unwrap();
+    /// Parses the notation that [`fmt::Display`] writes.
+    pub fn parse(world: &str) -> Self {
+        let (rules, gaps) = world.split_once('|').unwrap();
         let (name, lateness) = rules.trim().split_once(' ').unwrap();
         let gaps: Vec<Millis> = gaps.split_whitespace().map(|gap| gap.parse().unwrap()).collect();
         Self::new(name, lateness.parse().unwrap(), &gaps)
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.arrivals.len()
     }
 
-    /// The set of all events.
+    /// Returns the set of all events.
     pub fn all(&self) -> usize {
         (1 << self.len()) - 1
     }
 
     pub fn has_extras(&self) -> bool {
-        self.len() <= MOST_WITH_EXTRAS
+        self.len() <= MAX_EVENTS_WITH_EXTRAS
     }
 
     pub fn arrival(&self, event: usize, source: usize) -> &Arrival {
         &self.arrivals[event][source]
     }
 
-    /// When an event happens.
+    /// Returns an event's time.
     pub fn at(&self, event: usize) -> Millis {
         self.arrivals[event][0].entry.at
     }
@@ -127,8 +128,8 @@ impl World {
         self.rules.lateness.num_milliseconds()
     }
 
-    /// What the oracle says of a set of events, where calls ended a session at the times of the events of another set.
-    pub fn known(&self, set: usize, sources: &Sources, ends: usize) -> &Known {
+    /// Returns the oracle's sessions of a set of events, where requests ended a session at the times of the events in `ends`.
+    pub fn expected(&self, set: usize, sources: &Sources, ends: usize) -> &Expected {
         let key = (key(set, sources) << self.len()) + ends;
         self.oracle[key].get_or_init(|| {
             let event = |number| oracle_event(number, self.at(number), SOURCES[sources[number]]);
@@ -137,23 +138,23 @@ impl World {
             let sessions = sessions_with_ends(&events, &ends, &self.rules);
             let set = |session: &OracleSession| session.events.iter().map(|uuid| 1 << event_of(uuid)).sum();
             let sets = sessions.iter().map(set).collect();
-            Known { sessions, sets }
+            Expected { sessions, sets }
         })
     }
 }
 
-/// A number for a set of events and their sources.
+/// Returns a number for a set of events and their sources.
 fn key(set: usize, sources: &Sources) -> usize {
     let digit = |event: usize| if set >> event & 1 == 1 { sources[event] + 1 } else { 0 };
-    (0..MOST).rev().fold(0, |key, event| key * (SOURCES.len() + 1) + digit(event))
+    (0..MAX_EVENTS).rev().fold(0, |key, event| key * (SOURCES.len() + 1) + digit(event))
 }
 
-/// The events of a set, in time order.
+/// Returns the events of a set, in time order.
 pub fn members(set: usize) -> impl Iterator<Item = usize> + Clone {
-    (0..MOST).filter(move |event| set >> event & 1 == 1)
+    (0..MAX_EVENTS).filter(move |event| set >> event & 1 == 1)
 }
 
-/// An event by its uuid.
+/// Returns the event with this uuid.
 pub fn event_of(uuid: &str) -> usize {
     EVENTS.iter().position(|(name, ..)| *name == uuid).unwrap()
 }
@@ -170,7 +171,7 @@ pub fn url_of(event: usize) -> Option<&'static str> {
     EVENTS[event].2
 }
 
-/// The address that an event views.
+/// Returns the URL that a page view shows.
 pub fn page_of(event: usize) -> Option<&'static str> {
     url_of(event).filter(|_| is_page_view(event))
 }

@@ -1,5 +1,5 @@
-//! An item in the table that cannot be read, in the embedded DynamoDB: it costs its visitor's events, with a code that says so,
-//! is never replaced, and harms nobody else.
+//! A corrupt item in the embedded DynamoDB: its visitor's events fail with an error code, the item is never replaced, and no other
+//! visitor is affected.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -17,8 +17,8 @@ use crate::support::{ManualClock, Sink};
 
 type Manager<'c> = SessionManager<DynamoDbSessionStorage, &'c ManualClock>;
 
-/// Names of attributes, and what they are set to.
-fn breaks() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
+/// Returns ways to corrupt an item: an attribute, its new value (`None` removes it), and a part of the expected error.
+fn corruptions() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
     let bytes = |bytes: Vec<u8>| Some(AttributeValue::B(Blob::new(bytes)));
     let mut nonsense = sample();
     nonsense.unfinalized[0].at = 0;
@@ -32,7 +32,8 @@ fn breaks() -> Vec<(&'static str, Option<AttributeValue>, &'static str)> {
     ]
 }
 
-pub async fn break_item(client: &Client, visitor: &Visitor, name: &str, value: Option<AttributeValue>) {
+/// Sets an attribute of a visitor's timeline, or removes it.
+pub async fn set_attribute(client: &Client, visitor: &Visitor, name: &str, value: Option<AttributeValue>) {
     let change = client
         .update_item()
         .table_name(TABLE)
@@ -46,17 +47,17 @@ pub async fn break_item(client: &Client, visitor: &Visitor, name: &str, value: O
     change.send().await.unwrap();
 }
 
-/// Sends an event of each visitor; the errors' codes, none where it was applied.
+/// Sends an event of each visitor. Returns each event's error, or `None` if it was applied.
 async fn send(manager: &Manager<'_>, visitors: &[Visitor], at: Millis) -> Vec<Option<SessionError>> {
     manager.clock().set(at);
-    let texts = visitors.iter().map(|visitor| {
+    let events = visitors.iter().map(|visitor| {
         let id = &visitor.distinct_id;
         format!(r#"{{"uuid":"{id}-{at}","event":"x","distinct_id":"{id}"}}"#)
     });
-    let texts: Vec<String> = texts.collect();
+    let events: Vec<String> = events.collect();
     let delivery = Delivery { received_at: at, trusts_received_at: false };
-    let event = |text| Event::parse(str::as_bytes(text), delivery, manager.config()).unwrap();
-    let events: Vec<Event<'_>> = texts.iter().map(|text| event(text)).collect();
+    let parse = |json| Event::parse(str::as_bytes(json), delivery, manager.config()).unwrap();
+    let events: Vec<Event<'_>> = events.iter().map(|json| parse(json)).collect();
     let outcomes = manager.resolve(&events, Millis::MAX).await.into_iter();
     let error = |outcome| match outcome {
         Outcome::Placed(assignment) => {
@@ -69,26 +70,26 @@ async fn send(manager: &Manager<'_>, visitors: &[Visitor], at: Millis) -> Vec<Op
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_read_costs_its_visitor_alone() {
+async fn a_corrupt_item_affects_only_its_visitor() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
     let clock = ManualClock::default();
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
-    let breaks = breaks();
+    let corruptions = corruptions();
     let mut visitors: Vec<Visitor> =
-        (0..breaks.len()).map(|number| Visitor::new(&format!("broken-{number}"))).collect();
+        (0..corruptions.len()).map(|number| Visitor::new(&format!("broken-{number}"))).collect();
     visitors.push(Visitor::new("whole"));
     assert!(send(&manager, &visitors, NOON).await.iter().all(Option::is_none));
     let session = manager.get_by_user(&visitors[0]).await.unwrap();
-    for (visitor, (name, value, _)) in visitors.iter().zip(&breaks) {
-        break_item(&client, visitor, name, value.clone()).await;
+    for (visitor, (name, value, _)) in visitors.iter().zip(&corruptions) {
+        set_attribute(&client, visitor, name, value.clone()).await;
     }
 
-    // Every time anew: nothing is written over what cannot be read.
+    // It fails each time, because a corrupt item is never overwritten.
     for at in [NOON + 60_000, NOON + 120_000] {
         let mut errors = send(&manager, &visitors, at).await;
         assert_eq!(errors.pop(), Some(None), "the other visitor's event is applied");
-        for (error, (_, _, reason)) in errors.iter().zip(&breaks) {
+        for (error, (_, _, reason)) in errors.iter().zip(&corruptions) {
             let error = error.as_ref().unwrap();
             assert_eq!(error.code(), "stored_item_corrupt");
             assert!(error.to_string().contains(reason), "{error}");
@@ -96,14 +97,14 @@ async fn an_item_that_cannot_be_read_costs_its_visitor_alone() {
         }
     }
 
-    // Its sessions are not found to be none, and others are closed nevertheless.
+    // Queries for its sessions are errors, not "not found". The other visitor is closed.
     assert_eq!(manager.get(&session.id).await.unwrap_err().code(), "stored_item_corrupt");
     assert_eq!(manager.end_session(&session.id).await.unwrap_err().code(), "stored_item_corrupt");
     assert_eq!(manager.get_by_user(&visitors[0]).await.unwrap_err().code(), "stored_item_corrupt");
     clock.set(NOON + 86_400_000);
     let sink = Sink::default();
     let report = manager.cleanup(&&sink, Millis::MAX).await;
-    assert_eq!((report.closed, report.failed, report.is_incomplete), (1, breaks.len(), false), "{report:?}");
+    assert_eq!((report.closed, report.failed, report.is_incomplete), (1, corruptions.len(), false), "{report:?}");
     assert_eq!(sink.0.lock().unwrap().len(), 1);
-    assert!(manager.storage().read(&visitors[0]).await.is_err(), "the broken item is still there");
+    assert!(manager.storage().read(&visitors[0]).await.is_err(), "the corrupt item is still there");
 }

@@ -1,5 +1,5 @@
-//! Items as earlier versions stored them, in `tests/data/stored/format-<version>.jsonl`: each is read to this day, and holds
-//! what it held when it was written.
+//! Items as earlier versions of the service stored them, in `tests/data/stored/format-<version>.jsonl`. Each can still be read,
+//! and has the content that it had when it was written.
 //!
 //! A fixture is never rewritten. A new format gets a file of its own, made by the code that first writes it:
 //! `cargo test --test it stored::fixtures::write -- --ignored`.
@@ -23,11 +23,11 @@ use uuid::Uuid;
 use super::NOON;
 use super::random::noise;
 
-/// Expected contents of more characters than this stand in a file by their hash: they repeat a shape that a smaller one shows.
+/// A content of more characters than this is in a file only as a hash. A smaller fixture has the same shape.
 const MAX_SHOWN: usize = 12_000;
 const MINUTE: Millis = 60_000;
 
-/// The formats that have fixtures, with their file.
+/// The formats that have fixtures, with their files.
 const FILES: [(u32, &str); 2] =
     [(1, include_str!("../../data/stored/format-1.jsonl")), (2, include_str!("../../data/stored/format-2.jsonl"))];
 
@@ -39,7 +39,7 @@ struct Fixture {
     is_session: bool,
     /// The stored bytes, in base64.
     state: String,
-    /// What they hold; see [`timeline_content`].
+    /// The content of the item; see [`timeline_content`].
     content: Value,
 }
 
@@ -64,7 +64,7 @@ fn every_stored_format_is_read() {
             let item = item.unwrap_or_else(|error| panic!("format {version}, {}: {error}", fixture.name));
             let content = shown(content(&item, &visitor));
             assert_eq!(content, fixture.content, "format {version}, {}", fixture.name);
-            // What is read can be written again, in the format that is written now.
+            // The item can be written again, in the current format.
             assert!(!rewritten(&item, &visitor).is_empty());
             shapes.insert((version, fixture.name));
         }
@@ -72,19 +72,19 @@ fn every_stored_format_is_read() {
     }
 }
 
-/// The first release: before it nothing was deployed that could be rolled back to.
+/// The first release. There is no earlier one to roll back to.
 const FIRST_RELEASE: &str = "0.1.0";
 
-/// Every format that was ever written has fixtures, and none is written by the release that first reads it: the one before could
-/// not be gone back to.
+/// Every format that was ever written has fixtures. And no format is written by the release that first reads it, because then a
+/// rollback to the release before would not be possible.
 #[test]
 fn a_format_is_read_one_release_before_it_is_written() {
     assert!(FILES.iter().map(|(version, _)| *version).eq(1..=FORMAT));
     assert!(FORMATS.iter().map(|format| format.version).eq(1..=NEWEST_FORMAT));
-    let release = |text: &str| {
-        let parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
-        assert_eq!(parts.len(), 3, "{text}");
-        parts
+    let release = |version: &str| {
+        let numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
+        assert_eq!(numbers.len(), 3, "{version}");
+        numbers
     };
     let this = release(env!("CARGO_PKG_VERSION"));
     for format in FORMATS {
@@ -96,13 +96,13 @@ fn a_format_is_read_one_release_before_it_is_written() {
     }
 }
 
-/// Writes the fixtures of the format that the code writes now, unless they are there.
+/// Writes the fixtures of the current format, unless they exist.
 #[test]
 #[ignore = "writes a file: run it once, by hand, when a new format is first written"]
 fn write() {
     let path = format!("{}/tests/data/stored/format-{FORMAT}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let is_empty = std::fs::read_to_string(&path).map_or(true, |file| file.is_empty());
-    assert!(is_empty, "{path} is there: fixtures are never rewritten");
+    assert!(is_empty, "{path} exists: fixtures are never rewritten");
     let mut file = String::new();
     for (name, visitor, item) in items() {
         let (state, is_session) = match &item {
@@ -122,7 +122,7 @@ fn write() {
     std::fs::write(path, file).unwrap();
 }
 
-/// The item written and read once more.
+/// Writes the item and checks that it is read back. Returns the bytes.
 fn rewritten(item: &Item, visitor: &Visitor) -> Vec<u8> {
     match item {
         Item::Timeline(timeline) => {
@@ -138,12 +138,13 @@ fn rewritten(item: &Item, visitor: &Visitor) -> Vec<u8> {
     }
 }
 
+/// Returns the content, or its hash if it is long.
 fn shown(content: Value) -> Value {
-    let text = content.to_string();
-    if text.len() <= MAX_SHOWN {
+    let json = content.to_string();
+    if json.len() <= MAX_SHOWN {
         return content;
     }
-    json!({ "characters": text.len(), "xxh3_128": format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes())) })
+    json!({ "characters": json.len(), "xxh3_128": format!("{:032x}", xxhash_rust::xxh3::xxh3_128(json.as_bytes())) })
 }
 
 fn content(item: &Item, visitor: &Visitor) -> Value {
@@ -153,28 +154,28 @@ fn content(item: &Item, visitor: &Visitor) -> Value {
     }
 }
 
-/// What a timeline holds, in words of the fixtures' own: they outlive names and types. Of an id the half that the visitor gives
-/// is left out, once it is known to be that.
+/// Returns the content of a timeline. The member names are the fixtures' own, so that they outlive the names in the code. Session
+/// ids are without the half that derives from the visitor; that half is checked.
 fn timeline_content(timeline: &Timeline) -> Value {
     let bits = timeline.visitor.bits();
     let previous = timeline.previous.as_ref().map(|previous| {
         json!({
-            "id": half(previous.id, bits), "started_at": previous.activity.started_at, "last_activity": previous.activity.last_activity,
+            "id": id_half(previous.id, bits), "started_at": previous.activity.started_at, "last_activity": previous.activity.last_activity,
             "events": previous.activity.event_count, "ended_by_call": previous.activity.ended_by_call, "number": previous.number,
         })
     });
     let anchors = timeline.anchors.iter().map(|anchor| {
         json!({
-            "entry": anchor.entry, "id": half(anchor.id, bits), "leads": anchor.is_primary, "version": anchor.version,
+            "entry": anchor.entry, "id": id_half(anchor.id, bits), "leads": anchor.is_primary, "version": anchor.version,
             "late": late_content(&anchor.late),
         })
     });
     let corrections = timeline.corrections.iter().map(|correction| match correction {
         Correction::Merged { from, into, version } => {
-            json!({ "merged": half(*from, bits), "into": half(*into, bits), "version": version })
+            json!({ "merged": id_half(*from, bits), "into": id_half(*into, bits), "version": version })
         }
         Correction::Split { from, into, at, uuid, version } => json!({
-            "split": half(*from, bits), "into": half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
+            "split": id_half(*from, bits), "into": id_half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
         }),
     });
     json!({
@@ -192,14 +193,14 @@ fn timeline_content(timeline: &Timeline) -> Value {
 
 fn session_content(state: &SessionState, bits: u64) -> Value {
     json!({
-        "id": half(state.id, bits), "version": state.version, "reason": state.facts.reason.name(), "number": state.number,
-        "previous": state.previous.map(|id| half(id, bits)),
+        "id": id_half(state.id, bits), "version": state.version, "reason": state.facts.reason.name(), "number": state.number,
+        "previous": state.previous.map(|id| id_half(id, bits)),
         "started_at": state.facts.started_at, "last_activity": state.facts.last_activity,
         "events": state.facts.event_count, "page_views": state.facts.page_views,
         "entry_url": state.facts.entry_url, "landing_page": state.facts.landing_page, "exit_page": state.facts.exit_page,
         "referrer": state.facts.attribution.referrer, "utm": state.facts.attribution.utm, "click": state.facts.attribution.click, "device": state.facts.device, "geo": state.facts.geo,
         "properties": state.properties, "ended_by_call": state.facts.ended_by_call,
-        "aliases": state.aliases.iter().map(|&id| half(id, bits)).collect::<Vec<_>>(),
+        "aliases": state.aliases.iter().map(|&id| id_half(id, bits)).collect::<Vec<_>>(),
         "seen": fingerprints(&state.fingerprints), "late": late_content(&state.late),
     })
 }
@@ -228,12 +229,13 @@ fn fingerprints(fingerprints: &[u64]) -> Value {
     fingerprints.iter().map(|fingerprint| format!("{fingerprint:012x}")).collect()
 }
 
-fn half(id: Uuid, bits: u64) -> String {
+/// Checks the half of an id that derives from the visitor. Returns the other half.
+fn id_half(id: Uuid, bits: u64) -> String {
     assert_eq!(visitor_bits(id), bits);
     format!("{:016x}", id.as_u64_pair().0)
 }
 
-/// Items of every shape, made by the code as it is.
+/// Returns items of every shape, made by the current code.
 fn items() -> Vec<(&'static str, Visitor, Item)> {
     let visitor = Visitor::new("u");
     let elsewhere = Visitor { project: "shop/é".to_owned(), distinct_id: "ann#1@example.test 😀".to_owned() };
@@ -244,16 +246,16 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
     vec![
         timeline("empty", Timeline::new(visitor.clone())),
         timeline("one event", visit(&visitor, 1, |_| json!({}))),
-        timeline("of another project", visit(&elsewhere, 3, emitted)),
-        timeline("a visit", visit(&visitor, 6, emitted)),
+        timeline("of another project", visit(&elsewhere, 3, all_fields)),
+        timeline("a visit", visit(&visitor, 6, all_fields)),
         timeline("everything", everything.clone()),
-        timeline("ended by a call", ended_by_a_call(&visitor)),
+        timeline("ended by a call", ended_by_a_request(&visitor)),
         timeline("a merge and a split", merged_and_split(&visitor)),
         timeline("20 pages with a query of 1,900 characters", visit(&visitor, 20, |n| query(n, 1_900))),
         timeline("60 pages with a query of 700 characters", visit(&visitor, 60, |n| query(n, 700))),
         timeline("12 campaigns with long addresses", visit(&visitor, 12, campaign)),
         timeline("1,000 events, each of another source", visit(&visitor, 1_000, source)),
-        timeline("512 entries", visit(&visitor, 512, emitted)),
+        timeline("512 entries", visit(&visitor, 512, all_fields)),
         timeline("a long visit", long(&visitor)),
         timeline("400 sessions that wait", waiting(&visitor)),
         session("a session", SessionState { aliases: Vec::new(), ..over.clone() }),
@@ -263,12 +265,12 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
     ]
 }
 
-/// The rules of the fixtures: those that all options leave room for.
+/// The rules of the fixtures. Click ids are on, so that they are stored.
 fn config() -> SessionConfig {
     SessionConfig::from_rules(json!({ "new_session_on_click_id_change": true })).unwrap()
 }
 
-/// A visit of so many events, a second apart, in one batch.
+/// Returns a visit of `count` events, a second apart, in one batch.
 fn visit(visitor: &Visitor, count: usize, properties: impl Fn(usize) -> Value) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     let events: Vec<(Millis, Value)> = (0..count).map(|n| (NOON + 1000 * n as Millis, properties(n))).collect();
@@ -283,7 +285,7 @@ fn visit_then_close(visitor: &Visitor, count: usize, properties: impl Fn(usize) 
 fn send(timeline: &mut Timeline, events: &[(Millis, Value)], received_at: Millis) {
     let config = config();
     let delivery = Delivery { received_at, trusts_received_at: false };
-    let texts: Vec<String> = events
+    let json: Vec<String> = events
         .iter()
         .enumerate()
         .map(|(n, (at, properties))| {
@@ -295,15 +297,15 @@ fn send(timeline: &mut Timeline, events: &[(Millis, Value)], received_at: Millis
                 .to_string()
         })
         .collect();
-    let arrivals: Vec<_> = texts
+    let arrivals: Vec<_> = json
         .iter()
-        .filter_map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap().arrival(&config))
+        .filter_map(|json| Event::parse(json.as_bytes(), delivery, &config).unwrap().arrival(&config))
         .collect();
     timeline.apply(&arrivals, Vec::new(), &config);
 }
 
-/// All that an event can say.
-fn emitted(n: usize) -> Value {
+/// Returns properties with every field that the service reads.
+fn all_fields(n: usize) -> Value {
     json!({
         "$current_url": format!("https://shop.test/käse/{}?gclid=g{}", n, n / 5),
         "$referrer": (["https://www.google.com/search?q=x", "https://blog.test/"][n / 4 % 2]),
@@ -331,21 +333,22 @@ fn source(n: usize) -> Value {
     json!({ "utm_source": format!("{}{n:06}", noise(3, 60)) })
 }
 
-/// Two sessions that are over, an open one, entries, anchors, a last session, archived ones, late events, corrections.
+/// Returns a timeline with two sessions that are over, an open one, unfinalized events, anchors, a previous session, archived
+/// sessions, late events and corrections.
 fn everything(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for minutes in [0, 1, 100, 101, 200, 201] {
         let at = NOON + minutes * MINUTE;
-        send(&mut timeline, &[(at, emitted(minutes as usize))], at);
+        send(&mut timeline, &[(at, all_fields(minutes as usize))], at);
     }
     timeline.finalize(NOON + 202 * MINUTE, &config());
     for minutes in [203, 204, 205, 290] {
         let at = NOON + minutes * MINUTE;
-        send(&mut timeline, &[(at, emitted(201))], at);
+        send(&mut timeline, &[(at, all_fields(201))], at);
     }
-    // LateEvents ones: into a session that is over, and into the live one.
+    // Late events: in a session that is over, and in the live one.
     for minutes in [50, 100, 202] {
-        send(&mut timeline, &[(NOON + minutes * MINUTE - 7, emitted(3))], NOON + 300 * MINUTE);
+        send(&mut timeline, &[(NOON + minutes * MINUTE - 7, all_fields(3))], NOON + 300 * MINUTE);
     }
     timeline.archived = 7;
     let bits = visitor.bits();
@@ -373,32 +376,32 @@ fn everything(visitor: &Visitor) -> Timeline {
     timeline
 }
 
-fn ended_by_a_call(visitor: &Visitor) -> Timeline {
-    let mut timeline = visit(visitor, 3, emitted);
+fn ended_by_a_request(visitor: &Visitor) -> Timeline {
+    let mut timeline = visit(visitor, 3, all_fields);
     let id = timeline.sessions(NOON + MINUTE, &config()).pop().unwrap().id.parse().unwrap();
     assert!(timeline.end(id, NOON + MINUTE, &config()));
-    send(&mut timeline, &[(NOON + 2 * MINUTE, emitted(9))], NOON + 2 * MINUTE);
+    send(&mut timeline, &[(NOON + 2 * MINUTE, all_fields(9))], NOON + 2 * MINUTE);
     timeline
 }
 
 fn merged_and_split(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
-    // Two sessions, a gap of 50 minutes between them, until an event comes that lies in it.
+    // Two sessions with a gap of 50 minutes between them, until an event in the gap merges them.
     for minutes in [0, 50] {
         send(&mut timeline, &[(NOON + minutes * MINUTE, json!({}))], NOON + minutes * MINUTE);
     }
-    let lateness = SessionConfig::from_rules(json!({ "lateness_seconds": 86_400 })).unwrap();
+    let long_lateness = SessionConfig::from_rules(json!({ "lateness_seconds": 86_400 })).unwrap();
     let at = NOON + 25 * MINUTE;
-    let text = json!({"uuid": "between", "event": "x", "distinct_id": "u", "timestamp": datetime(at).to_rfc3339()})
+    let json = json!({"uuid": "between", "event": "x", "distinct_id": "u", "timestamp": datetime(at).to_rfc3339()})
         .to_string();
     let delivery = Delivery { received_at: NOON + 50 * MINUTE, trusts_received_at: false };
-    let arrival = Event::parse(text.as_bytes(), delivery, &lateness).unwrap().arrival(&lateness).unwrap();
-    timeline.apply(&[arrival], Vec::new(), &lateness);
+    let arrival = Event::parse(json.as_bytes(), delivery, &long_lateness).unwrap().arrival(&long_lateness).unwrap();
+    timeline.apply(&[arrival], Vec::new(), &long_lateness);
     assert!(!timeline.corrections.is_empty(), "{timeline:?}");
     timeline
 }
 
-/// A visit of more events than fingerprints are kept of.
+/// Returns a visit of more events than a session keeps fingerprints of.
 fn long(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for minute in 0..300 {
@@ -409,18 +412,19 @@ fn long(visitor: &Visitor) -> Timeline {
     timeline
 }
 
-/// Many sessions that are over and wait to be closed.
+/// Returns a timeline with many sessions that are over and wait to be closed.
 fn waiting(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for day in 0..400 {
         let at = NOON + day * 24 * 60 * MINUTE;
-        send(&mut timeline, &[(at, emitted(day as usize % 7))], at);
+        send(&mut timeline, &[(at, all_fields(day as usize % 7))], at);
         timeline.finalize(at + 6 * MINUTE, &config());
     }
     assert!(timeline.ended.len() >= 399);
     timeline
 }
 
+/// Returns the session with values in all fields that it does not have by itself.
 fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
     let bits = visitor.bits();
     let mut facts = SessionFacts { ended_by_call: true, ..session.facts };

@@ -1,17 +1,17 @@
-//! Formats before the one that is written.
+//! Formats before the current one.
 
 use session_tracking::stored::{FormatError, decode_timeline, encode_timeline};
 use session_tracking::timeline::Timeline;
 
 use super::sample;
 
-/// Format 1 ends where format 2 has two fields more.
+/// Format 2 is format 1 with two more fields at the end.
 #[test]
 fn format_1_is_format_2_without_its_last_two_fields() {
     let timeline = sample();
     assert_eq!((timeline.held_until, timeline.watermark_id.as_ref()), (None, None));
     let two = encode_timeline(&timeline);
-    // Nothing of it is compressed, and the two are none: a byte each.
+    // Nothing is compressed, and the two fields are `None`: one byte each.
     let (one, rest) = two.split_at(two.len() - 2);
     assert_eq!((two[0], rest), (0, &[0, 0][..]));
     let visitor = || timeline.visitor.clone();

@@ -1,5 +1,5 @@
-//! Whatever events a stranger sends, what the service makes of them is read back: long and repetitive texts, many events of one
-//! moment, very late ones, ends by call in between, values at the edges of JSON.
+//! Hostile events: whatever the service stores of them is read back. They have long and repetitive strings, many events of one
+//! moment, very late events and values at the edges of JSON, with requests that end sessions in between.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const RULES: [&str; 6] = [
     r#"{"direct_then_source":"upgrade","midnight":"Europe/Zurich"}"#,
 ];
 
-/// Values of `$session_properties`, as JSON texts: sound ones, and some that are not.
+/// Values of `$session_properties`, as JSON. Some are invalid.
 const VALUES: [&str; 14] = [
     "1e999",
     "-0",
@@ -43,33 +43,40 @@ const VALUES: [&str; 14] = [
 
 #[derive(Debug, Clone)]
 struct Step {
-    /// Time since the step before.
+    /// The time since the step before.
     gap: Millis,
+    /// The number of events.
     count: usize,
-    /// Time from one event to the next, backwards from the newest.
+    /// The time between two events. The first event is the newest.
     apart: Millis,
-    /// How long before they are received the events happened.
-    late: Millis,
-    /// Characters that all URLs share, and whether they differ in front of or behind them.
-    length: usize,
+    /// How old the newest event is at its receipt.
+    age: Millis,
+    /// The number of characters that all URLs share.
+    shared_length: usize,
+    /// Whether URLs differ before the characters that they share, or after them.
     differs_in_front: bool,
-    /// How many sources the events come from.
+    /// The number of different sources.
     sources: usize,
+    /// An index into [`VALUES`].
     value: usize,
     ids: Ids,
-    then: Then,
+    action: Action,
 }
 
+/// The ids of the events.
 #[derive(Debug, Clone, Copy)]
 enum Ids {
+    /// A UUID for each event.
     Own,
-    /// A few that come again.
+    /// A few ids, so that most events are duplicates.
     Few,
+    /// Long ids with unusual characters.
     Odd,
 }
 
+/// What happens after a batch.
 #[derive(Debug, Clone, Copy)]
-enum Then {
+enum Action {
     Nothing,
     End,
     Close,
@@ -79,23 +86,23 @@ fn step() -> impl Strategy<Value = Step> {
     let gap = prop_oneof![Just(0_i64), 0_i64..5_000, 0_i64..4_000_000, Just(90_000_000)];
     let count = prop_oneof![4 => 1_usize..6, 2 => 6_usize..80, 1 => 500_usize..700];
     let apart = prop_oneof![2 => Just(0_i64), 2 => 1_i64..2_000, 1 => 1_000_000_i64..4_000_000];
-    let late = prop_oneof![3 => Just(0_i64), 2 => 0_i64..600_000, 1 => 0_i64..90_000_000, 1 => Just(800_000_000_000)];
-    let length = prop_oneof![2 => Just(0_usize), 2 => 1_usize..3_000, 1 => 3_000_usize..20_000];
+    let age = prop_oneof![3 => Just(0_i64), 2 => 0_i64..600_000, 1 => 0_i64..90_000_000, 1 => Just(800_000_000_000)];
+    let shared_length = prop_oneof![2 => Just(0_usize), 2 => 1_usize..3_000, 1 => 3_000_usize..20_000];
     let ids = prop_oneof![4 => Just(Ids::Own), 1 => Just(Ids::Few), 1 => Just(Ids::Odd)];
-    let then = prop_oneof![3 => Just(Then::Nothing), 1 => Just(Then::End), 2 => Just(Then::Close)];
+    let action = prop_oneof![3 => Just(Action::Nothing), 1 => Just(Action::End), 2 => Just(Action::Close)];
     let sources = prop_oneof![Just(1_usize), 2_usize..5, Just(1_000)];
-    let what = (length, any::<bool>(), sources, 0..VALUES.len(), ids, then);
-    (gap, count, apart, late, what).prop_map(|(gap, count, apart, late, what)| {
-        let (length, differs_in_front, sources, value, ids, then) = what;
-        Step { gap, count, apart, late, length, differs_in_front, sources, value, ids, then }
+    let what = (shared_length, any::<bool>(), sources, 0..VALUES.len(), ids, action);
+    (gap, count, apart, age, what).prop_map(|(gap, count, apart, age, what)| {
+        let (shared_length, differs_in_front, sources, value, ids, action) = what;
+        Step { gap, count, apart, age, shared_length, differs_in_front, sources, value, ids, action }
     })
 }
 
 impl Step {
-    fn texts(&self, number: usize, now: Millis) -> Vec<String> {
-        let shared = noise(7, self.length);
-        let text = |n: usize| {
-            let at = now - self.late - self.apart * n as Millis;
+    fn events(&self, number: usize, now: Millis) -> Vec<String> {
+        let shared = noise(7, self.shared_length);
+        let event = |n: usize| {
+            let at = now - self.age - self.apart * n as Millis;
             let own = format!("{number}-{n}");
             let uuid = match self.ids {
                 Ids::Own => format!("0190a6f2-0c0a-7cfa-8d8a-{:012x}", number * 1_000 + n),
@@ -123,11 +130,11 @@ impl Step {
             );
             event.to_string().replace("\"here\"", &properties)
         };
-        (0..self.count).map(text).collect()
+        (0..self.count).map(event).collect()
     }
 }
 
-/// The item is read back as it was written; one that is too large is refused before it is written.
+/// Checks that the timeline is read back as it was written, unless it is too large to be written.
 fn check(timeline: &Timeline) -> Result<(), TestCaseError> {
     if let Some(bytes) = encode_item(timeline, Room::ToClose) {
         let read = decode_timeline(FORMAT, &bytes, timeline.visitor.clone());
@@ -148,8 +155,8 @@ fn run(rules: &str, steps: &[Step]) -> Result<(), TestCaseError> {
     for (number, step) in steps.iter().enumerate() {
         now += step.gap;
         let delivery = Delivery { received_at: now, trusts_received_at: true };
-        let texts = step.texts(number, now);
-        let events = texts.iter().filter_map(|text| Event::parse(text.as_bytes(), delivery, &config).ok());
+        let json = step.events(number, now);
+        let events = json.iter().filter_map(|json| Event::parse(json.as_bytes(), delivery, &config).ok());
         let arrivals: Vec<_> = events.filter_map(|event| event.arrival(&config)).collect();
         let recalled = timeline.recall_range(&arrivals, &config).map_or(Vec::new(), |(from, to)| {
             let began = |state: &&SessionState| (from..=to).contains(&((state.id.as_u128() >> 80) as Millis));
@@ -157,13 +164,13 @@ fn run(rules: &str, steps: &[Step]) -> Result<(), TestCaseError> {
         });
         timeline.apply(&arrivals, recalled, &config);
         check(&timeline)?;
-        match step.then {
-            Then::Nothing => {}
-            Then::End => {
+        match step.action {
+            Action::Nothing => {}
+            Action::End => {
                 let last = timeline.sessions(now, &config).pop();
                 last.map(|session| timeline.end(session.id.parse().unwrap(), now, &config));
             }
-            Then::Close => {
+            Action::Close => {
                 for session in timeline.close(now, &config).ended {
                     prop_assert_eq!(read_session(&session), Ok(session.clone()));
                     archive.retain(|other| other.id != session.id);
@@ -185,20 +192,20 @@ proptest! {
     }
 }
 
-/// More sessions of one millisecond than there are ids of it: in one batch, as a queue may bring them.
+/// More sessions of one millisecond than it has ids, in one batch, as a queue can deliver them.
 #[test]
 fn sessions_of_one_moment_have_ids_of_their_own() {
     let step = Step {
         gap: 0,
         count: 6_000,
         apart: 0,
-        late: 0,
-        length: 0,
+        age: 0,
+        shared_length: 0,
         differs_in_front: false,
         sources: 6_000,
         value: 12,
         ids: Ids::Own,
-        then: Then::Close,
+        action: Action::Close,
     };
     run(RULES[0], &[step.clone(), Step { gap: 60_000, count: 3, ..step }]).unwrap();
 }

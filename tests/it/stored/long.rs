@@ -1,5 +1,5 @@
-//! Visits with long and repetitive texts, through the real handler: what one process writes another one, that has never seen the
-//! visitor, reads and goes on with; and so do the closer and whoever asks for the session.
+//! Visits with long and repetitive strings, through the real handler. What one process writes is read by a process that has never
+//! seen the visitor, by the closer and by queries.
 
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
@@ -14,7 +14,7 @@ use super::random::noise;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::support::{ManualClock, Sink};
 
-/// Sends events to a process that has just started; each of them must be applied. Returns the session of the last.
+/// Sends events to a new process. Each of them must be applied. Returns the session of the last event.
 async fn send<S: SessionStorage>(store: &S, visitor: &str, first: Millis, all: &[Value]) -> String {
     let clock = ManualClock::default();
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
@@ -23,14 +23,14 @@ async fn send<S: SessionStorage>(store: &S, visitor: &str, first: Millis, all: &
     let mut session = None;
     // A request holds a megabyte at most.
     for (batch, events) in all.chunks(100).enumerate() {
-        let texts = events.iter().enumerate().map(|(n, properties)| {
+        let lines = events.iter().enumerate().map(|(n, properties)| {
             let at = first + 1000 * (100 * batch + n) as Millis;
             clock.set(at);
             json!({"uuid": format!("{visitor}-{at}"), "event": "$pageview", "distinct_id": visitor,
                 "timestamp": datetime(at).to_rfc3339(), "properties": properties})
             .to_string()
         });
-        let body = texts.collect::<Vec<String>>().join("\n");
+        let body = lines.collect::<Vec<String>>().join("\n");
         let payload = json!({
             "version": "2.0", "rawPath": "/events", "headers": { "content-type": "application/x-ndjson" },
             "requestContext": { "http": { "method": "POST", "path": "/events" }, "timeEpoch": first + 1000 * all.len() as Millis },
@@ -46,7 +46,7 @@ async fn send<S: SessionStorage>(store: &S, visitor: &str, first: Millis, all: &
     session.unwrap()
 }
 
-/// Visits in one batch: a name, how many events, what each says.
+/// Returns visits: a name, and the properties of each event.
 fn visits() -> Vec<(String, Vec<Value>)> {
     let page = |n: usize, length| json!({ "$current_url": format!("https://shop.test/{n}?{}", noise(1, length)) });
     let mut visits = Vec::new();
@@ -74,7 +74,7 @@ async fn long_visits<S: SessionStorage>(store: &S) {
         let next = NOON + 1000 * events.len() as Millis;
         sessions.push((name.clone(), send(store, &name, next, &[json!({})]).await));
     }
-    // A page a request, a process for each.
+    // One page view a request, each in a process of its own.
     for (length, pages) in [(1_900, 25), (1_000, 40), (500, 80)] {
         let name = format!("{pages} requests of {length}");
         let mut last = String::new();

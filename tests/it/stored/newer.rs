@@ -1,5 +1,5 @@
-//! A function that was rolled back meets what a newer one stored: it says so, writes nothing over it, harms nobody else, and once
-//! the newer one runs again nothing is lost.
+//! A function that was rolled back finds items that a newer version stored. It returns an error, does not overwrite them, and
+//! does not affect other visitors. Once the newer version runs again, nothing is lost.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -13,7 +13,7 @@ use session_tracking::stored::NEWEST_FORMAT;
 use session_tracking::trigger::Ingest;
 
 use super::NOON;
-use super::corrupt::break_item;
+use super::corrupt::set_attribute;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::support::{ManualClock, Sink};
 
@@ -23,13 +23,13 @@ fn format(version: u32) -> Option<AttributeValue> {
     Some(AttributeValue::N(version.to_string()))
 }
 
-fn body(visitor: &str, at: Millis) -> String {
+fn event(visitor: &str, at: Millis) -> String {
     json!({"uuid": format!("{visitor}-{at}"), "event": "$pageview", "distinct_id": visitor,
         "timestamp": datetime(at).to_rfc3339()})
     .to_string()
 }
 
-/// The answer to events over HTTP: its status, and its body.
+/// Sends events over HTTP. Returns the status and the body of the answer.
 async fn post(ingest: &Worker<'_>, body: &str, now: Millis) -> (u64, Value) {
     ingest.manager.clock().set(now);
     let payload = json!({
@@ -41,7 +41,7 @@ async fn post(ingest: &Worker<'_>, body: &str, now: Millis) -> (u64, Value) {
     (answer["statusCode"].as_u64().unwrap(), serde_json::from_str(answer["body"].as_str().unwrap()).unwrap())
 }
 
-/// The messages of a queue that have to come again.
+/// Sends messages from a queue. Returns the ids of those that failed.
 async fn receive(ingest: &Worker<'_>, bodies: &[String], now: Millis) -> Vec<String> {
     ingest.manager.clock().set(now);
     let records = bodies.iter().enumerate().map(|(n, body)| {
@@ -69,39 +69,39 @@ async fn a_newer_timeline_is_left_as_it_is() {
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
     let ingest = Ingest { manager, output: &output, rejects: &rejects };
-    let both = |at| format!("{}\n{}", body("newer", at), body("other", at));
-    assert_eq!(post(&ingest, &both(NOON), NOON).await.0, 200);
+    let two_events = |at| format!("{}\n{}", event("newer", at), event("other", at));
+    assert_eq!(post(&ingest, &two_events(NOON), NOON).await.0, 200);
     let newer = Visitor::new("newer");
     let id = ingest.manager.get_by_user(&newer).await.unwrap().id;
-    break_item(&client, &newer, "v", format(NEWEST_FORMAT + 1)).await;
+    set_attribute(&client, &newer, "v", format(NEWEST_FORMAT + 1)).await;
     let of_newer = |items: Vec<std::collections::HashMap<String, AttributeValue>>| {
         items.into_iter().find(|item| item["sk"] == AttributeValue::S("t##newer".to_owned())).unwrap()
     };
     let before = of_newer(items(&client).await);
 
-    // Over HTTP: the whole request is to be sent again; the other visitor's event is applied.
-    let (status, answer) = post(&ingest, &both(NOON + 60_000), NOON + 60_000).await;
+    // Over HTTP: the whole request has to be retried. The other visitor's event is applied.
+    let (status, answer) = post(&ingest, &two_events(NOON + 60_000), NOON + 60_000).await;
     assert_eq!((status, &answer["error"]["code"]), (503, &"try_again".into()));
     assert_eq!(answer["failed"][0]["code"], "stored_item_newer");
     let message = answer["failed"][0]["message"].as_str().unwrap();
     assert!(message.contains("a newer version of the service"), "{message}");
     assert_eq!(answer["events"].as_array().unwrap().len(), 1);
-    // From a queue: its message alone comes again.
-    let messages = [body("newer", NOON + 120_000), body("other", NOON + 120_000)];
+    // From a queue: only its message is redelivered.
+    let messages = [event("newer", NOON + 120_000), event("other", NOON + 120_000)];
     assert_eq!(receive(&ingest, &messages, NOON + 120_000).await, ["0"]);
-    // Calls.
+    // Library calls.
     assert_eq!(ingest.manager.get(&id).await.unwrap_err().code(), "stored_item_newer");
     assert_eq!(ingest.manager.end_session(&id).await.unwrap_err().code(), "stored_item_newer");
-    // The closer leaves it due, and goes on with the other.
+    // The closer leaves it due, and closes the other visitor.
     clock.set(NOON + 86_400_000);
     let sink = Sink::default();
     let report = ingest.manager.cleanup(&&sink, Millis::MAX).await;
     assert_eq!((report.closed, report.failed, report.is_incomplete), (1, 1, false), "{report:?}");
     assert_eq!(of_newer(items(&client).await), before);
 
-    // The newer version is back: what failed comes again, and everything is there.
-    break_item(&client, &newer, "v", format(NEWEST_FORMAT)).await;
-    assert_eq!(post(&ingest, &both(NOON + 60_000), NOON + 130_000).await.0, 200);
+    // The newer version runs again: what failed is retried, and nothing is lost.
+    set_attribute(&client, &newer, "v", format(NEWEST_FORMAT)).await;
+    assert_eq!(post(&ingest, &two_events(NOON + 60_000), NOON + 130_000).await.0, 200);
     assert!(receive(&ingest, &messages, NOON + 130_000).await.is_empty());
     let session = ingest.manager.get_by_user(&newer).await.unwrap();
     assert_eq!((session.id, session.event_count), (id, 3));
@@ -117,7 +117,7 @@ async fn a_newer_archived_session_is_left_as_it_is() {
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
     let ingest = Ingest { manager, output: &output, rejects: &rejects };
-    assert_eq!(post(&ingest, &body("u", NOON), NOON).await.0, 200);
+    assert_eq!(post(&ingest, &event("u", NOON), NOON).await.0, 200);
     let visitor = Visitor::new("u");
     let id = ingest.manager.get_by_user(&visitor).await.unwrap().id;
     clock.set(NOON + 86_400_000);
@@ -129,9 +129,9 @@ async fn a_newer_archived_session_is_left_as_it_is() {
 
     assert_eq!(ingest.manager.get(&id).await.unwrap_err().code(), "stored_item_newer");
     // An event that could belong to it.
-    let (status, answer) = post(&ingest, &body("u", NOON + 1), NOON + 86_400_000).await;
+    let (status, answer) = post(&ingest, &event("u", NOON + 1), NOON + 86_400_000).await;
     assert_eq!((status, &answer["failed"][0]["code"]), (503, &"stored_item_newer".into()));
-    // It is not replaced by what this version would write, whatever its version.
+    // It is not replaced by a session of this format, even with a higher version.
     let Ok(Some(stored)) = ingest.manager.storage().read(&visitor).await else { panic!() };
     let mut session = super::sample().ended.remove(0);
     session.id = id.parse().unwrap();

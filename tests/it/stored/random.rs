@@ -1,4 +1,5 @@
-//! Timelines as the service makes them: random events, ends by call and closes, through the real parser and `apply`.
+//! Random timelines as the service makes them: random events, requests that end sessions, and closes, through the real parser and
+//! `apply`.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -16,37 +17,39 @@ pub const NOON: Millis = 1_773_144_000_000;
 /// A batch of events, and what happens after it.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Time since the step before.
+    /// The time since the step before.
     gap: Millis,
-    events: Vec<Sketch>,
-    then: Then,
+    events: Vec<RandomEvent>,
+    action: Action,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Then {
+enum Action {
     Nothing,
-    /// A call ends the latest session.
+    /// A request ends the latest session.
     End,
-    /// What is over is closed.
+    /// The closer runs.
     Close,
 }
 
-/// An event in a few numbers.
+/// The choices that make an event.
 #[derive(Debug, Clone)]
-struct Sketch {
-    /// How long it was on its way.
-    late: Millis,
+struct RandomEvent {
+    /// Its age at its receipt.
+    age: Millis,
     name: &'static str,
-    /// 0: none.
+    /// 0 for no URL.
     page: u8,
+    /// 0 for no source.
     source: u8,
+    /// 0 for no device.
     device: u8,
-    /// Which of a few ids, or one of its own.
+    /// One of a few ids, or `None` for a UUID of its own.
     uuid: Option<u8>,
     properties: Vec<(String, String)>,
 }
 
-/// Timelines, and sessions that left them.
+/// A timeline, and the sessions that were closed in it.
 #[derive(Debug, Clone)]
 pub struct World {
     pub timeline: Timeline,
@@ -59,17 +62,21 @@ pub fn world() -> impl Strategy<Value = World> {
 
 fn step() -> impl Strategy<Value = Step> {
     let gap = prop_oneof![0_i64..5_000, 0_i64..600_000, 1_700_000_i64..4_000_000, Just(90_000_000)];
-    let then = prop_oneof![4 => Just(Then::Nothing), 1 => Just(Then::End), 1 => Just(Then::Close)];
-    (gap, prop::collection::vec(sketch(), 1..5), then).prop_map(|(gap, events, then)| Step { gap, events, then })
+    let action = prop_oneof![4 => Just(Action::Nothing), 1 => Just(Action::End), 1 => Just(Action::Close)];
+    (gap, prop::collection::vec(random_event(), 1..5), action).prop_map(|(gap, events, action)| Step {
+        gap,
+        events,
+        action,
+    })
 }
 
-fn sketch() -> impl Strategy<Value = Sketch> {
-    let late = prop_oneof![3 => Just(0_i64), 2 => 0_i64..300_000, 1 => 300_000_i64..8_000_000];
+fn random_event() -> impl Strategy<Value = RandomEvent> {
+    let age = prop_oneof![3 => Just(0_i64), 2 => 0_i64..300_000, 1 => 300_000_i64..8_000_000];
     let name = prop_oneof![Just("$pageview"), Just("click"), Just("$pageleave"), Just("$session_end")];
     let properties = prop::collection::vec(("[a-c]", "[ -~é€😀]{0,8}"), 0..3);
-    let parts = (late, name, 0_u8..4, 0_u8..5, 0_u8..3, prop::option::weighted(0.2, 0_u8..6), properties);
-    parts.prop_map(|(late, name, page, source, device, uuid, properties)| Sketch {
-        late,
+    let choices = (age, name, 0_u8..4, 0_u8..5, 0_u8..3, prop::option::weighted(0.2, 0_u8..6), properties);
+    choices.prop_map(|(age, name, page, source, device, uuid, properties)| RandomEvent {
+        age,
         name,
         page,
         source,
@@ -86,28 +93,28 @@ fn build(steps: &[Step]) -> World {
     for (number, step) in steps.iter().enumerate() {
         now += step.gap;
         let delivery = Delivery { received_at: now, trusts_received_at: false };
-        let texts = step.events.iter().enumerate().map(|(place, event)| event.text(number * 10 + place, now));
-        let texts: Vec<String> = texts.collect();
-        let events = texts.iter().map(|text| Event::parse(text.as_bytes(), delivery, &config).unwrap());
+        let json = step.events.iter().enumerate().map(|(index, event)| event.json(number * 10 + index, now));
+        let json: Vec<String> = json.collect();
+        let events = json.iter().map(|json| Event::parse(json.as_bytes(), delivery, &config).unwrap());
         let arrivals: Vec<_> = events.filter_map(|event| event.arrival(&config)).collect();
         world.timeline.apply(&arrivals, Vec::new(), &config);
-        match step.then {
-            Then::Nothing => {}
-            Then::End => {
+        match step.action {
+            Action::Nothing => {}
+            Action::End => {
                 let last = world.timeline.sessions(now, &config).pop();
                 last.map(|session| world.timeline.end(session.id.parse().unwrap(), now, &config));
             }
-            Then::Close => world.closed.extend(world.timeline.close(now, &config).ended),
+            Action::Close => world.closed.extend(world.timeline.close(now, &config).ended),
         }
     }
     world
 }
 
-impl Sketch {
-    fn text(&self, number: usize, now: Millis) -> String {
+impl RandomEvent {
+    fn json(&self, number: usize, now: Millis) -> String {
         let uuid = match self.uuid {
             None => format!("0190a6f2-0c0a-7cfa-8d8a-{number:012x}"),
-            Some(own) => format!("event-{own}"),
+            Some(shared) => format!("event-{shared}"),
         };
         let mut properties = json!({"$session_properties": self.properties.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()});
         let mut set = |name: &str, value: &str| properties[name] = value.into();
@@ -126,13 +133,13 @@ impl Sketch {
             2 => ["$device_type", "$browser", "$geoip_city_name"].into_iter().for_each(|name| set(name, "Bern")),
             _ => {}
         }
-        let timestamp = datetime(now - self.late).to_rfc3339();
+        let timestamp = datetime(now - self.age).to_rfc3339();
         json!({"uuid": uuid, "event": self.name, "distinct_id": "u", "timestamp": timestamp, "properties": properties})
             .to_string()
     }
 }
 
-/// Text that does not repeat itself.
+/// Returns a random string of `length` characters.
 pub fn noise(seed: u64, length: usize) -> String {
     let mut random = Seeded(seed);
     (0..length).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789-_"[random.below(38)])).collect()

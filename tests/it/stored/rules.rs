@@ -96,17 +96,17 @@ const TIMELINE: [Break<Timeline>; 38] = [
         (t.anchors[0].entry, t.anchors[0].is_primary) = (0, false);
     }),
     ("a session property is not JSON", |t| t.unfinalized[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
-    ("a call's mark is not one of ours", |t| t.unfinalized[1].kind = Kind::End),
-    ("a call's mark is not one of ours", |t| t.unfinalized[1].uuid = EventId::new(&format!("{MARK}1"))),
-    ("a call's mark is not one of ours", |t| {
+    ("an end mark has an invalid id", |t| t.unfinalized[1].kind = Kind::End),
+    ("an end mark has an invalid id", |t| t.unfinalized[1].uuid = EventId::new(&format!("{MARK}1"))),
+    ("an end mark has an invalid id", |t| {
         (t.unfinalized[1].kind, t.unfinalized[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
     }),
-    ("a head stands on no entry", |t| t.anchors.last_mut().unwrap().entry = t.unfinalized.len()),
+    ("an anchor refers to no entry", |t| t.anchors.last_mut().unwrap().entry = t.unfinalized.len()),
     ("a session begins with a keep-alive event", |t| {
         let entry = t.anchors[0].entry;
         t.unfinalized[entry].kind = Kind::KeepAlive;
     }),
-    ("the heads are not in order", |t| t.anchors.push(t.anchors[0].clone())),
+    ("the anchors are not in order", |t| t.anchors.push(t.anchors[0].clone())),
     (LATE, |t| t.anchors[0].late.page_views = 1),
     ("the sessions are not in order", |t| t.ended.reverse()),
     ("two sessions have one id", |t| t.anchors[0].id = t.open.as_ref().unwrap().id),

@@ -1,4 +1,4 @@
-//! The floor: a function without the SDK. One event in, one unsigned request over TLS, made by hand.
+//! The lower bound: a function without the SDK. For each event it makes one unsigned request over TLS.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Trusts what the machine trusts, as the SDK does.
+/// Returns a TLS client that trusts the machine's certificates, like the SDK.
 fn connector() -> Result<TlsConnector, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

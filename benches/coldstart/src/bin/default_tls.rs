@@ -1,4 +1,4 @@
-//! The ingest function with the SDK's own client of HTTP; everything else is as it ships.
+//! The ingest function with the SDK's default HTTP client. Everything else is as shipped.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;

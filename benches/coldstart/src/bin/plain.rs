@@ -1,5 +1,5 @@
-//! What one would write first: for each event, in order, a read of the visitor's session and a write, through a client of
-//! DynamoDB as the SDK sets it up; but with the TLS of what ships, so that the two do not differ by it. For
+//! A plain store, as one would write it first: for each event, in order, it reads the visitor's session and writes it. The
+//! DynamoDB client has the SDK's defaults, but the TLS of the shipped functions, so that TLS makes no difference. For
 //! `benches/invocation`.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ struct Batch {
     events: Vec<Map<String, Value>>,
 }
 
-fn text(value: Option<&Value>) -> String {
+fn string(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -26,26 +26,26 @@ fn number(item: &HashMap<String, AttributeValue>, name: &str) -> i64 {
     item.get(name).and_then(|value| value.as_n().ok()?.parse().ok()).unwrap_or_default()
 }
 
-/// Finds an event's session, moves it on, and says which it is on the event.
+/// Finds an event's session, updates it, and annotates the event with its id.
 async fn apply(client: &Client, table: &str, event: &mut Map<String, Value>) -> Result<(), Error> {
-    let visitor = text(event.get("distinct_id"));
-    let at = chrono::DateTime::parse_from_rfc3339(&text(event.get("timestamp")))?.timestamp_millis();
+    let visitor = string(event.get("distinct_id"));
+    let at = chrono::DateTime::parse_from_rfc3339(&string(event.get("timestamp")))?.timestamp_millis();
     let properties = event.entry("properties").or_insert_with(|| Map::new().into());
-    let (url, referrer) = (text(properties.get("$current_url")), text(properties.get("$referrer")));
+    let (url, referrer) = (string(properties.get("$current_url")), string(properties.get("$referrer")));
     let key = AttributeValue::S(visitor.clone());
     let answer = client.get_item().table_name(table).key("pk", key.clone()).send().await?;
     let known = answer.item.filter(|item| at - number(item, "last_activity") <= TIMEOUT_MS).unwrap_or_default();
-    let kept = |name: &str, new: String| known.get(name).cloned().unwrap_or(AttributeValue::S(new));
-    let session = kept("session_id", format!("{visitor}-{at}"));
+    let stored_or = |name: &str, new: String| known.get(name).cloned().unwrap_or(AttributeValue::S(new));
+    let session = stored_or("session_id", format!("{visitor}-{at}"));
     let update = client.update_item().table_name(table).key("pk", key).update_expression(
         "SET session_id = :session_id, started_at = :started_at, entry_url = :entry_url, referrer = :referrer, \
          exit_url = :exit_url, last_activity = :last_activity, events = :events",
     );
     update
         .expression_attribute_values(":session_id", session.clone())
-        .expression_attribute_values(":started_at", kept("started_at", at.to_string()))
-        .expression_attribute_values(":entry_url", kept("entry_url", url.clone()))
-        .expression_attribute_values(":referrer", kept("referrer", referrer))
+        .expression_attribute_values(":started_at", stored_or("started_at", at.to_string()))
+        .expression_attribute_values(":entry_url", stored_or("entry_url", url.clone()))
+        .expression_attribute_values(":referrer", stored_or("referrer", referrer))
         .expression_attribute_values(":exit_url", AttributeValue::S(url))
         .expression_attribute_values(":last_activity", AttributeValue::N(at.to_string()))
         .expression_attribute_values(":events", AttributeValue::N((number(&known, "events") + 1).to_string()))

@@ -1,4 +1,4 @@
-//! A DynamoDB that knows nothing and takes everything, behind TLS 1.3 on a port of the loopback interface.
+//! A stub of DynamoDB behind TLS 1.3 on a port of the loopback interface. It has no items and accepts every write.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,17 +13,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::Failure;
 use crate::tls::TlsServer;
 
-/// The machine's trusted certificates: who trusts them reads and parses them all, as on Lambda.
+/// The machine's trusted certificates. A client that trusts them reads and parses all of them, as on Lambda.
 const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
-/// The authorities that our client trusts first.
+/// The authorities that the shipped functions trust for AWS.
 const AMAZON: &str = include_str!("../../../../../src/aws/amazon.pem");
 
-/// Where it is, whom to trust, and the writes that came.
+/// A running stub.
 pub struct Endpoint {
+    /// Its URL.
     pub url: String,
-    /// A file of the machine's trusted certificates and its own authority's.
+    /// A file with the machine's trusted certificates and that of the stub's authority.
     pub machine: PathBuf,
-    /// A file of Amazon's authorities and its own.
+    /// A file with Amazon's authorities and the stub's.
     pub few: PathBuf,
     writes: UnboundedReceiver<Instant>,
 }
@@ -39,7 +40,10 @@ async fn answer(State(writes): State<UnboundedSender<Instant>>, headers: HeaderM
 }
 
 impl Endpoint {
-    /// Starts one, with an authority of its own.
+    /// Starts a stub with its own certificate authority.
+    ///
+    /// # Errors
+    /// The machine has no trusted certificates, or no port is free.
     pub async fn start() -> Result<Self, Failure> {
         let (sender, writes) = unbounded_channel();
         let router = Router::new().route("/", post(answer)).layer(DefaultBodyLimit::disable()).with_state(sender);
@@ -53,12 +57,15 @@ impl Endpoint {
         Ok(Self { url, machine, few, writes })
     }
 
-    /// When the next write had arrived.
+    /// Returns when the next write arrived.
+    ///
+    /// # Errors
+    /// The stub has ended.
     pub async fn write(&mut self) -> Result<Instant, Failure> {
         Ok(self.writes.recv().await.ok_or("the endpoint has ended")?)
     }
 
-    /// Forgets what came so far.
+    /// Forgets the writes that arrived so far.
     pub fn forget(&mut self) {
         while self.writes.try_recv().is_ok() {}
     }

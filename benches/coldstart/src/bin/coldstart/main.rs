@@ -1,5 +1,5 @@
-//! Measures cold starts, sizes and memory of the functions as they ship; see `run` for how and why.
-#![allow(clippy::disallowed_methods, reason = "a measuring program reads clocks and its environment")]
+//! Measures cold starts, sizes and memory of the shipped functions. `run` describes the method.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and its environment")]
 
 mod batch;
 mod endpoint;
@@ -21,11 +21,12 @@ use start::Trust;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Starts of each binary, interleaved; the median counts.
+/// Starts of each binary, in turns; the figure is their median.
 const STARTS: usize = 31;
-/// How often a small function's CPU time is handed out: Linux's own period, and one with which a start has to wait sooner.
+/// How often CPU time is granted to a small function: Linux's default period, and a shorter one in which a start has to wait
+/// sooner.
 const PERIODS_MS: [u64; 2] = [100, 20];
-/// Bytes that a function may take beside four times its payload.
+/// Bytes that a function may use in addition to four times its payload.
 const MEMORY_FLOOR: f64 = 12.0 * 1024.0 * 1024.0;
 const MB: f64 = 1024.0 * 1024.0;
 
@@ -52,7 +53,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1000.0
 }
 
-/// The rows of cold starts at a share of a core, or of a whole one.
+/// Measures the rows of cold starts, with a share of a core or a whole one.
 async fn starts(binaries: &Binaries, share: Option<&Share>, endpoint: &mut Endpoint) -> Result<[Row; 4], Failure> {
     let all = [
         (&binaries.ingest, Trust::Few),
@@ -74,7 +75,7 @@ async fn starts(binaries: &Binaries, share: Option<&Share>, endpoint: &mut Endpo
     let [ingest, bare, default_tls, bare_few, ingest_machine] = times.map(median);
     let at = share.map(|share| format!(", CPU of 128 MB every {} ms", share.period_ms)).unwrap_or_default();
     let row = |name: &str, value: f64, ms: f64| {
-        Row::of(format!("{name}{at}"), value).because(format!("{ingest:.1} ms; the other: {ms:.1} ms"))
+        Row::of(format!("{name}{at}"), value).from(format!("{ingest:.1} ms; the other: {ms:.1} ms"))
     };
     let least = if share.is_some() { 10.0 } else { 5.0 };
     Ok([
@@ -85,8 +86,8 @@ async fn starts(binaries: &Binaries, share: Option<&Share>, endpoint: &mut Endpo
     ])
 }
 
-/// The size of a bootstrap as it is uploaded, in MB.
-fn compressed(binary: &str) -> Result<f64, Failure> {
+/// Returns the compressed size of a bootstrap, in MB.
+fn compressed_mb(binary: &str) -> Result<f64, Failure> {
     let file = std::fs::File::open(binary)?;
     let mut compressed = flate2::read::GzEncoder::new(file, flate2::Compression::best());
     Ok(std::io::copy(&mut compressed, &mut std::io::sink())? as f64 / MB)
@@ -94,15 +95,15 @@ fn compressed(binary: &str) -> Result<f64, Failure> {
 
 async fn memory(binaries: &Binaries, endpoint: &Endpoint) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
-    for (name, bytes, most) in [("1 KB events", 1024, usize::MAX), ("10,000 small events", 0, 10_000)] {
-        let payload = batch::batch(bytes, most);
+    for (name, event_bytes, max_events) in [("1 KB events", 1024, usize::MAX), ("10,000 small events", 0, 10_000)] {
+        let payload = batch::batch(event_bytes, max_events);
         let size = payload.len() as f64;
         let peak = start::peak_memory(&binaries.ingest, payload, endpoint).await? as f64;
         let (peak_mb, size_mb) = (peak / MB, size / MB);
         rows.push(
             Row::of(format!("peak memory, {name}, over 4 × payload + 12 MB"), peak / (4.0 * size + MEMORY_FLOOR))
                 .at_most(1.0)
-                .because(format!("{peak_mb:.1} MB for a payload of {size_mb:.2} MB: {:.1} times", peak / size)),
+                .from(format!("{peak_mb:.1} MB for a payload of {size_mb:.2} MB: {:.1} times", peak / size)),
         );
     }
     Ok(rows)
@@ -119,7 +120,7 @@ async fn measure(binaries: &Binaries) -> Result<Vec<Row>, Failure> {
         }
     }
     for (name, binary) in [("ingest", &binaries.ingest), ("close", &binaries.close)] {
-        rows.push(Row::of(format!("bootstrap of {name}, gzip, MB"), compressed(binary)?).at_most(3.0));
+        rows.push(Row::of(format!("bootstrap of {name}, gzip, MB"), compressed_mb(binary)?).at_most(3.0));
     }
     rows.extend(memory(binaries, &endpoint).await?);
     Ok(rows)

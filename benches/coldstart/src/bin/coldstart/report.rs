@@ -1,8 +1,8 @@
-//! The figures, for people and for programs.
+//! Prints the figures as a table or as JSON.
 
 use serde_json::json;
 
-/// A figure, and what it should be where there is a target.
+/// A figure, and its target if there is one.
 pub struct Row {
     name: String,
     value: f64,
@@ -17,44 +17,49 @@ enum Target {
 }
 
 impl Row {
+    /// Returns a row without a target.
     pub fn of(name: String, value: f64) -> Self {
         Self { name, value, target: None, from: String::new() }
     }
 
+    /// Sets the target: at most this value.
     pub fn at_most(self, target: f64) -> Self {
         Self { target: Some(Target::AtMost(target)), ..self }
     }
 
+    /// Sets the target: at least this value.
     pub fn at_least(self, target: f64) -> Self {
         Self { target: Some(Target::AtLeast(target)), ..self }
     }
 
-    pub fn because(self, from: String) -> Self {
+    /// Sets what the figure was computed from.
+    pub fn from(self, from: String) -> Self {
         Self { from, ..self }
     }
 
-    /// The target in words, and what came of it.
-    fn verdict(&self) -> (String, &'static str) {
-        let (words, is_met) = match self.target {
+    /// Returns the target as a string, and whether it is met.
+    fn target_and_result(&self) -> (String, &'static str) {
+        let (target, is_met) = match self.target {
             None => return (String::new(), ""),
             Some(Target::AtMost(most)) => (format!("≤ {most}"), self.value <= most),
             Some(Target::AtLeast(least)) => (format!("≥ {least}"), self.value >= least),
         };
-        (words, if is_met { "met" } else { "MISSED" })
+        (target, if is_met { "met" } else { "MISSED" })
     }
 }
 
+/// Prints the rows as a table, or as one array of JSON.
 pub fn print(rows: &[Row], as_json: bool) {
     if as_json {
         let of = |row: &Row| {
-            let (target, verdict) = row.verdict();
-            json!({ "name": row.name, "value": row.value, "target": target, "verdict": verdict, "from": row.from })
+            let (target, result) = row.target_and_result();
+            json!({ "name": row.name, "value": row.value, "target": target, "verdict": result, "from": row.from })
         };
         println!("{}", json!(rows.iter().map(of).collect::<Vec<_>>()));
         return;
     }
     for row in rows {
-        let (target, verdict) = row.verdict();
-        println!("{:78} {:6.2}  {target:5} {verdict:6}  {}", row.name, row.value, row.from);
+        let (target, result) = row.target_and_result();
+        println!("{:78} {:6.2}  {target:5} {result:6}  {}", row.name, row.value, row.from);
     }
 }

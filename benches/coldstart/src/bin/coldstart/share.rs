@@ -1,4 +1,4 @@
-//! A share of a core, as Lambda gives it to a function of 128 MB.
+//! The share of a core that Lambda gives a function of 128 MB.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,20 +8,23 @@ use std::process::Command;
 
 use crate::Failure;
 
-/// 128 MB of the 1,769 MB that are worth one core.
+/// 128 MB of the 1,769 MB for which Lambda gives one core.
 const SHARE: (u64, u64) = (128, 1_769);
-/// Where the controller may be, with what has to be written where.
+/// The possible mount points of the CPU controller: of version 1 and of version 2.
 const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"];
 
 /// A control group with that share.
 pub struct Share {
     group: PathBuf,
-    /// How often CPU time is handed out.
+    /// How often CPU time is granted, in milliseconds.
     pub period_ms: u64,
 }
 
 impl Share {
-    /// Makes one.
+    /// Makes a control group.
+    ///
+    /// # Errors
+    /// The process may not make one with a CPU quota.
     pub fn new(period_ms: u64) -> Result<Self, Failure> {
         for root in HIERARCHIES.map(Path::new).into_iter().filter(|root| root.join("cgroup.procs").exists()) {
             let share = Self { group: root.join(format!("coldstart-{}-{period_ms}", std::process::id())), period_ms };
@@ -29,9 +32,10 @@ impl Share {
                 return Ok(share);
             }
         }
-        Err("no control group with a CPU quota can be made here; as root on a machine of one's own it can".into())
+        Err("no control group with a CPU quota can be made here; run it as root on a machine that allows it".into())
     }
 
+    /// Writes the quota.
     fn limit(&self) -> std::io::Result<()> {
         let period = self.period_ms * 1_000;
         let quota = period * SHARE.0 / SHARE.1;
@@ -42,10 +46,13 @@ impl Share {
         std::fs::write(self.group.join("cpu.max"), format!("{quota} {period}"))
     }
 
-    /// Lets a command begin inside.
+    /// Makes a command start inside the group.
+    ///
+    /// # Errors
+    /// The group cannot be written.
     pub fn confine(&self, command: &mut Command) -> Result<(), Failure> {
         let mut procs: File = OpenOptions::new().write(true).open(self.group.join("cgroup.procs"))?;
-        // SAFETY: between fork and exec nothing but one write to an open file.
+        // SAFETY: between fork and exec there is only one write to an open file, which is async-signal-safe.
         unsafe { command.pre_exec(move || procs.write_all(b"0")) };
         Ok(())
     }

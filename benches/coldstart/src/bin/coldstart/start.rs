@@ -1,4 +1,4 @@
-//! One process from its start to its first durable write, and the memory that one takes for a batch.
+//! The time from a process's start to its first durable write, and the peak memory of a batch.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,20 +8,22 @@ use crate::endpoint::Endpoint;
 use crate::fake_runtime::Function;
 use crate::share::Share;
 
-/// The time of an invocation: plenty.
-const TIME: Duration = Duration::from_secs(120);
+/// The time limit of an invocation, which is never reached.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 const EVENT: &str = r#"{"events":[{"uuid":"0b7e3c52-1a1d-4c43-9a6e-5f4f6d1f0001","event":"$pageview",
     "distinct_id":"ada","properties":{"$current_url":"https://shop.test/?utm_source=news",
     "$referrer":"https://www.google.com/"}}]}"#;
 
-/// Whom a function trusts: as many authorities as the machine does, or as few as vouch for AWS. The endpoint's own is among them.
+/// The authorities that a function trusts. The endpoint's own is among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
+    /// All authorities of the machine.
     Machine,
+    /// The few that the shipped functions trust for AWS.
     Few,
 }
 
-/// A function in the environment that `template.yaml` gives it, whose DynamoDB is this endpoint.
+/// Starts a function with the environment of `template.yaml` and this endpoint as its DynamoDB.
 async fn function(binary: &str, trust: Trust, share: Option<&Share>, endpoint: &Endpoint) -> Result<Function, Failure> {
     let mut command = Command::new(binary);
     if let Some(share) = share {
@@ -47,7 +49,10 @@ async fn function(binary: &str, trust: Trust, share: Option<&Share>, endpoint: &
     Ok(Function::start_command(command, &variables).await)
 }
 
-/// How long a process takes from its start until its first write has arrived.
+/// Returns the time from a process's start until its first write arrived.
+///
+/// # Errors
+/// The process writes nothing.
 pub async fn first_write(
     binary: &str,
     trust: Trust,
@@ -57,17 +62,20 @@ pub async fn first_write(
     endpoint.forget();
     let began = Instant::now();
     let mut function = function(binary, trust, share, endpoint).await?;
-    function.hand(EVENT.to_owned(), TIME).await;
-    let written = tokio::time::timeout(TIME, endpoint.write()).await;
-    function.emitted().await;
+    function.deliver(EVENT.to_owned(), TIME_LIMIT).await;
+    let written = tokio::time::timeout(TIME_LIMIT, endpoint.write()).await;
+    function.next_event().await;
     function.kill();
-    Ok(written.map_err(|_| format!("{binary} writes nothing"))??.duration_since(began))
+    Ok(written.map_err(|_| format!("{binary} wrote nothing"))??.duration_since(began))
 }
 
-/// The most memory that a process had when it had answered this batch, in bytes.
+/// Returns the peak memory of a process that answered this batch, in bytes.
+///
+/// # Errors
+/// The process did not answer the batch, or `/proc` has no peak.
 pub async fn peak_memory(binary: &str, payload: String, endpoint: &Endpoint) -> Result<usize, Failure> {
     let mut function = function(binary, Trust::Few, None, endpoint).await?;
-    let answer = function.invoke(payload, TIME).await;
+    let answer = function.invoke(payload, TIME_LIMIT).await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", function.id()));
     function.kill();
     if !answer.starts_with(r#"{"events":[{"#) && !answer.contains("answer_too_large") {
@@ -75,5 +83,5 @@ pub async fn peak_memory(binary: &str, payload: String, endpoint: &Endpoint) -> 
     }
     let status = status?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    Ok(peak.ok_or("/proc says no peak")?.trim().parse::<usize>()? * 1024)
+    Ok(peak.ok_or("/proc has no peak")?.trim().parse::<usize>()? * 1024)
 }

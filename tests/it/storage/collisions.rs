@@ -1,4 +1,4 @@
-//! Two visitors with equal bits share a partition, and nothing else.
+//! Two visitors with equal hash bits share a partition, but nothing else.
 
 use serde_json::Value;
 use session_tracking::config::SessionConfig;
@@ -14,69 +14,71 @@ use uuid::Uuid;
 use super::{NOON, commit, embedded, event, timeline};
 use crate::support::{ManualClock, Sink};
 
-/// Two ordinary ids whose visitors have equal bits: found by a search of some 2³¹ hashes, six minutes of a slow core.
-pub const TWINS: [&str; 2] = ["user-3e5a260569a1a1aa", "user-1b3c16381d4d7700"];
+/// Two ordinary ids whose visitors have equal hash bits. They were found by a search over some 2³¹ hashes, in six minutes on a
+/// slow core.
+pub const COLLIDING_IDS: [&str; 2] = ["user-3e5a260569a1a1aa", "user-1b3c16381d4d7700"];
 
+/// The part of the contract about visitors with equal hash bits.
 pub async fn contract<S: SessionStorage>(store: &S) {
     let config = SessionConfig::default();
-    let twins = TWINS.map(Visitor::new);
-    let bits = twins[0].bits();
-    assert_eq!(twins[1].bits(), bits);
+    let visitors = COLLIDING_IDS.map(Visitor::new);
+    let bits = visitors[0].bits();
+    assert_eq!(visitors[1].bits(), bits);
 
     // Timelines.
-    let [one, mut two] = TWINS.map(|id| timeline(id, NOON));
+    let [one, mut two] = COLLIDING_IDS.map(|id| timeline(id, NOON));
     two.seq += 1;
     for (timeline, etag) in [(&one, 101), (&two, 102)] {
         assert_eq!(store.commit(commit(timeline, None, etag)).await, Ok(CommitOutcome::Done));
     }
-    let stored = store.load(&twins, Reading::Strong).await.into_iter().map(|stored| stored.unwrap().unwrap());
+    let stored = store.load(&visitors, Reading::Strong).await.into_iter().map(|stored| stored.unwrap().unwrap());
     assert!(stored.map(|stored| (stored.timeline, stored.etag)).eq([(one.clone(), 101), (two.clone(), 102)]));
-    let due = store.due(due_shard(&twins[0]), None, Millis::MAX / 2, 100).await.unwrap();
-    assert_eq!(due.iter().filter(|due| twins.contains(&due.visitor)).count(), 2);
+    let due = store.due(due_shard(&visitors[0]), None, Millis::MAX / 2, 100).await.unwrap();
+    assert_eq!(due.iter().filter(|due| visitors.contains(&due.visitor)).count(), 2);
 
-    // Sessions of one id, archived in either order and in any version.
+    // Sessions with one id, archived in either order and with any version.
     let mut session = one.clone().close(NOON + 86_400_000, &config).ended.remove(0);
     (session.id, session.aliases) = (session_id(bits, NOON, "shared", 0), Vec::new());
     let other_id = session_id(bits, NOON + 1, "other", 0);
     let first = SessionState { version: 5, ..session.clone() };
     let mut second = SessionState { version: 3, aliases: vec![other_id], ..session.clone() };
     second.facts.page_views = 1;
-    store.archive(&twins[0], &first, NOON).await.unwrap();
-    store.archive(&twins[1], &second, NOON).await.unwrap();
-    store.archive(&twins[0], &first, NOON).await.unwrap();
-    let mut both = vec![(twins[0].clone(), first.clone()), (twins[1].clone(), second.clone())];
+    store.archive(&visitors[0], &first, NOON).await.unwrap();
+    store.archive(&visitors[1], &second, NOON).await.unwrap();
+    store.archive(&visitors[0], &first, NOON).await.unwrap();
+    let mut both = vec![(visitors[0].clone(), first.clone()), (visitors[1].clone(), second.clone())];
     both.sort_by(|(a, _), (b, _)| a.cmp(b));
     assert_eq!(store.find(session.id).await.unwrap().archived, both);
-    assert_eq!(store.archived(&twins[0], NOON - 1, NOON + 1).await, Ok(vec![first.clone()]));
-    assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second.clone()]));
-    // What was merged into the one's session is none of the other's.
-    assert_eq!(store.find(other_id).await.unwrap().archived, [(twins[1].clone(), second.clone())]);
+    assert_eq!(store.archived(&visitors[0], NOON - 1, NOON + 1).await, Ok(vec![first.clone()]));
+    assert_eq!(store.archived(&visitors[1], NOON - 1, NOON + 1).await, Ok(vec![second.clone()]));
+    // An id that was merged into the session of one visitor does not concern the other visitor.
+    assert_eq!(store.find(other_id).await.unwrap().archived, [(visitors[1].clone(), second.clone())]);
     let mut own = SessionState { id: other_id, version: 1, ..first.clone() };
     (own.facts.started_at, own.facts.last_activity) = (NOON + 1, NOON + 2);
-    store.archive(&twins[0], &own, NOON).await.unwrap();
+    store.archive(&visitors[0], &own, NOON).await.unwrap();
     assert_eq!(store.find(other_id).await.unwrap().archived.len(), 2);
-    assert_eq!(store.archived(&twins[1], NOON - 1, NOON + 1).await, Ok(vec![second]));
-    assert_eq!(store.archived(&twins[0], NOON - 1, NOON + 1).await, Ok(vec![first, own]));
+    assert_eq!(store.archived(&visitors[1], NOON - 1, NOON + 1).await, Ok(vec![second]));
+    assert_eq!(store.archived(&visitors[0], NOON - 1, NOON + 1).await, Ok(vec![first, own]));
 
-    // Timelines once more: nothing of it has touched them.
+    // The timelines are unchanged.
     let found = store.find(session.id).await.unwrap().timelines;
     assert_eq!(found.len(), 2);
-    assert!(twins.iter().all(|twin| found.iter().any(|timeline| timeline.visitor == *twin)));
+    assert!(visitors.iter().all(|visitor| found.iter().any(|timeline| timeline.visitor == *visitor)));
 }
 
-/// Whoever asks by an id that two visitors have is refused; whoever asks by the visitor is answered.
+/// A query by an id that two visitors have is refused. A query by visitor is answered.
 async fn calls<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
-    let twins = TWINS.map(Visitor::new);
+    let visitors = COLLIDING_IDS.map(Visitor::new);
     let send = async |number: i64| {
         let mut ids = Vec::new();
-        for id in TWINS {
+        for id in COLLIDING_IDS {
             clock.set(NOON + number * 60_000);
             // The same id and time for both.
-            let text = event(id, &format!("e{number}"), NOON + number * 60_000);
+            let json = event(id, &format!("e{number}"), NOON + number * 60_000);
             let delivery = Delivery { received_at: NOON + number * 60_000, trusts_received_at: false };
-            let event = Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+            let event = Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
             match manager.resolve(&[event], Millis::MAX).await.pop() {
                 Some(Outcome::Placed(Some(assignment))) => ids.push(assignment.session_id.to_string()),
                 other => panic!("{other:?}"),
@@ -86,56 +88,57 @@ async fn calls<S: SessionStorage>(store: &S) {
         ids.remove(0)
     };
     let id = send(0).await;
-    let by_user = async |at: usize| manager.get_by_user(&twins[at]).await.unwrap();
+    let by_user = async |at: usize| manager.get_by_user(&visitors[at]).await.unwrap();
     assert_eq!(manager.get(&id).await.unwrap_err(), SessionError::Ambiguous);
     assert_eq!(manager.end_session(&id).await.unwrap_err(), SessionError::Ambiguous);
     for at in [0, 1] {
-        assert_eq!((by_user(at).await.distinct_id.as_str(), by_user(at).await.id), (TWINS[at], id.clone()));
+        assert_eq!((by_user(at).await.distinct_id.as_str(), by_user(at).await.id), (COLLIDING_IDS[at], id.clone()));
     }
-    // Closed, they are in the archive alone.
+    // After the close, both sessions are only in the archive.
     clock.set(NOON + 86_400_000);
     let sink = Sink::default();
     let report = manager.cleanup(&&sink, Millis::MAX).await;
     assert_eq!((report.closed, report.failed), (2, 0), "{report:?}");
     assert_eq!(manager.get(&id).await.unwrap_err(), SessionError::Ambiguous);
     for at in [0, 1] {
-        assert_eq!((by_user(at).await.distinct_id.as_str(), by_user(at).await.is_active), (TWINS[at], false));
+        assert_eq!((by_user(at).await.distinct_id.as_str(), by_user(at).await.is_active), (COLLIDING_IDS[at], false));
     }
-    // Another id of theirs is one visitor's alone.
-    let alone = session_id(twins[0].bits(), NOON, "nobody", 0).to_string();
+    // An id with the same bits that no session has is not found.
+    let alone = session_id(visitors[0].bits(), NOON, "nobody", 0).to_string();
     assert_eq!(manager.get(&alone).await.unwrap_err(), SessionError::NotFound);
 }
 
-fn half(id: Uuid) -> Uuid {
+/// Returns an id without the half that derives from the visitor.
+fn without_visitor_bits(id: Uuid) -> Uuid {
     Uuid::from_u64_pair(id.as_u64_pair().0, 0)
 }
 
-/// What twins get is what strangers get: the same events, at any time, late ones too.
-async fn as_strangers<S: SessionStorage>(store: &S) {
+/// Visitors with equal hash bits get the same sessions as other visitors with the same events, late ones included.
+async fn same_as_other_visitors<S: SessionStorage>(store: &S) {
     let clock = ManualClock::default();
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     let sink = Sink::default();
-    let strangers = ["user-000000000000000a", "user-000000000000000b"];
-    let mut seen: [Vec<String>; 2] = [Vec::new(), Vec::new()];
+    let others = ["user-000000000000000a", "user-000000000000000b"];
+    let mut assigned: [Vec<String>; 2] = [Vec::new(), Vec::new()];
     let hour = 3_600_000;
     for (now, times) in [(0, [0, 1]), (2, [2, 2]), (30, [0, 30]), (31, [2, 0]), (60, [60, 31])] {
         clock.set(NOON + now * hour);
-        for (pair, seen) in [TWINS, strangers].iter().zip(&mut seen) {
+        for (pair, assigned) in [COLLIDING_IDS, others].iter().zip(&mut assigned) {
             for (id, time) in pair.iter().zip(times) {
-                let text = event(id, &format!("{now}-{time}"), NOON + time * hour);
+                let json = event(id, &format!("{now}-{time}"), NOON + time * hour);
                 let delivery = Delivery { received_at: NOON + now * hour, trusts_received_at: false };
-                let event = Event::parse(text.as_bytes(), delivery, manager.config()).unwrap();
+                let event = Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
                 let outcome = manager.resolve(&[event], Millis::MAX).await.pop().unwrap();
                 let Outcome::Placed(Some(mut assignment)) = outcome else { panic!("{outcome:?}") };
-                // Ids differ by the visitor's half.
-                assignment.session_id = half(assignment.session_id);
-                assignment.previous = assignment.previous.map(half);
-                seen.push(format!("{assignment:?}"));
+                // Ids differ in the visitor's bits.
+                assignment.session_id = without_visitor_bits(assignment.session_id);
+                assignment.previous = assignment.previous.map(without_visitor_bits);
+                assigned.push(format!("{assignment:?}"));
             }
         }
         manager.cleanup(&&sink, Millis::MAX).await;
     }
-    assert_eq!(seen[0], seen[1]);
+    assert_eq!(assigned[0], assigned[1]);
     let ends = |ids: [&str; 2]| {
         let lines = sink.0.lock().unwrap().clone();
         let mut ends: Vec<_> = lines
@@ -150,18 +153,18 @@ async fn as_strangers<S: SessionStorage>(store: &S) {
         ends.sort();
         ends
     };
-    assert!(ends(TWINS).len() >= 4);
-    assert_eq!(ends(TWINS), ends(strangers));
+    assert!(ends(COLLIDING_IDS).len() >= 4);
+    assert_eq!(ends(COLLIDING_IDS), ends(others));
 }
 
 #[tokio::test]
-async fn twins_are_two_in_memory() {
+async fn visitors_with_equal_hash_bits_are_separate_in_memory() {
     calls(&session_tracking::InMemorySessionStorage::new()).await;
-    as_strangers(&session_tracking::InMemorySessionStorage::new()).await;
+    same_as_other_visitors(&session_tracking::InMemorySessionStorage::new()).await;
 }
 
 #[tokio::test]
-async fn twins_are_two_in_dynamodb() {
+async fn visitors_with_equal_hash_bits_are_separate_in_dynamodb() {
     calls(&embedded()).await;
-    as_strangers::<DynamoDbSessionStorage>(&embedded()).await;
+    same_as_other_visitors::<DynamoDbSessionStorage>(&embedded()).await;
 }
