@@ -253,6 +253,7 @@ mod tests {
     use super::*;
     use crate::config::SessionConfig;
     use crate::event::{Delivery, Event};
+    use crate::storage::StorageErrorKind;
 
     /// An applied event, by its text: see [`placed`].
     fn applied(text: &str) -> EventOutcome<String> {
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn storage() -> EventOutcome<String> {
-        EventOutcome::Failed(SessionError::Storage("table secret".into()))
+        EventOutcome::Failed(SessionError::storage(StorageErrorKind::Other, "table secret"))
     }
 
     fn corrupt() -> EventOutcome<String> {

@@ -1,6 +1,7 @@
 //! One contract for every store, races included; and what only the real one can show: what a write costs.
 
 mod differential;
+mod failures;
 mod twins;
 mod warm;
 
@@ -353,8 +354,8 @@ async fn errors_name_the_item_or_what_the_service_said() {
     assert_eq!(store.find(session.id).await, Err(corrupt));
 
     let elsewhere = DynamoDbSessionStorage::new(client, "elsewhere");
-    let Err(SessionError::Storage(message)) = elsewhere.read(&timeline.visitor).await else { panic!() };
-    assert!(message.contains("ResourceNotFoundException"), "{message}");
+    let error = elsewhere.read(&timeline.visitor).await.unwrap_err();
+    assert_eq!(error.with_causes(), "storage is not available: ResourceNotFoundException (status 400)");
 }
 
 /// Reads for batches may be a moment old, for half the price; all others may not.

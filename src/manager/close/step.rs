@@ -97,8 +97,9 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             Ok(Some(Found::TooLarge)) => Step::nothing(Outcome::TooLarge),
             Ok(None) => Step::nothing(Outcome::NotDue),
             Err(error) => {
-                tracing::error!(%error, "a due timeline cannot be read");
                 let is_corrupt = matches!(error, SessionError::Corrupt { .. } | SessionError::Newer { .. });
+                let (kind, error) = (error.kind_name(), error.with_causes());
+                tracing::error!(kind, %error, "a due timeline cannot be read");
                 Step::nothing(if is_corrupt { Outcome::Corrupt } else { Outcome::Unread })
             }
         }
@@ -121,7 +122,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             Ok(true) => Step { outcome: Outcome::Closed, ended, corrections },
             Ok(false) => Step::nothing(Outcome::Conflict),
             Err(error) => {
-                tracing::error!(%error, "a timeline cannot be closed");
+                let (kind, error) = (error.kind_name(), error.with_causes());
+                tracing::error!(kind, %error, "a timeline cannot be closed");
                 Step::nothing(Outcome::Failed)
             }
         }
@@ -175,7 +177,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let failed: Vec<&SessionError> =
             results.iter().filter(|result| !is_late(result)).filter_map(|result| result.as_ref().err()).collect();
         if let Some(error) = failed.first() {
-            tracing::error!(%error, sessions = failed.len(), "sessions cannot be archived");
+            let (kind, error) = (error.kind_name(), error.with_causes());
+            tracing::error!(kind, %error, sessions = failed.len(), "sessions cannot be archived");
             work.has_failed = true;
         }
         work.keep(&archived);
