@@ -1,8 +1,9 @@
-//! Every option of the product: the rules by which sessions are cut, and the functions' environment.
+//! Every option of the product: the rules that decide when a session begins, and the functions' environment.
 //!
-//! A rule has one name everywhere: in lower case in `--rules` and in `template.yaml`'s parameters' notes, in upper case
-//! (`TIMEOUT_SECONDS`) as an environment variable.
+//! A rule has one name in three spellings: `timeout_seconds` in `--rules`, `TIMEOUT_SECONDS` as an environment variable,
+//! `TimeoutSeconds` as a parameter of `template.yaml`. [`SessionConfig`] declares each rule once.
 
+mod defaults;
 mod hosts;
 mod nobody;
 mod settings;
@@ -13,27 +14,109 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use crate::session::{Millis, datetime};
+use defaults::with_defaults;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
 pub use settings::{Destination, Settings};
+use written::{event_names, limit, positive_seconds, seconds, time_zone};
+
+with_defaults! {
+    /// The rules that decide when a session begins. This is their one declaration: name (the field's, or `rename`), type, default.
+    ///
+    /// [`SessionConfig::from_rules`] and [`SessionConfig::from_variables`] read it, with errors that name the rule. The
+    /// parameters of `template.yaml` and the rows of `docs/configuration.md` are checked against it by `tests/it/template.rs`.
+    #[derive(Debug, Clone, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SessionConfig {
+        /// A longer gap between two events begins a session. From 1 second to 30 days.
+        #[serde(rename = "timeout_seconds", deserialize_with = "positive_seconds")]
+        pub timeout: TimeDelta = TimeDelta::minutes(30),
+
+        /// Whether a gap of exactly the timeout continues the session or splits it.
+        pub boundary: Boundary = Boundary::Inclusive,
+
+        /// An event later than the session's start plus this begins a session. From 1 second to 30 days.
+        #[serde(rename = "max_duration_seconds", deserialize_with = "positive_seconds")]
+        pub max_duration: TimeDelta = TimeDelta::hours(24),
+
+        /// Whether another external referrer's host begins a session.
+        pub new_session_on_referrer_change: bool = true,
+
+        /// Whether another campaign begins a session.
+        pub new_session_on_utm_change: bool = true,
+
+        /// The fields in which two campaigns are compared.
+        pub utm_fields: Vec<UtmField> = vec![UtmField::Source, UtmField::Medium, UtmField::Campaign],
+
+        /// Whether the values of two campaigns are compared without case.
+        pub utm_ignore_case: bool = false,
+
+        /// What a first source does inside a session that has none.
+        pub direct_then_source: DirectThenSource = DirectThenSource::Continue,
+
+        /// What a campaign does inside a session that has a referrer but no campaign.
+        pub first_campaign: FirstCampaign = FirstCampaign::Continue,
+
+        /// How a campaign counts on a click from the own site.
+        pub internal_campaigns: InternalCampaigns = InternalCampaigns::Split,
+
+        /// What makes two referrers one source.
+        pub referrer_match: ReferrerMatch = ReferrerMatch::Host,
+
+        /// Whether another click id (`gclid`, …) begins a session.
+        pub new_session_on_click_id_change: bool = false,
+
+        /// The time zone in which an event on another day than the last one begins a session.
+        #[serde(deserialize_with = "time_zone")]
+        pub midnight: Option<Tz> = None,
+
+        /// Hosts whose referrers count as none, in addition to the page's own.
+        pub internal_hosts: Vec<HostRule> = Vec::new(),
+
+        /// Hosts of payment and login providers, whose referrers count as none.
+        pub ignored_referrers: Vec<HostRule> = Vec::new(),
+
+        /// Names of events that are annotated with the live session but never begin, extend or count in one.
+        #[serde(deserialize_with = "event_names")]
+        pub passive_events: Vec<String> = Vec::new(),
+
+        /// Names of events that extend a live session, but never begin or count in one. One that is passive, too, is passive.
+        #[serde(deserialize_with = "event_names")]
+        pub keep_alive_events: Vec<String> = vec!["$pageleave".to_owned()],
+
+        /// Values of `distinct_id` that stand for nobody: their events get no session.
+        pub nobody_ids: NobodyIds = NobodyIds::default(),
+
+        /// The event after this many begins a session. At least 1.
+        #[serde(deserialize_with = "limit")]
+        pub max_events: Option<u32> = None,
+
+        /// The allowed lateness: how late an event may arrive and still be placed exactly. At most 30 days.
+        #[serde(rename = "lateness_seconds", deserialize_with = "seconds")]
+        pub lateness: TimeDelta = TimeDelta::minutes(5),
+
+        /// How far `sent_at` may lie from the receipt and count as transit time. Beyond that, the sender's clock is taken to be
+        /// wrong, and its times are corrected. At most 30 days.
+        #[serde(rename = "clock_skew_tolerance_seconds", deserialize_with = "seconds")]
+        pub clock_skew_tolerance: TimeDelta = TimeDelta::seconds(60),
+    }
+}
 
 /// Whether a gap of exactly the timeout continues a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Boundary {
     /// It continues.
-    #[default]
     Inclusive,
     /// It splits.
     Exclusive,
 }
 
 /// What a first source (campaign, external referrer) does inside a session that began with none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DirectThenSource {
     /// Nothing.
-    #[default]
     Continue,
     /// It begins a session.
     Split,
@@ -42,33 +125,30 @@ pub enum DirectThenSource {
 }
 
 /// What a campaign does inside a session that has a referrer, but no campaign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstCampaign {
     /// Nothing.
-    #[default]
     Continue,
     /// It begins a session.
     Split,
 }
 
 /// What a campaign is on a click that comes from the page's own site or an internal host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InternalCampaigns {
     /// A campaign like any other.
-    #[default]
     Split,
     /// None: a banner of the site's own.
     Ignore,
 }
 
 /// What of two referrers has to be the same for them to be one source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReferrerMatch {
     /// The host, `www.` aside.
-    #[default]
     Host,
     /// The registrable domain (`shop.co.uk` of `m.shop.co.uk`), by the public suffix list.
     Site,
@@ -83,84 +163,6 @@ pub enum UtmField {
     Campaign,
     Term,
     Content,
-}
-
-/// The rules by which sessions are cut.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionConfig {
-    /// A longer gap between two events begins a session. Default 30 minutes.
-    pub timeout: TimeDelta,
-    /// Whether a gap of exactly `timeout` continues the session (default) or splits it.
-    pub boundary: Boundary,
-    /// An event later than the session's start plus this begins a session. Default 24 hours.
-    pub max_duration: TimeDelta,
-    /// Whether another external referrer's host begins a session. Default true.
-    pub new_session_on_referrer_change: bool,
-    /// Whether another campaign begins a session. Default true.
-    pub new_session_on_utm_change: bool,
-    /// The fields that make another campaign. Default source, medium, campaign.
-    pub utm_fields: Vec<UtmField>,
-    /// Whether the values of two campaigns are compared without case. Default false.
-    pub utm_ignore_case: bool,
-    /// What a first source inside a session without any does. Default nothing.
-    pub direct_then_source: DirectThenSource,
-    /// What a campaign inside a session that has a referrer but no campaign does. Default nothing.
-    pub first_campaign: FirstCampaign,
-    /// What a campaign is on a click from the own site. Default a campaign like any other.
-    pub internal_campaigns: InternalCampaigns,
-    /// What makes two referrers one source. Default their host.
-    pub referrer_match: ReferrerMatch,
-    /// Whether another click id (`gclid`, …) begins a session. Default false.
-    pub new_session_on_click_id_change: bool,
-    /// The time zone in which an event on another day than the last one begins a session. Default none.
-    pub midnight: Option<Tz>,
-    /// Hosts whose referrers count as none, beside the page's own.
-    pub internal_hosts: Vec<HostRule>,
-    /// Hosts of payment and login providers: their referrers count as none.
-    pub ignored_referrers: Vec<HostRule>,
-    /// Names of events that are annotated with the live session but never open, extend or count in one.
-    pub passive_events: Vec<String>,
-    /// Names of events that keep a live session alive, but never open or count in one. Default `$pageleave`. One that is
-    /// passive, too, is passive.
-    pub keep_alive_events: Vec<String>,
-    /// Values of `distinct_id` that stand for nobody: their events get no session. Default what programs write where they
-    /// have no id.
-    pub nobody_ids: NobodyIds,
-    /// The event after this many begins a session. Default none.
-    pub max_events: Option<u32>,
-    /// How late an event may arrive and still be placed exactly. Default 5 minutes.
-    pub lateness: TimeDelta,
-    /// How far `sent_at` may lie from the receipt and be transit rather than a wrong clock, which would be corrected. Default
-    /// 60 seconds.
-    pub clock_skew_tolerance: TimeDelta,
-}
-
-impl Default for SessionConfig {
-    fn default() -> Self {
-        Self {
-            timeout: TimeDelta::minutes(30),
-            boundary: Boundary::Inclusive,
-            max_duration: TimeDelta::hours(24),
-            new_session_on_referrer_change: true,
-            new_session_on_utm_change: true,
-            utm_fields: vec![UtmField::Source, UtmField::Medium, UtmField::Campaign],
-            utm_ignore_case: false,
-            direct_then_source: DirectThenSource::Continue,
-            first_campaign: FirstCampaign::Continue,
-            internal_campaigns: InternalCampaigns::Split,
-            referrer_match: ReferrerMatch::Host,
-            new_session_on_click_id_change: false,
-            midnight: None,
-            internal_hosts: Vec::new(),
-            ignored_referrers: Vec::new(),
-            passive_events: Vec::new(),
-            keep_alive_events: vec!["$pageleave".to_owned()],
-            nobody_ids: NobodyIds::default(),
-            max_events: None,
-            lateness: TimeDelta::minutes(5),
-            clock_skew_tolerance: TimeDelta::seconds(60),
-        }
-    }
 }
 
 /// The names of our own events. Fed back in, they pass through as they are.

@@ -4,6 +4,7 @@ mod budget;
 mod connections;
 mod consumed;
 mod dynamodb;
+mod error;
 mod memory;
 
 use std::future::Future;
@@ -13,68 +14,14 @@ use uuid::Uuid;
 
 use crate::model::SessionState;
 use crate::session::{Millis, Visitor};
-use crate::stored::{FormatError, NEWEST_FORMAT, Room};
+use crate::stored::Room;
 use crate::timeline::Timeline;
 
 pub(crate) use connections::IDLE;
 pub use consumed::Consumed;
 pub use dynamodb::DynamoDbSessionStorage;
+pub use error::{Cause, SessionError, StorageErrorKind};
 pub use memory::InMemorySessionStorage;
-
-/// Why a session cannot be had, kept or found.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// No session has this id, or the visitor has none.
-    #[error("session not found")]
-    NotFound,
-    /// The store did not answer, or refused; trying again may help.
-    #[error("storage is not available: {0}")]
-    Storage(String),
-    /// A stored item breaks our rules. Trying again does not help; the item is named by its keys' hash, never by the visitor's
-    /// id.
-    #[error("stored item {item} cannot be read: {reason}")]
-    Corrupt { item: String, reason: String },
-    /// A stored item is sound as far as can be told, but a newer version of the service wrote it. Trying again helps once that
-    /// version runs again; until then the item is left as it is.
-    #[error("stored item {item} has format version {version}, and this version of the service reads up to {newest}")]
-    Newer { item: String, version: u32, newest: u32 },
-    /// Two visitors with equal bits have a session of this id each.
-    #[error("the session id is that of two visitors")]
-    Ambiguous,
-    /// Others kept changing the visitor's timeline; trying again helps.
-    #[error("too many writers changed the visitor's timeline at once")]
-    Contention,
-    /// The time left did not suffice; trying again helps.
-    #[error("the invocation's time ran out")]
-    Deadline,
-    /// The visitor has more sessions waiting to be closed than an item can hold; trying again after the next close helps.
-    #[error("the visitor's timeline is full until its sessions are closed")]
-    Full,
-}
-
-impl SessionError {
-    /// The error's name in answers: from a closed set.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::Storage(_) => "storage_unavailable",
-            Self::Corrupt { .. } => "stored_item_corrupt",
-            Self::Newer { .. } => "stored_item_newer",
-            Self::Ambiguous => "ambiguous_session_id",
-            Self::Contention => "contention",
-            Self::Deadline => "deadline",
-            Self::Full => "timeline_full",
-        }
-    }
-
-    /// Returns the error of an item whose bytes cannot be read.
-    fn unreadable(item: String, error: &FormatError) -> Self {
-        match *error {
-            FormatError::Newer(version) => Self::Newer { item, version, newest: NEWEST_FORMAT },
-            _ => Self::Corrupt { item, reason: error.to_string() },
-        }
-    }
-}
 
 /// A timeline as it is stored, and the mark of the write that stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
+    StorageErrorKind, Stored,
 };
 use tokio::time::Instant;
 
@@ -88,7 +89,7 @@ impl SessionStorage for &SlowStore {
     async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
         self.wait().await;
         if self.is_throttled(&commit.timeline.visitor) {
-            return Err(SessionError::Storage("ThrottlingException".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::Throttled, "ThrottlingException"));
         }
         self.store.commit(commit).await
     }

@@ -181,7 +181,8 @@ impl Replay<'_> {
         let outcomes = self.resolve(&events).await;
         for ((&at, event), outcome) in places.iter().zip(&events).zip(outcomes) {
             let assignment = outcome.map_err(|error| {
-                Failure::work(format!("line {} cannot be applied: {}: {error}", lines[at].number, error.code()))
+                let (code, why) = (error.code(), error.with_causes());
+                Failure::work(format!("line {} cannot be applied: {code}: {why}", lines[at].number))
             })?;
             texts[at] = Some(self.placed(event, assignment)?);
         }

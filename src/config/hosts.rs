@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, de};
 use url::{Host, Url};
 
 use super::{ConfigError, bare_host};
@@ -37,6 +38,12 @@ impl FromStr for HostRule {
         };
         let host = written_host(name).ok_or_else(|| ConfigError(advice(text)))?;
         Ok(Self { below: is_wildcard.then(|| format!(".{host}")), host: bare_host(&host) })
+    }
+}
+
+impl<'de> Deserialize<'de> for HostRule {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        String::deserialize(value)?.parse().map_err(de::Error::custom)
     }
 }
 

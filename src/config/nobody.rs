@@ -1,5 +1,7 @@
 //! Ids that stand for nobody: what clients send as `distinct_id` where they have none.
 
+use serde::Deserialize;
+
 /// The ids that stand for nobody by default. Each is what a program writes where an id is missing, or a name that many
 /// visitors would share; none can be a person's.
 const NOBODY_IDS: [&str; 26] = [
@@ -36,7 +38,8 @@ const NOBODY_IDS: [&str; 26] = [
 ];
 
 /// The ids of a list, compared without case, and without blanks and quotation marks around them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<String>")]
 pub struct NobodyIds {
     ids: Vec<String>,
     /// Bytes of the longest.
@@ -49,9 +52,18 @@ impl Default for NobodyIds {
     }
 }
 
+impl From<Vec<String>> for NobodyIds {
+    fn from(ids: Vec<String>) -> Self {
+        Self::new(ids)
+    }
+}
+
 impl NobodyIds {
     pub fn new<T: AsRef<str>>(ids: impl IntoIterator<Item = T>) -> Self {
-        let ids: Vec<String> = ids.into_iter().map(|id| bare(id.as_ref()).to_lowercase()).collect();
+        let mut ids: Vec<String> = ids.into_iter().map(|id| bare(id.as_ref()).to_lowercase()).collect();
+        // Two lists of the same ids are equal.
+        ids.sort_unstable();
+        ids.dedup();
         let longest = ids.iter().map(String::len).max().unwrap_or(0);
         Self { ids, longest }
     }

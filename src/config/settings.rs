@@ -92,52 +92,79 @@ fn destination(name: &str, text: &str) -> Result<Destination, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::config::{Boundary, FirstCampaign, InternalCampaigns, NobodyIds, ReferrerMatch};
+    use crate::config::{
+        Boundary, DirectThenSource, FirstCampaign, InternalCampaigns, NobodyIds, ReferrerMatch, UtmField,
+    };
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         Settings::from_variables(variable).map_err(|error| error.to_string())
     }
 
+    /// Every rule has a variable, which changes this rule and no other.
     #[test]
     fn every_rule_has_a_variable() {
-        let set = settings(&[
-            ("TABLE", "t"),
-            ("OUTPUT", "https://sqs.test/1/q"),
+        let variables = [
             ("TIMEOUT_SECONDS", "600"),
             ("BOUNDARY", "exclusive"),
+            ("MAX_DURATION_SECONDS", " 7200 "),
+            ("NEW_SESSION_ON_REFERRER_CHANGE", "false"),
             ("NEW_SESSION_ON_UTM_CHANGE", "false"),
-            ("MIDNIGHT", "Europe/Berlin"),
-            ("INTERNAL_HOSTS", "www.a.test, *.b.test"),
-            ("KEEP_ALIVE_EVENTS", "[]"),
-            ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
+            ("UTM_FIELDS", "term, content,"),
+            ("UTM_IGNORE_CASE", "true"),
+            ("DIRECT_THEN_SOURCE", "upgrade"),
             ("FIRST_CAMPAIGN", "split"),
             ("INTERNAL_CAMPAIGNS", "ignore"),
             ("REFERRER_MATCH", "site"),
-            ("UTM_IGNORE_CASE", "true"),
+            ("NEW_SESSION_ON_CLICK_ID_CHANGE", "true"),
+            ("MIDNIGHT", "Europe/Berlin"),
+            ("INTERNAL_HOSTS", "www.a.test, *.b.test"),
+            ("IGNORED_REFERRERS", "[\"pay.test\"]"),
+            ("PASSIVE_EVENTS", "beat,12"),
+            ("KEEP_ALIVE_EVENTS", "[]"),
+            ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
             ("MAX_EVENTS", "7"),
-            ("UTM_FIELDS", ""),
-        ])
-        .unwrap();
-        assert_eq!(set.output, Destination::Queue("https://sqs.test/1/q".to_owned()));
-        assert_eq!(set.retention, TimeDelta::days(30));
+            ("LATENESS_SECONDS", "0"),
+            ("CLOCK_SKEW_TOLERANCE_SECONDS", "0"),
+        ];
         let expected = SessionConfig {
             timeout: TimeDelta::minutes(10),
             boundary: Boundary::Exclusive,
+            max_duration: TimeDelta::hours(2),
+            new_session_on_referrer_change: false,
             new_session_on_utm_change: false,
-            midnight: Some(chrono_tz::Europe::Berlin),
-            internal_hosts: vec!["a.test".parse().unwrap(), "*.b.test".parse().unwrap()],
-            keep_alive_events: Vec::new(),
-            nobody_ids: NobodyIds::new(["a,b", "nobody"]),
+            utm_fields: vec![UtmField::Term, UtmField::Content],
+            utm_ignore_case: true,
+            direct_then_source: DirectThenSource::Upgrade,
             first_campaign: FirstCampaign::Split,
             internal_campaigns: InternalCampaigns::Ignore,
             referrer_match: ReferrerMatch::Site,
-            utm_ignore_case: true,
+            new_session_on_click_id_change: true,
+            midnight: Some(chrono_tz::Europe::Berlin),
+            internal_hosts: vec!["a.test".parse().unwrap(), "*.b.test".parse().unwrap()],
+            ignored_referrers: vec!["pay.test".parse().unwrap()],
+            passive_events: vec!["beat".to_owned(), "12".to_owned()],
+            keep_alive_events: Vec::new(),
+            nobody_ids: NobodyIds::new(["a,b", "nobody"]),
             max_events: Some(7),
-            ..SessionConfig::default()
+            lateness: TimeDelta::zero(),
+            clock_skew_tolerance: TimeDelta::zero(),
         };
+        let base = [("TABLE", "t"), ("OUTPUT", "https://sqs.test/1/q")];
+        let set = settings(&[&base[..], &variables].concat()).unwrap();
+        assert_eq!(set.output, Destination::Queue("https://sqs.test/1/q".to_owned()));
+        assert_eq!(set.retention, TimeDelta::days(30));
         assert_eq!(set.rules, expected);
+        assert!(SessionConfig::rule_names().map(str::to_uppercase).eq(variables.map(|(name, _)| name)));
+        for (name, value) in variables {
+            let one = settings(&[&base[..], &[(name, value)]].concat()).unwrap();
+            assert_ne!(one.rules, SessionConfig::default(), "{name}");
+            let empty = settings(&[&base[..], &[(name, " ")]].concat()).unwrap();
+            assert_eq!(empty.rules, SessionConfig::default(), "{name}");
+        }
     }
 
     #[test]
@@ -148,9 +175,22 @@ mod tests {
             ("OUTPUT", "a-queue", "URL"),
             ("TIMEOUT_SECONDS", "0", "timeout_seconds"),
             ("TIMEOUT_SECONDS", "soon", "timeout_seconds: invalid type: string \"soon\", expected a whole number"),
+            ("MAX_EVENTS", "0", "max_events is 0; it must be at least 1, or left out"),
             ("MAX_EVENTS", "-1", "max_events: invalid value: integer `-1`, expected a whole number, at least 1"),
             ("NEW_SESSION_ON_UTM_CHANGE", "yes", "expected true or false"),
-            ("MIDNIGHT", "Berlin", "Europe/Berlin"),
+            ("MIDNIGHT", "Berlin", "midnight is `Berlin`; it must be a time zone's IANA name, such as `Europe/Berlin`"),
+            ("MIDNIGHT", "5", "midnight is `5`; it must be"),
+            (
+                "LATENESS_SECONDS",
+                "2592001",
+                "lateness_seconds is 2592001; it must be a number of seconds from 0 to 2592000",
+            ),
+            (
+                "UTM_FIELDS",
+                "source,id",
+                "utm_fields: unknown variant `id`, expected `source`, `medium`, `campaign`, `term` or",
+            ),
+            ("NOBODY_IDS", "[0]", "nobody_ids: invalid type: integer `0`, expected a string"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
             (
@@ -170,9 +210,43 @@ mod tests {
         }
         let both = [("PASSIVE_EVENTS", "a,b"), ("KEEP_ALIVE_EVENTS", "b"), base[0], base[1]];
         assert!(settings(&both).unwrap_err().contains("both have `b`"));
-        // The default gives way.
-        let passive = settings(&[("PASSIVE_EVENTS", "$pageleave"), base[0], base[1]]).unwrap();
-        assert_eq!(passive.rules.passive_events, ["$pageleave"]);
+        // The default gives way, whether it is left out or written, as `template.yaml` does.
+        for keep_alive in ["", "$pageleave"] {
+            let variables = [("PASSIVE_EVENTS", "$pageleave"), ("KEEP_ALIVE_EVENTS", keep_alive), base[0], base[1]];
+            assert_eq!(settings(&variables).unwrap().rules.passive_events, ["$pageleave"]);
+        }
         assert!(settings(&[("OUTPUT", "stdout")]).unwrap_err().starts_with("TABLE is not set"));
+    }
+
+    /// What JSON can hold and a variable cannot.
+    #[test]
+    fn rules_of_json() {
+        let read = |rules: serde_json::Value| SessionConfig::from_rules(rules).map_err(|error| error.to_string());
+        let all_left_out = SessionConfig::rule_names().map(|name| (name.to_owned(), serde_json::Value::Null));
+        assert_eq!(read(serde_json::Value::Object(all_left_out.collect())), Ok(SessionConfig::default()));
+        for (rules, error) in [
+            (json!([]), "the rules are not a JSON object"),
+            (json!({"nonsense": null}), "nonsense is no rule; the rules are `timeout_seconds`, `boundary`, "),
+            (json!({"boundary": "exclusive", "timeout": 1}), "timeout is no rule; the rules are `timeout_seconds`, "),
+            (json!({"boundary": 3}), "boundary: invalid type: integer `3`, expected a string"),
+            (json!({"boundary": {"inclusive": null}}), "boundary: invalid type: map, expected a string"),
+            (
+                json!({"timeout_seconds": "600"}),
+                "timeout_seconds: invalid type: string \"600\", expected a whole number",
+            ),
+            (json!({"timeout_seconds": 1.5}), "timeout_seconds: invalid type: floating point `1.5`, expected a whole"),
+            (json!({"timeout_seconds": [600]}), "timeout_seconds: invalid type: sequence, expected a whole number"),
+            (json!({"timeout_seconds": u64::MAX}), "timeout_seconds: invalid value: integer `18446744073709551615`, "),
+            (json!({"utm_fields": "source"}), "utm_fields: invalid type: string \"source\", expected a list"),
+            (
+                json!({"utm_ignore_case": "true"}),
+                "utm_ignore_case: invalid type: string \"true\", expected true or false",
+            ),
+            (json!({"internal_hosts": ["a.test", null]}), "internal_hosts: invalid type: null, expected a string"),
+            (json!({"internal_hosts": {"a.test": 1}}), "internal_hosts: invalid type: map, expected a list"),
+        ] {
+            let found = read(rules.clone()).unwrap_err();
+            assert!(found.starts_with(error), "{rules}: {found}");
+        }
     }
 }

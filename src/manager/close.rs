@@ -161,7 +161,8 @@ fn record(done: Done, queue: &mut Queue, report: &mut CloseReport) {
     match done {
         Done::Listed { shard, due } => {
             if let Err(error) = &due {
-                tracing::error!(shard, %error, "due timelines cannot be listed");
+                let (kind, error) = (error.kind_name(), error.with_causes());
+                tracing::error!(shard, kind, %error, "due timelines cannot be listed");
                 report.unlisted += 1;
             }
             queue.listed(shard, due.ok());

@@ -40,20 +40,23 @@ impl Consumed {
         self.table_write.fetch_add(1000, Ordering::Relaxed);
     }
 
-    pub(super) fn add(&self, capacity: &ConsumedCapacity, is_write: bool) {
-        let add = |counter: &AtomicU64, units: f64| {
-            counter.fetch_add((units * 1000.0).round() as u64, Ordering::Relaxed);
-        };
-        let total = capacity.capacity_units().unwrap_or_default();
-        if !is_write {
-            return add(&self.read, total);
-        }
+    /// Adds what a read consumed.
+    pub(super) fn add_read(&self, capacity: &ConsumedCapacity) {
+        add(&self.read, capacity.capacity_units().unwrap_or_default());
+    }
+
+    /// Adds what a write consumed, the table's and the index's shares apart.
+    pub(super) fn add_write(&self, capacity: &ConsumedCapacity) {
         let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
             indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
         });
         add(&self.index_write, index);
-        add(&self.table_write, total - index);
+        add(&self.table_write, capacity.capacity_units().unwrap_or_default() - index);
     }
+}
+
+fn add(counter: &AtomicU64, units: f64) {
+    counter.fetch_add((units * 1000.0).round() as u64, Ordering::Relaxed);
 }
 
 fn thousandths(counter: &AtomicU64) -> f64 {

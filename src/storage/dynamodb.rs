@@ -17,11 +17,13 @@
 //! (seconds) is the TTL: garbage collection, on which no rule relies. What is in the index has
 //! none: it is not closed yet.
 
+mod failure;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
@@ -33,11 +35,12 @@ use super::budget::Budget;
 use super::connections::Connections;
 use super::{
     Commit, CommitOutcome, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
-    Stored, due_shard,
+    StorageErrorKind, Stored, due_shard,
 };
 use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
+use failure::{answered, failed};
 
 /// The index of timelines with something to close.
 pub const DUE_INDEX: &str = "due";
@@ -75,9 +78,21 @@ impl DynamoDbSessionStorage {
         self.consumed.as_ref().map(|_| ReturnConsumedCapacity::Indexes)
     }
 
-    fn count(&self, capacity: Option<&ConsumedCapacity>, is_write: bool) {
+    fn count_read(&self, capacity: Option<&ConsumedCapacity>) {
         if let (Some(consumed), Some(capacity)) = (&self.consumed, capacity) {
-            consumed.add(capacity, is_write);
+            consumed.add_read(capacity);
+        }
+    }
+
+    fn count_write(&self, capacity: Option<&ConsumedCapacity>) {
+        if let (Some(consumed), Some(capacity)) = (&self.consumed, capacity) {
+            consumed.add_write(capacity);
+        }
+    }
+
+    fn count_conflict(&self) {
+        if let Some(consumed) = &self.consumed {
+            consumed.add_conflict();
         }
     }
 
@@ -88,14 +103,14 @@ impl DynamoDbSessionStorage {
             .set_keys(Some(keys))
             .consistent_read(reading == Reading::Strong)
             .build()
-            .map_err(|error| SessionError::Storage(error.to_string()))?;
+            .map_err(|error| SessionError::storage(StorageErrorKind::Other, error))?;
         for _ in 0..BATCH_ROUNDS {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
             let request = request.set_return_consumed_capacity(self.reported());
             let slot = self.connections.slot().await;
-            let answer = request.send().await.map_err(|e| failed(&e))?;
+            let answer = request.send().await.map_err(failed)?;
             drop(slot);
-            answer.consumed_capacity().iter().for_each(|capacity| self.count(Some(capacity), false));
+            answer.consumed_capacity().iter().for_each(|capacity| self.count_read(Some(capacity)));
             let read = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
             let bytes: usize = read.iter().filter_map(|item| read_bytes(item, "state")).map(<[u8]>::len).sum();
             items.extend(read);
@@ -110,7 +125,7 @@ impl DynamoDbSessionStorage {
                 break;
             }
         }
-        Err(SessionError::Storage("the table left keys unread".to_owned()))
+        Err(SessionError::storage(StorageErrorKind::Throttled, "the table left keys unread"))
     }
 
     /// Reads the visitors' timelines, each as `read` has it; the answer is in the order of the question.
@@ -156,9 +171,9 @@ impl DynamoDbSessionStorage {
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.reported());
             let slot = self.connections.slot().await;
-            let answer = query.send().await.map_err(|e| failed(&e))?;
+            let answer = query.send().await.map_err(failed)?;
             drop(slot);
-            self.count(answer.consumed_capacity(), false);
+            self.count_read(answer.consumed_capacity());
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key;
             if start.is_none() {
@@ -189,7 +204,7 @@ impl DynamoDbSessionStorage {
         drop(slot);
         match answer {
             Ok(answer) => {
-                self.count(answer.consumed_capacity(), true);
+                self.count_write(answer.consumed_capacity());
                 Ok(true)
             }
             Err(error) => match condition_failure(error)? {
@@ -249,7 +264,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         drop(slot);
         match answer {
             Ok(answer) => {
-                self.count(answer.consumed_capacity(), true);
+                self.count_write(answer.consumed_capacity());
                 Ok(CommitOutcome::Done)
             }
             Err(error) => match condition_failure(error)? {
@@ -293,9 +308,9 @@ impl SessionStorage for DynamoDbSessionStorage {
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.reported());
             let slot = self.connections.slot().await;
-            let answer = query.send().await.map_err(|e| failed(&e))?;
+            let answer = query.send().await.map_err(failed)?;
             drop(slot);
-            self.count(answer.consumed_capacity(), false);
+            self.count_read(answer.consumed_capacity());
             due.extend(answer.items().iter().filter_map(read_due));
             start = answer.last_evaluated_key;
             if start.is_none() {
@@ -358,14 +373,6 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
         archived.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Partition { timelines, archived })
-    }
-}
-
-impl DynamoDbSessionStorage {
-    fn count_conflict(&self) {
-        if let Some(consumed) = &self.consumed {
-            consumed.add_conflict();
-        }
     }
 }
 
@@ -512,30 +519,13 @@ fn name(item: &Item) -> String {
 /// The item that was there, where a put failed for its condition; an error where it failed otherwise.
 fn condition_failure(error: SdkError<PutItemError>) -> Result<Option<Item>, SessionError> {
     match error {
-        SdkError::ServiceError(failure) => match failure.into_err() {
-            PutItemError::ConditionalCheckFailedException(failure) => Ok(failure.item),
-            other => Err(SessionError::Storage(service_message(&other))),
-        },
-        other => Err(failed(&other)),
-    }
-}
-
-/// A call's failure as a sentence: the service's code, or how the call broke.
-fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> SessionError {
-    SessionError::Storage(match error {
-        SdkError::ServiceError(failure) => service_message(failure.err()),
-        other => {
-            let mut message = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                message = format!("{message}: {cause}");
-                source = cause.source();
+        SdkError::ServiceError(failure) => {
+            let status = failure.raw().status();
+            match failure.into_err() {
+                PutItemError::ConditionalCheckFailedException(failure) => Ok(failure.item),
+                other => Err(answered(&other, status)),
             }
-            message
         }
-    })
-}
-
-fn service_message(error: &impl ProvideErrorMetadata) -> String {
-    error.code().unwrap_or("the service failed without a code").to_owned()
+        other => Err(failed(other)),
+    }
 }

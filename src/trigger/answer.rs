@@ -254,6 +254,7 @@ mod tests {
     use super::*;
     use crate::config::SessionConfig;
     use crate::event::{Delivery, Event};
+    use crate::storage::StorageErrorKind;
 
     /// An applied event with this JSON; [`written`] writes it into an answer.
     fn applied(json: &str) -> EventOutcome<String> {
@@ -282,7 +283,7 @@ mod tests {
     }
 
     fn storage() -> EventOutcome<String> {
-        EventOutcome::Failed(SessionError::Storage("table secret".into()))
+        EventOutcome::Failed(SessionError::storage(StorageErrorKind::Other, "table secret"))
     }
 
     fn corrupt() -> EventOutcome<String> {

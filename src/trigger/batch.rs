@@ -8,7 +8,7 @@ use crate::config::SessionConfig;
 use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
-use crate::storage::{SessionError, SessionStorage};
+use crate::storage::{SessionError, SessionStorage, StorageErrorKind};
 use crate::timeline::Assignment;
 
 /// A raw event, and where it came from.
@@ -68,7 +68,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
         None => match outcomes.next() {
             Some((event, Outcome::Placed(assignment))) => EventOutcome::Applied(annotate(event, assignment.as_ref())),
             Some((_, Outcome::Failed(error))) => EventOutcome::Failed(error),
-            None => EventOutcome::Failed(SessionError::Storage("no outcome".to_owned())),
+            None => EventOutcome::Failed(SessionError::storage(StorageErrorKind::Other, "no outcome")),
         },
     };
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
@@ -163,10 +163,10 @@ impl Counts {
     }
 }
 
-/// Logs why events failed, once per code.
+/// Logs why events failed, once for each code and kind.
 fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
     let errors = outcomes.iter().filter_map(|outcome| match outcome {
-        EventOutcome::Failed(error) => Some((error.code(), error)),
+        EventOutcome::Failed(error) => Some(((error.code(), error.kind_name()), error)),
         _ => None,
     });
     errors.collect::<BTreeMap<_, _>>().into_values().for_each(log_failure);
@@ -175,7 +175,22 @@ fn log_failures<T>(outcomes: &[EventOutcome<T>]) {
 /// Logs a storage error with its cause, which callers do not get: see [`advice`].
 pub(super) fn log_failure(error: &SessionError) {
     if !matches!(error, SessionError::NotFound) {
-        tracing::warn!(code = error.code(), %error, "the store failed");
+        let (code, kind, error) = (error.code(), error.kind_name(), error.with_causes());
+        tracing::warn!(code, kind, %error, "the store failed");
+    }
+}
+
+/// What a failure of the store means to a caller.
+fn storage_advice(kind: StorageErrorKind) -> &'static str {
+    match kind {
+        StorageErrorKind::Throttled => {
+            "the store takes no more requests now; send the request again later, with a longer pause each time"
+        }
+        StorageErrorKind::TimedOut => "the store did not answer in time; send the request again",
+        StorageErrorKind::Denied => {
+            "the store does not let the service in; its operator has to check the function's role and the table's policies"
+        }
+        StorageErrorKind::Other => "the store did not answer; send the request again",
     }
 }
 
@@ -183,7 +198,7 @@ pub(super) fn log_failure(error: &SessionError) {
 pub(super) fn advice(error: &SessionError) -> &'static str {
     match error {
         SessionError::NotFound => "no session has this id; use a `$session_id` that the service assigned",
-        SessionError::Storage(_) => "the store did not answer; send the request again",
+        SessionError::Storage { kind, .. } => storage_advice(*kind),
         SessionError::Corrupt { .. } => "the stored item cannot be read; the operator has to repair it",
         SessionError::Newer { .. } => {
             "a newer version of the service wrote the stored item; send the request again once that version runs"

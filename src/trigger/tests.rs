@@ -13,7 +13,9 @@ use crate::config::SessionConfig;
 use crate::model::SessionState;
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
-use crate::storage::{Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, Stored};
+use crate::storage::{
+    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, StorageErrorKind, Stored,
+};
 
 /// 2026-03-10T12:01:00Z: a minute after the last sample was sent.
 const NOW: Millis = 1_773_144_060_000;
@@ -42,7 +44,7 @@ impl SessionStorage for FaultyStore {
         let mut loaded = self.0.load(visitors, reading).await;
         for (loaded, visitor) in loaded.iter_mut().zip(visitors) {
             match visitor.distinct_id.as_str() {
-                "down" => *loaded = Err(SessionError::Storage("secret".into())),
+                "down" => *loaded = Err(SessionError::storage(StorageErrorKind::Other, "secret")),
                 "corrupt" => *loaded = Err(SessionError::Corrupt { item: "1f".into(), reason: "secret".into() }),
                 _ => {}
             }

@@ -17,7 +17,7 @@ use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
-    Stored, due_shard,
+    StorageErrorKind, Stored, due_shard,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -96,10 +96,10 @@ impl SlowStorage {
     async fn faulty<T>(&self, work: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
         let roll = self.below(1000);
         if roll < self.faults && roll.is_multiple_of(2) {
-            return Err(SessionError::Storage("throttled".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::Throttled, "throttled"));
         }
         let result = work.await;
-        if roll < self.faults { Err(SessionError::Storage("timed out".to_owned())) } else { result }
+        if roll < self.faults { Err(SessionError::storage(StorageErrorKind::TimedOut, "timed out")) } else { result }
     }
 }
 
@@ -116,7 +116,10 @@ impl SessionStorage for &SlowStorage {
         }
         self.wait(false).await;
         if self.below(1000) < self.faults {
-            return visitors.iter().map(|_| Err(SessionError::Storage("timed out".to_owned()))).collect();
+            return visitors
+                .iter()
+                .map(|_| Err(SessionError::storage(StorageErrorKind::TimedOut, "timed out")))
+                .collect();
         }
         self.store.load_within(visitors, max_bytes).await
     }

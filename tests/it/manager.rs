@@ -15,7 +15,7 @@ use session_tracking::output::{MemoryOutput, Output};
 use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, time_text};
 use session_tracking::storage::{
     Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
-    Stored, due_shard,
+    StorageErrorKind, Stored, due_shard,
 };
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ impl SessionStorage for ProbeStorage {
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         self.dues.lock().unwrap().push(limit);
         if self.due_fails {
-            return Err(SessionError::Storage("refused".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::Other, "refused"));
         }
         let is_here = |due: &mut Due| due_shard(&due.visitor) == shard;
         let mut due: Vec<Due> = self.stale.lock().unwrap().extract_if(.., is_here).collect();
@@ -96,7 +96,7 @@ impl SessionStorage for ProbeStorage {
 
     async fn archive(&self, visitor: &Visitor, session: &SessionState, expires_at: Millis) -> Result<(), SessionError> {
         if self.archive_fails {
-            return Err(SessionError::Storage("refused".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::Other, "refused"));
         }
         self.archived_until.lock().unwrap().push(expires_at);
         self.inner.archive(visitor, session, expires_at).await

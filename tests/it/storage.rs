@@ -2,6 +2,7 @@
 
 mod collisions;
 mod differential;
+mod failures;
 mod warm;
 
 pub use collisions::COLLIDING_IDS;
@@ -358,8 +359,8 @@ async fn errors_name_the_item_or_the_error_of_the_service() {
     assert_eq!(store.find(session.id).await, Err(corrupt));
 
     let other_table = DynamoDbSessionStorage::new(client, "elsewhere");
-    let Err(SessionError::Storage(message)) = other_table.read(&timeline.visitor).await else { panic!() };
-    assert!(message.contains("ResourceNotFoundException"), "{message}");
+    let error = other_table.read(&timeline.visitor).await.unwrap_err();
+    assert_eq!(error.with_causes(), "storage is not available: ResourceNotFoundException (status 400)");
 }
 
 /// Only reads for batches are eventually consistent, for half the price, because the conditional write verifies them.

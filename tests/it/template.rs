@@ -1,4 +1,5 @@
-//! `template.yaml` agrees with the code: every variable that the functions read is set, and no policy has a wildcard.
+//! `template.yaml`, `docs/configuration.md` and the code agree: every variable that the functions read is set, every rule
+//! has the same default and bounds in all of them, and no policy has a wildcard.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,7 @@ use serde_yaml_ng::Value;
 use session_tracking::config::SessionConfig;
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 
 fn template() -> Value {
     serde_yaml_ng::from_str(TEMPLATE).unwrap()
@@ -30,20 +32,93 @@ fn every_variable_is_set() {
     );
 }
 
+/// The parameter of a rule.
+fn parameter<'t>(template: &'t Value, rule: &str) -> &'t Value {
+    let name: String = rule.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    let parameter = &template["Parameters"][name.as_str()];
+    assert!(!parameter.is_null(), "{name} is no parameter");
+    parameter
+}
+
+/// A value in the template as a function finds it in its environment.
+fn as_variable(value: &Value) -> String {
+    serde_yaml_ng::to_string(value).unwrap().trim().trim_matches(['\'', '"']).to_owned()
+}
+
+/// What the code makes of a rule's variable alone.
+fn with(rule: &str, value: &str) -> Result<SessionConfig, String> {
+    let variable = |name: &str| (name == rule.to_uppercase()).then(|| value.to_owned());
+    SessionConfig::from_variables(variable).map_err(|error| error.to_string())
+}
+
 #[test]
 fn every_rule_is_a_parameter_with_its_default() {
     let template = template();
-    let parameters = &template["Parameters"];
     // The template's defaults must give the code's defaults.
     let value = |rule: &str| {
-        let name: String = rule.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
-        let default = &parameters[name.as_str()]["Default"];
-        assert!(!default.is_null(), "{name} is no parameter, or has no default");
-        let value = serde_yaml_ng::to_string(default).unwrap().trim().trim_matches(['\'', '"']).to_owned();
-        Some(value)
+        let default = &parameter(&template, rule)["Default"];
+        assert!(!default.is_null(), "{rule} has no default");
+        Some(as_variable(default))
     };
     let rules = SessionConfig::from_variables(|name| value(&name.to_lowercase())).unwrap();
     assert_eq!(rules, SessionConfig::default());
+}
+
+/// A deployment fails at once for a value that the functions would refuse to start with, and takes every other.
+#[test]
+fn every_parameter_has_the_bounds_of_its_rule() {
+    let template = template();
+    for rule in SessionConfig::rule_names() {
+        let parameter = parameter(&template, rule);
+        if let Some(values) = parameter["AllowedValues"].as_sequence() {
+            let values: Vec<String> = values.iter().map(as_variable).collect();
+            let refused = with(rule, "nonsense").unwrap_err();
+            for value in &values {
+                with(rule, value).unwrap();
+                assert!(refused.contains(value), "{rule}: {refused}");
+            }
+            // Words are quoted there, all that there are; `true` and `false` are not.
+            let words = refused.split('`').skip(3).step_by(2).count();
+            assert!(words == values.len() || (words == 0 && values == ["true", "false"]), "{rule}: {refused}");
+        }
+        for (bound, beyond) in [("MinValue", -1), ("MaxValue", 1)] {
+            if let Some(bound) = parameter[bound].as_i64() {
+                with(rule, &bound.to_string()).unwrap();
+                with(rule, &(bound + beyond).to_string()).unwrap_err();
+            }
+        }
+        let is_number = parameter["Type"] == "Number";
+        assert_eq!(is_number, parameter["MinValue"].is_i64() && parameter["MaxValue"].is_i64(), "{rule}");
+    }
+}
+
+/// The table of docs/configuration.md has a row for each rule, in their order, with its default.
+#[test]
+fn every_rule_is_in_the_documents_with_its_default() {
+    let (_, section) = CONFIGURATION.split_once("\n## Rules\n").unwrap();
+    let rows = section.lines().filter_map(|line| {
+        let (rule, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        Some((rule, rest.split_once(" | ")?.0.trim_matches('`')))
+    });
+    let rows: Vec<_> = rows.take(SessionConfig::rule_names().count()).collect();
+    assert!(SessionConfig::rule_names().eq(rows.iter().map(|(rule, _)| *rule)), "{rows:?}");
+    for (rule, default) in rows {
+        let default: serde_json::Value = match (rule, default) {
+            ("nobody_ids", _) => documented_nobody_ids().collect(),
+            (_, "none") => serde_json::Value::Null,
+            (_, json) => serde_json::from_str(json).unwrap(),
+        };
+        let rules = SessionConfig::from_rules(serde_json::json!({ rule: default })).unwrap();
+        assert_eq!(rules, SessionConfig::default(), "{rule}");
+    }
+}
+
+/// The ids of the document's indented block, in which two blanks or a line's end stand between them.
+fn documented_nobody_ids() -> impl Iterator<Item = &'static str> {
+    let (_, section) = CONFIGURATION.split_once("\n### Ids that stand for nobody\n").unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("    "));
+    lines.flat_map(|line| line.split("  ")).map(str::trim).filter(|id| !id.is_empty())
 }
 
 #[test]

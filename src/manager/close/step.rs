@@ -101,8 +101,9 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             Ok(Some(Found::TooLarge)) => Step::nothing(StepOutcome::TooLarge),
             Ok(None) => Step::nothing(StepOutcome::NotDue),
             Err(error) => {
-                tracing::error!(%error, "a due timeline cannot be read");
                 let is_corrupt = matches!(error, SessionError::Corrupt { .. } | SessionError::Newer { .. });
+                let (kind, error) = (error.kind_name(), error.with_causes());
+                tracing::error!(kind, %error, "a due timeline cannot be read");
                 Step::nothing(if is_corrupt { StepOutcome::Corrupt } else { StepOutcome::Unread })
             }
         }
@@ -126,7 +127,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             Ok(true) => Step { outcome: StepOutcome::Closed, ended, corrections },
             Ok(false) => Step::nothing(StepOutcome::Conflict),
             Err(error) => {
-                tracing::error!(%error, "a timeline cannot be closed");
+                let (kind, error) = (error.kind_name(), error.with_causes());
+                tracing::error!(kind, %error, "a timeline cannot be closed");
                 Step::nothing(StepOutcome::Failed)
             }
         }
@@ -184,7 +186,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             .filter_map(|result| result.as_ref().err())
             .collect();
         if let Some(error) = failed.first() {
-            tracing::error!(%error, sessions = failed.len(), "sessions cannot be archived");
+            let (kind, error) = (error.kind_name(), error.with_causes());
+            tracing::error!(kind, %error, sessions = failed.len(), "sessions cannot be archived");
             work.has_failed = true;
         }
         work.keep(&archived);

@@ -9,7 +9,8 @@ use session_tracking::model::SessionState;
 use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, Found, Partition, Reading, SessionError, SessionStorage, Stored, due_shard,
+    Commit, CommitOutcome, Due, Found, Partition, Reading, SessionError, SessionStorage, StorageErrorKind, Stored,
+    due_shard,
 };
 use uuid::Uuid;
 
@@ -35,13 +36,13 @@ impl<'e> FaultyStorage<'e> {
         self.engine.step(0).await;
         let fault = self.engine.fault();
         if fault == Fault::Before {
-            return Err(SessionError::Storage("throttled".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::Throttled, "throttled"));
         }
         let result = operation().await;
         if fault == Fault::After {
             // The caller waits until its timeout.
             self.engine.step(1_000).await;
-            return Err(SessionError::Storage("timed out".to_owned()));
+            return Err(SessionError::storage(StorageErrorKind::TimedOut, "timed out"));
         }
         result
     }
@@ -51,12 +52,15 @@ impl SessionStorage for FaultyStorage<'_> {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
         self.engine.step(0).await;
         if self.engine.fault() != Fault::None {
-            return visitors.iter().map(|_| Err(SessionError::Storage("throttled".to_owned()))).collect();
+            return visitors
+                .iter()
+                .map(|_| Err(SessionError::storage(StorageErrorKind::Throttled, "throttled")))
+                .collect();
         }
         let mut loaded = self.inner.load(visitors, reading).await;
         for (visitor, stored) in visitors.iter().zip(&mut loaded) {
             if self.engine.fault() != Fault::None {
-                *stored = Err(SessionError::Storage("left unread".to_owned()));
+                *stored = Err(SessionError::storage(StorageErrorKind::Throttled, "left unread"));
             } else if reading == Reading::Eventual && self.engine.below(4) == 0 {
                 let history = self.history.lock().unwrap();
                 if let Some(old) = history.get(visitor).filter(|old| !old.is_empty()) {
