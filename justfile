@@ -8,12 +8,12 @@ default:
 # A first look: the sessions of a few visits as they arise, then real traffic, on an embedded DynamoDB
 [group('try it')]
 demo:
-    cargo run --release --example local
+    cargo run --example local
 
 # The HTTP API on port 9000 and a DynamoDB on port 8000, until stopped
 [group('try it')]
 serve:
-    cargo run --release --example local -- serve
+    cargo run --example local -- serve
 
 # Replay a file of events, one line of JSON each
 [group('try it')]

@@ -1,6 +1,6 @@
 //! Reproducible random numbers for the tests and the benches.
 
-/// A small generator (SplitMix64). The same seed gives the same numbers.
+/// A small generator (`SplitMix64`). The same seed gives the same numbers.
 pub struct Seeded(pub u64);
 
 impl Seeded {

@@ -1,6 +1,6 @@
-//! Every option of the product: the rules that decide when a session begins, and the functions' environment.
+//! All options: the rules that decide when a session begins, and the functions' environment.
 //!
-//! A rule has one name in three spellings: `timeout_seconds` in `--rules`, `TIMEOUT_SECONDS` as an environment variable,
+//! A rule has one name in three spellings: `timeout_seconds` in `--rules`, `TIMEOUT_SECONDS` as an environment variable, and
 //! `TimeoutSeconds` as a parameter of `template.yaml`. [`SessionConfig`] declares each rule once.
 
 mod defaults;
@@ -21,73 +21,76 @@ pub use settings::{Destination, Settings};
 use written::{event_names, limit, positive_seconds, seconds, time_zone};
 
 with_defaults! {
-    /// The rules that decide when a session begins. This is their one declaration: name (the field's, or `rename`), type, default.
+    /// The rules that decide when a session begins.
     ///
-    /// [`SessionConfig::from_rules`] and [`SessionConfig::from_variables`] read it, with errors that name the rule. The
-    /// parameters of `template.yaml` and the rows of `docs/configuration.md` are checked against it by `tests/it/template.rs`.
+    /// This is the only declaration of a rule's name (that of the field, or `rename`), type and default.
+    /// [`SessionConfig::from_rules`] and [`SessionConfig::from_variables`] follow it. `tests/it/template.rs` checks the
+    /// parameters of `template.yaml` and the rows of `docs/configuration.md` against it.
     #[derive(Debug, Clone, PartialEq, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SessionConfig {
-        /// A longer gap between two events begins a session. From 1 second to 30 days.
+        /// The inactivity timeout: a longer gap between two events begins a session. From 1 second to 30 days.
         #[serde(rename = "timeout_seconds", deserialize_with = "positive_seconds")]
         pub timeout: TimeDelta = TimeDelta::minutes(30),
 
-        /// Whether a gap of exactly the timeout continues the session or splits it.
+        /// Whether a gap of exactly the timeout continues the session or begins another one.
         pub boundary: Boundary = Boundary::Inclusive,
 
-        /// An event later than the session's start plus this begins a session. From 1 second to 30 days.
+        /// The maximum duration of a session: an event later than its start plus this begins another one. From 1 second to 30
+        /// days.
         #[serde(rename = "max_duration_seconds", deserialize_with = "positive_seconds")]
         pub max_duration: TimeDelta = TimeDelta::hours(24),
 
-        /// Whether another external referrer's host begins a session.
+        /// Whether an external referrer other than the session's begins a session. `referrer_match` decides which are equal.
         pub new_session_on_referrer_change: bool = true,
 
-        /// Whether another campaign begins a session.
+        /// Whether a campaign other than the session's begins a session.
         pub new_session_on_utm_change: bool = true,
 
         /// The fields in which two campaigns are compared.
         pub utm_fields: Vec<UtmField> = vec![UtmField::Source, UtmField::Medium, UtmField::Campaign],
 
-        /// Whether the values of two campaigns are compared without case.
+        /// Whether case is ignored when the values of two campaigns are compared.
         pub utm_ignore_case: bool = false,
 
-        /// What a first source does inside a session that has none.
+        /// What the first source does in a session that has none.
         pub direct_then_source: DirectThenSource = DirectThenSource::Continue,
 
-        /// What a campaign does inside a session that has a referrer but no campaign.
+        /// What a campaign does in a session that has a referrer but no campaign.
         pub first_campaign: FirstCampaign = FirstCampaign::Continue,
 
-        /// How a campaign counts on a click from the own site.
+        /// How a campaign counts on a click from the page's own host or an internal one.
         pub internal_campaigns: InternalCampaigns = InternalCampaigns::Split,
 
-        /// What makes two referrers one source.
+        /// What must be equal for two referrers to be the same source.
         pub referrer_match: ReferrerMatch = ReferrerMatch::Host,
 
-        /// Whether another click id (`gclid`, …) begins a session.
+        /// Whether a click id (`gclid`, …) other than the session's begins a session.
         pub new_session_on_click_id_change: bool = false,
 
-        /// The time zone in which an event on another day than the last one begins a session.
+        /// If set, an event on another day than the last one begins a session. Days are those of this time zone.
         #[serde(deserialize_with = "time_zone")]
         pub midnight: Option<Tz> = None,
 
-        /// Hosts whose referrers count as none, in addition to the page's own.
+        /// Hosts whose referrers are ignored, in addition to the page's own host.
         pub internal_hosts: Vec<HostRule> = Vec::new(),
 
-        /// Hosts of payment and login providers, whose referrers count as none.
+        /// Hosts of payment and login providers. Their referrers are ignored.
         pub ignored_referrers: Vec<HostRule> = Vec::new(),
 
-        /// Names of events that are annotated with the live session but never begin, extend or count in one.
+        /// Names of passive events: they are annotated with the session of their time, but never begin, extend or count in one.
         #[serde(deserialize_with = "event_names")]
         pub passive_events: Vec<String> = Vec::new(),
 
-        /// Names of events that extend a live session, but never begin or count in one. One that is passive, too, is passive.
+        /// Names of keep-alive events: they extend a live session, but never begin or count in one. An event that is in both
+        /// lists is passive.
         #[serde(deserialize_with = "event_names")]
         pub keep_alive_events: Vec<String> = vec!["$pageleave".to_owned()],
 
-        /// Values of `distinct_id` that stand for nobody: their events get no session.
+        /// Values of `distinct_id` that stand for nobody. Events with such an id get no session.
         pub nobody_ids: NobodyIds = NobodyIds::default(),
 
-        /// The event after this many begins a session. At least 1.
+        /// The maximum number of events in a session: the next event begins another one. At least 1.
         #[serde(deserialize_with = "limit")]
         pub max_events: Option<u32> = None,
 
@@ -95,8 +98,8 @@ with_defaults! {
         #[serde(rename = "lateness_seconds", deserialize_with = "seconds")]
         pub lateness: TimeDelta = TimeDelta::minutes(5),
 
-        /// How far `sent_at` may lie from the receipt and count as transit time. Beyond that, the sender's clock is taken to be
-        /// wrong, and its times are corrected. At most 30 days.
+        /// How far `sent_at` may lie from the time of receipt and still count as transit time. Beyond that, the sender's clock is
+        /// taken to be wrong, and its times are corrected. At most 30 days.
         #[serde(rename = "clock_skew_tolerance_seconds", deserialize_with = "seconds")]
         pub clock_skew_tolerance: TimeDelta = TimeDelta::seconds(60),
     }
@@ -106,74 +109,79 @@ with_defaults! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Boundary {
-    /// It continues.
+    /// The session continues.
     Inclusive,
-    /// It splits.
+    /// The event begins another session.
     Exclusive,
 }
 
-/// What a first source (campaign, external referrer) does inside a session that began with none.
+/// What the first source (a campaign, an external referrer or a click id) does in a session that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DirectThenSource {
-    /// Nothing.
+    /// It changes nothing.
     Continue,
-    /// It begins a session.
+    /// It begins another session.
     Split,
     /// It becomes the session's source.
     Upgrade,
 }
 
-/// What a campaign does inside a session that has a referrer, but no campaign.
+/// What a campaign does in a session that has a referrer but no campaign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstCampaign {
-    /// Nothing.
+    /// It changes nothing.
     Continue,
-    /// It begins a session.
+    /// It begins another session.
     Split,
 }
 
-/// What a campaign is on a click that comes from the page's own site or an internal host.
+/// How a campaign counts on a click from the page's own host or an internal one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InternalCampaigns {
-    /// A campaign like any other.
+    /// Like any other campaign.
     Split,
-    /// None: a banner of the site's own.
+    /// As no campaign. For sites that tag their own banners.
     Ignore,
 }
 
-/// What of two referrers has to be the same for them to be one source.
+/// What must be equal for two referrers to be the same source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReferrerMatch {
-    /// The host, `www.` aside.
+    /// The host. `www.` does not matter.
     Host,
-    /// The registrable domain (`shop.co.uk` of `m.shop.co.uk`), by the public suffix list.
+    /// The registrable domain by the public suffix list: `shop.co.uk` for `m.shop.co.uk`.
     Site,
 }
 
-/// A field of [`crate::session::UtmParams`] that can begin a session.
+/// A field of [`crate::session::UtmParams`] in which two campaigns are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UtmField {
+    /// `utm_source`.
     Source,
+    /// `utm_medium`.
     Medium,
+    /// `utm_campaign`.
     Campaign,
+    /// `utm_term`.
     Term,
+    /// `utm_content`.
     Content,
 }
 
-/// The names of our own events. Fed back in, they pass through as they are.
+/// The names of the events that the service emits. If they are sent to the service again, they pass through unchanged.
 pub(crate) const LIFECYCLE_EVENTS: [&str; 4] = ["$session_start", "$session_end", "$session_merged", "$session_split"];
 
-/// A setting that cannot be used; the sentence names it and says what to write instead.
+/// Why a setting cannot be used: a sentence that names the setting and what to write instead.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// The bare sentence: it is what a function that cannot start prints.
+/// Formats the sentence alone, because a function that cannot start prints its error with `Debug`.
 impl std::fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -181,28 +189,28 @@ impl std::fmt::Debug for ConfigError {
 }
 
 impl SessionConfig {
-    /// The timeout in milliseconds.
+    /// Returns the timeout in milliseconds.
     pub(crate) fn timeout_ms(&self) -> Millis {
         self.timeout.num_milliseconds()
     }
 
-    /// The maximum duration in milliseconds.
+    /// Returns the maximum duration in milliseconds.
     pub(crate) fn max_duration_ms(&self) -> Millis {
         self.max_duration.num_milliseconds()
     }
 
-    /// The lateness in milliseconds.
+    /// Returns the allowed lateness in milliseconds.
     pub(crate) fn lateness_ms(&self) -> Millis {
         self.lateness.num_milliseconds()
     }
 
-    /// The clock skew tolerance in milliseconds.
+    /// Returns the clock skew tolerance in milliseconds.
     pub(crate) fn clock_skew_tolerance_ms(&self) -> Millis {
         self.clock_skew_tolerance.num_milliseconds()
     }
 
-    /// Whether a gap of this many milliseconds is longer than the timeout allows. The only place that
-    /// compares with the timeout.
+    /// Returns whether a gap of this many milliseconds is longer than the timeout allows. This is the only place that compares
+    /// with the timeout.
     pub(crate) fn is_timeout(&self, gap: Millis) -> bool {
         match self.boundary {
             Boundary::Inclusive => gap > self.timeout_ms(),
@@ -210,7 +218,7 @@ impl SessionConfig {
         }
     }
 
-    /// Whether the two times lie on different days, where the `midnight` rule is on.
+    /// Returns whether the two times lie on different days. Without a `midnight` rule they never do.
     pub(crate) fn is_other_day(&self, one: Millis, other: Millis) -> bool {
         self.midnight.is_some_and(|zone| {
             let day = |at| datetime(at).with_timezone(&zone).num_days_from_ce();
@@ -219,7 +227,7 @@ impl SessionConfig {
     }
 }
 
-/// A host as hosts are compared: lower case, without `www.`.
+/// Returns a host in the form in which hosts are compared: in lower case, without `www.` and without a dot at the end.
 pub(crate) fn bare_host(host: &str) -> String {
     let host = host.trim().trim_end_matches('.').to_ascii_lowercase();
     host.strip_prefix("www.").map_or(host.clone(), str::to_owned)

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{Session, Visitor, datetime, time_text};
+use crate::session::{Session, Visitor, datetime, rfc3339};
 use crate::timeline::Correction;
 
 /// An event that the service emits. `P` is its properties.
@@ -87,7 +87,7 @@ pub fn end_line(session: &Session) -> String {
         event: "$session_end",
         distinct_id: &session.distinct_id,
         project: &session.project,
-        timestamp: Some(time_text(session.last_activity)),
+        timestamp: Some(rfc3339(session.last_activity)),
         properties,
     })
 }
@@ -97,7 +97,7 @@ pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
     let (event, from, into, at, from_event, version) = match correction {
         Correction::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
         Correction::Split { from, into, at, uuid, version } => {
-            ("$session_split", from, into, Some(time_text(datetime(*at))), Some(uuid.to_string()), *version)
+            ("$session_split", from, into, Some(rfc3339(datetime(*at))), Some(uuid.to_string()), *version)
         }
     };
     line(&Emitted {

@@ -1,14 +1,14 @@
-//! Sessionization of analytics events on AWS Lambda and DynamoDB: finds the session of each event as it passes, and emits an
-//! event when a session is over. Sessions are exact under concurrent writers, duplicates and disorder, at one conditional write for
-//! each visitor of a batch.
+//! Sessionization of analytics events on AWS Lambda and DynamoDB. It finds the session of each event as the event passes, and
+//! emits an event when a session is over. Sessions are exact under concurrent writers, duplicates and out-of-order events. Each
+//! visitor of a batch costs one conditional write.
 //!
-//! A Lambda function of your own on the same table, deployed with `TABLE` and `OUTPUT` in its environment:
+//! A Lambda function of your own can use the same table. Deploy it with `TABLE` and `OUTPUT` in its environment:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/own_function.rs")]
 //! ```
 //!
-//! Without AWS, sessions live in memory:
+//! Without AWS, sessions are kept in memory:
 //!
 //! ```
 //! # use session_tracking::{EventType, InMemorySessionStorage, SessionConfig, SessionContext, SessionManager};
@@ -22,35 +22,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Batches of events as clients send them go through [`Ingest`], or through [`SessionManager::resolve`].
+//! To process batches of events as clients send them, use [`Ingest`] or [`SessionManager::resolve`].
 //!
 //! The modules, in reading order:
 //!
 //! - [`session`]: a session, its visitor, its id, its context
-//! - [`config`]: every option; the functions' environment
-//! - [`event`]: one tracking event: the fields that are read, and the rest as it came
+//! - [`config`]: all options, and the functions' environment
+//! - [`event`]: a tracking event: the fields that are read; the rest passes through unchanged
 //! - [`attribution`]: hosts, external referrers, campaigns, click ids
-//! - [`model`]: what the rules work on: events, and the shapes of a session
-//! - [`rules`]: which event begins a session, and why; the plain definition, as one fold
-//! - [`timeline`]: a visitor's recent sessions; applies events to them and finalizes what can no longer change
+//! - [`model`]: the types that the rules use: events, and the forms of a session
+//! - [`rules`]: which event begins a session, and why: the definition of a session, as one fold
+//! - [`timeline`]: a visitor's recent sessions and events: applies events, and finalizes what can no longer change
 //! - [`stored`]: the stored form of timelines and sessions
-//! - [`storage`]: the store's contract, in DynamoDB and in memory
-//! - [`manager`]: the session manager: a pure decision, and a loop that acts; closes sessions that are over
-//! - [`emitted`]: the events that the service emits: ends, merges, splits
-//! - [`output`]: where annotated events and ends go
-//! - [`trigger`]: AWS envelopes in, answers out
-//! - [`clock`], [`aws`], [`startup`]: what the functions take from outside: time, clients, their start
+//! - [`storage`]: the store's contract, and its implementations in DynamoDB and in memory
+//! - [`manager`]: reads timelines, applies events, writes, retries after conflicts; closes sessions that are over
+//! - [`emitted`]: the events that the service emits: ends and corrections
+//! - [`output`]: the destinations of annotated events, ends and corrections
+//! - [`trigger`]: reads the payloads of AWS services and answers them
+//! - [`clock`], [`aws`], [`startup`]: the time, the AWS clients, and the start of a function
 //!
-//! What always holds, each with a test that would fail:
+//! The invariants, each with the test that checks it:
 //!
-//! - Nothing in `session`, `attribution`, `model`, `rules`, `timeline` and `stored` awaits, reads a clock or draws a random number
-//!   (`clippy.toml`).
-//! - To apply events again changes nothing (`tests/it/small_worlds.rs`).
+//! - Nothing in `session`, `attribution`, `model`, `rules`, `timeline` and `stored` awaits, reads a clock or draws a random
+//!   number (`clippy.toml`).
+//! - Applying events is idempotent (`tests/it/small_worlds.rs`).
 //! - Within the allowed lateness, final sessions do not depend on order, batches, conflicts or crashes (`tests/it/sim`).
-//! - A visitor of a batch costs one conditional write, a batch of duplicates none (`tests/it/storage.rs`).
-//! - An id once given out is a session's, or leads to the one it was merged into (`tests/it/small_worlds.rs`).
-//! - One version of a session has one content (`tests/it/sim/check.rs`).
-//! - A stored item that breaks the rules is an error that names it, never a new session (`tests/it/stored.rs`).
+//! - Each visitor of a batch costs one conditional write. A batch of duplicates costs none (`tests/it/storage.rs`).
+//! - A session id that was handed out stays valid: it is the id of a session, or an alias of the session that it was merged into
+//!   (`tests/it/small_worlds.rs`).
+//! - A version of a session has only one content (`tests/it/sim/check.rs`).
+//! - A stored item that breaks the rules is an error that names the item, never a new session (`tests/it/stored.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -68,7 +69,7 @@ pub mod stored;
 pub mod timeline;
 pub mod trigger;
 
-// Not for callers: public for this repository's own tests and benchmarks.
+// Public only for the tests and benchmarks of this repository.
 #[doc(hidden)]
 pub mod attribution;
 #[doc(hidden)]

@@ -78,7 +78,7 @@ pub struct SessionFacts {
     /// The location of the first event that has one.
     pub geo: Option<Arc<GeoInfo>>,
     /// Whether a request ended it.
-    pub ended_by_call: bool,
+    pub ended_by_request: bool,
 }
 
 impl SessionFacts {
@@ -96,7 +96,7 @@ impl SessionFacts {
             attribution,
             device: None,
             geo: None,
-            ended_by_call: false,
+            ended_by_request: false,
         }
     }
 
@@ -106,7 +106,7 @@ impl SessionFacts {
             started_at: self.started_at,
             last_activity: self.last_activity,
             event_count: self.event_count,
-            ended_by_call: self.ended_by_call,
+            ended_by_request: self.ended_by_request,
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct Activity {
     /// The number of its events, page views included.
     pub event_count: u32,
     /// Whether a request ended it.
-    pub ended_by_call: bool,
+    pub ended_by_request: bool,
 }
 
 /// The late events that are counted in a session. They are counted apart from the other events.

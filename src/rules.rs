@@ -11,7 +11,7 @@ impl Activity {
     /// Returns the first reason of time or counts for which an event at `at` begins another session. Returns `None` if there is
     /// no such reason.
     pub fn reason_for(&self, at: Millis, config: &SessionConfig) -> Option<Reason> {
-        if self.ended_by_call {
+        if self.ended_by_request {
             Some(Reason::Explicit)
         } else if config.is_timeout(at - self.last_activity) {
             Some(Reason::Timeout)
@@ -92,7 +92,7 @@ impl<'a> SessionView<'a> {
         self.end = index + 1;
         let facts = &mut self.facts;
         if entry.kind == Kind::End {
-            facts.ended_by_call = true;
+            facts.ended_by_request = true;
             return;
         }
         facts.last_activity = entry.at;

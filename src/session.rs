@@ -28,17 +28,17 @@ pub fn datetime(at: Millis) -> DateTime<Utc> {
 }
 
 /// Formats a time as the service writes all times: RFC 3339, in UTC, with milliseconds.
-pub fn time_text(at: DateTime<Utc>) -> String {
+pub fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn write_time<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time_text(*at))
+    serializer.serialize_str(&rfc3339(*at))
 }
 
 #[allow(clippy::ref_option, reason = "serde passes the field by reference")]
 fn write_optional_time<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(time_text).serialize(serializer)
+    at.map(rfc3339).serialize(serializer)
 }
 
 /// The visitor that a session belongs to. The same `distinct_id` in two projects is two visitors.

@@ -1,4 +1,4 @@
-//! Where timelines and archived sessions are kept.
+//! The store of timelines and archived sessions: its contract, and its implementations in DynamoDB and in memory.
 
 mod budget;
 mod connections;
@@ -23,111 +23,125 @@ pub use dynamodb::DynamoDbSessionStorage;
 pub use error::{Cause, SessionError, StorageErrorKind};
 pub use memory::InMemorySessionStorage;
 
-/// A timeline as it is stored, and the mark of the write that stored it.
+/// A stored timeline, with the etag of the write that stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
+    /// The timeline.
     pub timeline: Timeline,
+    /// The etag for optimistic concurrency: the [`Commit::etag`] of the write that stored the timeline.
     pub etag: u64,
 }
 
-/// A write that takes effect only if the timeline is still the one that was read.
+/// A conditional write (optimistic concurrency): it takes effect only if the stored timeline is still the one that was read.
 #[derive(Debug, Clone, Copy)]
 pub struct Commit<'a> {
+    /// The timeline to store.
     pub timeline: &'a Timeline,
-    /// The etag that was read; none where there was no timeline.
+    /// The etag that was read. `None` if there was no timeline.
     pub replaces: Option<u64>,
-    /// This attempt's own etag.
+    /// The etag of this write. It is random, so that an attempt recognizes its own earlier success.
     pub etag: u64,
-    /// When the item may be collected as garbage. A timeline with something to close ([`Timeline::due_at`]) is never garbage:
-    /// its item does not expire, however long the close function is down.
+    /// The time from which the item may be deleted. It does not apply to a timeline with something to close
+    /// ([`Timeline::due_at`]): that item does not expire, however long the close function is down.
     pub expires_at: Millis,
-    /// How large the item may be; a larger one is [`SessionError::Full`].
+    /// How large the item may be. A larger one is refused with [`SessionError::Full`].
     pub room: Room,
 }
 
-/// How a commit went. A conflict is an outcome, not an error.
+/// The outcome of a [`Commit`]. A conflict is an outcome, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome {
-    /// It took effect, now or in an earlier attempt with the same etag.
+    /// The write took effect, now or in an earlier attempt with the same etag.
     Done,
-    /// Another write came first: the timeline as it is now; none if it is gone.
+    /// Another write came first. Contains the timeline that is stored now; `None` if it was deleted.
     Conflict(Option<Box<Stored>>),
 }
 
-/// What [`SessionStorage::load_within`] finds of a visitor.
+/// What [`SessionStorage::load_within`] returns for a visitor that has a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "few are made, nearly all of them timelines, and each is taken apart at once"
+    reason = "few are created, nearly all are timelines, and each is matched immediately"
 )]
 pub enum Found {
+    /// The timeline.
     Timeline(Stored),
-    /// A timeline whose stored form is too large for this read; it was not decoded.
+    /// There is a timeline, but its stored form is too large for this read. It was not decoded.
     TooLarge,
 }
 
-/// A timeline that the close function has to look at.
+/// An entry of the index of due timelines: a timeline that the close function has to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
+    /// The timeline's visitor.
     pub visitor: Visitor,
+    /// The time since which the timeline is due: its [`Timeline::due_at`].
     pub due_at: Millis,
 }
 
-/// What an id leads to within its visitor's partition. Visitors with equal bits share a partition, and a session of each may have
-/// the id: whoever asks has to tell them apart.
+/// What [`SessionStorage::find`] returns for a session id: the timelines of the id's partition, and the archived sessions with
+/// this id. Visitors with equal hash bits ([`Visitor::bits`]) share a partition, and each of them may have a session with this
+/// id, so the caller has to distinguish them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// The partition's timelines, in the order of their visitors.
+    /// The partition's timelines, sorted by visitor.
     pub timelines: Vec<Timeline>,
-    /// The archived session of that id, or the one that it was merged into; one for each visitor that has one, in their order.
+    /// The archived session with this id, or the session that it was merged into. At most one for each visitor, sorted by
+    /// visitor.
     pub archived: Vec<(Visitor, SessionState)>,
 }
 
-/// How many merges are followed from an id to the session that it leads to. Each is a read.
+/// The maximum number of merges that are followed from an id to its session. Each of them is a read.
 const MAX_MERGES: usize = 16;
-/// What is wrong with an archived session's alias that leads nowhere after [`MAX_MERGES`].
-const ENDLESS: &str = "its merges do not end";
+/// Why an archived alias is corrupt that leads to no session after [`MAX_MERGES`] merges.
+const ENDLESS_MERGES: &str = "its merges do not end";
 
-/// How many shards the index of due timelines has. One partition key of an index takes 1,000 writes a second, and a session
-/// makes two of them: 64 shards take 32,000 session starts a second. Each shard costs a query a minute, due or not.
+/// The number of shards of the index of due timelines. One partition key of an index takes 1,000 writes a second, and each
+/// session makes two, so 64 shards take 32,000 session starts a second. Each shard costs a query a minute, even if nothing is
+/// due.
 ///
-/// It may grow: an entry keeps its shard until its timeline is written again, and the low numbers are still listed. It must
-/// not shrink, because the close function would never list the entries of the shards that are gone.
+/// The number may grow: an entry keeps its shard until its timeline is written again, and the close function still lists the low
+/// numbers. It must not shrink, because the close function would never list the entries of the missing shards.
 pub const DUE_SHARDS: u8 = 64;
 
-/// The shard in which a visitor's timeline is indexed.
+/// Returns the shard in which a visitor's timeline is indexed: a number below [`DUE_SHARDS`].
 pub fn due_shard(visitor: &Visitor) -> u8 {
     (visitor.bits() % u64::from(DUE_SHARDS)) as u8
 }
 
-/// How a timeline is read.
+/// The consistency of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// It may be a moment old, for half the price: a commit finds that out.
+    /// Eventually consistent, at half the price. The result may be a moment old; a commit on it is then a conflict.
     Eventual,
-    /// As it is now.
+    /// Strongly consistent.
     Strong,
 }
 
-/// A store of timelines and archived sessions. Every method may be repeated.
+/// A store of timelines and archived sessions. Every method is idempotent: a caller may retry it.
 ///
-/// A [`Commit`] is all that a write needs, and the manager hands it over in one slot. A store that writes several timelines
-/// in one call would take a slice of them there; `docs/decisions.md` says why none does.
+/// Every method returns [`SessionError::Storage`] if the store does not answer or refuses, and [`SessionError::Corrupt`] or
+/// [`SessionError::Newer`] if an item cannot be read.
+///
+/// Each timeline is written by a call of its own: `docs/decisions.md` states why a call does not write several.
 pub trait SessionStorage: Send + Sync {
-    /// Reads timelines, at most as many as [`MAX_LOAD`]; the answer is in the order of the question.
+    /// Reads the timelines of these visitors, at most [`MAX_LOAD`]. Returns a result for each visitor, in their order; `None` for
+    /// a visitor without a timeline.
     fn load(
         &self,
         visitors: &[Visitor],
         reading: Reading,
     ) -> impl Future<Output = Vec<Result<Option<Stored>, SessionError>>> + Send;
-    /// Reads one timeline as it is now.
+    /// Reads the visitor's timeline with strong consistency. Returns `None` if there is none.
     fn read(&self, visitor: &Visitor) -> impl Future<Output = Result<Option<Stored>, SessionError>> + Send {
         async { self.load(std::slice::from_ref(visitor), Reading::Strong).await.pop().unwrap_or(Ok(None)) }
     }
-    /// Writes a timeline if it is still the one that was read.
+    /// Writes a timeline if the stored one is still the one that was read. Returns [`SessionError::Full`] if the timeline is
+    /// larger than [`Commit::room`] allows.
     fn commit(&self, commit: Commit<'_>) -> impl Future<Output = Result<CommitOutcome, SessionError>> + Send;
-    /// Reads timelines as they are now, like [`Self::load`], but does not decode those whose stored form has more than
-    /// `max_bytes`: decoded, a large one takes many times its size. A store that knows no sizes decodes all.
+    /// Reads timelines with strong consistency, like [`Self::load`], but does not decode a timeline whose stored form has more
+    /// than `max_bytes`, because a large one takes many times its size in memory. A store that does not know the sizes decodes
+    /// all.
     fn load_within(
         &self,
         visitors: &[Visitor],
@@ -139,8 +153,8 @@ pub trait SessionStorage: Send + Sync {
             loaded.into_iter().map(|stored| Ok(stored?.map(Found::Timeline))).collect()
         }
     }
-    /// Timelines of a shard that are due at `now`, the longest due first, at most `limit`; those behind `after`, if it is
-    /// given. Fewer than `limit` are the last.
+    /// Returns the timelines of a shard that are due at `now`, at most `limit`, in the order in which they became due. With
+    /// `after`, the list continues behind this entry. A list shorter than `limit` is the last one.
     fn due(
         &self,
         shard: u8,
@@ -148,29 +162,32 @@ pub trait SessionStorage: Send + Sync {
         now: Millis,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Due>, SessionError>> + Send;
-    /// Archives a session, and under the ids that were merged into it where to find it. What a visitor has under an id with a
-    /// higher version stays; where that is the session itself, the ids that were merged into it are left alone, too.
+    /// Archives a session under its id. Also archives each id that was merged into it ([`SessionState::aliases`]), as an alias
+    /// of the session's id.
+    ///
+    /// An item of the same visitor and id is not replaced if its version is higher. If the session itself is not replaced for
+    /// this reason, its aliases are not archived.
     fn archive(
         &self,
         visitor: &Visitor,
         session: &SessionState,
         expires_at: Millis,
     ) -> impl Future<Output = Result<(), SessionError>> + Send;
-    /// The visitor's archived sessions that began from `from` to `to`.
+    /// Returns the visitor's archived sessions that began from `from` to `to`, both included, by the times in their ids.
     fn archived(
         &self,
         visitor: &Visitor,
         from: Millis,
         to: Millis,
     ) -> impl Future<Output = Result<Vec<SessionState>, SessionError>> + Send;
-    /// What a session id leads to.
+    /// Returns what is stored for a session id: see [`Partition`].
     fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send;
 }
 
-/// Visitors that one [`SessionStorage::load`] takes at the most: the keys of one `BatchGetItem`.
+/// The maximum number of visitors in one [`SessionStorage::load`]: DynamoDB's maximum for the keys of a `BatchGetItem`.
 pub const MAX_LOAD: usize = 100;
 
-/// A store that is used by several: what owns or borrows it is one, too.
+/// Implements [`SessionStorage`] for types that refer to a store, so that several users can share it.
 macro_rules! forward_storage {
     ($($shared:ty),+) => {$(
         impl<S: SessionStorage> SessionStorage for $shared {

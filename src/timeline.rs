@@ -51,7 +51,7 @@ const MAX_CALL_AHEAD_MS: Millis = 1_000;
 
 /// The first character of an end mark's id. Such an id sorts after every other, so events of the same time still belong to the
 /// session that was ended.
-pub const MARK: char = char::MAX;
+pub const END_MARK_PREFIX: char = char::MAX;
 
 /// A visitor's recent sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl Timeline {
         }
         self.seq += 1;
         self.set_version(primary);
-        let uuid = EventId::new(&format!("{MARK}{}", self.seq));
+        let uuid = EventId::new(&format!("{END_MARK_PREFIX}{}", self.seq));
         let (kind, context, properties) = (Kind::End, SessionContext::default(), Vec::new());
         self.insert_entries(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();

@@ -69,7 +69,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         let reply = match Caller::of(payload) {
             Caller::Http2(envelope) => http::handle(manager, &http::Request::read_2(&envelope, now)?, deadline).await,
             Caller::Http1(envelope) => http::handle(manager, &http::Request::read_1(&envelope, now)?, deadline).await,
-            Caller::Sqs(records) => sqs::handle(self, records, now, deadline).await?,
+            Caller::Sqs(records) => sqs::handle(self, records, now, deadline).await,
             Caller::Pipe => pipe::handle(self, payload, now, deadline).await?,
             Caller::Events => direct::ingest(manager, payload, request_id, now, deadline).await,
             Caller::GetSession(id) => direct::get(manager, id).await,

@@ -38,7 +38,7 @@ pub async fn rate(closers: u8) -> Result<f64, AnyError> {
             (first..first + 1000).map(|n| event(&format!("v{n}"), &format!("e{n}"), NOON)).collect();
         apply(&manager(), &events).await.map_err(|failed| format!("{} events failed", failed.len()))?;
     }
-    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    tokio::time::sleep(Duration::from_hours(24)).await;
     let managers: Vec<_> = (0..closers).map(|_| manager()).collect();
     let shares = (0..closers).map(|index| Share::new(index, closers)).collect::<Option<Vec<_>>>().ok_or("no share")?;
     let queue = &SlowQueue;
@@ -60,7 +60,7 @@ pub async fn large() -> Result<(Duration, usize), AnyError> {
         let events: Vec<String> = (first..first + 500).map(|n| event("v", &format!("e{n}"), at(n))).collect();
         apply(&manager, &events).await.map_err(|failed| format!("{} events failed", failed.len()))?;
     }
-    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    tokio::time::sleep(Duration::from_hours(24)).await;
     let began = Instant::now();
     let report = manager.cleanup(&&SlowQueue, Millis::MAX).await;
     if report.closed != SESSIONS {

@@ -1,4 +1,4 @@
-//! The CPU of the pure path (decode, group, apply, annotate), beside that of serde_json's parse of the same bytes.
+//! The CPU of the pure path (decode, group, apply, annotate), beside that of `serde_json`'s parse of the same bytes.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -168,7 +168,7 @@ struct Envelope<'a> {
     properties: &'a RawValue,
 }
 
-/// Parses the same bytes with serde_json; returns the number of events.
+/// Parses the same bytes with `serde_json`; returns the number of events.
 #[inline(never)]
 pub fn parse(batch: &PreparedBatch) -> usize {
     #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::SessionState;
-use session_tracking::session::{Millis, Visitor, datetime, time_text};
+use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     StorageErrorKind, Stored,
@@ -117,7 +117,7 @@ impl SessionStorage for &SlowStore {
 
 /// Returns the JSON of a page view.
 pub fn event(visitor: &str, uuid: &str, at: Millis) -> String {
-    let at = time_text(datetime(at));
+    let at = rfc3339(datetime(at));
     format!(r#"{{"uuid":"{uuid}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{at}"}}"#)
 }
 

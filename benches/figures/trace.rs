@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 use crate::seeded::Seeded;
 
@@ -134,7 +134,7 @@ impl Shop {
     fn event(&mut self, visit: &Visit) -> String {
         self.events += 1;
         let number = self.events;
-        let (at, page) = (time_text(datetime(visit.next)), self.random.below(5_000));
+        let (at, page) = (rfc3339(datetime(visit.next)), self.random.below(5_000));
         let name = if visit.done.is_multiple_of(2) { "$pageview" } else { "add_to_cart" };
         // As in reality, only the URL of the first page has the campaign.
         let url = match visit.done {

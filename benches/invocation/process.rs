@@ -9,7 +9,7 @@ use crate::table::Table;
 use crate::traffic::Visitors;
 
 /// The time limit of an invocation, which is never reached.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// A process that uses no CPU for this long waits for its next invocation.
 const QUIET: Duration = Duration::from_millis(12);
 /// How many warm invocations are counted.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use session_tracking::clock::{Clock, SystemClock};
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 /// Events in a batch.
 const EVENTS: usize = 100;
@@ -51,7 +51,7 @@ impl Visitors {
     fn event(&self, visitor: usize, at: usize) -> String {
         let number = 3 * self.batches + at;
         let page = (number * 37 + visitor * 101) % 5_000;
-        let time = time_text(datetime(self.began + number as Millis * STEP_MS + visitor as Millis));
+        let time = rfc3339(datetime(self.began + number as Millis * STEP_MS + visitor as Millis));
         let (url, referrer) = match number {
             0 => (
                 format!(

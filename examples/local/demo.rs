@@ -88,9 +88,9 @@ pub async fn run() -> Result<(), Failure> {
     story(&screen).await?;
     traffic::run(&screen).await?;
     screen.line(format_args!("\n{}", screen.strong("Go on")))?;
-    screen.line("  cargo run --release --example local -- serve        the HTTP API, live")?;
-    screen.line("  cargo run --release --example local -- replay FILE  your own events")?;
-    screen.line("  cargo run --release --example local -- --help       every command")
+    screen.line("  cargo run --example local -- serve        the HTTP API, live")?;
+    screen.line("  cargo run --example local -- replay FILE  your own events")?;
+    screen.line("  cargo run --example local -- --help       every command")
 }
 
 async fn story(screen: &Screen) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::time_of_json;
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 use session_tracking::storage::DynamoDbSessionStorage;
 use session_tracking::trigger::Ingest;
 
@@ -216,7 +216,7 @@ impl Functions<'_> {
         // Timelines are closed concurrently, in any order. Sorting makes every run the same.
         lines.sort_by_cached_key(|line| visitor_key(line));
         session_tracking::output::Output::send(self.output, &lines).await;
-        Ok(serde_json::json!({ "now": time_text(datetime(self.clock.now())) }).to_string())
+        Ok(serde_json::json!({ "now": rfc3339(datetime(self.clock.now())) }).to_string())
     }
 }
 

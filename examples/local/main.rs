@@ -1,8 +1,8 @@
 //! Runs the whole service on one machine, with an embedded DynamoDB.
 //!
 //! ```text
-//! cargo run --release --example local                 shows two visits as they arise, then real traffic
-//! cargo run --release --example local -- --help       lists the commands
+//! cargo run --example local                 shows two visits as they arise, then real traffic
+//! cargo run --example local -- --help       lists the commands
 //! ```
 //!
 //! Each command has a file with its declaration (`COMMAND`, from which its help is made) and its `run`.

@@ -1,18 +1,18 @@
-//! A struct whose fields have their defaults beside them.
+//! A macro for a struct whose defaults are declared beside its fields.
 
-/// Declares a struct in which each field is followed by its default, and implements `Default` accordingly. The documentation
-/// of a field ends with its default.
+/// Declares a struct in which each field is followed by its default, and implements `Default` with these. Adds the default to
+/// each field's documentation.
 macro_rules! with_defaults {
     (
-        $(#[$about:meta])*
+        $(#[$attributes:meta])*
         $vis:vis struct $name:ident {
-            $($(#[$field_about:meta])* $field_vis:vis $field:ident: $type:ty = $default:expr,)*
+            $($(#[$field_attributes:meta])* $field_vis:vis $field:ident: $type:ty = $default:expr,)*
         }
     ) => {
-        $(#[$about])*
+        $(#[$attributes])*
         $vis struct $name {
             $(
-                $(#[$field_about])*
+                $(#[$field_attributes])*
                 #[doc = concat!("\n\nDefault: `", stringify!($default), "`.")]
                 $field_vis $field: $type,
             )*

@@ -1,4 +1,4 @@
-//! Lists of hosts, as people enter them: names, URLs, wildcards, in any alphabet.
+//! The hosts of `internal_hosts` and `ignored_referrers`, as people write them: names, URLs and wildcards, in any alphabet.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,36 +8,36 @@ use url::{Host, Url};
 
 use super::{ConfigError, bare_host};
 
-/// A host, or a domain with all hosts below it.
+/// A host, or a domain with all hosts below it (a wildcard).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRule {
-    /// As hosts are compared: lower case, punycode, without `www.`, port and dot at the end.
+    /// The host in the form in which hosts are compared: lower case, punycode, without `www.`, port and dot at the end.
     host: String,
-    /// `.` and the domain, where all hosts below it are meant, too.
-    below: Option<String>,
+    /// For a wildcard: `.` and the domain, with which all hosts below it end.
+    subdomain_suffix: Option<String>,
 }
 
 impl HostRule {
-    /// Whether it covers a host in the form in which hosts are compared.
+    /// Returns whether the rule covers a host. The host must be in the form that [`bare_host`] returns.
     pub(crate) fn covers(&self, host: &str) -> bool {
-        host == self.host || self.below.as_deref().is_some_and(|below| host.ends_with(below))
+        host == self.host || self.subdomain_suffix.as_deref().is_some_and(|suffix| host.ends_with(suffix))
     }
 }
 
 impl FromStr for HostRule {
     type Err = ConfigError;
 
-    /// Reads `shop.test`, `*.shop.test` (the domain and all below it), or a URL, which is taken for its host.
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let rest = text.trim();
+    /// Reads `shop.test`, `*.shop.test` (the domain and all hosts below it), or a URL, of which only the host counts.
+    fn from_str(input: &str) -> Result<Self, ConfigError> {
+        let rest = input.trim();
         let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (name, is_wildcard) = match rest.strip_prefix("*.").or_else(|| rest.strip_prefix('.')) {
             Some(domain) => (domain, true),
             None => (rest, false),
         };
-        let host = written_host(name).ok_or_else(|| ConfigError(advice(text)))?;
-        Ok(Self { below: is_wildcard.then(|| format!(".{host}")), host: bare_host(&host) })
+        let host = parse_host(name).ok_or_else(|| ConfigError(advice(input)))?;
+        Ok(Self { subdomain_suffix: is_wildcard.then(|| format!(".{host}")), host: bare_host(&host) })
     }
 }
 
@@ -47,26 +47,26 @@ impl<'de> Deserialize<'de> for HostRule {
     }
 }
 
-/// The form in which it can be read again.
+/// Formats the rule so that it can be parsed again.
 impl fmt::Display for HostRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.below {
-            Some(below) => write!(f, "*{below}"),
+        match &self.subdomain_suffix {
+            Some(suffix) => write!(f, "*{suffix}"),
             None => f.write_str(&self.host),
         }
     }
 }
 
-/// The host that begins a text, as URLs have it; none where no URL can have it.
-fn written_host(text: &str) -> Option<String> {
-    // A path alone is none; a backslash would be taken for the slash before one.
-    if text.starts_with('/') || text.contains(['*', '\\']) || text.contains(char::is_whitespace) {
+/// Returns the host that the input begins with, in the form that URLs have. Returns `None` if no URL can have this host.
+fn parse_host(input: &str) -> Option<String> {
+    // The URL parser skips slashes before a host, so a path would be read as one. It takes a backslash for a slash.
+    if input.starts_with('/') || input.contains(['*', '\\']) || input.contains(char::is_whitespace) {
         return None;
     }
-    let url = Url::parse(&format!("http://{text}")).ok()?;
+    let url = Url::parse(&format!("http://{input}")).ok()?;
     let host = match url.host()? {
         Host::Domain(name) => name.strip_suffix('.').unwrap_or(name).to_owned(),
-        address => return Some(address.to_string()),
+        ip => return Some(ip.to_string()),
     };
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -74,12 +74,13 @@ fn written_host(text: &str) -> Option<String> {
     host.split('.').all(is_label).then_some(host)
 }
 
-fn advice(text: &str) -> String {
-    let domain = text.trim().trim_matches(['*', '.']);
-    let is_host = written_host(domain).is_some_and(|host| host == domain);
+/// Returns the rest of an error sentence, which begins with the rule's name. It suggests the host that was probably meant.
+fn advice(input: &str) -> String {
+    let domain = input.trim().trim_matches(['*', '.']);
+    let is_host = parse_host(domain).is_some_and(|host| host == domain);
     let example = if is_host { domain } else { "shop.test" };
     format!(
-        "has `{text}`, which no host can match; write a host such as `{example}`, or `*.{example}` for it and all below it"
+        "has `{input}`, which no host can match; write a host such as `{example}`, or `*.{example}` for it and all below it"
     )
 }
 
@@ -87,13 +88,13 @@ fn advice(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn rule(text: &str) -> HostRule {
-        text.parse().unwrap()
+    fn rule(input: &str) -> HostRule {
+        input.parse().unwrap()
     }
 
     #[test]
-    fn hosts_are_taken_as_people_enter_them() {
-        for text in [
+    fn hosts_are_read_as_people_write_them() {
+        for input in [
             "checkout.stripe.com",
             " Checkout.Stripe.COM. ",
             "www.checkout.stripe.com",
@@ -104,10 +105,10 @@ mod tests {
             "checkout.stripe.com:8080",
             "http://user:secret@checkout.stripe.com:80/",
         ] {
-            let rule = rule(text);
-            assert!(rule.covers("checkout.stripe.com"), "{text}");
-            assert!(!rule.covers("a.checkout.stripe.com") && !rule.covers("stripe.com"), "{text}");
-            assert_eq!(rule.to_string().parse(), Ok(rule), "{text}");
+            let rule = rule(input);
+            assert!(rule.covers("checkout.stripe.com"), "{input}");
+            assert!(!rule.covers("a.checkout.stripe.com") && !rule.covers("stripe.com"), "{input}");
+            assert_eq!(rule.to_string().parse(), Ok(rule), "{input}");
         }
         assert!(rule("müller.example").covers("xn--mller-kva.example"));
         assert!(rule("XN--MLLER-KVA.example").covers("xn--mller-kva.example"));
@@ -119,22 +120,22 @@ mod tests {
 
     #[test]
     fn a_wildcard_covers_the_domain_and_all_below_it() {
-        for text in ["*.shop.test", ".shop.test", "https://*.Shop.test:443/x", "*.shop.test."] {
-            let rule = rule(text);
+        for input in ["*.shop.test", ".shop.test", "https://*.Shop.test:443/x", "*.shop.test."] {
+            let rule = rule(input);
             for host in ["shop.test", "blog.shop.test", "a.b.shop.test"] {
-                assert!(rule.covers(host), "{text} {host}");
+                assert!(rule.covers(host), "{input} {host}");
             }
             for host in ["myshop.test", "shop.test.example", "test", "shop.tes"] {
-                assert!(!rule.covers(host), "{text} {host}");
+                assert!(!rule.covers(host), "{input} {host}");
             }
-            assert_eq!(rule.to_string().parse(), Ok(rule), "{text}");
+            assert_eq!(rule.to_string().parse(), Ok(rule), "{input}");
         }
         assert!(rule("*.bücher.example").covers("a.xn--bcher-kva.example"));
     }
 
     #[test]
-    fn what_no_host_can_match_is_an_error_that_says_what_to_write() {
-        for (text, fix) in [
+    fn a_rule_that_no_host_can_match_is_an_error_with_advice() {
+        for (input, fix) in [
             ("", "shop.test"),
             ("  ", "shop.test"),
             ("*", "shop.test"),
@@ -151,8 +152,8 @@ mod tests {
             ("//", "shop.test"),
             ("[::1", "shop.test"),
         ] {
-            let error = text.parse::<HostRule>().unwrap_err().to_string();
-            assert!(error.contains(fix) && error.contains(&format!("`{text}`")), "{text}: {error}");
+            let error = input.parse::<HostRule>().unwrap_err().to_string();
+            assert!(error.contains(fix) && error.contains(&format!("`{input}`")), "{input}: {error}");
         }
     }
 }

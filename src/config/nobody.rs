@@ -1,11 +1,11 @@
-//! Ids that stand for nobody: what clients send as `distinct_id` where they have none.
+//! Ids that stand for nobody: the values that clients send as `distinct_id` if they have no id.
 
 use serde::Deserialize;
 
-/// The ids that stand for nobody by default. Each is what a program writes where an id is missing, or a name that many
-/// visitors would share; none can be a person's.
+/// The default of `nobody_ids`. Programs write these if an id is missing, or many visitors would share them. None of them can be
+/// a person's id.
 const NOBODY_IDS: [&str; 26] = [
-    // Missing values, as languages write them.
+    // Missing values, as programming languages write them.
     "undefined",
     "null",
     "(null)",
@@ -26,10 +26,10 @@ const NOBODY_IDS: [&str; 26] = [
     "false",
     "0",
     "-1",
-    // The nil UUID, which phones give whose owner refuses to be tracked.
+    // The nil UUID, which a phone returns if its owner refuses to be tracked.
     "00000000-0000-0000-0000-000000000000",
     "00000000000000000000000000000000",
-    // The field's own name, and what is written for everyone who is not logged in.
+    // The field's own name, and names for everyone who is not logged in.
     "distinct_id",
     "distinctid",
     "anonymous",
@@ -37,13 +37,14 @@ const NOBODY_IDS: [&str; 26] = [
     "not_authenticated",
 ];
 
-/// The ids of a list, compared without case, and without blanks and quotation marks around them.
+/// A list of ids that stand for nobody. Ids are compared without case, and without blanks and quotation marks around them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<String>")]
 pub struct NobodyIds {
+    /// In lower case, sorted, without duplicates.
     ids: Vec<String>,
-    /// Bytes of the longest.
-    longest: usize,
+    /// The length of the longest id in bytes.
+    max_id_bytes: usize,
 }
 
 impl Default for NobodyIds {
@@ -59,28 +60,29 @@ impl From<Vec<String>> for NobodyIds {
 }
 
 impl NobodyIds {
+    /// Returns a list of these ids.
     pub fn new<T: AsRef<str>>(ids: impl IntoIterator<Item = T>) -> Self {
-        let mut ids: Vec<String> = ids.into_iter().map(|id| bare(id.as_ref()).to_lowercase()).collect();
-        // Two lists of the same ids are equal.
+        let mut ids: Vec<String> = ids.into_iter().map(|id| unquoted(id.as_ref()).to_lowercase()).collect();
+        // Two lists of the same ids must be equal.
         ids.sort_unstable();
         ids.dedup();
-        let longest = ids.iter().map(String::len).max().unwrap_or(0);
-        Self { ids, longest }
+        let max_id_bytes = ids.iter().map(String::len).max().unwrap_or(0);
+        Self { ids, max_id_bytes }
     }
 
-    /// Whether an id stands for nobody.
+    /// Returns whether an id stands for nobody.
     pub(crate) fn has(&self, distinct_id: &str) -> bool {
-        let id = bare(distinct_id);
+        let id = unquoted(distinct_id);
         if id.is_ascii() {
-            return id.len() <= self.longest && self.ids.iter().any(|other| other.eq_ignore_ascii_case(id));
+            return id.len() <= self.max_id_bytes && self.ids.iter().any(|other| other.eq_ignore_ascii_case(id));
         }
-        // Rare, and as long as a `distinct_id` may be at the most.
+        // Allocating is acceptable: such ids are rare, and the length of a `distinct_id` is bounded.
         self.ids.contains(&id.to_lowercase())
     }
 }
 
-/// An id without what serialising it twice, or by hand, puts around it.
-fn bare(id: &str) -> &str {
+/// Returns an id without the blanks and quotation marks that surround it if a client serializes it twice or by hand.
+fn unquoted(id: &str) -> &str {
     id.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'))
 }
 
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_compared_without_case_and_what_stands_around_them() {
+    fn ids_are_compared_without_case_blanks_and_quotation_marks() {
         let default = NobodyIds::default();
         for id in ["undefined", "Undefined", " NULL ", "\"null\"", "'none'", "[object Object]", "NaN", "0", "''"] {
             assert_eq!(default.has(id), id != "''", "{id}");

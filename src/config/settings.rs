@@ -1,4 +1,4 @@
-//! The functions' environment: read once, at start, and checked.
+//! The functions' environment. A function reads it once, at its start, and checks it.
 
 use std::path::PathBuf;
 
@@ -6,75 +6,81 @@ use chrono::TimeDelta;
 
 use super::{ConfigError, SessionConfig};
 
-/// Days that archived sessions are kept, by default. More than a queue keeps its messages (14 days), so that whatever is
-/// still sent again is still known.
+/// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
+/// event that it redelivers is still known.
 const RETENTION_DAYS: i64 = 30;
 
-/// Where lines of JSON go.
+/// Where a function writes its lines of JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
+    /// The standard output, written as `stdout`.
     Stdout,
-    /// The URL of an SQS queue.
+    /// The SQS queue with this URL.
     Queue(String),
 }
 
-/// What a function is told by its environment.
+/// The settings of a function, from its environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The rules, from the variables that [`SessionConfig::from_variables`] reads.
     pub rules: SessionConfig,
     /// `TABLE`: the table's name.
     pub table: String,
-    /// `OUTPUT`: where annotated events of queues and ends of sessions go.
+    /// `OUTPUT`: where annotated events from queues, ends of sessions and corrections go.
     pub output: Destination,
-    /// `REJECTS`: where what can never be understood goes; the close function has none.
+    /// `REJECTS`: where unusable events and messages go. `None` if it is not set, as in the close function.
     pub rejects: Option<Destination>,
-    /// `RETENTION_DAYS`: how long archived sessions are kept.
+    /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
-    /// `AWS_CA_BUNDLE`: a file of the only authorities to trust; none for those of Amazon and of the machine.
+    /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
+    /// machine.
     pub ca_bundle: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Reads the process's environment.
+    /// Reads the settings from the process's environment.
     ///
     /// # Errors
-    /// A sentence that names the variable and says what to set.
+    ///
+    /// Returns a sentence that names the variable and what to set it to.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// Reads settings from variables; an empty one is as good as none.
+    /// Reads the settings from variables. An empty variable counts as not set.
     ///
     /// # Errors
-    /// As [`Settings::from_env`].
+    ///
+    /// Returns a sentence that names the variable and what to set it to.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let non_empty = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let table =
-            set("TABLE").ok_or_else(|| ConfigError("TABLE is not set; set it to the table's name".to_owned()))?;
-        let output = set("OUTPUT").ok_or_else(|| {
+            non_empty("TABLE").ok_or_else(|| ConfigError("TABLE is not set; set it to the table's name".to_owned()))?;
+        let output = non_empty("OUTPUT").ok_or_else(|| {
             ConfigError("OUTPUT is not set; set it to the output queue's URL, or to `stdout`".to_owned())
         })?;
-        let retention = match set("RETENTION_DAYS") {
+        let retention = match non_empty("RETENTION_DAYS") {
             None => RETENTION_DAYS,
-            Some(text) => text.trim().parse().ok().filter(|days| (1..=3650).contains(days)).ok_or_else(|| {
-                ConfigError(format!("RETENTION_DAYS is `{text}`; it must be a number of days from 1 to 3650"))
+            Some(days) => days.trim().parse().ok().filter(|days| (1..=3650).contains(days)).ok_or_else(|| {
+                ConfigError(format!("RETENTION_DAYS is `{days}`; it must be a number of days from 1 to 3650"))
             })?,
         };
         Ok(Self {
             rules: SessionConfig::from_variables(&variable)?,
             table,
             output: destination("OUTPUT", &output)?,
-            rejects: set("REJECTS").map(|text| destination("REJECTS", &text)).transpose()?,
+            rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             retention: TimeDelta::days(retention),
-            ca_bundle: set("AWS_CA_BUNDLE").map(PathBuf::from),
+            ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
     }
 
-    /// Where rejected events go.
+    /// Returns where unusable events and messages go.
     ///
     /// # Errors
-    /// `REJECTS` is not set.
+    ///
+    /// Returns a [`ConfigError`] if `REJECTS` is not set.
     pub fn rejects(&self) -> Result<&Destination, ConfigError> {
         self.rejects.as_ref().ok_or_else(|| {
             ConfigError("REJECTS is not set; set it to the rejects queue's URL, or to `stdout`".to_owned())
@@ -82,8 +88,9 @@ impl Settings {
     }
 }
 
-fn destination(name: &str, text: &str) -> Result<Destination, ConfigError> {
-    match text.trim() {
+/// Reads the destination that the variable `name` has as its value.
+fn destination(name: &str, value: &str) -> Result<Destination, ConfigError> {
+    match value.trim() {
         "stdout" => Ok(Destination::Stdout),
         url if url.starts_with("https://") || url.starts_with("http://") => Ok(Destination::Queue(url.to_owned())),
         other => Err(ConfigError(format!("{name} is `{other}`; it must be a queue's URL, or `stdout`"))),
@@ -104,7 +111,7 @@ mod tests {
         Settings::from_variables(variable).map_err(|error| error.to_string())
     }
 
-    /// Every rule has a variable, which changes this rule and no other.
+    /// Sets the variables of all rules together, and then each of them alone.
     #[test]
     fn every_rule_has_a_variable() {
         let variables = [
@@ -168,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_what_to_write() {
+    fn errors_name_the_setting_and_what_to_write() {
         let base = [("TABLE", "t"), ("OUTPUT", "stdout")];
-        for (name, value, word) in [
+        for (name, value, sentence) in [
             ("OUTPUT", "", "stdout"),
             ("OUTPUT", "a-queue", "URL"),
             ("TIMEOUT_SECONDS", "0", "timeout_seconds"),
@@ -206,11 +213,11 @@ mod tests {
         ] {
             let pairs = [&[(name, value)], base.as_slice()].concat();
             let error = settings(&pairs).unwrap_err();
-            assert!(error.contains(word), "{name}={value}: {error}");
+            assert!(error.contains(sentence), "{name}={value}: {error}");
         }
         let both = [("PASSIVE_EVENTS", "a,b"), ("KEEP_ALIVE_EVENTS", "b"), base[0], base[1]];
         assert!(settings(&both).unwrap_err().contains("both have `b`"));
-        // The default gives way, whether it is left out or written, as `template.yaml` does.
+        // The default list is not in conflict with `passive_events`, whether it is left out or set, as `template.yaml` does.
         for keep_alive in ["", "$pageleave"] {
             let variables = [("PASSIVE_EVENTS", "$pageleave"), ("KEEP_ALIVE_EVENTS", keep_alive), base[0], base[1]];
             assert_eq!(settings(&variables).unwrap().rules.passive_events, ["$pageleave"]);
@@ -218,9 +225,9 @@ mod tests {
         assert!(settings(&[("OUTPUT", "stdout")]).unwrap_err().starts_with("TABLE is not set"));
     }
 
-    /// What JSON can hold and a variable cannot.
+    /// Covers the values that JSON can hold and a variable cannot.
     #[test]
-    fn rules_of_json() {
+    fn rules_are_read_from_json() {
         let read = |rules: serde_json::Value| SessionConfig::from_rules(rules).map_err(|error| error.to_string());
         let all_left_out = SessionConfig::rule_names().map(|name| (name.to_owned(), serde_json::Value::Null));
         assert_eq!(read(serde_json::Value::Object(all_left_out.collect())), Ok(SessionConfig::default()));

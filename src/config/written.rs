@@ -1,4 +1,4 @@
-//! How rules are read: from a JSON object (`--rules`), or from environment variables; and the types that have bounds.
+//! Reads rules from a JSON object (`--rules`) or from environment variables, and checks the bounds of their values.
 
 mod rule_value;
 
@@ -10,15 +10,17 @@ use serde_json::Value;
 use super::{ConfigError, LIFECYCLE_EVENTS, SessionConfig};
 use rule_value::{RuleValue, field_names, read};
 
-/// The longest time that a rule takes, in seconds: 30 days. Longer ones would outlive what a table keeps for corrections.
+/// The maximum of a rule in seconds: 30 days. With longer times, a session could still change after the table has deleted what
+/// its corrections need.
 const MAX_RULE_SECONDS: i64 = 30 * 86_400;
 
 impl SessionConfig {
-    /// Reads rules from a JSON object. A rule that it leaves out, or sets to `null`, keeps its default.
+    /// Reads rules from a JSON object. A rule that the object leaves out or sets to `null` keeps its default.
     ///
     /// # Errors
-    /// An unknown name, a value of the wrong type or out of range, an unknown time zone, an event that is passive and
-    /// keep-alive.
+    ///
+    /// Returns a [`ConfigError`] if a name is unknown, if a value has the wrong type or is out of range, if a time zone is
+    /// unknown, or if an event is both passive and keep-alive.
     pub fn from_rules(rules: Value) -> Result<Self, ConfigError> {
         let Value::Object(members) = rules else {
             return Err(ConfigError("the rules are not a JSON object".to_owned()));
@@ -28,20 +30,21 @@ impl SessionConfig {
         Self::from_values(given.map(|(name, value)| (name, RuleValue::Json(value))))
     }
 
-    /// Reads rules from variables named like the rules in upper case. An empty one keeps its default. A list is written with
-    /// commas, or as a JSON array; an empty one is `[]`.
+    /// Reads rules from variables that have the rules' names in upper case. A rule whose variable is missing or empty keeps its
+    /// default. A list is separated by commas, or is a JSON array. An empty list is `[]`.
     ///
     /// # Errors
-    /// As [`SessionConfig::from_rules`].
+    ///
+    /// Returns the errors of [`SessionConfig::from_rules`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let value = |name: &str| {
-            let text = variable(&name.to_uppercase())?.trim().to_owned();
-            (!text.is_empty()).then(|| (name.to_owned(), RuleValue::Variable(text)))
+            let value = variable(&name.to_uppercase())?.trim().to_owned();
+            (!value.is_empty()).then(|| (name.to_owned(), RuleValue::Variable(value)))
         };
         Self::from_values(Self::rule_names().filter_map(value))
     }
 
-    /// The names of all rules, in the order of their declaration.
+    /// Returns the names of all rules, in the order in which they are declared.
     pub fn rule_names() -> impl Iterator<Item = &'static str> {
         field_names::<Self>().iter().copied()
     }
@@ -52,7 +55,8 @@ impl SessionConfig {
         Ok(config)
     }
 
-    /// Checks that no event is both passive and keep-alive. The default of `keep_alive_events` gives way to `passive_events`.
+    /// Checks that no event is both passive and keep-alive. The default of `keep_alive_events` is exempt, because it gives way to
+    /// `passive_events`.
     fn check_event_lists(&self) -> Result<(), ConfigError> {
         let is_default = self.keep_alive_events == Self::default().keep_alive_events;
         match self.keep_alive_events.iter().find(|name| self.passive_events.contains(name)) {
@@ -74,16 +78,16 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<TimeDelta, 
     seconds_from(0, value)
 }
 
-fn seconds_from<'de, D: Deserializer<'de>>(least: i64, value: D) -> Result<TimeDelta, D::Error> {
+fn seconds_from<'de, D: Deserializer<'de>>(min: i64, value: D) -> Result<TimeDelta, D::Error> {
     match i64::deserialize(value)? {
-        seconds if (least..=MAX_RULE_SECONDS).contains(&seconds) => Ok(TimeDelta::seconds(seconds)),
+        seconds if (min..=MAX_RULE_SECONDS).contains(&seconds) => Ok(TimeDelta::seconds(seconds)),
         other => Err(de::Error::custom(format_args!(
-            "is {other}; it must be a number of seconds from {least} to {MAX_RULE_SECONDS}"
+            "is {other}; it must be a number of seconds from {min} to {MAX_RULE_SECONDS}"
         ))),
     }
 }
 
-/// Reads a limit, at least 1.
+/// Reads an optional maximum, at least 1.
 pub(super) fn limit<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
     match u32::deserialize(value)? {
         0 => Err(de::Error::custom("is 0; it must be at least 1, or left out")),
@@ -91,7 +95,7 @@ pub(super) fn limit<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, 
     }
 }
 
-/// Reads the IANA name of a time zone.
+/// Reads a time zone by its IANA name.
 pub(super) fn time_zone<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Tz>, D::Error> {
     let name = String::deserialize(value)?;
     name.parse().map(Some).map_err(|_| {
@@ -99,7 +103,8 @@ pub(super) fn time_zone<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Tz
     })
 }
 
-/// Reads names of events: each can be that of an event, and not of one of our own, which pass through unchanged.
+/// Reads a list of event names. A blank name is refused, because no event has it. So are the names of the service's own events,
+/// because those pass through unchanged.
 pub(super) fn event_names<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     let names = Vec::<String>::deserialize(value)?;
     match names.iter().find(|name| name.trim().is_empty() || LIFECYCLE_EVENTS.contains(&name.as_str())) {

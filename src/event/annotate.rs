@@ -8,7 +8,7 @@ use super::id::UuidField;
 use super::properties::ReplacedMember;
 use super::scan::{Span, needs_no_escape};
 use super::{Event, Role};
-use crate::session::{datetime, time_text};
+use crate::session::{datetime, rfc3339};
 use crate::timeline::Assignment;
 
 /// Bytes that annotating adds to a usual event. Long URLs and referrers add more.
@@ -135,7 +135,7 @@ impl Event<'_> {
         }
         // On a duplicate, `assignment.at` is the time that was counted first.
         if !self.is_own_time || assignment.at != self.at {
-            members.plain_string(",\"$event_time\":", &time_text(datetime(assignment.at)));
+            members.plain_string(",\"$event_time\":", &rfc3339(datetime(assignment.at)));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::text::string_field;
 use super::{MAX_NAME_CHARS, Origin, RejectCode, Rejection};
 
 /// A `uuid` must not begin with this character: the timeline's marks for ended sessions do.
-const RESERVED: char = crate::timeline::MARK;
+const RESERVED: char = crate::timeline::END_MARK_PREFIX;
 /// What programs send as `uuid` when they have no id, in lower case.
 const PLACEHOLDER_IDS: [&str; 16] = [
     "null",

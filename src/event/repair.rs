@@ -168,7 +168,8 @@ mod tests {
                 (b"\xff", RejectCode::InvalidUtf8),
             ] {
                 let others = ["distinct_id", "event"].into_iter().filter(|name| *name != field);
-                let others: String = others.map(|name| format!(r#","{name}":"y""#)).collect();
+                let others: Vec<String> = others.map(|name| format!(r#","{name}":"y""#)).collect();
+                let others = others.concat();
                 let json =
                     [format!(r#"{{"{field}":""#).as_bytes(), broken, format!(r#""{others}}}"#).as_bytes()].concat();
                 assert_eq!(parse(&json), Some(Err(code)), "{field} {broken:?}");

@@ -1,32 +1,33 @@
-//! A budget of second tries, so that a service in trouble is not asked much more than one that is well.
+//! A retry budget: a service that fails gets hardly more calls than one that works.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Successes that earn one try more.
-const SUCCESSES_A_TRY: u32 = 5;
-/// Tries that can be saved up, and that there are in the beginning.
-const SAVED: u32 = 10;
+/// The number of successful calls that earn one retry.
+const SUCCESSES_PER_RETRY: u32 = 5;
+/// The maximum number of retries that can be saved up. It is also the number at the start.
+const MAX_RETRIES: u32 = 10;
 
-/// Counts in successes.
+/// The retries that may be made, counted in the successful calls that earn them.
 #[derive(Debug)]
-pub(super) struct Budget(AtomicU32);
+pub(super) struct RetryBudget(AtomicU32);
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
-        Self(AtomicU32::new(SAVED * SUCCESSES_A_TRY))
+        Self(AtomicU32::new(MAX_RETRIES * SUCCESSES_PER_RETRY))
     }
 }
 
-impl Budget {
-    /// Takes note of a success.
+impl RetryBudget {
+    /// Adds a successful call.
     pub(super) fn earn(&self) {
-        let more = |saved: u32| Some((saved + 1).min(SAVED * SUCCESSES_A_TRY));
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let add = |successes: u32| Some((successes + 1).min(MAX_RETRIES * SUCCESSES_PER_RETRY));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Takes one try, if there is one.
+    /// Takes one retry. Returns `false` if none is left.
     pub(super) fn spend(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(SUCCESSES_A_TRY)).is_ok()
+        let take = |successes: u32| successes.checked_sub(SUCCESSES_PER_RETRY);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
 
@@ -35,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_saved_up_and_earned_again() {
-        let budget = Budget::default();
+    fn retries_are_bounded_and_earned_by_successes() {
+        let budget = RetryBudget::default();
         budget.earn();
-        assert_eq!((0..100).filter(|_| budget.spend()).count(), SAVED as usize);
-        (0..2 * SUCCESSES_A_TRY - 1).for_each(|_| budget.earn());
+        assert_eq!((0..100).filter(|_| budget.spend()).count(), MAX_RETRIES as usize);
+        (0..2 * SUCCESSES_PER_RETRY - 1).for_each(|_| budget.earn());
         assert_eq!((0..100).filter(|_| budget.spend()).count(), 1);
     }
 }

@@ -1,12 +1,12 @@
-//! How many calls are made at once: few while connections have yet to be opened.
+//! Limits the number of concurrent calls while connections have yet to be opened.
 //!
-//! A call that finds no idle connection opens one, and a TLS handshake takes as much CPU as four writes. A function's
-//! first batch, and the first one after a pause, finds none: one write for each visitor at once would open a connection
-//! for each. So calls begin in [`FEW`] slots, and every [`CALLS_PER_SLOT`] answers bring one more: opening connections
-//! costs half of what the calls themselves do, at most.
+//! A call that finds no idle connection opens one, and a TLS handshake takes as much CPU as four writes. A function's first
+//! batch, and the first one after a pause, finds none. One concurrent write for each visitor would open a connection for each.
+//! So there are [`INITIAL_SLOTS`] slots for calls at first, and every [`ANSWERS_PER_SLOT`] answers add one. Opening connections
+//! then costs at most half as much as the calls themselves.
 //!
-//! A call waits for a slot only for so long as a handshake takes in a small function. A slow table thus never holds up a
-//! call beyond that.
+//! A call waits for a slot at most as long as a handshake takes in a small function ([`MAX_WAIT`]), and then goes ahead without
+//! one. So a slow table delays no call for longer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,47 +14,48 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-/// Places at the start. A first batch of 33 visitors takes seven rounds.
-const FEW: usize = 4;
-/// Answers that bring one more slot.
-const CALLS_PER_SLOT: usize = 8;
-/// Places at most: as many calls as the close function makes at once, more than the manager makes for a batch.
-const MOST: usize = crate::manager::CLOSE_CALLS_AT_ONCE;
-/// How long a call waits for a slot.
-const PATIENCE: Duration = Duration::from_millis(150);
-/// How long a connection may stay unused: below the 60 s or so after which servers drop it. A thawed function would
-/// otherwise write into a dead one. After that long without a call the slots are few again.
+/// The number of slots at first. A first batch of 33 visitors takes seven rounds.
+const INITIAL_SLOTS: usize = 4;
+/// The number of answers that add a slot.
+const ANSWERS_PER_SLOT: usize = 8;
+/// The maximum number of slots: as many as the close function makes concurrent calls, which are more than the manager makes for a
+/// batch.
+const MAX_SLOTS: usize = crate::manager::CLOSE_CALLS_AT_ONCE;
+/// The maximum time that a call waits for a slot.
+const MAX_WAIT: Duration = Duration::from_millis(150);
+/// How long a connection may be idle. Servers drop it after some 60 s, and a function that was frozen would otherwise write into
+/// a dead connection. After as long without a call, the number of slots is [`INITIAL_SLOTS`] again.
 pub(crate) const IDLE: Duration = Duration::from_secs(20);
 
-/// The slots for calls of one client, and so for its connections.
+/// The slots for the calls of one client, which bound the number of its connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     slots: Semaphore,
-    used: Mutex<Used>,
+    usage: Mutex<Usage>,
 }
 
 #[derive(Debug)]
-struct Used {
-    /// How many slots there are, free or taken.
+struct Usage {
+    /// The number of slots, free or taken.
     slots: usize,
-    /// Calls that have a slot now.
+    /// The number of calls that wait for a slot or are under way.
     calls: usize,
-    /// Answers since the last new slot.
+    /// The number of answers since the last slot was added.
     answers: usize,
-    /// When a slot was last left.
-    at: Instant,
+    /// The time at which the last call ended.
+    last_end: Instant,
 }
 
-/// A slot for a call, until it is dropped.
+/// A call's slot. Dropping it ends the call.
 pub(super) struct Slot<'a> {
     connections: &'a Connections,
-    /// None where the call went ahead without one.
+    /// `None` while the call waits, and if it went ahead without a slot.
     permit: Option<SemaphorePermit<'a>>,
 }
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "the pool of connections goes by this clock, too, and nothing else depends on it"
+    reason = "the HTTP client's connection pool uses this clock, too, and nothing else depends on it"
 )]
 fn now() -> Instant {
     Instant::now()
@@ -62,54 +63,54 @@ fn now() -> Instant {
 
 impl Default for Connections {
     fn default() -> Self {
-        let used = Used { slots: FEW, calls: 0, answers: 0, at: now() };
-        Self { slots: Semaphore::new(FEW), used: Mutex::new(used) }
+        let usage = Usage { slots: INITIAL_SLOTS, calls: 0, answers: 0, last_end: now() };
+        Self { slots: Semaphore::new(INITIAL_SLOTS), usage: Mutex::new(usage) }
     }
 }
 
 impl Connections {
-    /// Waits for a slot, but not for long.
+    /// Waits for a slot, at most [`MAX_WAIT`].
     pub(super) async fn slot(&self) -> Slot<'_> {
-        self.begin();
-        // Made before it waits: a call that is given up while it waits is counted as gone, too.
+        self.begin_call();
+        // The value exists before the wait, so that a call that is cancelled while it waits is counted as ended, too.
         let mut slot = Slot { connections: self, permit: None };
         slot.permit = match self.slots.try_acquire() {
             Ok(permit) => Some(permit),
-            Err(_) => timeout(PATIENCE, self.slots.acquire()).await.ok().and_then(Result::ok),
+            Err(_) => timeout(MAX_WAIT, self.slots.acquire()).await.ok().and_then(Result::ok),
         };
         slot
     }
 
-    /// Takes note of a call; after a pause most slots go, as the connections did.
-    fn begin(&self) {
-        let mut used = self.used();
-        if used.calls == 0 && now().duration_since(used.at) >= IDLE {
-            self.slots.forget_permits(used.slots - FEW);
-            (used.slots, used.answers) = (FEW, 0);
+    /// Counts a call that begins. After a pause, the connections are closed, so most slots are removed.
+    fn begin_call(&self) {
+        let mut usage = self.usage();
+        if usage.calls == 0 && now().duration_since(usage.last_end) >= IDLE {
+            self.slots.forget_permits(usage.slots - INITIAL_SLOTS);
+            (usage.slots, usage.answers) = (INITIAL_SLOTS, 0);
         }
-        used.calls += 1;
+        usage.calls += 1;
     }
 
-    /// Takes note of an answer.
-    fn end(&self) {
-        let mut used = self.used();
-        (used.calls, used.answers, used.at) = (used.calls.saturating_sub(1), used.answers + 1, now());
-        if used.answers >= CALLS_PER_SLOT && used.slots < MOST {
-            (used.slots, used.answers) = (used.slots + 1, 0);
+    /// Counts a call that ends.
+    fn end_call(&self) {
+        let mut usage = self.usage();
+        (usage.calls, usage.answers, usage.last_end) = (usage.calls.saturating_sub(1), usage.answers + 1, now());
+        if usage.answers >= ANSWERS_PER_SLOT && usage.slots < MAX_SLOTS {
+            (usage.slots, usage.answers) = (usage.slots + 1, 0);
             self.slots.add_permits(1);
         }
     }
 
-    fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        // The slot is free before the call is counted as gone, so that all are free where no call is left.
+        // The slot is freed before the call is counted as ended. So if no call is left, all slots are free and can be removed.
         drop(self.permit.take());
-        self.connections.end();
+        self.connections.end_call();
     }
 }
 
@@ -120,57 +121,57 @@ mod tests {
 
     use super::*;
 
-    /// Makes so many calls of 5 ms at once; returns how many were under way at most, and how long all of them took.
-    #[allow(clippy::disallowed_methods, reason = "the clock stands still but for this")]
+    /// Makes `count` concurrent calls of 5 ms. Returns the maximum number that was under way, and the time that all of them took.
+    #[allow(clippy::disallowed_methods, reason = "the test's clock is paused, so the sleep takes no real time")]
     async fn calls(connections: &Connections, count: usize) -> (usize, Duration) {
-        let (under_way, most, began) = (std::cell::Cell::new(0), std::cell::Cell::new(0), now());
+        let (under_way, max, began) = (std::cell::Cell::new(0), std::cell::Cell::new(0), now());
         join_all((0..count).map(|_| async {
             let _slot = connections.slot().await;
             under_way.set(under_way.get() + 1);
-            most.set(most.get().max(under_way.get()));
+            max.set(max.get().max(under_way.get()));
             sleep(Duration::from_millis(5)).await;
             under_way.set(under_way.get() - 1);
         }))
         .await;
-        (most.get(), now() - began)
+        (max.get(), now() - began)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_begin_few_grow_with_answers_and_go_after_a_pause() {
+    async fn slots_are_few_at_first_grow_with_answers_and_are_removed_after_a_pause() {
         let connections = Connections::default();
-        assert_eq!(calls(&connections, 33).await, (FEW + 3, Duration::from_millis(35)));
-        for _ in 0..MOST / 4 {
+        assert_eq!(calls(&connections, 33).await, (INITIAL_SLOTS + 3, Duration::from_millis(35)));
+        for _ in 0..MAX_SLOTS / 4 {
             calls(&connections, 33).await;
         }
-        assert_eq!(calls(&connections, 200).await, (MOST, Duration::from_millis(15)));
-        // Just before the pause is over they are all there.
-        advance(IDLE - Duration::from_millis(1)).await;
-        assert_eq!(calls(&connections, 100).await.0, MOST);
+        assert_eq!(calls(&connections, 200).await, (MAX_SLOTS, Duration::from_millis(15)));
+        // A pause that is a millisecond shorter removes none.
+        advance(IDLE.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        assert_eq!(calls(&connections, 100).await.0, MAX_SLOTS);
         advance(IDLE).await;
-        assert_eq!(calls(&connections, FEW + 1).await, (FEW, Duration::from_millis(10)));
-        assert_eq!(connections.slots.available_permits(), connections.used().slots);
+        assert_eq!(calls(&connections, INITIAL_SLOTS + 1).await, (INITIAL_SLOTS, Duration::from_millis(10)));
+        assert_eq!(connections.slots.available_permits(), connections.usage().slots);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_table_holds_nobody_up_for_long() {
+    async fn a_slow_table_delays_no_call_for_long() {
         let connections = Connections::default();
-        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.slot())).await;
+        let slow: Vec<_> = join_all((0..INITIAL_SLOTS).map(|_| connections.slot())).await;
         let began = now();
         let all = join_all((0..100).map(|_| connections.slot())).await;
-        assert_eq!(now() - began, PATIENCE);
+        assert_eq!(now() - began, MAX_WAIT);
         assert!(all.iter().all(|slot| slot.permit.is_none()));
         drop((slow, all));
-        assert_eq!(connections.used().calls, 0);
-        assert_eq!(connections.slots.available_permits(), connections.used().slots);
+        assert_eq!(connections.usage().calls, 0);
+        assert_eq!(connections.slots.available_permits(), connections.usage().slots);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_given_up_leaves_nothing_behind() {
+    async fn a_cancelled_call_leaves_its_slot() {
         let connections = Connections::default();
-        let slow: Vec<_> = join_all((0..FEW).map(|_| connections.slot())).await;
-        assert!(timeout(PATIENCE / 2, connections.slot()).await.is_err());
+        let slow: Vec<_> = join_all((0..INITIAL_SLOTS).map(|_| connections.slot())).await;
+        assert!(timeout(MAX_WAIT / 2, connections.slot()).await.is_err());
         drop(slow);
-        assert_eq!(connections.used().calls, 0);
-        assert_eq!(connections.slots.available_permits(), connections.used().slots);
+        assert_eq!(connections.usage().calls, 0);
+        assert_eq!(connections.slots.available_permits(), connections.usage().slots);
     }
 }

@@ -1,40 +1,43 @@
-//! What a store's calls consumed, as DynamoDB reports it.
+//! The capacity that a store's calls consumed, as DynamoDB reports it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 
-/// Capacity units that the store's calls consumed, in thousandths.
+/// The capacity units that a store's calls consumed. Pass it to [`super::DynamoDbSessionStorage::counting`].
 #[derive(Debug, Default)]
 pub struct Consumed {
+    /// In thousandths of a unit.
     read: AtomicU64,
+    /// In thousandths of a unit.
     table_write: AtomicU64,
+    /// In thousandths of a unit.
     index_write: AtomicU64,
     conflicts: AtomicU64,
 }
 
 impl Consumed {
-    /// Read units.
+    /// Returns the read units.
     pub fn read_units(&self) -> f64 {
         thousandths(&self.read)
     }
 
-    /// Write units of the table itself. A conflict is counted as the one unit that AWS bills for it.
+    /// Returns the write units of the table without its index. A conflict counts as one unit, which is what AWS bills for it.
     pub fn table_write_units(&self) -> f64 {
         thousandths(&self.table_write)
     }
 
-    /// Write units of the index.
+    /// Returns the write units of the index of due timelines.
     pub fn index_write_units(&self) -> f64 {
         thousandths(&self.index_write)
     }
 
-    /// Conditional writes whose condition failed.
+    /// Returns the number of conditional writes whose condition failed.
     pub fn conflicts(&self) -> u64 {
         self.conflicts.load(Ordering::Relaxed)
     }
 
-    /// Adds a conditional write whose condition failed: DynamoDB bills a unit for it, and reports none with the error.
+    /// Adds a conditional write whose condition failed. DynamoDB bills a unit for it, but does not report it with the error.
     pub(super) fn add_conflict(&self) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
         self.table_write.fetch_add(1000, Ordering::Relaxed);
@@ -45,7 +48,7 @@ impl Consumed {
         add(&self.read, capacity.capacity_units().unwrap_or_default());
     }
 
-    /// Adds what a write consumed, the table's and the index's shares apart.
+    /// Adds what a write consumed in the table and in the index.
     pub(super) fn add_write(&self, capacity: &ConsumedCapacity) {
         let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
             indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()

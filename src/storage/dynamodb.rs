@@ -1,21 +1,24 @@
-//! The store in DynamoDB: keys, items and expressions, all in this file.
+//! The store in DynamoDB. All keys, items and expressions are in this file.
 //!
 //! ```text
 //!  pk      sk                                        attributes
 //!  9f0c…   t#<project>#<distinct_id>                 v etag state due_shard due_at   a timeline with something to close
 //!  9f0c…   t#<project>#<distinct_id>                 v etag state expires_at         a timeline with nothing to close
 //!  9f0c…   s#<id half>#<project>#<distinct_id>       v version state expires_at      an archived session
-//!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at         one merged into another
+//!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at         an alias: an id merged into another
 //!
-//!  index `due`       due_shard, due_at               keys only; a timeline with nothing to close is not in it
+//!  index `due`       due_shard, due_at               keys only; contains the timelines with something to close
 //! ```
 //!
-//! `pk` is the visitor's 64 bits in hexadecimal: the last 16 digits of all its session ids, so a session is found by
-//! its id alone; the id's other half is in its sort key. Visitors with equal bits share a partition, so every sort key names its
-//! owner in full: no visitor's item can replace another's, or be taken for it. `state` is the stored form of `stored.rs`, `v`
-//! its version; `into` is the half of an id, and of two accounts of an id the one with the higher `version` stays. `expires_at`
-//! (seconds) is the TTL: garbage collection, on which no rule relies. What is in the index has
-//! none: it is not closed yet.
+//! - `pk` is the visitor's 64 bits in hexadecimal ([`Visitor::bits`]). All its session ids end with these 16 digits, so a session
+//!   is found by its id alone. The id's other half is in the sort key.
+//! - `sk` contains the owner in full, because visitors with equal bits share a partition. So no visitor's item can replace that
+//!   of another, or be taken for it.
+//! - `state` is the stored form of `stored.rs`, and `v` its format version.
+//! - `into` is the first half of the id that an alias refers to.
+//! - `version` is the session's version. An archived item is not replaced by one with a lower version.
+//! - `expires_at` is the TTL, in seconds. It is garbage collection only: no rule relies on it. A timeline with something to close
+//!   has none.
 
 mod failure;
 
@@ -31,50 +34,53 @@ use aws_sdk_dynamodb::types::{
 };
 use uuid::Uuid;
 
-use super::budget::Budget;
+use super::budget::RetryBudget;
 use super::connections::Connections;
 use super::{
-    Commit, CommitOutcome, Consumed, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
-    StorageErrorKind, Stored, due_shard,
+    Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError,
+    SessionStorage, StorageErrorKind, Stored, due_shard,
 };
 use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
-use failure::{answered, failed};
+use failure::{answer_error, call_error};
 
-/// The index of timelines with something to close.
+/// The name of the index of due timelines.
 pub const DUE_INDEX: &str = "due";
-/// Rounds in which keys that a `BatchGetItem` left unread are asked for again.
-const BATCH_ROUNDS: usize = 3;
-/// An answer ends at 16 MB. One with as many bytes of timelines as this left keys unread for its size, not for trouble.
+/// The maximum number of `BatchGetItem` calls for one read. Each call after the first asks for the keys that the one before left
+/// unread.
+const MAX_BATCH_ROUNDS: usize = 3;
+/// DynamoDB limits an answer to 16 MB. An answer with at least this many bytes of timelines left keys unread because of that
+/// limit. A smaller one was throttled.
 const LARGE_ANSWER_BYTES: usize = 8 << 20;
 
 type Item = HashMap<String, AttributeValue>;
 
-/// Keeps sessions in a DynamoDB table.
+/// A store of timelines and archived sessions in a DynamoDB table.
 #[derive(Debug, Clone)]
 pub struct DynamoDbSessionStorage {
     client: Client,
     table: String,
     consumed: Option<Arc<Consumed>>,
-    /// Of rounds that ask for unread keys again.
-    rounds: Arc<Budget>,
+    /// The budget for calls that ask for unread keys again.
+    retry_budget: Arc<RetryBudget>,
     connections: Arc<Connections>,
 }
 
 impl DynamoDbSessionStorage {
-    /// A store in this table.
+    /// Returns a store in this table. Its keys and index must be as `template.yaml` defines them.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into(), consumed: None, rounds: Arc::default(), connections: Arc::default() }
+        Self { client, table: table.into(), consumed: None, retry_budget: Arc::default(), connections: Arc::default() }
     }
 
-    /// Has DynamoDB report the capacity of every call and adds it up.
+    /// Makes DynamoDB report the capacity that each call consumes, and adds it to `consumed`.
     #[must_use]
     pub fn counting(self, consumed: Arc<Consumed>) -> Self {
         Self { consumed: Some(consumed), ..self }
     }
 
-    fn reported(&self) -> Option<ReturnConsumedCapacity> {
+    /// Returns what DynamoDB is to report of the consumed capacity.
+    fn capacity_report(&self) -> Option<ReturnConsumedCapacity> {
         self.consumed.as_ref().map(|_| ReturnConsumedCapacity::Indexes)
     }
 
@@ -96,7 +102,7 @@ impl DynamoDbSessionStorage {
         }
     }
 
-    /// Reads items by their keys, in whatever order; keys that stay unread after some rounds are an error.
+    /// Reads items by their keys, and returns them in any order. Returns an error if keys stay unread.
     async fn batch_get(&self, keys: Vec<Item>, reading: Reading) -> Result<Vec<Item>, SessionError> {
         let mut items = Vec::with_capacity(keys.len());
         let mut pending = KeysAndAttributes::builder()
@@ -104,11 +110,11 @@ impl DynamoDbSessionStorage {
             .consistent_read(reading == Reading::Strong)
             .build()
             .map_err(|error| SessionError::storage(StorageErrorKind::Other, error))?;
-        for _ in 0..BATCH_ROUNDS {
+        for _ in 0..MAX_BATCH_ROUNDS {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
-            let request = request.set_return_consumed_capacity(self.reported());
+            let request = request.set_return_consumed_capacity(self.capacity_report());
             let slot = self.connections.slot().await;
-            let answer = request.send().await.map_err(failed)?;
+            let answer = request.send().await.map_err(call_error)?;
             drop(slot);
             answer.consumed_capacity().iter().for_each(|capacity| self.count_read(Some(capacity)));
             let read = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
@@ -117,18 +123,19 @@ impl DynamoDbSessionStorage {
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.table) {
                 Some(rest) if !rest.keys().is_empty() => pending = rest,
                 _ => {
-                    self.rounds.earn();
+                    self.retry_budget.earn();
                     return Ok(items);
                 }
             }
-            if bytes < LARGE_ANSWER_BYTES && !self.rounds.spend() {
+            if bytes < LARGE_ANSWER_BYTES && !self.retry_budget.spend() {
                 break;
             }
         }
         Err(SessionError::storage(StorageErrorKind::Throttled, "the table left keys unread"))
     }
 
-    /// Reads the visitors' timelines, each as `read` has it; the answer is in the order of the question.
+    /// Reads the items of the visitors' timelines, and converts each with `read`. Returns a result for each visitor, in their
+    /// order.
     async fn load_items<T>(
         &self,
         visitors: &[Visitor],
@@ -142,9 +149,9 @@ impl DynamoDbSessionStorage {
         match self.batch_get(visitors.iter().map(key_of).collect(), reading).await {
             Err(error) => visitors.iter().map(|_| Err(error.clone())).collect(),
             Ok(items) => {
-                // A timeline's sort key names its visitor in full.
+                // A timeline's sort key contains its visitor in full, so it identifies the item.
                 let by_key: HashMap<&str, &Item> =
-                    items.iter().filter_map(|item| Some((read_text(item, "sk")?, item))).collect();
+                    items.iter().filter_map(|item| Some((read_string(item, "sk")?, item))).collect();
                 let stored = |visitor: &Visitor| match by_key.get(timeline_key(visitor).as_str()) {
                     Some(item) => read(item, visitor.clone()).map(Some),
                     None => Ok(None),
@@ -154,7 +161,7 @@ impl DynamoDbSessionStorage {
         }
     }
 
-    /// Reads all items of a partition whose sort key lies in a range.
+    /// Reads all items of a partition whose sort keys are from `from` to `to`.
     async fn range(&self, pk: &str, from: String, to: String, reading: Reading) -> Result<Vec<Item>, SessionError> {
         let mut items = Vec::new();
         let mut start = None;
@@ -164,14 +171,14 @@ impl DynamoDbSessionStorage {
                 .query()
                 .table_name(&self.table)
                 .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-                .expression_attribute_values(":pk", text(pk))
-                .expression_attribute_values(":from", text(from.as_str()))
-                .expression_attribute_values(":to", text(to.as_str()))
+                .expression_attribute_values(":pk", string(pk))
+                .expression_attribute_values(":from", string(from.as_str()))
+                .expression_attribute_values(":to", string(to.as_str()))
                 .consistent_read(reading == Reading::Strong)
                 .set_exclusive_start_key(start)
-                .set_return_consumed_capacity(self.reported());
+                .set_return_consumed_capacity(self.capacity_report());
             let slot = self.connections.slot().await;
-            let answer = query.send().await.map_err(failed)?;
+            let answer = query.send().await.map_err(call_error)?;
             drop(slot);
             self.count_read(answer.consumed_capacity());
             items.extend(answer.items.unwrap_or_default());
@@ -182,8 +189,8 @@ impl DynamoDbSessionStorage {
         }
     }
 
-    /// Puts an item in the slot of one with a lower version, or with the same; says whether it did. One that this version of the
-    /// service could not read is not replaced.
+    /// Puts an item, unless the table has one with these keys and a higher version. Returns whether the item was put. An item
+    /// whose format is too new to be read is not replaced, and is an error.
     async fn put_newest(&self, mut item: Item, version: u64) -> Result<bool, SessionError> {
         let version = AttributeValue::N(version.to_string());
         item.insert("version".to_owned(), version.clone());
@@ -198,7 +205,7 @@ impl DynamoDbSessionStorage {
             .expression_attribute_values(":version", version)
             .expression_attribute_values(":newest", number(i64::from(NEWEST_FORMAT)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.reported());
+            .set_return_consumed_capacity(self.capacity_report());
         let slot = self.connections.slot().await;
         let answer = put.send().await;
         drop(slot);
@@ -208,22 +215,22 @@ impl DynamoDbSessionStorage {
                 Ok(true)
             }
             Err(error) => match condition_failure(error)? {
-                Some(there) if format_of(&there).is_ok_and(|version| version > NEWEST_FORMAT) => {
-                    Err(unreadable(&there, &FormatError::Newer(format_of(&there)?)))
+                Some(current) if format_of(&current).is_ok_and(|version| version > NEWEST_FORMAT) => {
+                    Err(unreadable(&current, &FormatError::Newer(format_of(&current)?)))
                 }
                 _ => Ok(false),
             },
         }
     }
 
-    /// The session of its owner that an item leads to, merge by merge.
+    /// Returns the archived session of an item, or the session that an alias leads to. Returns `None` if that session is gone.
     async fn follow(&self, mut item: Item, owner: &Visitor) -> Result<Option<SessionState>, SessionError> {
         let bits = owner.bits();
         for _ in 0..MAX_MERGES {
             if !item.contains_key("into") {
                 return read_session(&item, bits).map(Some);
             }
-            let into = read_text(&item, "into").and_then(|half| u64::from_str_radix(half, 16).ok());
+            let into = read_string(&item, "into").and_then(|half| u64::from_str_radix(half, 16).ok());
             let into = into.ok_or_else(|| corrupt(&item, "`into` is no id"))?;
             let key = key(&partition_key(bits), session_key(Uuid::from_u64_pair(into, bits), owner));
             match self.batch_get(vec![key], Reading::Strong).await?.pop() {
@@ -232,7 +239,7 @@ impl DynamoDbSessionStorage {
             }
         }
         if item.contains_key("into") {
-            return Err(corrupt(&item, ENDLESS));
+            return Err(corrupt(&item, ENDLESS_MERGES));
         }
         read_session(&item, bits).map(Some)
     }
@@ -252,7 +259,7 @@ impl SessionStorage for DynamoDbSessionStorage {
             .table_name(&self.table)
             .set_item(Some(timeline_item(&commit, state)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.reported());
+            .set_return_consumed_capacity(self.capacity_report());
         put = match commit.replaces {
             None => put.condition_expression("attribute_not_exists(pk)"),
             Some(etag) => {
@@ -272,7 +279,7 @@ impl SessionStorage for DynamoDbSessionStorage {
                     self.count_conflict();
                     Ok(CommitOutcome::Conflict(None))
                 }
-                // An earlier attempt of this very write took effect, and its answer was lost on the way.
+                // An earlier attempt of the same write took effect, but its answer did not arrive.
                 Some(item) if item.get("etag") == Some(&etag_value(commit.etag)) => Ok(CommitOutcome::Done),
                 Some(item) => {
                     self.count_conflict();
@@ -302,13 +309,13 @@ impl SessionStorage for DynamoDbSessionStorage {
                 .table_name(&self.table)
                 .index_name(DUE_INDEX)
                 .key_condition_expression("due_shard = :shard AND due_at <= :now")
-                .expression_attribute_values(":shard", text(shard.to_string()))
+                .expression_attribute_values(":shard", string(shard.to_string()))
                 .expression_attribute_values(":now", number(now))
                 .limit(i32::try_from(limit - due.len()).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start)
-                .set_return_consumed_capacity(self.reported());
+                .set_return_consumed_capacity(self.capacity_report());
             let slot = self.connections.slot().await;
-            let answer = query.send().await.map_err(failed)?;
+            let answer = query.send().await.map_err(call_error)?;
             drop(slot);
             self.count_read(answer.consumed_capacity());
             due.extend(answer.items().iter().filter_map(read_due));
@@ -332,7 +339,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
         for &alias in &session.aliases {
             let mut item = key(&pk, session_key(alias, visitor));
-            item.insert("into".to_owned(), text(format!("{:016x}", session.id.as_u64_pair().0)));
+            item.insert("into".to_owned(), string(format!("{:016x}", session.id.as_u64_pair().0)));
             item.insert("expires_at".to_owned(), expires_at.clone());
             self.put_newest(item, session.version).await?;
         }
@@ -341,32 +348,34 @@ impl SessionStorage for DynamoDbSessionStorage {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         let bits = visitor.bits();
-        // The first 48 bits of an id are its time.
+        // The first 48 bits of an id are the time at which its session began.
         let bound = |at: Millis, rest: u64, end: char| {
-            format!("{SESSION}{:016x}{end}", (at.clamp(0, (1 << 48) - 1).unsigned_abs() << 16) | rest)
+            format!("{SESSION_PREFIX}{:016x}{end}", (at.clamp(0, (1 << 48) - 1).unsigned_abs() << 16) | rest)
         };
-        let (from, to) = (bound(from, 0, OWNED), bound(to, 0xffff, BEHIND_OWNED));
+        let (from, to) = (bound(from, 0, OWNER_SEPARATOR), bound(to, 0xffff, AFTER_OWNER_SEPARATOR));
         let items = self.range(&partition_key(bits), from, to, Reading::Strong).await?;
-        // Others with equal bits have theirs in between. Where an id leads to another one, that one has a slot of its own.
-        let is_own = |item: &&Item| owner_of(item, SESSION).as_ref() == Some(visitor) && !item.contains_key("into");
+        // The range also contains the items of other visitors with equal bits, and aliases. Aliases are skipped, because the
+        // session that an alias refers to has an item of its own.
+        let is_own =
+            |item: &&Item| owner_of(item, SESSION_PREFIX).as_ref() == Some(visitor) && !item.contains_key("into");
         items.iter().filter(is_own).map(|item| read_session(item, bits)).collect()
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         let pk = partition_key(visitor_bits(session_id));
-        let owned = |item: &Item, kind| owner_of(item, kind).ok_or_else(|| corrupt(item, "its keys are not ours"));
-        // Every sort key that begins with `t#`.
-        let items = self.range(&pk, TIMELINE.to_owned(), "t$".to_owned(), Reading::Strong).await?;
-        let timeline = |item: &Item| Ok(read_timeline(item, owned(item, TIMELINE)?)?.timeline);
+        let require_owner = |item: &Item, kind| owner_of(item, kind).ok_or_else(|| corrupt(item, INVALID_KEYS));
+        // The range contains every sort key that begins with `t#`, because `$` follows `#`.
+        let items = self.range(&pk, TIMELINE_PREFIX.to_owned(), "t$".to_owned(), Reading::Strong).await?;
+        let timeline = |item: &Item| Ok(read_timeline(item, require_owner(item, TIMELINE_PREFIX)?)?.timeline);
         let mut timelines = items.iter().map(timeline).collect::<Result<Vec<_>, SessionError>>()?;
         timelines.sort_by(|a, b| a.visitor.cmp(&b.visitor));
         let half = session_id.as_u64_pair().0;
-        let bound = |end| format!("{SESSION}{half:016x}{end}");
-        let items = self.range(&pk, bound(OWNED), bound(BEHIND_OWNED), Reading::Strong).await?;
+        let bound = |end| format!("{SESSION_PREFIX}{half:016x}{end}");
+        let items = self.range(&pk, bound(OWNER_SEPARATOR), bound(AFTER_OWNER_SEPARATOR), Reading::Strong).await?;
         let mut archived = Vec::with_capacity(items.len());
         for item in items {
-            let owner = owned(&item, SESSION)?;
-            // In a box, as merges are rare and the future of a call is large.
+            let owner = require_owner(&item, SESSION_PREFIX)?;
+            // Boxed, because the future of a call is large and merges are rare.
             if let Some(session) = Box::pin(self.follow(item, &owner)).await? {
                 archived.push((owner, session));
             }
@@ -380,40 +389,49 @@ fn partition_key(visitor_bits: u64) -> String {
     format!("{visitor_bits:016x}")
 }
 
-/// What the sort keys of timelines begin with.
-const TIMELINE: &str = "t#";
-/// What the sort keys of archived sessions and of ids that were merged into them begin with.
-const SESSION: &str = "s#";
-/// Stands between a session's id and its owner.
-const OWNED: char = '#';
-/// The character behind it, in the order of sort keys.
-const BEHIND_OWNED: char = '$';
+/// The prefix of the sort keys of timelines.
+const TIMELINE_PREFIX: &str = "t#";
+/// The prefix of the sort keys of archived sessions and aliases.
+const SESSION_PREFIX: &str = "s#";
+/// The character between a session's id and its owner in a sort key.
+const OWNER_SEPARATOR: char = '#';
+/// The next character in the order of sort keys. It is the end of a range over all owners of an id.
+const AFTER_OWNER_SEPARATOR: char = '$';
+
+/// Why an item is corrupt whose keys name no owner.
+const INVALID_KEYS: &str = "its keys are not those of a timeline or session";
 
 fn timeline_key(visitor: &Visitor) -> String {
-    format!("{TIMELINE}{}#{}", visitor.project, visitor.distinct_id)
+    format!("{TIMELINE_PREFIX}{}#{}", visitor.project, visitor.distinct_id)
 }
 
-/// The key of a visitor's session. It fits a sort key, which has 1,024 bytes, as the longest names come to 1,020.
+/// Returns the sort key of a visitor's archived session or alias. It has at most 1,020 bytes; DynamoDB's limit is 1,024.
 fn session_key(session_id: Uuid, owner: &Visitor) -> String {
-    format!("{SESSION}{:016x}{OWNED}{}#{}", session_id.as_u64_pair().0, owner.project, owner.distinct_id)
+    format!(
+        "{SESSION_PREFIX}{:016x}{OWNER_SEPARATOR}{}#{}",
+        session_id.as_u64_pair().0,
+        owner.project,
+        owner.distinct_id
+    )
 }
 
-/// The visitor whom an item's keys name: the sort key in full, the partition by its bits. A project's name holds no `#`.
+/// Returns the visitor that an item's keys name: the sort key in full, and the partition key by its bits. Returns `None` if the
+/// keys are not of this kind, or contradict each other. A project's name contains no `#`.
 fn owner_of(item: &Item, kind: &str) -> Option<Visitor> {
-    let mut owner = read_text(item, "sk")?.strip_prefix(kind)?;
-    if kind == SESSION {
-        owner = owner.split_once(OWNED)?.1;
+    let mut owner = read_string(item, "sk")?.strip_prefix(kind)?;
+    if kind == SESSION_PREFIX {
+        owner = owner.split_once(OWNER_SEPARATOR)?.1;
     }
     let (project, distinct_id) = owner.split_once('#')?;
     let owner = Visitor { project: project.to_owned(), distinct_id: distinct_id.to_owned() };
-    (read_text(item, "pk")? == partition_key(owner.bits())).then_some(owner)
+    (read_string(item, "pk")? == partition_key(owner.bits())).then_some(owner)
 }
 
 fn key(pk: &str, sk: String) -> Item {
-    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+    HashMap::from([("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))])
 }
 
-fn text(value: impl Into<String>) -> AttributeValue {
+fn string(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
@@ -433,33 +451,33 @@ fn timeline_item(commit: &Commit<'_>, state: Vec<u8>) -> Item {
     item.insert("state".to_owned(), AttributeValue::B(Blob::new(state)));
     match timeline.due_at {
         Some(due_at) => {
-            item.insert("due_shard".to_owned(), text(due_shard(&timeline.visitor).to_string()));
+            item.insert("due_shard".to_owned(), string(due_shard(&timeline.visitor).to_string()));
             item.insert("due_at".to_owned(), number(due_at));
         }
-        // What is still to be closed is no garbage.
+        // Only a timeline with nothing to close may expire.
         None => drop(item.insert("expires_at".to_owned(), number(commit.expires_at / 1000))),
     }
     item
 }
 
-/// Where an entry stands in the index: what a query goes on behind.
+/// Returns the keys of an entry of the index. A query with this start key continues behind the entry.
 fn due_key(shard: u8, due: &Due) -> Item {
     let mut key = key(&partition_key(due.visitor.bits()), timeline_key(&due.visitor));
-    key.insert("due_shard".to_owned(), text(shard.to_string()));
+    key.insert("due_shard".to_owned(), string(shard.to_string()));
     key.insert("due_at".to_owned(), number(due.due_at));
     key
 }
 
-/// An entry of the index. One row that is not ours must not hold up its shard.
+/// Reads an entry of the index. Logs an entry with invalid keys and returns `None`, so that it does not block its shard.
 fn read_due(item: &Item) -> Option<Due> {
-    let due = owner_of(item, TIMELINE).zip(read_number(item, "due_at"));
+    let due = owner_of(item, TIMELINE_PREFIX).zip(read_number(item, "due_at"));
     if due.is_none() {
-        tracing::error!(error = %corrupt(item, "its keys are not ours"), "an index entry is passed over");
+        tracing::error!(error = %corrupt(item, INVALID_KEYS), "an index entry was skipped");
     }
     due.map(|(visitor, due_at)| Due { visitor, due_at })
 }
 
-fn read_text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+fn read_string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
@@ -471,14 +489,14 @@ fn read_bytes<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
     Some(item.get(name)?.as_b().ok()?.as_ref())
 }
 
-/// The stored form in an item, and its version.
+/// Returns an item's format version and its stored form.
 fn read_state(item: &Item) -> Result<(u32, &[u8]), SessionError> {
     let version = format_of(item)?;
     let state = read_bytes(item, "state").ok_or_else(|| corrupt(item, "`state` is missing"))?;
     Ok((version, state))
 }
 
-/// The version of the stored form in an item.
+/// Returns the version of the stored form in an item.
 fn format_of(item: &Item) -> Result<u32, SessionError> {
     let version = read_number(item, "v").and_then(|version| u32::try_from(version).ok());
     version.ok_or_else(|| corrupt(item, "`v` is missing"))
@@ -499,33 +517,35 @@ fn read_session(item: &Item, visitor_bits: u64) -> Result<SessionState, SessionE
 }
 
 fn unreadable(item: &Item, error: &FormatError) -> SessionError {
-    SessionError::unreadable(name(item), error)
+    SessionError::unreadable(item_name(item), error)
 }
 
-/// An item that cannot be read.
+/// Returns the error of an item that breaks the rules.
 fn corrupt(item: &Item, reason: impl ToString) -> SessionError {
-    SessionError::Corrupt { item: name(item), reason: reason.to_string() }
+    SessionError::Corrupt { item: item_name(item), reason: reason.to_string() }
 }
 
-/// An item in errors: its partition and kind, and of a session the half of its id. The rest of a sort key is the visitor's id.
-fn name(item: &Item) -> String {
-    let pk = read_text(item, "pk").unwrap_or("?");
-    match read_text(item, "sk").and_then(|sk| sk.strip_prefix(SESSION)?.split_once(OWNED)) {
-        Some((half, _)) => format!("{pk}/{SESSION}{half}"),
+/// Returns an item's name in errors: its partition key and kind, and for a session half of its id. It leaves out the rest of the
+/// sort key, which is the visitor's id.
+fn item_name(item: &Item) -> String {
+    let pk = read_string(item, "pk").unwrap_or("?");
+    match read_string(item, "sk").and_then(|sk| sk.strip_prefix(SESSION_PREFIX)?.split_once(OWNER_SEPARATOR)) {
+        Some((half, _)) => format!("{pk}/{SESSION_PREFIX}{half}"),
         None => format!("{pk}/t"),
     }
 }
 
-/// The item that was there, where a put failed for its condition; an error where it failed otherwise.
+/// Returns the stored item if a put failed because of its condition; `None` if there is no item. Returns an error if the put
+/// failed for another reason.
 fn condition_failure(error: SdkError<PutItemError>) -> Result<Option<Item>, SessionError> {
     match error {
         SdkError::ServiceError(failure) => {
             let status = failure.raw().status();
             match failure.into_err() {
                 PutItemError::ConditionalCheckFailedException(failure) => Ok(failure.item),
-                other => Err(answered(&other, status)),
+                other => Err(answer_error(&other, status)),
             }
         }
-        other => Err(failed(other)),
+        other => Err(call_error(other)),
     }
 }

@@ -1,4 +1,4 @@
-//! Why a session cannot be had, kept or found.
+//! The errors of storage and sessions.
 
 use std::error::Error;
 use std::fmt;
@@ -6,53 +6,68 @@ use std::sync::Arc;
 
 use crate::stored::{FormatError, NEWEST_FORMAT};
 
-/// Why a session cannot be had, kept or found.
+/// Why a session cannot be read, stored or found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// No session has this id, or the visitor has none.
+    /// No session has this id, or the visitor has no session.
     #[error("session not found")]
     NotFound,
-    /// The store did not answer, or refused. The kind says whether trying again helps.
+    /// The store did not answer, or it refused. The kind decides whether a retry helps.
     #[error("storage is not available")]
-    Storage { kind: StorageErrorKind, source: Cause },
-    /// A stored item breaks our rules. Trying again does not help. The item is named by its keys' hash, never by the visitor's
-    /// id.
+    Storage {
+        /// What kind of failure it is.
+        kind: StorageErrorKind,
+        /// What caused it, for the log.
+        source: Cause,
+    },
+    /// A stored item breaks the rules of the stored form. A retry does not help.
     #[error("stored item {item} cannot be read: {reason}")]
-    Corrupt { item: String, reason: String },
-    /// A stored item is sound as far as can be told, but a newer version of the service wrote it. Trying again helps once that
-    /// version runs again; until then the item is left as it is.
+    Corrupt {
+        /// The item's partition key, which is a hash, and its kind. For a session, also half of its id. Never the visitor's id.
+        item: String,
+        /// Which rule the item breaks.
+        reason: String,
+    },
+    /// A newer version of the service wrote a stored item. It is left unchanged. A retry helps once that version runs again.
     #[error("stored item {item} has format version {version}, and this version of the service reads up to {newest}")]
-    Newer { item: String, version: u32, newest: u32 },
-    /// Two visitors with equal bits have a session of this id each.
-    #[error("the session id is that of two visitors")]
+    Newer {
+        /// The item, named as in [`SessionError::Corrupt`].
+        item: String,
+        /// The item's format version.
+        version: u32,
+        /// The newest format version that this version of the service reads.
+        newest: u32,
+    },
+    /// Two visitors with equal hash bits each have a session with this id.
+    #[error("two visitors have a session with this id")]
     Ambiguous,
-    /// Others kept changing the visitor's timeline; trying again helps.
-    #[error("too many writers changed the visitor's timeline at once")]
+    /// Every attempt to write the visitor's timeline met a conflict. A retry helps.
+    #[error("too many concurrent writers changed the visitor's timeline")]
     Contention,
-    /// The time left did not suffice; trying again helps.
+    /// The invocation's time ran out. A retry helps.
     #[error("the invocation's time ran out")]
     Deadline,
-    /// The visitor has more sessions waiting to be closed than an item can hold; trying again after the next close helps.
+    /// The visitor has more sessions that wait to be closed than an item can hold. A retry helps after the next close.
     #[error("the visitor's timeline is full until its sessions are closed")]
     Full,
 }
 
-/// What kind of trouble the store has: what an operator looks at, and whether a caller had better wait.
+/// The kind of a storage failure. It tells an operator what to look at, and a caller whether to wait before a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum StorageErrorKind {
-    /// The store takes fewer calls than it was sent. Trying again helps later, and makes it worse at once.
+    /// The store got more calls than it accepts. A retry helps later; an immediate one makes it worse.
     Throttled,
-    /// The store did not answer in time. A write may have taken effect; trying again is safe.
+    /// The store did not answer in time. A write may have taken effect; a retry is safe.
     TimedOut,
-    /// The store does not accept the service's credentials or permissions. Trying again helps once its operator has changed them.
+    /// The store does not accept the service's credentials or permissions. A retry helps once the operator has corrected them.
     Denied,
     /// Anything else: no connection, a fault of the store, no such table.
     Other,
 }
 
 impl StorageErrorKind {
-    /// Returns the kind's name in logs: from a closed set.
+    /// Returns the kind's name, as logs have it: `throttled`, `timed_out`, `denied` or `other`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
@@ -63,8 +78,8 @@ impl StorageErrorKind {
     }
 }
 
-/// What a failure of the store came from. It is shared, because one failed call is the failure of every visitor in it. It must
-/// hold nothing that a log must not: no visitor's id, and nothing of an item.
+/// The cause of a storage failure. Cloning it is cheap, because all visitors of a failed call share it. It goes to the log, so it
+/// must contain no visitor's id and nothing of an item.
 #[derive(Clone)]
 pub struct Cause(Arc<dyn Error + Send + Sync>);
 
@@ -86,7 +101,7 @@ impl Error for Cause {
     }
 }
 
-/// Causes are equal if they say the same.
+/// Causes are equal if their messages are equal.
 impl PartialEq for Cause {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()
@@ -96,12 +111,12 @@ impl PartialEq for Cause {
 impl Eq for Cause {}
 
 impl SessionError {
-    /// Returns the error of a store that failed. What the source displays goes to the log: see [`Cause`].
+    /// Returns the error of a store that failed. The message of the source goes to the log: see [`Cause`].
     pub fn storage(kind: StorageErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Storage { kind, source: Cause(Arc::from(source.into())) }
     }
 
-    /// Returns the error's name in answers: from a closed set.
+    /// Returns the error's code in answers and logs. The codes are listed in `docs/api.md`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -115,7 +130,7 @@ impl SessionError {
         }
     }
 
-    /// Returns the name of the kind of trouble that the store has; none if the store is not the reason.
+    /// Returns the [`StorageErrorKind::name`] of a storage failure. Returns `None` for any other error.
     pub fn kind_name(&self) -> Option<&'static str> {
         match self {
             Self::Storage { kind, .. } => Some(kind.name()),
@@ -123,22 +138,22 @@ impl SessionError {
         }
     }
 
-    /// Returns the error and what it came from in one line, for the log.
+    /// Returns the error and its causes in one line, for the log.
     pub fn with_causes(&self) -> String {
         let mut line = self.to_string();
         let mut source = self.source();
         while let Some(cause) = source {
-            let text = cause.to_string();
-            // Some errors display their cause themselves.
-            if !line.ends_with(&text) {
-                line = format!("{line}: {text}");
+            let message = cause.to_string();
+            // The messages of some errors end with their cause.
+            if !line.ends_with(&message) {
+                line = format!("{line}: {message}");
             }
             source = cause.source();
         }
         line
     }
 
-    /// Returns the error of an item whose bytes cannot be read.
+    /// Returns the error of an item whose stored form cannot be read.
     pub(super) fn unreadable(item: String, error: &FormatError) -> Self {
         match *error {
             FormatError::Newer(version) => Self::Newer { item, version, newest: NEWEST_FORMAT },

@@ -1,4 +1,4 @@
-//! A store in memory, for development and tests: as strict as the real one, each step under one lock.
+//! A store in memory, for development and tests. It is as strict as the one in DynamoDB. Each method runs under one lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::{
-    Commit, CommitOutcome, Due, ENDLESS, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage, Stored,
-    due_shard,
+    Commit, CommitOutcome, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
+    Stored, due_shard,
 };
 use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, decode_session, decode_timeline, encode_item, encode_session};
 
-/// Keeps items as the bytes that the real store would keep, so that what cannot be stored fails here too.
+/// A store in memory. It keeps the bytes that DynamoDB would store, so that what cannot be stored there fails here, too.
 #[derive(Debug, Default)]
 pub struct InMemorySessionStorage {
     items: Mutex<Items>,
@@ -23,45 +23,48 @@ pub struct InMemorySessionStorage {
 #[derive(Debug, Default)]
 struct Items {
     timelines: BTreeMap<Visitor, TimelineItem>,
-    /// The index of timelines with something to close, by shard.
+    /// The index of due timelines: shard, due time, visitor.
     due: BTreeSet<(u8, Millis, Visitor)>,
-    /// By the session id, its visitor's bits first, then by its owner.
+    /// The archived sessions and aliases.
     sessions: BTreeMap<SessionKey, SessionItem>,
 }
 
 #[derive(Debug, Clone)]
 struct TimelineItem {
-    /// Its visitor's.
+    /// The visitor's bits.
     bits: u64,
     etag: u64,
     due_at: Option<Millis>,
     bytes: Vec<u8>,
 }
 
-/// Where a session is kept: its visitor's bits, its id, its owner. Two visitors with equal bits may have one id.
+/// The key of an archived session or alias: its visitor's bits, its id, its visitor. Two visitors with equal bits may have a
+/// session with the same id.
 type SessionKey = (u64, Uuid, Visitor);
 
 #[derive(Debug, Clone)]
 struct SessionItem {
     version: u64,
-    what: Archived,
+    content: Archived,
 }
 
-/// What is kept under an id.
+/// The content of an archived item.
 #[derive(Debug, Clone)]
 enum Archived {
+    /// A session in its stored form.
     Session(Vec<u8>),
+    /// An alias, with the id that it refers to.
     MergedInto(Uuid),
 }
 
 impl InMemorySessionStorage {
-    /// An empty store.
+    /// Returns an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
     fn items(&self) -> MutexGuard<'_, Items> {
-        // A panic elsewhere leaves no half-made change: each method changes the items in one step.
+        // A panic of another thread leaves no partial change, because each method changes the items in one step.
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,10 +121,10 @@ impl SessionStorage for InMemorySessionStorage {
 
     async fn due(&self, shard: u8, after: Option<&Due>, now: Millis, limit: usize) -> Result<Vec<Due>, SessionError> {
         let items = self.items();
-        let least = (shard, Millis::MIN, Visitor::new(""));
+        let first = (shard, Millis::MIN, Visitor::new(""));
         let from = match after {
             Some(due) => Bound::Excluded((shard, due.due_at, due.visitor.clone())),
-            None => Bound::Included(least),
+            None => Bound::Included(first),
         };
         let until = Bound::Excluded((shard.saturating_add(1), Millis::MIN, Visitor::new("")));
         let due = items.due.range((from, until)).take_while(|(_, due_at, _)| *due_at <= now).take(limit);
@@ -136,12 +139,12 @@ impl SessionStorage for InMemorySessionStorage {
     ) -> Result<(), SessionError> {
         let version = session.version;
         let mut items = self.items();
-        let what = Archived::Session(encode_session(session));
-        if !items.put(visitor, session.id, SessionItem { version, what }) {
+        let content = Archived::Session(encode_session(session));
+        if !items.put(visitor, session.id, SessionItem { version, content }) {
             return Ok(());
         }
         for &alias in &session.aliases {
-            items.put(visitor, alias, SessionItem { version, what: Archived::MergedInto(session.id) });
+            items.put(visitor, alias, SessionItem { version, content: Archived::MergedInto(session.id) });
         }
         Ok(())
     }
@@ -153,11 +156,11 @@ impl SessionStorage for InMemorySessionStorage {
         let partition = items.sessions.range((bits, Uuid::nil(), Visitor::new(""))..);
         for ((_, id, owner), item) in partition.take_while(|((of, _, _), _)| *of == bits) {
             let began = (id.as_u128() >> 80) as Millis;
-            if let Archived::Session(bytes) = &item.what
+            if let Archived::Session(bytes) = &item.content
                 && owner == visitor
                 && (from..=to).contains(&began)
             {
-                found.push(session_of(*id, bytes)?);
+                found.push(read_session(*id, bytes)?);
             }
         }
         Ok(found)
@@ -182,35 +185,35 @@ impl SessionStorage for InMemorySessionStorage {
 }
 
 impl Items {
-    /// Keeps an item, unless the owner has one of a higher version there; says whether it did.
+    /// Puts an item, unless the owner has one with this id and a higher version. Returns whether the item was put.
     fn put(&mut self, owner: &Visitor, id: Uuid, item: SessionItem) -> bool {
         let key = (owner.bits(), id, owner.clone());
-        let is_newest = self.sessions.get(&key).is_none_or(|there| there.version <= item.version);
+        let is_newest = self.sessions.get(&key).is_none_or(|current| current.version <= item.version);
         if is_newest {
             self.sessions.insert(key, item);
         }
         is_newest
     }
 
-    /// The owner's session that an id leads to, merge by merge.
+    /// Returns the owner's archived session with this id, or the session that an alias leads to. Returns `None` if there is none.
     fn follow(&self, mut id: Uuid, owner: &Visitor) -> Result<Option<SessionState>, SessionError> {
         for _ in 0..=MAX_MERGES {
-            match self.sessions.get(&(owner.bits(), id, owner.clone())).map(|item| &item.what) {
+            match self.sessions.get(&(owner.bits(), id, owner.clone())).map(|item| &item.content) {
                 None => return Ok(None),
-                Some(Archived::Session(bytes)) => return session_of(id, bytes).map(Some),
+                Some(Archived::Session(bytes)) => return read_session(id, bytes).map(Some),
                 Some(Archived::MergedInto(into)) => id = *into,
             }
         }
-        Err(SessionError::Corrupt { item: name(id), reason: ENDLESS.to_owned() })
+        Err(SessionError::Corrupt { item: item_name(id), reason: ENDLESS_MERGES.to_owned() })
     }
 }
 
-fn session_of(id: Uuid, bytes: &[u8]) -> Result<SessionState, SessionError> {
-    decode_session(FORMAT, bytes, visitor_bits(id)).map_err(|error| SessionError::unreadable(name(id), &error))
+fn read_session(id: Uuid, bytes: &[u8]) -> Result<SessionState, SessionError> {
+    decode_session(FORMAT, bytes, visitor_bits(id)).map_err(|error| SessionError::unreadable(item_name(id), &error))
 }
 
-/// A session's item in errors: its partition, and the half of its id that is not the partition's key.
-fn name(id: Uuid) -> String {
+/// Returns the name of a session's item in errors: its partition key, and the half of its id that is not the partition key.
+fn item_name(id: Uuid) -> String {
     let (half, bits) = id.as_u64_pair();
     format!("{bits:016x}/s#{half:016x}")
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState};
 use crate::session::Millis;
 use crate::timeline::{
-    Correction, MARK, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
+    Correction, END_MARK_PREFIX, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
 };
 
 /// The earliest valid time: 1999-01-01T00:00:00Z. Events are not before the year 2000, and no rule reaches back a year.
@@ -114,10 +114,10 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
     ])
 }
 
-/// Returns whether an entry is an end mark with a mark's id, or an event with an ordinary id. A mark's id has the prefix [`MARK`]
+/// Returns whether an entry is an end mark with a mark's id, or an event with an ordinary id. A mark's id has the prefix [`END_MARK_PREFIX`]
 /// and the number of the write that set it.
 fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
-    match entry.uuid.strip_prefix(MARK) {
+    match entry.uuid.strip_prefix(END_MARK_PREFIX) {
         Some(write) => entry.kind == Kind::End && write.parse().is_ok_and(|write: u64| write <= seq),
         None => entry.kind != Kind::End,
     }

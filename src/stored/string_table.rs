@@ -65,8 +65,9 @@ impl StringTableReader {
         let mut room = MAX_BYTES;
         for (shared, rest) in stored {
             let before = strings.last().map_or("", |string| string);
-            let shared = before.get(..*shared as usize).ok_or(FormatError::Rule("a text shares more than there is"))?;
-            room = room.checked_sub(shared.len() + rest.len()).ok_or(FormatError::Rule("the texts are too long"))?;
+            let shared =
+                before.get(..*shared as usize).ok_or(FormatError::Rule("a string's shared prefix is out of range"))?;
+            room = room.checked_sub(shared.len() + rest.len()).ok_or(FormatError::Rule("the strings are too long"))?;
             strings.push(if shared.is_empty() { Arc::from(*rest) } else { format!("{shared}{rest}").into() });
         }
         Ok(Self(strings))
@@ -78,7 +79,7 @@ impl StringTableReader {
             None => Ok(None),
             Some(at) => match self.0.get(at as usize) {
                 Some(string) => Ok(Some(string.clone())),
-                None => Err(FormatError::Rule("a text is referred to that is not there")),
+                None => Err(FormatError::Rule("a string index is out of range")),
             },
         }
     }
@@ -90,6 +91,6 @@ impl StringTableReader {
 
     /// Returns the string with this index. Index 0 is an error.
     pub(super) fn require(&self, index: StringIndex) -> Result<Arc<str>, FormatError> {
-        self.get(index)?.ok_or(FormatError::Rule("a text is missing"))
+        self.get(index)?.ok_or(FormatError::Rule("a required string is missing"))
     }
 }

@@ -61,7 +61,7 @@ struct WirePrevious {
     started_at: Millis,
     duration_ms: u64,
     event_count: u32,
-    ended_by_call: bool,
+    ended_by_request: bool,
     number: u32,
 }
 
@@ -117,7 +117,7 @@ impl<'a> WireTimeline<'a> {
                 started_at: previous.activity.started_at,
                 duration_ms: previous.activity.last_activity.abs_diff(previous.activity.started_at),
                 event_count: previous.activity.event_count,
-                ended_by_call: previous.activity.ended_by_call,
+                ended_by_request: previous.activity.ended_by_request,
                 number: previous.number,
             }),
             ended: timeline.ended.iter().map(|state| WireSession::write(state, strings)).collect(),
@@ -152,7 +152,7 @@ impl<'a> WireTimeline<'a> {
                     started_at: previous.started_at,
                     last_activity: after(previous.started_at, previous.duration_ms)?,
                     event_count: previous.event_count,
-                    ended_by_call: previous.ended_by_call,
+                    ended_by_request: previous.ended_by_request,
                 },
             }),
             None => None,

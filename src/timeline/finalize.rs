@@ -213,7 +213,7 @@ impl Timeline {
     pub fn next_due(&self, config: &SessionConfig) -> Option<Millis> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let over_at = |number: usize, view: &SessionView<'_>| {
-            let alone = if view.facts.ended_by_call {
+            let alone = if view.facts.ended_by_request {
                 // The end mark is the session's last entry, or it is finalized.
                 self.unfinalized[..view.end].last().map_or(self.watermark, |entry| entry.at)
             } else {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::sqs::record::{self, Record};
 use crate::session::Millis;
 
 /// Every member of an envelope that identifies a caller or is read later.
@@ -55,7 +56,7 @@ pub(super) enum Caller<'a> {
     /// API Gateway's REST API, payload 1.0.
     Http1(Envelope<'a>),
     /// SQS, with its records.
-    Sqs(&'a RawValue),
+    Sqs(Vec<Record<'a>>),
     /// An EventBridge Pipe from an SQS queue: the payload is the array of its records.
     Pipe,
     /// A direct invocation with events: the payload is the body.
@@ -77,6 +78,9 @@ impl<'a> Caller<'a> {
             // Anything else can only be events: either lines of JSON, or a body that will be rejected.
             _ => return Self::Events,
         }
+        if let Some(records) = record::of_payload(payload) {
+            return Self::Sqs(records);
+        }
         let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(payload) else { return Self::Events };
         match envelope {
             Envelope { events: Some(_), .. }
@@ -84,7 +88,8 @@ impl<'a> Caller<'a> {
             | Envelope { event: Some(_), .. }
             | Envelope { distinct_id: Some(_), .. } => Self::Events,
             Envelope { records: Some(records), .. } => match first_source(records.get()).as_deref() {
-                Some("aws:sqs") => Self::Sqs(records),
+                // An array, because its first element was read.
+                Some(record::SOURCE) => Self::Sqs(record::of_array(records.get()).unwrap_or_default()),
                 Some("aws:s3") => Self::Unknown("an S3 event"),
                 Some("aws:sns") => Self::Unknown("an SNS event"),
                 Some("aws:kinesis") => Self::Unknown("a Kinesis event"),
@@ -104,7 +109,7 @@ impl<'a> Caller<'a> {
     fn of_array(payload: &'a str) -> Self {
         match first_source(payload).as_deref() {
             None => Self::Events,
-            Some("aws:sqs") => Self::Pipe,
+            Some(record::SOURCE) => Self::Pipe,
             Some("aws:kinesis") => Self::Unknown("an array of Kinesis records"),
             Some("aws:dynamodb") => Self::Unknown("an array of a DynamoDB stream's records"),
             Some(_) => Self::Unknown("an array of records of an unknown source"),
@@ -173,14 +178,19 @@ impl<'de> Deserialize<'de> for Bytes {
 /// Returns a time in milliseconds since 1970, from a JSON number or string. Returns `None` for a time before the year 2000,
 /// because some emulators send seconds.
 pub(super) fn time(raw: Option<&RawValue>) -> Option<Millis> {
-    const EARLIEST: Millis = 946_684_800_000;
     let raw = raw?;
-    string(raw).unwrap_or(Cow::Borrowed(raw.get())).parse().ok().filter(|&time| time >= EARLIEST)
+    millis(&string(raw).unwrap_or(Cow::Borrowed(raw.get())))
+}
+
+/// Like [`time`], from the text of a number.
+pub(super) fn millis(digits: &str) -> Option<Millis> {
+    const EARLIEST: Millis = 946_684_800_000;
+    digits.parse().ok().filter(|&time| time >= EARLIEST)
 }
 
 /// Returns when the payload was received: the envelope's time if it has one and it is not in the future, otherwise `now`.
-pub(super) fn received_at(stated: Option<&RawValue>, now: Millis) -> Millis {
-    time(stated).map_or(now, |stated| stated.min(now))
+pub(super) fn received_at(stated: Option<Millis>, now: Millis) -> Millis {
+    stated.map_or(now, |stated| stated.min(now))
 }
 
 /// The two headers that are read. The case of their names does not matter.
@@ -310,7 +320,7 @@ mod tests {
             (r#""soon""#, now),
             ("{}", now),
         ] {
-            assert_eq!(received_at(Some(&raw(stated)), now), wanted, "{stated}");
+            assert_eq!(received_at(time(Some(&raw(stated))), now), wanted, "{stated}");
         }
         assert_eq!(received_at(None, now), now);
     }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Limits, decode, form};
-use super::envelope::{Envelope, Headers, received_at, string, string_bytes};
+use super::envelope::{Envelope, Headers, received_at, string, string_bytes, time};
 use super::split_body::{Batch, split_body};
 use super::{HandlerError, Reply};
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             method: context.http.method,
             path: envelope.raw_path.and_then(string).unwrap_or_default(),
-            ..Self::read(envelope, received_at(context.time_epoch, now), context.request_id)
+            ..Self::read(envelope, received_at(time(context.time_epoch), now), context.request_id)
         })
     }
 
@@ -76,7 +76,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             method: envelope.http_method.and_then(string).unwrap_or_default(),
             path: envelope.path.and_then(string).unwrap_or_default(),
-            ..Self::read(envelope, received_at(context.request_time_epoch, now), context.request_id)
+            ..Self::read(envelope, received_at(time(context.request_time_epoch), now), context.request_id)
         })
     }
 

@@ -4,12 +4,10 @@
 //! A Pipe deletes its records when the invocation succeeds, and redelivers all of them when it fails. So the invocation fails if
 //! any event may not be applied.
 
-use serde_json::value::RawValue;
-
 use super::answer::{MAX_ANSWER_BYTES, report_lines, unreadable};
 use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::split_body::Batch;
-use super::sqs::{Message, one_line, reject_lines};
+use super::sqs::{Message, one_line, record, reject_lines};
 use super::{HandlerError, Ingest, Reply};
 use crate::clock::Clock;
 use crate::event::Event;
@@ -25,9 +23,9 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     now: Millis,
     deadline: Millis,
 ) -> Result<Reply, HandlerError> {
-    let records: Vec<&RawValue> = serde_json::from_str(payload)
+    let records = record::of_array(payload)
         .map_err(|_| HandlerError("the payload is not an array of SQS records, as a Pipe sends them".to_owned()))?;
-    let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::read(record, now)).collect();
+    let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::new(record, now)).collect();
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
     let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(&decoded) {

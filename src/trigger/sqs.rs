@@ -4,6 +4,7 @@
 //! A message is processed or fails. When it is processed, its annotated events go to `output` and its invalid events go to
 //! `rejects`. When it fails, it is reported to SQS, and the queue redelivers it.
 
+pub(super) mod record;
 mod reject;
 mod sns;
 
@@ -17,9 +18,9 @@ use serde_json::value::RawValue;
 use super::answer::json;
 use super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::body::{BodyError, Limits, decode, form, is_json};
-use super::envelope::{Headers, received_at, string, string_bytes};
+use super::envelope::{Headers, millis, received_at, string};
 use super::split_body::{Batch, split_body};
-use super::{HandlerError, Ingest, Reply};
+use super::{Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::SessionConfig;
 use crate::event::{Delivery, Event, Origin};
@@ -27,6 +28,8 @@ use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
 use crate::timeline::Assignment;
+use record::Attributes;
+pub(super) use record::Record;
 use reject::Reject;
 
 /// A message of a queue.
@@ -44,40 +47,18 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a record. A malformed record becomes a message without a body, which is rejected.
-    pub fn read(raw: &'a RawValue, now: Millis) -> Self {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Record<'a> {
-            #[serde(borrow)]
-            message_id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            body: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            attributes: Attributes<'a>,
-            #[serde(borrow)]
-            message_attributes: Option<&'a RawValue>,
-            #[serde(borrow, rename = "eventSourceARN")]
-            queue: Option<&'a RawValue>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Attributes<'a> {
-            #[serde(borrow)]
-            sent_timestamp: Option<&'a RawValue>,
-            #[serde(borrow)]
-            message_group_id: Option<&'a RawValue>,
-        }
-        let record: Record<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let is_fifo = record.queue.and_then(string).is_some_and(|arn| arn.ends_with(".fifo"));
+    /// Takes a record as a message.
+    pub fn new(record: Record<'a>, now: Millis) -> Self {
+        let is_fifo = record.queue.is_some_and(|arn| arn.0.ends_with(".fifo"));
+        let Attributes { sent_timestamp, message_group_id } = record.attributes;
         // Only a pipeline can write to the queue, so its events' `received_at` is trusted.
-        let received_at = received_at(record.attributes.sent_timestamp, now);
-        let id = record.message_id.and_then(string).unwrap_or_default();
+        let received_at = received_at(sent_timestamp.and_then(|sent| millis(&sent.0)), now);
+        let id = record.message_id.map(|id| id.0).unwrap_or_default();
         let message = Self {
             origin_id: id.clone(),
             id,
-            group: record.attributes.message_group_id.and_then(string).filter(|_| is_fifo),
-            body: record.body.and_then(string_bytes),
+            group: message_group_id.filter(|_| is_fifo).map(|group| group.0),
+            body: record.body.map(|body| body.0),
             headers: Headers::read(record.message_attributes, attribute),
             delivery: Delivery { received_at, trusts_received_at: true },
         };
@@ -151,13 +132,11 @@ type DecodedBody<'a> = Option<Result<Cow<'a, [u8]>, BodyError>>;
 /// Handles an invocation's records in chunks. The memory of a chunk is freed before the next one is decompressed.
 pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
-    records: &RawValue,
+    records: Vec<Record<'_>>,
     now: Millis,
     deadline: Millis,
-) -> Result<Reply, HandlerError> {
-    let records: Vec<&RawValue> = serde_json::from_str(records.get())
-        .map_err(|_| HandlerError("`Records` is not an array of SQS records".to_owned()))?;
-    let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::read(record, now)).collect();
+) -> Reply {
+    let messages: Vec<Message<'_>> = records.into_iter().map(|record| Message::new(record, now)).collect();
     let mut failed = vec![false; messages.len()];
     let mut counts = Counts::default();
     let mut first = 0;
@@ -170,7 +149,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         first = end;
     }
     counts.redelivered = failed.iter().filter(|&&failed| failed).count();
-    Ok(Reply { trigger: "sqs", status: None, counts, json: batch_item_failures(&messages, &failed) })
+    Reply { trigger: "sqs", status: None, counts, json: batch_item_failures(&messages, &failed) }
 }
 
 /// Decodes as many messages as fit into a chunk, and at least one.

@@ -218,7 +218,7 @@ async fn an_event_ahead_of_time_delays_no_other_end() {
     service.apply(&[("a", VIEW, NOON)]).await;
     let ahead = format!(
         r#"{{"uuid":"f","event":"x","distinct_id":"u1","timestamp":"{}"}}"#,
-        session_tracking::session::time_text(session_tracking::session::datetime(NOON + 20 * 60 * MINUTE))
+        session_tracking::session::rfc3339(session_tracking::session::datetime(NOON + 20 * 60 * MINUTE))
     );
     let delivery = session_tracking::event::Delivery { received_at: NOON, trusts_received_at: false };
     let event = session_tracking::event::Event::parse(ahead.as_bytes(), delivery, service.manager.config()).unwrap();

@@ -7,7 +7,7 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, Outcome, SessionManager};
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, Session, Visitor, datetime, time_text};
+use session_tracking::session::{Millis, Session, Visitor, datetime, rfc3339};
 use session_tracking::storage::{InMemorySessionStorage, SessionStorage};
 use session_tracking::timeline::Assignment;
 
@@ -65,7 +65,7 @@ impl<'a> Service<'a> {
 }
 
 fn event(uuid: &str, name: &str, at: Millis) -> String {
-    let timestamp = time_text(datetime(at));
+    let timestamp = rfc3339(datetime(at));
     let url = format!("https://shop.test/{uuid}");
     format!(
         r#"{{"uuid":"{uuid}","event":"{name}","distinct_id":"u1","timestamp":"{timestamp}","properties":{{"$current_url":"{url}"}}}}"#
@@ -219,7 +219,7 @@ async fn i07_after_hours_without_a_closer_all_end_at_their_true_times() {
     }
     let (_, ends) = service.close(NOON + 390 * MINUTE).await;
     let emitted: Vec<_> = ends.iter().map(|end| end["timestamp"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(emitted, times.map(|at| time_text(datetime(at))));
+    assert_eq!(emitted, times.map(|at| rfc3339(datetime(at))));
 }
 
 #[tokio::test]

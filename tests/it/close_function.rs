@@ -7,7 +7,7 @@ use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::SessionManager;
-use session_tracking::session::{Millis, Visitor, datetime, time_text};
+use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{DynamoDbSessionStorage, due_shard};
 
 use crate::binaries::{CLOSE, variables};
@@ -24,7 +24,7 @@ async fn visits(database: &EmbeddedDynamoDb, count: usize) {
     clock.set(yesterday);
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
-    let at = time_text(datetime(yesterday));
+    let at = rfc3339(datetime(yesterday));
     let events: Vec<String> = (0..count)
         .map(|n| format!(r#"{{"uuid":"e{n}","event":"x","distinct_id":"v{n}","timestamp":"{at}"}}"#))
         .collect();

@@ -14,7 +14,7 @@ use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager, Share};
 use session_tracking::model::SessionState;
 use session_tracking::output::Output;
-use session_tracking::session::{Millis, Visitor, datetime, time_text};
+use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     StorageErrorKind, Stored, due_shard,
@@ -194,7 +194,7 @@ async fn apply(store: &InMemorySessionStorage, clock: &VirtualClock, views: &[(S
             .iter()
             .enumerate()
             .map(|(at, (visitor, time))| {
-                let time = time_text(datetime(*time));
+                let time = rfc3339(datetime(*time));
                 format!(
                     r#"{{"uuid":"{number}-{at}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{time}"}}"#
                 )

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 use crate::oracle::OracleSession;
 use crate::support::{FinalSession, millis};
@@ -139,7 +139,7 @@ fn string(value: &Value, name: &str) -> String {
 
 impl From<OracleSession<'_>> for FinalSession {
     fn from(session: OracleSession<'_>) -> Self {
-        let time = |at| time_text(datetime(at));
+        let time = |at| rfc3339(datetime(at));
         let owned = |value: Option<&str>| value.map(str::to_owned);
         Self {
             distinct_id: session.visitor.to_owned(),

@@ -43,7 +43,7 @@ async fn lines(rules: Value, batches: &[(Millis, &[Value])]) -> Vec<Value> {
 fn event(uuid: &str, at: Option<Millis>, campaign: Option<&str>) -> Value {
     let mut event = json!({ "uuid": uuid, "event": "$pageview", "distinct_id": "u1", "properties": {} });
     if let Some(at) = at {
-        event["timestamp"] = session_tracking::session::time_text(session_tracking::session::datetime(at)).into();
+        event["timestamp"] = session_tracking::session::rfc3339(session_tracking::session::datetime(at)).into();
     }
     if let Some(campaign) = campaign {
         event["properties"]["utm_source"] = campaign.into();

@@ -7,7 +7,7 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 use session_tracking::storage::DynamoDbSessionStorage;
 
 use crate::cases::NOON;
@@ -57,7 +57,7 @@ fn ends(lines: &[String]) -> usize {
 async fn events(manager: &SessionManager<&DynamoDbSessionStorage, &ManualClock>, received_at: Millis, name: &str) {
     let times = [0, 23 * HOUR - 1, -HOUR, -365 * DAY].map(|later| received_at + later);
     let json = |(number, at): (usize, Millis)| {
-        let at = time_text(datetime(at));
+        let at = rfc3339(datetime(at));
         format!(r#"{{"uuid":"{name}{number}","event":"$pageview","distinct_id":"{name}{number}","timestamp":"{at}"}}"#)
     };
     let events: Vec<String> = times.into_iter().enumerate().map(json).collect();

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Longer than a function takes for its next request, even on a busy machine.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// A request of the function to the Runtime API.
 #[derive(Debug, PartialEq, Eq)]

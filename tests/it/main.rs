@@ -1,5 +1,7 @@
 //! One test binary, so that the SDK is linked once.
 
+#![allow(clippy::pedantic, reason = "tests are data and arithmetic on it; the other lints hold")]
+
 mod bad_input;
 mod binaries;
 mod brownout;

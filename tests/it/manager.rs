@@ -12,7 +12,7 @@ use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager};
 use session_tracking::model::SessionState;
 use session_tracking::output::{MemoryOutput, Output};
-use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, time_text};
+use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
     Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     StorageErrorKind, Stored, due_shard,
@@ -151,7 +151,7 @@ fn manager<'a>(store: &'a ProbeStorage, clock: &'a RecordingClock) -> Manager<'a
 
 /// Applies page views at noon, each given as visitor and event number.
 async fn resolve(manager: &Manager<'_>, events: &[(String, usize)], deadline: Millis) -> Vec<Outcome> {
-    let timestamp = time_text(datetime(NOON));
+    let timestamp = rfc3339(datetime(NOON));
     let json = |(visitor, number): &(String, usize)| {
         format!(
             r#"{{"uuid":"e{number}","event":"$pageview","distinct_id":"{visitor}","timestamp":"{timestamp}","properties":{{"$os":"Linux"}}}}"#

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 use session_tracking::config::SessionConfig;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 use crate::consumer::Consumer;
 use crate::oracle::{self, OracleEvent};
@@ -103,7 +103,7 @@ fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at:
 
 impl Event {
     fn json(&self) -> String {
-        let timestamp = time_text(datetime(self.at));
+        let timestamp = rfc3339(datetime(self.at));
         let mut event = json!({
             "uuid": self.uuid, "event": self.name, "distinct_id": self.visitor, "timestamp": timestamp,
             "properties": {

@@ -91,7 +91,7 @@ fn generated(id: &str) -> Vec<Value> {
         "R082" => (0..=150)
             .map(|n| {
                 let at = session_tracking::session::datetime(crate::support::millis(noon) + n * 1_200_000);
-                let at = session_tracking::session::time_text(at);
+                let at = session_tracking::session::rfc3339(at);
                 let name = if n == 0 { "$pageview" } else { "heartbeat" };
                 event(format!("h{n:03}"), name, &at, &at, "https://shop.test/".to_owned())
             })

@@ -108,9 +108,9 @@ fn no_changed_byte_is_misread() {
         bytes[at] = before;
     }
     for sentence in [
-        "a text shares more than there is",
-        "a text is referred to that is not there",
-        "a text is missing",
+        "a string's shared prefix is out of range",
+        "a string index is out of range",
+        "a required string is missing",
         "a fingerprint is cut off",
         "an entry's context is not there",
         "the bytes are not a stored timeline",
@@ -146,7 +146,7 @@ fn lengths_and_times_out_of_range_are_refused() {
     let strings: Vec<(u32, &str)> = [(0, long.as_str())].into_iter().chain([(1_000_000, ""); 100]).collect();
     let bytes = [&empty[..1], &postcard::to_stdvec(&strings).unwrap(), &empty[2..]].concat();
     let read = decode_timeline(FORMAT, &bytes, Visitor::new("u"));
-    assert_eq!(read, Err(FormatError::Rule("the texts are too long")));
+    assert_eq!(read, Err(FormatError::Rule("the strings are too long")));
 
     // A session of one event, without strings. Its duration is stored after its start.
     let mut session = sample().ended[0].clone();

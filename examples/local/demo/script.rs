@@ -1,7 +1,7 @@
 //! The story: what two visitors do, and when their events arrive.
 
 use serde_json::json;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 /// The story's day: midnight of 2026-03-10 UTC, in milliseconds since 1970.
 const DAY_MS: Millis = 1_773_100_800_000;
@@ -55,7 +55,7 @@ impl Step {
             "uuid": format!("{}-{}", self.visitor, self.happened),
             "event": event,
             "distinct_id": self.visitor,
-            "timestamp": time_text(datetime(at(self.happened))),
+            "timestamp": rfc3339(datetime(at(self.happened))),
             "properties": properties,
         });
         (!self.visitor.is_empty()).then(|| event.to_string())

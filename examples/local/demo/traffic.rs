@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use session_tracking::event::time_of_json;
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 
 use super::Service;
 use super::screen::Screen;
@@ -83,7 +83,7 @@ async fn replay(service: &Service<'_>, events: &[String]) -> Result<Vec<Value>, 
 fn received(json: &str, now: &mut Millis) -> String {
     let mut event = parsed(json);
     *now = time_of_json(&event["timestamp"].to_string()).map_or(*now, |at| at.max(*now));
-    event["received_at"] = time_text(datetime(*now)).into();
+    event["received_at"] = rfc3339(datetime(*now)).into();
     event.to_string()
 }
 

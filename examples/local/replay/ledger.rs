@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use session_tracking::output::Output;
-use session_tracking::session::{Millis, Session, time_text};
+use session_tracking::session::{Millis, Session, rfc3339};
 
 use super::spool::{Groups, Spool};
 use crate::failure::{Failure, reason};
@@ -246,8 +246,8 @@ impl Ledger {
                 duration_seconds: session.duration_seconds(),
                 distinct_id: session.distinct_id,
                 reason: session.reason,
-                started_at: time_text(session.started_at),
-                last_activity: time_text(session.last_activity),
+                started_at: rfc3339(session.started_at),
+                last_activity: rfc3339(session.last_activity),
                 event_count: session.event_count,
                 page_views: session.page_views,
                 entry_url: session.entry_url,

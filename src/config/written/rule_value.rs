@@ -1,5 +1,4 @@
-//! The values of rules, as serde's derived code asks for them; and its errors, as sentences that name the rule and what to
-//! write instead.
+//! The deserializer that fills a struct of rules, and its errors: sentences that name the rule and what to write instead.
 
 use std::fmt::Display;
 
@@ -10,38 +9,39 @@ use serde_json::Value;
 
 use crate::config::ConfigError;
 
-/// Reads a struct from the values of its fields; what is not among them has its default.
+/// Reads a struct from the values of its fields. A field without a value keeps its default.
 ///
 /// # Errors
-/// A sentence that names the first rule that is wrong, and says what to write instead.
+///
+/// Returns a sentence that names the first rule that is wrong and what to write instead.
 pub(super) fn read<T: DeserializeOwned>(values: impl Iterator<Item = (String, RuleValue)>) -> Result<T, ConfigError> {
     let values = RuleValues { rest: values, current: None };
     T::deserialize(MapAccessDeserializer::new(values)).map_err(|RuleError(sentence)| ConfigError(sentence))
 }
 
-/// Returns the names of a struct's fields, as its values are written.
+/// Returns the names of a struct's fields, in the spelling in which they are deserialized.
 pub(super) fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &[&str] = &[];
-    // The derived code asks for a struct, and lists its fields to do so; the error ends it there.
+    // The code that serde derives asks for a struct and passes the names of its fields. The error then stops it.
     let _ = T::deserialize(FieldNames(&mut names));
     names
 }
 
-/// A rule's value, before its type is known.
+/// A rule's value, before it is converted to the rule's type.
 pub(super) enum RuleValue {
     /// A member of the JSON object.
     Json(Value),
-    /// The text of an environment variable. Its rule's type decides how it is read: `a,b` is a list for a list of events, and
-    /// `600` a number for a number of seconds, but a name for a time zone.
+    /// The value of an environment variable. The rule's type decides how it is read: `a,b` is a list if the rule is a list of
+    /// events, and `600` is a number if the rule is a number of seconds, but a name if the rule is a time zone.
     Variable(String),
 }
 
 impl RuleValue {
-    /// Returns a variable's text as the JSON that its rule takes, if that is not a list: a number or boolean, else a string.
-    fn scalar(text: String) -> Value {
-        match serde_json::from_str(&text) {
+    /// Returns a variable's value as a JSON number or boolean if it is one, else as a JSON string.
+    fn scalar(variable: String) -> Value {
+        match serde_json::from_str(&variable) {
             Ok(scalar @ (Value::Bool(_) | Value::Number(_))) => scalar,
-            _ => Value::String(text),
+            _ => Value::String(variable),
         }
     }
 }
@@ -52,7 +52,7 @@ impl<'de> Deserializer<'de> for RuleValue {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RuleError> {
         let value = match self {
             Self::Json(value) => value,
-            Self::Variable(text) => Self::scalar(text),
+            Self::Variable(value) => Self::scalar(value),
         };
         match value {
             Value::Array(items) => SeqDeserializer::new(items.into_iter().map(Self::Json)).deserialize_seq(visitor),
@@ -63,22 +63,22 @@ impl<'de> Deserializer<'de> for RuleValue {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RuleError> {
         match self {
-            Self::Variable(text) if text.starts_with('[') => {
-                let list = serde_json::from_str(&text).map_err(RuleError::of_value)?;
+            Self::Variable(value) if value.starts_with('[') => {
+                let list = serde_json::from_str(&value).map_err(RuleError::of_value)?;
                 Self::Json(list).deserialize_seq(visitor)
             }
-            Self::Variable(text) => {
-                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Self::Variable(value) => {
+                let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
                 SeqDeserializer::new(items.map(|item| Self::Variable(item.to_owned()))).deserialize_seq(visitor)
             }
-            json => json.deserialize_any(visitor),
+            json @ Self::Json(_) => json.deserialize_any(visitor),
         }
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RuleError> {
         match self {
-            Self::Variable(text) => visitor.visit_string(text),
-            json => json.deserialize_any(visitor),
+            Self::Variable(value) => visitor.visit_string(value),
+            json @ Self::Json(_) => json.deserialize_any(visitor),
         }
     }
 
@@ -92,8 +92,8 @@ impl<'de> Deserializer<'de> for RuleValue {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, RuleError> {
-        let word: StringDeserializer<RuleError> = String::deserialize(self)?.into_deserializer();
-        word.deserialize_enum(name, variants, visitor)
+        let variant: StringDeserializer<RuleError> = String::deserialize(self)?.into_deserializer();
+        variant.deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {
@@ -105,7 +105,7 @@ impl<'de> Deserializer<'de> for RuleValue {
 fn visit_scalar<'de, V: Visitor<'de>>(scalar: Value, visitor: V) -> Result<V::Value, RuleError> {
     match scalar {
         Value::Bool(value) => visitor.visit_bool(value),
-        Value::String(text) => visitor.visit_string(text),
+        Value::String(string) => visitor.visit_string(string),
         Value::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(number), _) => visitor.visit_i64(number),
             (None, Some(number)) => visitor.visit_u64(number),
@@ -123,7 +123,7 @@ impl IntoDeserializer<'_, RuleError> for RuleValue {
     }
 }
 
-/// Hands the rules to the derived code one after the other, and puts each one's name before its error.
+/// Passes the rules one by one to the code that serde derives. Puts the rule's name before an error.
 struct RuleValues<I> {
     rest: I,
     current: Option<(String, RuleValue)>,
@@ -145,27 +145,27 @@ impl<'de, I: Iterator<Item = (String, RuleValue)>> MapAccess<'de> for RuleValues
     }
 }
 
-/// What is wrong with a rule: the rest of a sentence that begins with the rule's name.
+/// What is wrong with a rule: a sentence that begins with the rule's name, or the rest of that sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct RuleError(String);
 
 impl RuleError {
-    /// An error of the value as such.
-    fn of_value(what: impl Display) -> Self {
-        Self(format!(": {what}"))
+    /// Returns the rest of a sentence about the value itself.
+    fn of_value(problem: impl Display) -> Self {
+        Self(format!(": {problem}"))
     }
 
-    /// Returns the whole sentence.
+    /// Puts the rule's name before the rest of a sentence.
     fn of_rule(self, name: &str) -> Self {
         Self(format!("{name}{}", self.0))
     }
 }
 
 impl de::Error for RuleError {
-    /// The sentences of our own types: they go on behind the name with a verb.
-    fn custom<T: Display>(what: T) -> Self {
-        Self(format!(" {what}"))
+    /// Returns the rest of a sentence. The rules' own types raise such errors: they begin with a verb, such as `is 0; …`.
+    fn custom<T: Display>(predicate: T) -> Self {
+        Self(format!(" {predicate}"))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -186,7 +186,7 @@ impl de::Error for RuleError {
     }
 }
 
-/// Returns what a value has to be, in words that need no Rust.
+/// Returns the type that was expected, in words that do not require knowledge of Rust.
 fn in_words(expected: &dyn Expected) -> String {
     match expected.to_string().as_str() {
         "i64" => "a whole number".to_owned(),
@@ -197,7 +197,7 @@ fn in_words(expected: &dyn Expected) -> String {
     }
 }
 
-/// Returns words as a choice: `` `a`, `b` or `c` ``.
+/// Returns the words as a choice: `` `a`, `b` or `c` ``.
 fn one_of(words: &[&str]) -> String {
     match words.split_last() {
         Some((last, first)) if !first.is_empty() => format!("{} or `{last}`", quoted(first)),
@@ -209,7 +209,7 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Takes note of the names of a struct's fields, and reads nothing.
+/// A deserializer that records the names of a struct's fields and reads nothing.
 struct FieldNames<'n>(&'n mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {

@@ -1,7 +1,7 @@
-//! What a failed call of DynamoDB is: its kind, and as much of its reason as a log may hold.
+//! Converts the SDK's errors of failed DynamoDB calls to storage errors, with as much of the cause as a log may contain.
 //!
-//! Of an error that DynamoDB answered with, the code and the status are kept. Its message may name roles, tables and accounts,
-//! and the response of a failed condition holds the visitor's item, so the SDK's own error ends here.
+//! Of an error with which DynamoDB answered, only the code and the status are kept. The message may name roles, tables and
+//! accounts, and the response of a failed condition contains the visitor's item. So the SDK's error must not leave this module.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::http::StatusCode;
 
 use crate::storage::{SessionError, StorageErrorKind};
 
-/// Codes of a service that takes fewer calls than it was sent.
+/// The codes for more calls than the service accepts.
 const THROTTLED: [&str; 8] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
@@ -22,9 +22,9 @@ const THROTTLED: [&str; 8] = [
     "TooManyRequestsException",
     "LimitExceededException",
 ];
-/// Codes of a service that gave up waiting.
+/// The codes for a request that the service did not receive in time.
 const TIMED_OUT: [&str; 2] = ["RequestTimeout", "RequestTimeoutException"];
-/// Codes of a service that does not accept who calls, or what they ask for.
+/// The codes for credentials that the service does not accept, and for missing permissions.
 const DENIED: [&str; 14] = [
     "AccessDeniedException",
     "AccessDenied",
@@ -42,45 +42,45 @@ const DENIED: [&str; 14] = [
     "OptInRequired",
 ];
 
-/// Why a call failed, in words that a log may hold.
+/// Why a call failed, with nothing that a log must not contain.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     /// The service answered with an error.
     #[error("{code} (status {status})")]
-    Answered { code: String, status: u16 },
-    /// No answer came, or none that can be read.
-    #[error("{how}")]
-    Broken { how: String, source: Box<dyn Error + Send + Sync> },
+    ErrorAnswer { code: String, status: u16 },
+    /// There was no answer, or it cannot be read.
+    #[error("{message}")]
+    NoAnswer { message: String, source: Box<dyn Error + Send + Sync> },
 }
 
-/// Returns the error of a call that failed.
-pub(super) fn failed<E>(error: SdkError<E, HttpResponse>) -> SessionError
+/// Returns the storage error for a call that failed.
+pub(super) fn call_error<E>(error: SdkError<E, HttpResponse>) -> SessionError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let kind = match &error {
-        SdkError::ServiceError(failure) => return answered(failure.err(), failure.raw().status()),
+        SdkError::ServiceError(failure) => return answer_error(failure.err(), failure.raw().status()),
         SdkError::TimeoutError(_) => StorageErrorKind::TimedOut,
         SdkError::DispatchFailure(failure) if failure.is_timeout() => StorageErrorKind::TimedOut,
         _ => StorageErrorKind::Other,
     };
-    let how = error.to_string();
+    let message = error.to_string();
     match error.into_source() {
-        Ok(source) => SessionError::storage(kind, CallError::Broken { how, source }),
-        Err(_) => SessionError::storage(kind, how),
+        Ok(source) => SessionError::storage(kind, CallError::NoAnswer { message, source }),
+        Err(_) => SessionError::storage(kind, message),
     }
 }
 
-/// Returns the error of a call that the service answered with an error.
-pub(super) fn answered(error: &impl ProvideErrorMetadata, status: StatusCode) -> SessionError {
+/// Returns the storage error for a call that the service answered with an error.
+pub(super) fn answer_error(error: &impl ProvideErrorMetadata, status: StatusCode) -> SessionError {
     let (code, status) = (error.code(), status.as_u16());
     let kind = kind_of_answer(code, status);
     let code = code.unwrap_or("an answer without a code").to_owned();
-    SessionError::storage(kind, CallError::Answered { code, status })
+    SessionError::storage(kind, CallError::ErrorAnswer { code, status })
 }
 
-/// Returns the kind of an answer by its code. One whose code is not in the lists goes by its status: a proxy or a gateway
-/// in between may have answered.
+/// Returns the kind of an error by its code. If the code is not in the lists, the status decides, because a proxy or a gateway
+/// may have answered instead of DynamoDB.
 fn kind_of_answer(code: Option<&str>, status: u16) -> StorageErrorKind {
     match (code, status) {
         (Some(code), _) if THROTTLED.contains(&code) => StorageErrorKind::Throttled,
@@ -105,7 +105,7 @@ mod tests {
 
     const SECRET: &str = "arn:aws:iam::123456789012:role/secret";
 
-    /// An answer with a code, if it has one, and with a message that no log may hold.
+    /// Returns the SDK's error for an answer with this code and status, and with a message that no log may contain.
     fn answer(code: Option<&str>, status: u16) -> PutError {
         let mut error = ErrorMetadata::builder().message(SECRET);
         error = match code {
@@ -125,7 +125,7 @@ mod tests {
             (answer(Some("ResourceNotFoundException"), 400), other, "ResourceNotFoundException (status 400)"),
             (answer(Some("ServiceUnavailable"), 503), other, "ServiceUnavailable (status 503)"),
             (answer(None, 502), other, "an answer without a code (status 502)"),
-            // What stands between the service and the table has codes of its own.
+            // Proxies and gateways answer without a code, or with codes of their own.
             (answer(None, 429), throttled, "an answer without a code (status 429)"),
             (answer(Some("Busy"), 429), throttled, "Busy (status 429)"),
             (answer(None, 504), timed_out, "an answer without a code (status 504)"),
@@ -158,7 +158,7 @@ mod tests {
             table.extend(codes.iter().map(|code| (answer(Some(code), 400), kind, *code)));
         }
         for (error, kind, reason) in table {
-            let error = failed(error);
+            let error = call_error(error);
             let SessionError::Storage { kind: found, .. } = &error else { panic!("{error:?}") };
             let line = error.with_causes();
             assert_eq!((*found, error.code()), (kind, "storage_unavailable"), "{line}");

@@ -35,7 +35,7 @@ pub(in crate::stored) struct WireSession<'a> {
     click: Option<[u8; 8]>,
     origin: WireOrigin,
     properties: Vec<(StringIndex, StringIndex)>,
-    ended_by_call: bool,
+    ended_by_request: bool,
     aliases: Vec<IdHalf>,
     #[serde(borrow)]
     fingerprints: Cow<'a, [u8]>,
@@ -83,7 +83,7 @@ impl WireSession<'_> {
             click: click.map(u64::to_be_bytes),
             origin: WireOrigin::write(utm.as_deref(), facts.device.as_deref(), facts.geo.as_deref(), strings),
             properties: pairs(state.properties.iter(), strings),
-            ended_by_call: facts.ended_by_call,
+            ended_by_request: facts.ended_by_request,
             aliases: state.aliases.iter().map(|&id| id_half(id)).collect(),
             fingerprints: fingerprints(&state.fingerprints).into(),
             late: WireLate::write(&state.late),
@@ -109,7 +109,7 @@ impl WireSession<'_> {
             attribution: Attribution { referrer, utm, click: self.click.map(u64::from_be_bytes) },
             device,
             geo,
-            ended_by_call: self.ended_by_call,
+            ended_by_request: self.ended_by_request,
         };
         Ok(SessionState {
             id: id_of(self.id, visitor_bits),

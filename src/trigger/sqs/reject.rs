@@ -79,6 +79,6 @@ mod tests {
             assert_eq!(cut.len(), kept);
             assert!(text.starts_with(cut));
         }
-        assert_eq!(line(&[0xff; 2 * KEPT_BYTES], None)["text"].as_str().unwrap().len(), KEPT_BYTES - 2);
+        assert_eq!(line(&vec![0xff; 2 * KEPT_BYTES], None)["text"].as_str().unwrap().len(), KEPT_BYTES - 2);
     }
 }

@@ -3,8 +3,8 @@ use super::*;
 const NOW: Millis = 1_773_144_000_000;
 
 fn message(json: &str) -> Message<'static> {
-    let raw: &'static RawValue = Box::leak(RawValue::from_string(json.to_owned()).unwrap());
-    Message::read(raw, NOW)
+    let array: &'static str = Box::leak(format!("[{json}]").into_boxed_str());
+    Message::new(record::of_array(array).unwrap().remove(0), NOW)
 }
 
 fn in_group(group: &str, queue: &str) -> Message<'static> {

@@ -78,7 +78,7 @@ fn results(function: &Function, answer: &str) -> Results {
         if answers.iter().any(|answer| answer[name].is_array()) { listed } else { sent(output) }
     };
     let (events, rejected) = (list("events", &function.output), list("rejected", &function.rejects));
-    Results { status, events, rejected, body }
+    Results { status, body, events, rejected }
 }
 
 fn check(name: &str, expected: &Expected, results: &Results) {
@@ -133,7 +133,9 @@ async fn every_payload_meets_its_expectations() {
 #[test]
 fn every_payload_has_expectations_and_a_description() {
     let files = fs::read_dir(path("")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    let files: BTreeSet<_> = files.filter(|name| name.ends_with(".json") && name != "expected.json").collect();
+    let files: BTreeSet<_> = files
+        .filter(|name| name.split_once('.').is_some_and(|(_, end)| end == "json") && name != "expected.json")
+        .collect();
     assert_eq!(files, expected().into_keys().collect());
     let readme = read("README.md");
     let missing: Vec<_> = files.iter().filter(|name| !readme.contains(&format!("`{name}`"))).collect();

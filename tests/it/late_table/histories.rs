@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use session_tracking::session::Millis;
 
-use super::run::rfc3339;
+use super::run::rfc3339_of;
 use crate::support::Seeded;
 
 /// 2026-03-10T12:00:00Z.
@@ -342,11 +342,11 @@ impl SentEvent {
             }
         }
         let mut event = serde_json::json!({
-            "uuid": self.uuid, "event": self.name, "distinct_id": "v", "timestamp": rfc3339(self.at),
-            "received_at": rfc3339(request.received_at), "properties": properties,
+            "uuid": self.uuid, "event": self.name, "distinct_id": "v", "timestamp": rfc3339_of(self.at),
+            "received_at": rfc3339_of(request.received_at), "properties": properties,
         });
         if let Some(sent_at) = request.sent_at {
-            event["sent_at"] = rfc3339(sent_at).into();
+            event["sent_at"] = rfc3339_of(sent_at).into();
         }
         event.to_string()
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
-use session_tracking::session::{Millis, datetime, time_text};
+use session_tracking::session::{Millis, datetime, rfc3339};
 use session_tracking::storage::{DUE_SHARDS, InMemorySessionStorage, SessionStorage};
 
 use super::histories::{History, Request, SentEvent};
@@ -169,6 +169,6 @@ fn oracle_event<'e>(event: &'e SentEvent, times: &HashMap<String, Millis>) -> Or
 }
 
 /// Returns a time in RFC 3339.
-pub fn rfc3339(at: Millis) -> String {
-    time_text(datetime(at))
+pub fn rfc3339_of(at: Millis) -> String {
+    rfc3339(datetime(at))
 }

@@ -1,4 +1,4 @@
-//! What a call of DynamoDB that fails is called: its kind, and what of it stands in the log.
+//! Failed DynamoDB calls: the kind of the error, and what the log contains of it.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::dynamodb::TABLE;
 use crate::fake_runtime::{Function, RuntimeEvent};
 
 const TIME: Duration = Duration::from_secs(60);
-/// What a service's message, but no log of ours, may hold.
+/// A string that the messages of AWS services may contain, but no log may.
 const SECRET: &str = "arn:aws:iam::123456789012:role/secret";
 
-/// An endpoint that gives every request this answer.
+/// Starts an endpoint that gives every request this answer. Returns its URL.
 async fn endpoint(answer: impl Fn(Value) -> Response + Clone + Send + Sync + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -30,26 +30,26 @@ async fn endpoint(answer: impl Fn(Value) -> Response + Clone + Send + Sync + 'st
     endpoint
 }
 
-/// An answer as DynamoDB gives it to a call that fails.
-fn refusal(status: u16, code: &str) -> Response {
+/// Returns an answer in the form in which DynamoDB reports an error.
+fn error_answer(status: u16, code: &str) -> Response {
     let body = json!({ "__type": format!("com.amazon.coral.service#{code}"), "message": SECRET });
     (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
 }
 
 fn store(endpoint: &str) -> DynamoDbSessionStorage {
-    let time = Duration::from_millis(200);
+    let timeout = Duration::from_millis(200);
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("local"))
         .credentials_provider(Credentials::new("local", "local", None, None, "local"))
         .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::builder().operation_timeout(time).build())
+        .timeout_config(TimeoutConfig::builder().operation_timeout(timeout).build())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(endpoint);
     DynamoDbSessionStorage::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE)
 }
 
-/// The errors of a read, a write and a listing.
+/// Returns the errors of a read, a write and a query of the index.
 async fn errors(store: &DynamoDbSessionStorage) -> [SessionError; 3] {
     let timeline = timeline("visitor", NOON);
     [
@@ -67,8 +67,8 @@ fn kind(error: &SessionError) -> StorageErrorKind {
 }
 
 #[tokio::test]
-async fn what_the_service_answers_has_a_kind() {
-    for (status, code, wanted) in [
+async fn every_error_answer_has_a_kind() {
+    for (status, code, expected) in [
         (400, "ProvisionedThroughputExceededException", StorageErrorKind::Throttled),
         (400, "ThrottlingException", StorageErrorKind::Throttled),
         (400, "RequestLimitExceeded", StorageErrorKind::Throttled),
@@ -80,9 +80,9 @@ async fn what_the_service_answers_has_a_kind() {
         (400, "ResourceNotFoundException", StorageErrorKind::Other),
         (500, "InternalServerError", StorageErrorKind::Other),
     ] {
-        let store = store(&endpoint(move |_| refusal(status, code)).await);
+        let store = store(&endpoint(move |_| error_answer(status, code)).await);
         for error in errors(&store).await {
-            assert_eq!(kind(&error), wanted, "{code}");
+            assert_eq!(kind(&error), expected, "{code}");
             assert_eq!(error.with_causes(), format!("storage is not available: {code} (status {status})"));
         }
     }
@@ -90,29 +90,29 @@ async fn what_the_service_answers_has_a_kind() {
 
 #[tokio::test]
 async fn a_call_without_an_answer_has_a_kind() {
-    // Connections are taken by the system, and nobody reads them.
+    // The operating system accepts connections to this port, but nothing reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = store(&format!("http://{}", silent.local_addr().unwrap()));
-    let nobody = store("http://127.0.0.1:1");
-    let garbled = store(&endpoint(|_| format!("<html>{SECRET}</html>").into_response()).await);
-    for (store, wanted, reason) in [
+    let refused = store("http://127.0.0.1:1");
+    let invalid = store(&endpoint(|_| format!("<html>{SECRET}</html>").into_response()).await);
+    for (store, expected, reason) in [
         (silent, StorageErrorKind::TimedOut, "request has timed out: "),
-        (nobody, StorageErrorKind::Other, "dispatch failure: io error: "),
-        (garbled, StorageErrorKind::Other, "an answer without a code (status 200)"),
+        (refused, StorageErrorKind::Other, "dispatch failure: io error: "),
+        (invalid, StorageErrorKind::Other, "an answer without a code (status 200)"),
     ] {
         for error in errors(&store).await {
             let line = error.with_causes();
-            assert_eq!(kind(&error), wanted, "{line}");
+            assert_eq!(kind(&error), expected, "{line}");
             assert!(line.starts_with(&format!("storage is not available: {reason}")), "{line}");
             assert!(!line.contains(SECRET), "{line}");
-            // Each cause stands there once.
+            // The line contains each cause once.
             let causes: Vec<&str> = line.split(": ").collect();
             assert!(causes.iter().all(|cause| line.matches(cause).count() == 1), "{line}");
         }
     }
 }
 
-/// Keys that a table leaves unread again and again are how `BatchGetItem` throttles.
+/// A throttled `BatchGetItem` does not fail: it leaves keys unread, here in every call.
 #[tokio::test]
 async fn keys_left_unread_are_throttling() {
     let unread = |body: Value| json!({ "Responses": {}, "UnprocessedKeys": body["RequestItems"] }).to_string();
@@ -122,20 +122,21 @@ async fn keys_left_unread_are_throttling() {
     assert_eq!(error.with_causes(), "storage is not available: the table left keys unread");
 }
 
-/// The lines of a function's log, which it writes as JSON, that have a kind.
+/// Returns the fields of the lines that have a kind in a function's JSON log.
 fn with_kind(log: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.map(|line| line["fields"].clone()).filter(|fields| !fields["kind"].is_null()).collect()
 }
 
-/// The functions' own logs and answers: the kind, the reason, and nothing of the visitor or the account.
+/// The logs of both functions contain the kind and the reason of a failure, and no visitor's id. The answer of `ingest` contains
+/// the advice for the kind. Neither contains anything of the service's message.
 #[tokio::test]
-async fn the_log_and_the_answer_say_the_kind_and_hold_no_ids() {
+async fn log_and_answer_explain_a_failure_without_secrets() {
     for (code, kind, advice) in [
         ("ThrottlingException", "throttled", "send the request again later"),
         ("AccessDeniedException", "denied", "its operator has to check"),
     ] {
-        let endpoint = endpoint(move |_| refusal(400, code)).await;
+        let endpoint = endpoint(move |_| error_answer(400, code)).await;
         let variables = [variables(&endpoint), vec![("AWS_LAMBDA_LOG_FORMAT", "JSON")]].concat();
         let reason = format!("storage is not available: {code} (status 400)");
 
@@ -145,10 +146,10 @@ async fn the_log_and_the_answer_say_the_kind_and_hold_no_ids() {
         let answer = function.invoke(payload, TIME).await;
         let log = function.kill().log;
         let lines = with_kind(&log);
-        let wanted = json!({
+        let expected = json!({
             "code": "storage_unavailable", "kind": kind, "error": reason, "message": "the store failed",
         });
-        assert_eq!(lines, [wanted], "{log}");
+        assert_eq!(lines, [expected], "{log}");
         assert!(!log.contains("visitor") && !log.contains(SECRET), "{log}");
         assert!(!answer.contains(code) && !answer.contains(SECRET), "{answer}");
         let failed = serde_json::from_str::<Value>(&answer).unwrap()["failed"].clone();

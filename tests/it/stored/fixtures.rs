@@ -161,7 +161,7 @@ fn timeline_content(timeline: &Timeline) -> Value {
     let previous = timeline.previous.as_ref().map(|previous| {
         json!({
             "id": id_half(previous.id, bits), "started_at": previous.activity.started_at, "last_activity": previous.activity.last_activity,
-            "events": previous.activity.event_count, "ended_by_call": previous.activity.ended_by_call, "number": previous.number,
+            "events": previous.activity.event_count, "ended_by_call": previous.activity.ended_by_request, "number": previous.number,
         })
     });
     let anchors = timeline.anchors.iter().map(|anchor| {
@@ -199,7 +199,7 @@ fn session_content(state: &SessionState, bits: u64) -> Value {
         "events": state.facts.event_count, "page_views": state.facts.page_views,
         "entry_url": state.facts.entry_url, "landing_page": state.facts.landing_page, "exit_page": state.facts.exit_page,
         "referrer": state.facts.attribution.referrer, "utm": state.facts.attribution.utm, "click": state.facts.attribution.click, "device": state.facts.device, "geo": state.facts.geo,
-        "properties": state.properties, "ended_by_call": state.facts.ended_by_call,
+        "properties": state.properties, "ended_by_call": state.facts.ended_by_request,
         "aliases": state.aliases.iter().map(|&id| id_half(id, bits)).collect::<Vec<_>>(),
         "seen": fingerprints(&state.fingerprints), "late": late_content(&state.late),
     })
@@ -355,7 +355,7 @@ fn everything(visitor: &Visitor) -> Timeline {
     timeline.previous.get_or_insert(PreviousSession {
         id: session_id(bits, NOON, "previous", 0),
         number: 2,
-        activity: Activity { started_at: NOON, last_activity: NOON + 5, event_count: 3, ended_by_call: true },
+        activity: Activity { started_at: NOON, last_activity: NOON + 5, event_count: 3, ended_by_request: true },
     });
     let (from, into, version) = (session_id(bits, NOON, "a", 0), session_id(bits, NOON, "b", 1), timeline.seq);
     timeline.corrections.push(Correction::Merged { from, into, version });
@@ -427,7 +427,7 @@ fn waiting(visitor: &Visitor) -> Timeline {
 /// Returns the session with values in all fields that it does not have by itself.
 fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
     let bits = visitor.bits();
-    let mut facts = SessionFacts { ended_by_call: true, ..session.facts };
+    let mut facts = SessionFacts { ended_by_request: true, ..session.facts };
     facts.attribution.click = Some(u64::MAX);
     SessionState {
         facts,

@@ -23,7 +23,7 @@ const PROPERTIES: &str = "a session has too many properties";
 const TOO_EARLY: Millis = 900_000_000_000;
 const TOO_LATE: Millis = 7_258_118_400_000;
 /// What the ids of marks begin with.
-const MARK: char = char::MAX;
+const END_MARK_PREFIX: char = char::MAX;
 
 const SESSION: [Break<SessionState>; 24] = [
     (TIME, |s| s.facts.started_at = TOO_EARLY),
@@ -97,9 +97,10 @@ const TIMELINE: [Break<Timeline>; 38] = [
     }),
     ("a session property is not JSON", |t| t.unfinalized[0].properties = vec![("k".to_owned(), "NaN".to_owned())]),
     ("an end mark has an invalid id", |t| t.unfinalized[1].kind = Kind::End),
-    ("an end mark has an invalid id", |t| t.unfinalized[1].uuid = EventId::new(&format!("{MARK}1"))),
+    ("an end mark has an invalid id", |t| t.unfinalized[1].uuid = EventId::new(&format!("{END_MARK_PREFIX}1"))),
     ("an end mark has an invalid id", |t| {
-        (t.unfinalized[1].kind, t.unfinalized[1].uuid) = (Kind::End, EventId::new(&format!("{MARK}{}", t.seq + 1)));
+        (t.unfinalized[1].kind, t.unfinalized[1].uuid) =
+            (Kind::End, EventId::new(&format!("{END_MARK_PREFIX}{}", t.seq + 1)));
     }),
     ("an anchor refers to no entry", |t| t.anchors.last_mut().unwrap().entry = t.unfinalized.len()),
     ("a session begins with a keep-alive event", |t| {
