@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use dynoxide::Database;
+use dynoxide::actions::create_table::CreateTableRequest;
 use serde_json::{Value, json};
 
 /// The table's name.
@@ -26,26 +27,12 @@ impl EmbeddedDynamoDb {
         Self::start_on(Database::memory().map_err(|error| error.to_string())?, port)
     }
 
-    /// Starts one on any port whose table grows on disk: in a temporary file that is gone with the process. It writes nothing
-    /// through, and keeps a few megabytes in memory.
-    ///
-    /// # Errors
-    /// As [`EmbeddedDynamoDb::start`].
-    #[allow(dead_code, reason = "the tests' and the benches' tables are small")]
-    pub fn start_on_disk() -> Result<Self, String> {
-        // What SQLite does with a database without a name. Its cache stays at 2 MB: with more, SQLite counts more dirty pages
-        // at each commit, which takes longer than writing them to a file that is never synced.
-        Self::start_on(Database::new("").map_err(|error| error.to_string())?, 0)
-    }
-
     /// Creates the table in this database, and serves it.
     ///
     /// # Errors
     /// As [`EmbeddedDynamoDb::start`].
     pub fn start_on(database: Database, port: u16) -> Result<Self, String> {
-        let table = table_definition(include_str!("../template.yaml"))?;
-        let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
-        database.create_table(table).map_err(|error| error.to_string())?;
+        database.create_table(create_table_request()?).map_err(|error| error.to_string())?;
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
             .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {}", without_number(&error)))?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
@@ -83,6 +70,12 @@ pub fn client(endpoint: &str) -> Client {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     Client::from_conf(config)
+}
+
+/// The request that creates the template's table in an embedded DynamoDB.
+pub fn create_table_request() -> Result<CreateTableRequest, String> {
+    let table = table_definition(include_str!("../template.yaml"))?;
+    serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))
 }
 
 /// The request that creates the template's table.
