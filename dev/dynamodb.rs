@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use dynoxide::Database;
+use dynoxide::actions::create_table::CreateTableRequest;
 use serde_json::{Value, json};
 
 /// The table's name.
@@ -27,26 +28,12 @@ impl EmbeddedDynamoDb {
         Self::start_on(Database::memory().map_err(|error| error.to_string())?, port)
     }
 
-    /// Starts a DynamoDB whose table is in a temporary file, which is deleted with the process. It never syncs the file, and
-    /// keeps a few megabytes in memory.
-    ///
-    /// # Errors
-    /// See [`EmbeddedDynamoDb::start`].
-    #[allow(dead_code, reason = "the tests' and the benches' tables are small")]
-    pub fn start_on_disk() -> Result<Self, String> {
-        // SQLite keeps a database without a name in a temporary file. Its cache stays at 2 MB. With a larger one, SQLite counts
-        // more dirty pages at each commit, which takes longer than writing them to a file that is never synced.
-        Self::start_on(Database::new("").map_err(|error| error.to_string())?, 0)
-    }
-
     /// Creates the table in this database, and serves it on a port.
     ///
     /// # Errors
     /// See [`EmbeddedDynamoDb::start`].
     pub fn start_on(database: Database, port: u16) -> Result<Self, String> {
-        let table = table_definition(include_str!("../template.yaml"))?;
-        let table = serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))?;
-        database.create_table(table).map_err(|error| error.to_string())?;
+        database.create_table(create_table_request()?).map_err(|error| error.to_string())?;
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
             .map_err(|error| format!("port {port} of 127.0.0.1 cannot be used: {}", without_number(&error)))?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
@@ -86,10 +73,19 @@ pub fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// Returns the request that creates the template's table.
+/// Returns the request that creates the template's table in an embedded DynamoDB.
 ///
 /// # Errors
 /// The template is not YAML, or its table lacks a property.
+pub fn create_table_request() -> Result<CreateTableRequest, String> {
+    let table = table_definition(include_str!("../template.yaml"))?;
+    serde_json::from_value(table).map_err(|error| format!("template.yaml: SessionsTable: {error}"))
+}
+
+/// Returns the request that creates the template's table, as JSON.
+///
+/// # Errors
+/// As [`create_table_request`].
 pub fn table_definition(template: &str) -> Result<Value, String> {
     let template: serde_yaml_ng::Value = serde_yaml_ng::from_str(template).map_err(|error| error.to_string())?;
     let properties = &template["Resources"]["SessionsTable"]["Properties"];

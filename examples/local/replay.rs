@@ -6,6 +6,7 @@ mod progress;
 mod report;
 mod sinks;
 mod spool;
+mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use session_tracking::timeline::Assignment;
 
 use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::clock::VirtualClock;
-use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::dynamodb::TABLE;
 use crate::failure::Failure;
 use crate::rules::{RULES, rules};
 use crate::stop::Stop;
@@ -98,9 +99,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let mut input = Input::open(&options.file)?;
     // On disk beyond a few megabytes: sessions of the input's last 30 days stay in the table.
-    let database = EmbeddedDynamoDb::start_on_disk()?;
     let consumed = Arc::new(Consumed::default());
-    let storage = DynamoDbSessionStorage::new(database.client(), TABLE).counting(Arc::clone(&consumed));
+    let storage = DynamoDbSessionStorage::new(table::client()?, TABLE).counting(Arc::clone(&consumed));
     let clock = VirtualClock::default();
     let mut replay = Replay {
         manager: SessionManager::with_clock(options.rules.clone(), storage, &clock),
