@@ -172,19 +172,88 @@ struct Envelope<'a> {
 #[inline(never)]
 pub fn parse(batch: &PreparedBatch) -> usize {
     #[derive(Deserialize)]
-    struct Body<'a> {
+    struct Events<'a> {
         #[serde(borrow)]
         events: Vec<Envelope<'a>>,
     }
-    let body: Result<Body<'_>, _> = serde_json::from_str(&batch.body);
+    let body: Result<Events<'_>, _> = serde_json::from_str(&batch.body);
     black_box(body.map_or(0, |body| body.events.len()))
 }
 
-/// Does work on so many batches for callgrind, which counts only the instructions inside of `ours` or `parse`.
+/// Returns a queue's payload: a message for each event of a batch, as SQS delivers it.
+fn queue_payload(batch: &PreparedBatch) -> String {
+    let events: Vec<&RawValue> =
+        serde_json::from_str::<Body<'_>>(&batch.body).map(|body| body.events).unwrap_or_default();
+    let record = |(number, event): (usize, &RawValue)| {
+        serde_json::json!({
+            "messageId": format!("059f36b4-87a3-44ab-83d2-{number:012}"),
+            "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+            "body": event.get(),
+            "attributes": {
+                "ApproximateReceiveCount": "1",
+                "SentTimestamp": batch.received_at.to_string(),
+                "SenderId": "AROAEXAMPLE:collector",
+                "ApproximateFirstReceiveTimestamp": batch.received_at.to_string(),
+            },
+            "messageAttributes": {},
+            "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:events",
+            "awsRegion": "eu-central-1",
+        })
+    };
+    serde_json::json!({ "Records": events.into_iter().enumerate().map(record).collect::<Vec<_>>() }).to_string()
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+/// Reads a queue's payload as the function does, up to its messages' bodies; returns their bytes.
+#[inline(never)]
+pub fn envelope(payload: &str, now: Millis) -> usize {
+    black_box(session_tracking::trigger::read_queue(payload, now))
+}
+
+/// Reads the same members with `serde_json` into owned strings, in one pass; returns the bodies' bytes.
+#[inline(never)]
+pub fn envelope_parse(payload: &str) -> usize {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Payload {
+        records: Vec<Record>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[allow(dead_code, reason = "the fields are parsed but not used")]
+    struct Record {
+        message_id: String,
+        body: String,
+        attributes: Attributes,
+        event_source: String,
+        #[serde(rename = "eventSourceARN")]
+        queue: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    #[allow(dead_code, reason = "the fields are parsed but not used")]
+    struct Attributes {
+        sent_timestamp: String,
+        message_group_id: Option<String>,
+    }
+    let payload: Result<Payload, _> = serde_json::from_str(payload);
+    black_box(payload.map_or(0, |payload| payload.records.iter().map(|record| record.body.len()).sum()))
+}
+
+/// Does work on so many batches for callgrind, which counts only the instructions inside of the function named.
 pub fn count(what: &str, batch_count: usize) -> usize {
     let work = match what {
         "ours" => ours,
         "parse" => parse,
+        "envelope" => |batch: &PreparedBatch| envelope(&queue_payload(batch), batch.received_at),
+        "envelope_parse" => |batch: &PreparedBatch| envelope_parse(&queue_payload(batch)),
         _ => |_: &PreparedBatch| 0,
     };
     let mut batches = Batches::new(3);

@@ -4,7 +4,7 @@
 //! cargo bench --bench figures                        cost, latency and CPU
 //! … -- cpu | cost | latency                          only one of them
 //! … -- gates                                         the figures that ci/gates compares
-//! … -- count ours|parse|nothing BATCHES              work for callgrind
+//! … -- count WHAT BATCHES                            work for callgrind: ours, parse, envelope, envelope_parse, nothing
 //! … -- sessions FILE                                 the sessions of a file of events, as CSV
 //! ```
 
@@ -41,7 +41,7 @@ async fn main() -> Result<(), AnyError> {
         }
         ["cost"] => cost::print().await?,
         ["gates"] => cost::gates().await?.iter().for_each(|(name, figure)| println!("{name} {figure:.3}")),
-        _ => return Err("figures: cpu, cost, latency, gates, count ours|parse|nothing BATCHES or sessions FILE".into()),
+        _ => return Err("figures: cpu, cost, latency, gates, count WHAT BATCHES or sessions FILE".into()),
     }
     Ok(())
 }

@@ -21,6 +21,7 @@
 //!   has none.
 
 mod failure;
+mod items;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,12 +39,17 @@ use super::budget::RetryBudget;
 use super::connections::Connections;
 use super::{
     Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError,
-    SessionStorage, StorageErrorKind, Stored, due_shard,
+    SessionStorage, StorageErrorKind, Stored,
 };
 use crate::model::SessionState;
 use crate::session::{Millis, Visitor, visitor_bits};
-use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, decode_session, decode_timeline, encode_item, encode_session};
+use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, encode_item, encode_session};
 use failure::{answer_error, call_error};
+use items::{
+    AFTER_OWNER_SEPARATOR, INVALID_KEYS, Item, OWNER_SEPARATOR, SESSION_PREFIX, TIMELINE_PREFIX, corrupt, due_key,
+    etag_value, format_of, key, number, owner_of, partition_key, read_bytes, read_due, read_session, read_string,
+    read_timeline, session_key, string, timeline_item, timeline_key, unreadable,
+};
 
 /// The name of the index of due timelines.
 pub const DUE_INDEX: &str = "due";
@@ -53,8 +59,6 @@ const MAX_BATCH_ROUNDS: usize = 3;
 /// DynamoDB limits an answer to 16 MB. An answer with at least this many bytes of timelines left keys unread because of that
 /// limit. A smaller one was throttled.
 const LARGE_ANSWER_BYTES: usize = 8 << 20;
-
-type Item = HashMap<String, AttributeValue>;
 
 /// A store of timelines and archived sessions in a DynamoDB table.
 #[derive(Debug, Clone)]
@@ -382,156 +386,6 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
         archived.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Partition { timelines, archived })
-    }
-}
-
-fn partition_key(visitor_bits: u64) -> String {
-    format!("{visitor_bits:016x}")
-}
-
-/// The prefix of the sort keys of timelines.
-const TIMELINE_PREFIX: &str = "t#";
-/// The prefix of the sort keys of archived sessions and aliases.
-const SESSION_PREFIX: &str = "s#";
-/// The character between a session's id and its owner in a sort key.
-const OWNER_SEPARATOR: char = '#';
-/// The next character in the order of sort keys. It is the end of a range over all owners of an id.
-const AFTER_OWNER_SEPARATOR: char = '$';
-
-/// Why an item is corrupt whose keys name no owner.
-const INVALID_KEYS: &str = "its keys are not those of a timeline or session";
-
-fn timeline_key(visitor: &Visitor) -> String {
-    format!("{TIMELINE_PREFIX}{}#{}", visitor.project, visitor.distinct_id)
-}
-
-/// Returns the sort key of a visitor's archived session or alias. It has at most 1,020 bytes; DynamoDB's limit is 1,024.
-fn session_key(session_id: Uuid, owner: &Visitor) -> String {
-    format!(
-        "{SESSION_PREFIX}{:016x}{OWNER_SEPARATOR}{}#{}",
-        session_id.as_u64_pair().0,
-        owner.project,
-        owner.distinct_id
-    )
-}
-
-/// Returns the visitor that an item's keys name: the sort key in full, and the partition key by its bits. Returns `None` if the
-/// keys are not of this kind, or contradict each other. A project's name contains no `#`.
-fn owner_of(item: &Item, kind: &str) -> Option<Visitor> {
-    let mut owner = read_string(item, "sk")?.strip_prefix(kind)?;
-    if kind == SESSION_PREFIX {
-        owner = owner.split_once(OWNER_SEPARATOR)?.1;
-    }
-    let (project, distinct_id) = owner.split_once('#')?;
-    let owner = Visitor { project: project.to_owned(), distinct_id: distinct_id.to_owned() };
-    (read_string(item, "pk")? == partition_key(owner.bits())).then_some(owner)
-}
-
-fn key(pk: &str, sk: String) -> Item {
-    HashMap::from([("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))])
-}
-
-fn string(value: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(value.into())
-}
-
-fn number(value: i64) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-fn etag_value(etag: u64) -> AttributeValue {
-    AttributeValue::B(Blob::new(etag.to_be_bytes()))
-}
-
-fn timeline_item(commit: &Commit<'_>, state: Vec<u8>) -> Item {
-    let timeline = commit.timeline;
-    let mut item = key(&partition_key(timeline.visitor.bits()), timeline_key(&timeline.visitor));
-    item.insert("v".to_owned(), number(i64::from(FORMAT)));
-    item.insert("etag".to_owned(), etag_value(commit.etag));
-    item.insert("state".to_owned(), AttributeValue::B(Blob::new(state)));
-    match timeline.due_at {
-        Some(due_at) => {
-            item.insert("due_shard".to_owned(), string(due_shard(&timeline.visitor).to_string()));
-            item.insert("due_at".to_owned(), number(due_at));
-        }
-        // Only a timeline with nothing to close may expire.
-        None => drop(item.insert("expires_at".to_owned(), number(commit.expires_at / 1000))),
-    }
-    item
-}
-
-/// Returns the keys of an entry of the index. A query with this start key continues behind the entry.
-fn due_key(shard: u8, due: &Due) -> Item {
-    let mut key = key(&partition_key(due.visitor.bits()), timeline_key(&due.visitor));
-    key.insert("due_shard".to_owned(), string(shard.to_string()));
-    key.insert("due_at".to_owned(), number(due.due_at));
-    key
-}
-
-/// Reads an entry of the index. Logs an entry with invalid keys and returns `None`, so that it does not block its shard.
-fn read_due(item: &Item) -> Option<Due> {
-    let due = owner_of(item, TIMELINE_PREFIX).zip(read_number(item, "due_at"));
-    if due.is_none() {
-        tracing::error!(error = %corrupt(item, INVALID_KEYS), "an index entry was skipped");
-    }
-    due.map(|(visitor, due_at)| Due { visitor, due_at })
-}
-
-fn read_string<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
-    item.get(name)?.as_s().ok().map(String::as_str)
-}
-
-fn read_number(item: &Item, name: &str) -> Option<i64> {
-    item.get(name)?.as_n().ok()?.parse().ok()
-}
-
-fn read_bytes<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
-    Some(item.get(name)?.as_b().ok()?.as_ref())
-}
-
-/// Returns an item's format version and its stored form.
-fn read_state(item: &Item) -> Result<(u32, &[u8]), SessionError> {
-    let version = format_of(item)?;
-    let state = read_bytes(item, "state").ok_or_else(|| corrupt(item, "`state` is missing"))?;
-    Ok((version, state))
-}
-
-/// Returns the version of the stored form in an item.
-fn format_of(item: &Item) -> Result<u32, SessionError> {
-    let version = read_number(item, "v").and_then(|version| u32::try_from(version).ok());
-    version.ok_or_else(|| corrupt(item, "`v` is missing"))
-}
-
-fn read_timeline(item: &Item, visitor: Visitor) -> Result<Stored, SessionError> {
-    let (version, state) = read_state(item)?;
-    let mut timeline = decode_timeline(version, state, visitor).map_err(|error| unreadable(item, &error))?;
-    timeline.due_at = read_number(item, "due_at");
-    let etag = read_bytes(item, "etag").and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    let etag = etag.ok_or_else(|| corrupt(item, "`etag` is missing"))?;
-    Ok(Stored { timeline, etag: u64::from_be_bytes(etag) })
-}
-
-fn read_session(item: &Item, visitor_bits: u64) -> Result<SessionState, SessionError> {
-    let (version, state) = read_state(item)?;
-    decode_session(version, state, visitor_bits).map_err(|error| unreadable(item, &error))
-}
-
-fn unreadable(item: &Item, error: &FormatError) -> SessionError {
-    SessionError::unreadable(item_name(item), error)
-}
-
-/// Returns the error of an item that breaks the rules.
-fn corrupt(item: &Item, reason: impl ToString) -> SessionError {
-    SessionError::Corrupt { item: item_name(item), reason: reason.to_string() }
-}
-
-/// Returns an item's name in errors: its partition key and kind, and for a session half of its id. It leaves out the rest of the
-/// sort key, which is the visitor's id.
-fn item_name(item: &Item) -> String {
-    let pk = read_string(item, "pk").unwrap_or("?");
-    match read_string(item, "sk").and_then(|sk| sk.strip_prefix(SESSION_PREFIX)?.split_once(OWNER_SEPARATOR)) {
-        Some((half, _)) => format!("{pk}/{SESSION_PREFIX}{half}"),
-        None => format!("{pk}/t"),
     }
 }
 

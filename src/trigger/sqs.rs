@@ -75,6 +75,11 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Returns how many bytes the body has before it is decoded.
+    pub fn body_bytes(&self) -> usize {
+        self.body.as_deref().map_or(0, <[u8]>::len)
+    }
+
     /// Returns the origin of the message's event at `index`.
     pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
         Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at }
