@@ -17,7 +17,7 @@ use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
 use session_tracking::trigger::Ingest;
 
 use crate::clock::VirtualClock;
-use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::dynamodb::TABLE;
 use crate::failure::Failure;
 use screen::Screen;
 use script::{SCRIPT, Step, at};
@@ -35,7 +35,7 @@ struct Service<'c> {
 impl<'c> Service<'c> {
     fn start(clock: &'c VirtualClock) -> Result<Self, Failure> {
         let consumed = Arc::new(Consumed::default());
-        let client = EmbeddedDynamoDb::start(0)?.client();
+        let client = crate::table::client()?;
         let storage = DynamoDbSessionStorage::new(client, TABLE).counting(Arc::clone(&consumed));
         let manager = SessionManager::with_clock(SessionConfig::default(), storage, clock);
         let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };

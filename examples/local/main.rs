@@ -22,6 +22,7 @@ mod replay;
 mod rules;
 mod serve;
 mod stop;
+mod table;
 
 use failure::Failure;
 

@@ -6,7 +6,6 @@ mod progress;
 mod report;
 mod sinks;
 mod spool;
-mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,7 +99,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let mut input = Input::open(&options.file)?;
     // On disk beyond a few megabytes: sessions of the input's last 30 days stay in the table.
     let consumed = Arc::new(Consumed::default());
-    let storage = DynamoDbSessionStorage::new(table::client()?, TABLE).counting(Arc::clone(&consumed));
+    let storage = DynamoDbSessionStorage::new(crate::table::client()?, TABLE).counting(Arc::clone(&consumed));
     let clock = VirtualClock::default();
     let mut replay = Replay {
         manager: SessionManager::with_clock(options.rules.clone(), storage, &clock),

@@ -87,7 +87,8 @@ async fn a_full_batch_of_a_queue_takes_less_than_200_mb() {
     // Events of the largest average size, and as many small ones.
     for (event_bytes, is_queue) in [(1_045, true), (200, false)] {
         let mut variables = variables(&database.endpoint);
-        variables.push(("MALLOC_MMAP_THRESHOLD_", "131072"));
+        // As in `template.yaml`.
+        variables.extend([("MALLOC_MMAP_THRESHOLD_", "524288"), ("MALLOC_TRIM_THRESHOLD_", "4194304")]);
         if is_queue {
             variables.retain(|(name, _)| *name != "OUTPUT");
             variables.extend([("OUTPUT", queue.as_str()), ("AWS_ENDPOINT_URL_SQS", endpoint.as_str())]);

@@ -1,6 +1,6 @@
-//! The replay's table: a DynamoDB in the process, which the client calls without a network between.
+//! The table of the replay and of the first run: a DynamoDB in the process, which the client calls without a network.
 //!
-//! A replay makes more calls than events, most of them small: what carries one over a socket costs more than what it does.
+//! A replay makes more calls than it has events, and most calls are small: to carry one over a socket costs more than to do it.
 
 use std::sync::mpsc;
 
@@ -23,33 +23,36 @@ use tokio::sync::oneshot;
 
 use crate::dynamodb::create_table_request;
 
-/// What undoes a write that fails is kept in memory: it is a few pages. In a file, as SQLite has it, those of each write take
-/// twenty writes more.
+/// Keeps the rollback journal in memory, where it takes a few pages. In a file, SQLite's default, each write of the table makes
+/// twenty more writes.
 const SETTINGS: &str = "PRAGMA journal_mode = MEMORY";
 
-/// The way to the database, which has a thread of its own.
+/// The channel to the database, which has a thread of its own.
 #[derive(Debug, Clone)]
 struct Table(mpsc::Sender<Call>);
 
-/// A call, and whom to tell its answer.
+/// A call, and the channel for its answer.
 type Call = (HttpRequest, oneshot::Sender<Answer>);
 type Answer = Result<HttpResponse, ConnectorError>;
 
-/// Returns a client of the template's table, which lies in a temporary file that is gone with the process. Nothing is written
-/// through, and a few megabytes are kept in memory.
+/// Returns a client of the template's table. The table is in a temporary file, which is deleted with the process and never synced;
+/// a few megabytes of it are in memory.
+///
+/// # Errors
+/// The database or its table cannot be created.
 pub fn client() -> Result<Client, String> {
     let storage = open().map_err(|error| error.to_string())?;
     let request = create_table_request()?;
     at_once(create_table::execute(&storage, request)).map_err(|error| error.to_string())?;
     let (sender, calls) = mpsc::channel::<Call>();
-    // While it works, the next calls are made.
+    // While the database works on a call, the client prepares the next ones.
     std::thread::spawn(move || {
         for (request, sender) in calls {
-            // Nobody waits for it where the replay was given up.
+            // If the replay was stopped, nobody waits for the answer.
             let _ = sender.send(answer(&storage, &request));
         }
     });
-    // Nobody else can call it, and what fails would fail again: no signatures and no second tries.
+    // Nobody else can call this table, so calls are not signed. A call that fails would fail again, so it is not retried.
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("local"))
@@ -63,7 +66,7 @@ pub fn client() -> Result<Client, String> {
 }
 
 fn open() -> Result<Storage, DynoxideError> {
-    // What SQLite does with a database without a name.
+    // SQLite keeps a database without a name in a temporary file.
     let storage = Storage::new("")?;
     storage.conn().execute_batch(SETTINGS)?;
     Ok(storage)
