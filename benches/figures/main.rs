@@ -20,6 +20,8 @@ mod latency;
 mod nexmark;
 mod plain;
 mod plain_loop;
+#[path = "../../dev/price.rs"]
+mod prices;
 #[path = "../../dev/seeded.rs"]
 mod seeded;
 mod sessions;
