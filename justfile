@@ -20,6 +20,11 @@ serve:
 replay FILE:
     cargo run --release --example local -- replay {{ FILE }}
 
+# What a month of traffic costs: just cost --events-per-month 50000000 --events-per-session 5
+[group('try it')]
+cost *OPTIONS:
+    cargo run --example local -- cost {{ OPTIONS }}
+
 # The functions themselves on port 9001, on the table of `just serve` (needs pip install cargo-lambda ziglang)
 [group('try it')]
 watch:
@@ -107,10 +112,15 @@ ci:
 figures:
     benches/run
 
-# Only units and dollars
+# Only units and dollars, as the embedded DynamoDB reports them
 [group('measure')]
-cost:
+units:
     cargo bench --bench figures -- cost
+
+# CPU beside a plain loop, DuckDB and Flink, on a shop's visits and on query 11 of Nexmark (needs Python 3.9 to 3.12)
+[group('measure')]
+peers:
+    benches/peers/run
 
 # Count the instructions of the pure path
 [group('measure')]

@@ -14,13 +14,10 @@ use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
 use crate::AnyError;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::plain::PlainStore;
+use crate::prices::{MILLION_READ_UNITS, MILLION_WRITE_UNITS, PRICES_OF, dollars_per_million};
 use crate::sizes::SizeRecordingStore;
 use crate::trace::{Batch, Shop};
 
-/// Dollars for a million write units of an on-demand table; see `docs/cost.md` for the date of the price.
-pub const WRITE_PRICE: f64 = 0.625;
-/// Dollars for a million read units of an on-demand table; see `docs/cost.md` for the date of the price.
-pub const READ_PRICE: f64 = 0.125;
 /// Concurrent workers.
 const WORKERS: usize = 8;
 /// How often the close function runs, in milliseconds of the input's time.
@@ -62,13 +59,20 @@ impl Totals {
     fn units_beyond_batches(&self) -> f64 {
         let writes =
             self.consumed.table_write_units() + self.consumed.index_write_units() - self.visitor_batches as f64;
-        (writes + self.consumed.read_units() * READ_PRICE / WRITE_PRICE) / self.sessions as f64
+        (writes + self.consumed.read_units() * MILLION_READ_UNITS / MILLION_WRITE_UNITS) / self.sessions as f64
+    }
+
+    /// Returns the parts of [`Totals::units_beyond_batches`]: write units of the table, write units of the index, read units.
+    fn parts_of_life(&self) -> [f64; 3] {
+        let writes = self.consumed.table_write_units() - self.visitor_batches as f64;
+        [writes, self.consumed.index_write_units(), self.consumed.read_units()]
+            .map(|units| units / self.sessions as f64)
     }
 
     /// Returns the dollars for a million events.
     fn dollars(&self) -> f64 {
         let writes = self.consumed.table_write_units() + self.consumed.index_write_units();
-        (writes * WRITE_PRICE + self.consumed.read_units() * READ_PRICE) / self.events as f64
+        dollars_per_million(writes, self.consumed.read_units(), self.events)
     }
 
     /// Returns a percentile of the sizes of timelines, for example the median for 0.5.
@@ -208,7 +212,10 @@ pub async fn print() -> Result<(), AnyError> {
     println!(
         "write units for each visitor of a batch, 8 workers ({conflicts} conflicts in {visitor_batches}) | {units:.3} | <= 1.03"
     );
-    for (name, batches, max_units) in [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6)] {
+    let sparse = Shop::new(2).sparse(60);
+    for (name, batches, max_units) in
+        [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6), ("one event a session", sparse, 5)]
+    {
         let totals = run(&batches, true).await?;
         let (median, p99) = (totals.size(0.5), totals.size(0.99));
         println!("timeline item, {name}, p50 and p99 | {median} and {p99} bytes | <= 1,024 and 2,048");
@@ -216,18 +223,26 @@ pub async fn print() -> Result<(), AnyError> {
             "units of a session's life beyond its batches, {name} | {:.2} | <= {max_units}",
             totals.units_beyond_batches()
         );
+        let [table, index, reads] = totals.parts_of_life();
+        println!("its parts, {name} | {table:.2} on the table, {index:.2} on the index, {reads:.2} read units | –");
     }
     for (per_visitor, target) in [(1, 2.3), (3, 4.8), (10, 7.8)] {
         let batches = shop(200, per_visitor);
         let (ours, warm) = (run(&batches, true).await?, run(&batches, false).await?);
         let plain = PlainStore::run(&batches).await?;
         println!(
-            "cost, plain store over ours, {per_visitor} events of a visitor a batch (${:.2} over ${:.2}; warm ${:.2}) | {:.2} | {target}",
+            "cost, plain store over ours, {per_visitor} events of a visitor a batch (${:.2} over ${:.2}; warm ${:.2}; prices of {PRICES_OF}) | {:.2} | {target}",
             plain,
             ours.dollars(),
             warm.dollars(),
             plain / ours.dollars()
         );
     }
+    let batches = Shop::new(2).sparse(60);
+    let (ours, plain) = (run(&batches, true).await?.dollars(), PlainStore::run(&batches).await?);
+    println!(
+        "cost, plain store over ours, one event a session (${plain:.2} over ${ours:.2}) | {:.2} | –",
+        plain / ours
+    );
     Ok(())
 }

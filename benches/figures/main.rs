@@ -5,7 +5,9 @@
 //! … -- cpu | cost | latency                          only one of them
 //! … -- gates                                         the figures that ci/gates compares
 //! … -- count WHAT BATCHES                            work for callgrind: ours, parse, envelope, envelope_parse, nothing
-//! … -- sessions FILE                                 the sessions of a file of events, as CSV
+//! … -- sessions RULES FILE                           the sessions of a file of events, as CSV; RULES is JSON
+//! … -- loop GAP_SECONDS FILE                         the same by a plain loop
+//! … -- nexmark EVENTS                                the bids among so many events of Nexmark, for the two before
 //! ```
 
 mod closing;
@@ -14,7 +16,12 @@ mod cpu;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod latency;
+#[path = "../../dev/nexmark.rs"]
+mod nexmark;
 mod plain;
+mod plain_loop;
+#[path = "../../dev/price.rs"]
+mod prices;
 #[path = "../../dev/seeded.rs"]
 mod seeded;
 mod sessions;
@@ -22,6 +29,7 @@ mod sizes;
 mod trace;
 
 use std::error::Error;
+use std::io::{BufWriter, Write};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -31,7 +39,9 @@ async fn main() -> Result<(), AnyError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["count", what, batches] => println!("{}", cpu::count(what, batches.parse()?)),
-        ["sessions", file] => sessions::print(file)?,
+        ["sessions", rules, file] => sessions::print(rules, file)?,
+        ["loop", gap_seconds, file] => plain_loop::print(gap_seconds.parse()?, file)?,
+        ["nexmark", events] => print_bids(events.parse()?)?,
         ["cpu"] => cpu::print(),
         ["latency"] => tokio::task::block_in_place(latency::print)?,
         [] => {
@@ -41,7 +51,15 @@ async fn main() -> Result<(), AnyError> {
         }
         ["cost"] => cost::print().await?,
         ["gates"] => cost::gates().await?.iter().for_each(|(name, figure)| println!("{name} {figure:.3}")),
-        _ => return Err("figures: cpu, cost, latency, gates, count WHAT BATCHES or sessions FILE".into()),
+        _ => return Err("figures: not understood; the arguments are at the top of benches/figures/main.rs".into()),
     }
     Ok(())
+}
+
+fn print_bids(events: usize) -> Result<(), AnyError> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for (number, bid) in nexmark::bids(events).enumerate() {
+        writeln!(out, "{}", nexmark::event(number, &bid))?;
+    }
+    Ok(out.flush()?)
 }

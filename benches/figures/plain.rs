@@ -13,8 +13,8 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 
 use crate::AnyError;
-use crate::cost::{READ_PRICE, WRITE_PRICE};
 use crate::dynamodb::EmbeddedDynamoDb;
+use crate::prices::dollars_per_million;
 use crate::trace::Batch;
 
 const TABLE: &str = "plain";
@@ -42,7 +42,7 @@ impl PlainStore {
                 events += 1;
             }
         }
-        Ok((plain.write_units * WRITE_PRICE + plain.read_units * READ_PRICE) / f64::from(events))
+        Ok(dollars_per_million(plain.write_units, plain.read_units, events))
     }
 
     async fn apply(&mut self, event: &Event<'_>, config: &SessionConfig) -> Result<(), AnyError> {

@@ -72,18 +72,20 @@ impl SessionStorage for &UnencodedStore {
     }
 }
 
-/// Prints the sessions of a file as CSV: visitor, start and end in milliseconds, events, page views, entry URL.
-pub fn print(file: &str) -> Result<(), AnyError> {
+/// Prints the sessions of a file as CSV: visitor, start and end in milliseconds, events, page views, entry URL. `rules` is the
+/// JSON of the rules that differ from the defaults.
+pub fn print(rules: &str, file: &str) -> Result<(), AnyError> {
+    let config = SessionConfig::from_rules(serde_json::from_str(rules)?)?;
     let store = UnencodedStore::default();
     let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
     let mut batch = Vec::new();
     while read(&mut input, &mut batch)? {
-        apply(&batch, &store)?;
+        apply(&batch, &store, &config)?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let timelines = store.timelines.lock().map_err(|_| "poisoned")?;
     let ended = store.ended.lock().map_err(|_| "poisoned")?;
-    let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &SessionConfig::default()));
+    let live = timelines.values().flat_map(|timeline| timeline.sessions(Millis::MAX / 2, &config));
     let ended = ended.iter().map(|(visitor, state)| state.ended_session(visitor));
     for session in ended.chain(live) {
         let (start, end) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
@@ -116,20 +118,19 @@ fn read(input: &mut BufReader<File>, batch: &mut Vec<u8>) -> Result<bool, AnyErr
 }
 
 /// Decodes, groups, applies and annotates a batch. An ended session is finalized at the visitor's next event; nothing is closed.
-fn apply(batch: &[u8], store: &UnencodedStore) -> Result<(), AnyError> {
+fn apply(batch: &[u8], store: &UnencodedStore, config: &SessionConfig) -> Result<(), AnyError> {
     // The file is in event-time order, so an event's own time is its time of receipt.
     let delivery = Delivery { received_at: Millis::MAX / 2, trusts_received_at: true };
-    let config = SessionConfig::default();
     let mut events: Vec<Event<'_>> = Vec::with_capacity(BATCH_EVENTS);
     let mut from = 0;
     for end in memchr_iter(b'\n', batch) {
-        events.push(Event::parse(&batch[from..end], delivery, &config)?);
+        events.push(Event::parse(&batch[from..end], delivery, config)?);
         from = end + 1;
     }
     let newest = events.iter().map(|event| event.at).max().unwrap_or_default();
     events.iter_mut().for_each(|event| event.received_at = newest);
     let clock = StoppedClock(newest);
-    let manager = SessionManager::with_clock(config, store, &clock);
+    let manager = SessionManager::with_clock(config.clone(), store, &clock);
     let outcomes = manager.resolve(&events, Millis::MAX).now_or_never().ok_or("the store waits")?;
     let mut answer = String::with_capacity(batch.len() + BATCH_EVENTS * USUAL_ADDED_BYTES);
     for (event, outcome) in events.iter().zip(&outcomes) {

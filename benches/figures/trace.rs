@@ -121,6 +121,20 @@ impl Shop {
         Batch { received_at: self.now + 200, events }
     }
 
+    /// Returns batches of 100 events, a batch a second, each event of a new visitor who sends no other.
+    pub fn sparse(mut self, batches: usize) -> Vec<Batch> {
+        let mut batch = || {
+            self.now += 1_000;
+            let events = (0..100).map(|_| {
+                let visit = self.arrive();
+                self.event(&visit)
+            });
+            let events = events.collect();
+            Batch { received_at: self.now + STEP_MS, events }
+        };
+        (0..batches).map(|_| batch()).collect()
+    }
+
     /// Begins a visit of a new visitor, or of one who was away for long enough.
     fn arrive(&mut self) -> Visit {
         let is_back = self.away.front().is_some_and(|&(_, since)| self.now - since > ABSENCE_MS);

@@ -1,8 +1,8 @@
 """Finds the sessions of a file of events with DuckDB, on one thread, and prints one line for each session.
 
-    python3 duckdb_sessions.py [--annotate] FILE
+    python3 duckdb_sessions.py [--annotate] GAP_SECONDS FILE
 
-With `--annotate`, it prints the events instead, each with the number of its session, ordered by visitor.
+A session ends if the next event is more than GAP_SECONDS later. With `--annotate`, it prints the events instead, each with the number of its session, ordered by visitor.
 """
 
 import sys
@@ -27,7 +27,7 @@ JSON_EVENTS = """
 # Both window functions stream over one sorted table. With PARTITION BY in each, the query takes a tenth longer.
 NUMBERED = """
   sorted AS (SELECT * FROM event ORDER BY distinct_id, ms),
-  cut AS (SELECT *, coalesce(distinct_id <> lag(distinct_id) OVER () OR ms - lag(ms) OVER () > 30 * 60 * 1000, true)
+  cut AS (SELECT *, coalesce(distinct_id <> lag(distinct_id) OVER () OR ms - lag(ms) OVER () > {gap_ms}, true)
           AS begins FROM sorted),
   numbered AS (SELECT *, sum(begins::INT) OVER (ROWS UNBOUNDED PRECEDING) AS session FROM cut)
 """
@@ -45,11 +45,13 @@ ANNOTATED = f"""
 
 
 def main(arguments):
-    *flags, file = arguments
+    *flags, gap_seconds, file = arguments
     annotate = flags == ["--annotate"]
     connection = duckdb.connect()
     connection.execute("SET threads = 1")
-    query = (ANNOTATED if annotate else SESSIONS).format(file=file.replace("'", "''"))
+    query = (ANNOTATED if annotate else SESSIONS).format(
+        file=file.replace("'", "''"), gap_ms=int(gap_seconds) * 1000
+    )
     # JSON contains no tabs, so the single column is written unchanged.
     form = "FORMAT csv, HEADER false" + (", QUOTE '', ESCAPE '', DELIMITER '\t'" if annotate else "")
     connection.execute(f"COPY ({query}) TO '/dev/stdout' ({form})")

@@ -1,7 +1,7 @@
 """Finds the sessions of a file of events with Flink SQL, in a streaming job of parallelism 1, and prints one line for
 each session.
 
-    JAVA_HOME=… python3 flink_sessions.py FILE
+    JAVA_HOME=… python3 flink_sessions.py GAP_SECONDS FILE
 """
 
 import contextlib
@@ -51,22 +51,22 @@ MILLIS = "1000 * UNIX_TIMESTAMP(CAST({0} AS STRING)) + EXTRACT(MILLISECOND FROM 
 # FIRST_VALUE does not work with session windows, because they merge. The minimum of time and URL gives the first URL.
 SESSIONS = f"""
   INSERT INTO sessions
-  SELECT distinct_id, {MILLIS.format("window_start")}, {MILLIS.format("window_end")} - 30 * 60 * 1000,
+  SELECT distinct_id, {MILLIS.format("window_start")}, {MILLIS.format("window_end")} - 1000 * {{gap_seconds}},
     COUNT(*), COUNT(*) FILTER (WHERE event = '$pageview'),
     SUBSTRING(MIN(CONCAT(CAST(`timestamp` AS STRING), properties.`$current_url`)) FROM 24)
-  FROM TABLE(SESSION(TABLE events PARTITION BY distinct_id, DESCRIPTOR(`timestamp`), INTERVAL '30' MINUTES))
+  FROM TABLE(SESSION(TABLE events PARTITION BY distinct_id, DESCRIPTOR(`timestamp`), INTERVAL '{{gap_seconds}}' SECOND(4)))
   GROUP BY distinct_id, window_start, window_end
 """
 
 
-def find_sessions(file, folder):
+def find_sessions(gap_seconds, file, folder):
     # Flink's batch mode has no session windows.
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in SETTINGS.items():
         environment.get_config().set(name, value)
     environment.execute_sql(EVENTS.format(file=Path(file).resolve().as_uri()))
     environment.execute_sql(RESULT.format(folder=Path(folder).as_uri()))
-    environment.execute_sql(SESSIONS).wait()
+    environment.execute_sql(SESSIONS.format(gap_seconds=int(gap_seconds))).wait()
 
 
 def end_java():
@@ -78,9 +78,9 @@ def end_java():
     os.wait()
 
 
-def main(file):
+def main(gap_seconds, file):
     with tempfile.TemporaryDirectory() as folder:
-        find_sessions(file, folder)
+        find_sessions(gap_seconds, file, folder)
         end_java()
         for output in Path(folder).iterdir():
             with output.open() as lines:
@@ -88,4 +88,4 @@ def main(file):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

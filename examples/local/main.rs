@@ -13,11 +13,15 @@ use lexopt::Arg;
 
 mod cli;
 mod clock;
+mod cost;
 mod demo;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod failure;
 mod invoke;
+mod price;
+#[path = "../../dev/price.rs"]
+mod prices;
 mod replay;
 mod rules;
 mod serve;
@@ -26,7 +30,7 @@ mod table;
 
 use failure::Failure;
 
-const COMMANDS: [&cli::Command; 3] = [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND];
+const COMMANDS: [&cli::Command; 4] = [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND, &cost::COMMAND];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -57,6 +61,7 @@ async fn run() -> Result<(), Failure> {
     let Some(words) = command.read(arguments)? else { return print(&cli::command_help(command)) };
     match command.name {
         "replay" => replay::run(replay::Options::read(&words)?).await,
+        "cost" => cost::run(cost::Options::read(&words)?),
         "invoke" => invoke::run(invoke::Options::read(&words)?).await,
         _ => serve::run(serve::Options::read(&words)?).await,
     }

@@ -1,6 +1,7 @@
 //! The example `local` as its users run it: the real binary with files, pipes and signals.
 
 mod cli;
+mod cost;
 mod demo;
 mod invoke;
 mod replay;

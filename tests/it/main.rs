@@ -27,6 +27,9 @@ mod late_table;
 mod local;
 mod manager;
 mod memory;
+mod nexmark;
+#[path = "../../dev/nexmark.rs"]
+mod nexmark_bids;
 mod oracle;
 mod pipeline;
 mod proxy;

@@ -13,6 +13,7 @@ use super::Service;
 use super::screen::Screen;
 use crate::clock::VirtualClock;
 use crate::failure::Failure;
+use crate::price;
 
 /// Real traffic, and its sessions as another program computed them.
 const TRAFFIC: &str = "tests/data/weblog-events.ndjson";
@@ -23,9 +24,6 @@ const BATCH_EVENTS: usize = 100;
 const CLOSE_EVERY_MS: Millis = 60_000;
 /// How far time moves at the end, in milliseconds, so that every session is final.
 const REST_MS: Millis = 86_400_000;
-/// Dollars for a million write or read request units, on demand, in us-east-1; see docs/cost.md.
-const WRITE_DOLLARS: f64 = 0.625;
-const READ_DOLLARS: f64 = 0.125;
 
 /// Applies the traffic and shows its sessions and cost.
 ///
@@ -125,20 +123,15 @@ fn show(
     let consumed = &service.consumed;
     let writes = consumed.table_write_units() + consumed.index_write_units();
     let reads = consumed.read_units();
-    let dollars = (writes * WRITE_DOLLARS + reads * READ_DOLLARS) / events as f64;
     screen.line(format_args!(
         "  events    {events} of {} visitors, {:.0} a second here",
         visitors.len(),
         events as f64 / seconds
     ))?;
     screen.line(format_args!("  sessions  {}, each as expected: {}", ends.len(), reasons.join(", ")))?;
-    screen.line(format_args!(
-        "  DynamoDB  {writes:.0} write units and {reads:.0} read units: ${dollars:.2} a million events"
-    ))?;
-    screen.line(format_args!(
-        "            at {:.1} events a session; more of them cost less: docs/cost.md",
-        events as f64 / ends.len() as f64
-    ))
+    screen.line(format_args!("  DynamoDB  {writes:.0} write units, {reads:.0} read units"))?;
+    let price = price::sentence(consumed, events, ends.len());
+    price.iter().try_for_each(|line| screen.line(format_args!("{:12}{line}", "")))
 }
 
 /// Returns the fields of a session that are compared, as one string.

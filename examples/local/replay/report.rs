@@ -10,6 +10,7 @@ use session_tracking::storage::Consumed;
 use super::ledger::{FinalSession, VisitorSessions};
 use super::sinks::Sink;
 use crate::failure::Failure;
+use crate::price;
 
 /// Annotated events that are shown.
 const SHOWN: usize = 3;
@@ -97,7 +98,14 @@ impl Report {
             consumed.table_write_units(),
             consumed.index_write_units(),
             consumed.read_units()
-        ))
+        ))?;
+        let price = price::sentence(consumed, self.accepted(), self.sessions);
+        price.iter().try_for_each(|line| to.line(&format!("{:12}{line}", "")))
+    }
+
+    /// Returns the number of events that were not rejected.
+    fn accepted(&self) -> usize {
+        (self.events as usize).saturating_sub(self.rejected.values().sum())
     }
 
     fn rejected_text(&self) -> String {

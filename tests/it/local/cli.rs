@@ -11,6 +11,15 @@ fn every_command_has_help_with_its_defaults() {
         ("replay", &[("--batch N", "default: 100"), ("--rules", "default: "), ("--annotated OUT", "default: ")][..]),
         ("invoke", &[("--rules", "default: "), ("--now TIME", "2026-03-10T12:01:00Z")]),
         (
+            "cost",
+            &[
+                ("--events-per-month N", "default: 10000000"),
+                ("--events-per-session N", "default: 20"),
+                ("--batch N", "default: 100"),
+                ("--per-visitor N", "default: 3"),
+            ],
+        ),
+        (
             "serve",
             &[
                 ("--port PORT", "default: 9000"),
@@ -61,9 +70,23 @@ fn arguments_that_are_not_understood_are_named_with_a_correction() {
         (&["serve", "in"], "`serve` takes no file; `in` is one too many"),
         (&["serve", "--port", "70000"], "`--port` takes a whole number from 0 to 65535, not `70000`"),
         (&["serve", "--close-every", "0"], "`--close-every` takes a whole number from 1 to 3600, not `0`"),
+        (&["cost", "in"], "`cost` takes no file; `in` is one too many"),
+        (
+            &["cost", "--events-per-month", "0"],
+            "`--events-per-month` takes a whole number from 1 to 1000000000000, not `0`",
+        ),
+        (
+            &["cost", "--events-per-session", "2.5"],
+            "`--events-per-session` takes a whole number from 1 to 1000000, not",
+        ),
+        (&["cost", "--batch", "1001"], "`--batch` takes a whole number from 1 to 1000, not `1001`"),
+        (&["cost", "--per-visitor", "no"], "`--per-visitor` takes a whole number from 1 to 1000, not `no`"),
+        (&["cost", "--batch", "2", "--per-visitor", "3"], "`--per-visitor` is 3, but a batch has 2 events (`--batch`)"),
+        (&["cost", "--events-per-month", "9"], "`--events-per-session` is 20, but the month has 9 events"),
+        (&["cost", "--events", "9"], "`cost` has no option `--events`; did you mean `--events-per-"),
         (&["relay"], "there is no command `relay`; did you mean `replay`?"),
         (&["Serve"], "did you mean `serve`?"),
-        (&["xyzzy"], "the commands are replay, invoke, serve"),
+        (&["xyzzy"], "the commands are replay, invoke, serve, cost"),
         (&["--batch", "1"], "`--batch` is no option here"),
     ] {
         let message = refused(&folder.0, args, 2);

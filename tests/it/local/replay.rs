@@ -35,12 +35,31 @@ fn the_real_traffic_gives_the_known_sessions() {
         assert_eq!(found, expected);
     }
     let report = utf8(&output.stdout);
-    for line in
-        ["  events    9999, ", "  visitors  1861\n", "  sessions  3231: 1861 first, 1362 timeout, 8 referrer_change\n"]
-    {
+    for line in [
+        "  events    9999, ",
+        "  visitors  1861\n",
+        "  sessions  3231: 1861 first, 1362 timeout, 8 referrer_change\n",
+        " a million events, at 3.1 events a session, on demand in\n            us-east-1 on 20",
+    ] {
         assert!(report.contains(line), "{report}");
     }
     assert_eq!(utf8(&output.stderr), "", "progress is shown only on terminals");
+}
+
+/// The price is that of the units, by the prices of `docs/cost.md`.
+#[test]
+fn the_price_is_that_of_the_units() {
+    let folder = Folder::new("price");
+    folder.write("in", &events(300));
+    let output = run(&folder.0, &["replay", "in"]);
+    let report = utf8(&output.stdout);
+    let row = report.lines().find(|line| line.starts_with("  DynamoDB")).unwrap();
+    let number =
+        |after: &str| row.split(after).nth(1).unwrap().split_whitespace().next().unwrap().parse::<f64>().unwrap();
+    let dollars = (number("DynamoDB  ") * 0.625 + number("index), ") * 0.125) / 300.0;
+    assert!(report.contains(&format!("            ${dollars:.2} a million events, at ")), "{dollars}: {report}");
+    let empty = run_with(&folder.0, &["replay", "-"], "");
+    assert!(!utf8(&empty.stdout).contains('$'), "{empty:?}");
 }
 
 #[test]
