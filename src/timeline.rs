@@ -271,11 +271,10 @@ impl Timeline {
         views.last().is_none_or(|view| view.reason_to_end(entry, config).is_some())
     }
 
-    /// Returns whether a session that is over, the open session, or an anchor has this id. Aliases of finalized sessions do not
-    /// count.
-    fn holds(&self, id: Uuid) -> bool {
-        self.ended.iter().chain(&self.open).any(|state| state.id == id)
-            || self.anchors.iter().any(|anchor| anchor.id == id)
+    /// Returns the ids of all sessions, and the ids that were merged into one of them.
+    fn ids(&self) -> impl Iterator<Item = Uuid> {
+        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
+        finalized.chain(self.anchors.iter().map(|anchor| anchor.id))
     }
 
     /// Inserts new entries into the unfinalized events. Returns the index that each entry had before; `None` for a new entry.

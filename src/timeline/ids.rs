@@ -111,9 +111,8 @@ impl Timeline {
     ) {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let bits = self.visitor.bits();
-        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
         // A set: there may be thousands, and thousands of new ids to find.
-        let mut taken: HashSet<Uuid> = finalized.chain(self.anchors.iter().map(|anchor| anchor.id)).collect();
+        let mut taken: HashSet<Uuid> = self.ids().collect();
         self.anchors.iter_mut().for_each(|anchor| anchor.is_primary = false);
         let mut merged = LateEvents::default();
         for view in &views {

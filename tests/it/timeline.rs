@@ -4,7 +4,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 use session_tracking::config::SessionConfig;
-use session_tracking::model::{Entry, Kind};
+use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
@@ -389,6 +389,49 @@ fn sessions_that_a_dead_closer_archived_count_once() {
     assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
     assert_eq!((closed.archived, closed.ended.len(), closed.ended[0].facts.event_count), (1, 1, 1));
     assert!(closed.ended[0].version > archived[0].version);
+}
+
+/// Like the test above, but after the closer died a backdated event merges the two sessions. The archived copy of the one that is
+/// only an alias now does not count either.
+#[test]
+fn sessions_that_a_dead_closer_archived_and_that_were_merged_since_count_once() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    for (uuid, minutes) in [("a", 0), ("c", 60)] {
+        apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, NOON + minutes * MINUTE)], &config);
+    }
+    let archived = timeline.clone().close(NOON + 100 * MINUTE, &config).ended;
+    apply(&mut timeline, &[arrival("b", NOON + 30 * MINUTE, NOON + 101 * MINUTE)], &config);
+    timeline.finalize(NOON + 110 * MINUTE, &config);
+    assert_eq!((timeline.ended.len(), timeline.ended[0].aliases.as_slice()), (1, [archived[1].id].as_slice()));
+    let late = arrival("late", NOON + 65 * MINUTE, NOON + 120 * MINUTE);
+    let applied = timeline.apply(&[late], archived.clone(), &config);
+    assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
+    let sessions = timeline.sessions(NOON + 120 * MINUTE, &config);
+    assert_eq!(sessions.iter().map(|session| session.event_count).collect::<Vec<_>>(), [4]);
+    let form = session_tracking::stored::encode_timeline(&timeline);
+    let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+    assert_eq!(read, Ok(Timeline { due_at: None, ..timeline }));
+}
+
+/// Under a longer maximum duration, an id was merged into a session that began long before it. The range of the rules in force now
+/// does not reach that session, so a late event begins a session of the same id. Later both are recalled.
+#[test]
+fn an_alias_that_is_another_sessions_id_by_now_is_dropped() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    let own = timeline.close(NOON + 60 * MINUTE, &config).ended.remove(0);
+    let mut longer = SessionState { id: session_id(Visitor::new("u1").bits(), NOON - 1, "z", 0), ..own.clone() };
+    longer.facts.last_activity = NOON - 1;
+    longer.facts.started_at = NOON - MINUTE;
+    (longer.fingerprints, longer.aliases) = (Vec::new(), vec![own.id]);
+    let late = [arrival("l1", NOON - 1, NOON + 120 * MINUTE), arrival("l2", NOON, NOON + 120 * MINUTE)];
+    timeline.apply(&late, vec![own.clone(), longer], &config);
+    assert!(timeline.ended.len() == 2 && timeline.ended.iter().all(|session| session.aliases.is_empty()));
+    let form = session_tracking::stored::encode_timeline(&timeline);
+    let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+    assert_eq!(read, Ok(Timeline { due_at: None, ..timeline }));
 }
 
 #[test]
