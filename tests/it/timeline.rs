@@ -434,6 +434,33 @@ fn an_alias_that_is_another_sessions_id_by_now_is_dropped() {
     assert_eq!(read, Ok(Timeline { due_at: None, ..timeline }));
 }
 
+/// A library call that asks for a session counts no event, also if other writers finalized everything up to its time meanwhile.
+#[test]
+fn a_late_library_call_counts_no_event() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    timeline.finalize(NOON + 1, &config);
+    let touch = |at| Arrival { entry: Entry { kind: Kind::Touch, ..entry("touch", at) }, ..arrival("", at, NOON) };
+    // In the live session, in that session once it is over, and in a session of its own.
+    for (watermark, at) in
+        [(NOON + 1, NOON), (NOON + 60 * MINUTE, NOON + MINUTE), (NOON + 60 * MINUTE, NOON - 60 * MINUTE)]
+    {
+        let mut timeline = timeline.clone();
+        timeline.finalize(watermark, &config);
+        let before = timeline.sessions(NOON, &config).len();
+        let applied = apply(&mut timeline, &[touch(at)], &config);
+        assert!(applied.assignments[0].as_ref().is_some_and(|assignment| assignment.is_late));
+        let sessions = timeline.sessions(NOON, &config);
+        assert_eq!(sessions.len(), before + usize::from(at < NOON));
+        assert_eq!(sessions.iter().map(|session| session.event_count).sum::<u32>(), 1);
+        let form = session_tracking::stored::encode_timeline(&timeline);
+        let read =
+            session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+        assert!(read.is_ok(), "{read:?}");
+    }
+}
+
 #[test]
 fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
     let config = rules(json!({ "lateness_seconds": 60, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
