@@ -49,7 +49,7 @@ impl Timeline {
 
     /// Matches the sessions to the ids that were already given out, if that was under other rules: a timeline outlives a
     /// deployment that changes the rules. Returns whether anything changed.
-    pub(super) fn realign(&mut self, config: &SessionConfig) -> bool {
+    pub(crate) fn realign(&mut self, config: &SessionConfig) -> bool {
         if self.sessions_before(config).is_some() {
             return false;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use session_tracking::config::SessionConfig;
+use session_tracking::output::Output;
 use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor};
 use session_tracking::storage::{InMemorySessionStorage, SessionError, SessionStorage};
 
@@ -176,6 +177,37 @@ async fn timelines_of_old_rules_are_read_under_new_rules() {
     let (report, ends) = back.close(NOON + 60 * MINUTE).await;
     assert_eq!((report.closed, report.corrections, ends.len()), (1, 2, 1));
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
+}
+
+/// An output that looks up each correction when it is emitted: the stored timeline has to know the session that events move into.
+struct Emitted<'a>(&'a InMemorySessionStorage);
+
+impl Output for Emitted<'_> {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        let timeline = self.0.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
+        for line in lines {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let into = line["properties"]["into"].as_str().map(str::to_owned);
+            assert!(into.is_none_or(|into| timeline.anchors.iter().any(|anchor| anchor.id.to_string() == into)));
+        }
+        (0..lines.len()).collect()
+    }
+}
+
+/// Under new rules, the closer writes the ids that it gives out before it emits anything. A run that dies after that, while other
+/// functions still have the old rules, would otherwise leave corrections and archived sessions that nobody takes back.
+#[tokio::test]
+async fn a_closer_with_new_rules_emits_nothing_that_is_not_stored() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
+    let new = Service::with(&storage, &clock, shorter);
+    clock.set(NOON + 60 * MINUTE);
+    let report = new.manager.cleanup(&Emitted(&storage), i64::MAX).await;
+    assert_eq!((report.examined, report.failed), (1, 1), "{report:?}");
+    let (report, ends) = new.close(NOON + 60 * MINUTE).await;
+    assert_eq!((report.closed, report.corrections, ends.len()), (2, 1, 2));
 }
 
 /// A session that a request has ended can be over for another reason, too: by other rules, or by an event that arrived after the
