@@ -60,6 +60,11 @@ impl Timeline {
         true
     }
 
+    /// Returns whether these rules gave out the ids of the unfinalized events.
+    pub(crate) fn is_aligned(&self, config: &SessionConfig) -> bool {
+        self.sessions_before(config).is_some()
+    }
+
     /// Returns the session id with which each entry was handed out. It is `None` for a keep-alive event that was in none of the
     /// sessions `before`.
     fn handed_out(&self, before: &[SessionBefore]) -> Vec<Option<Uuid>> {

@@ -210,6 +210,21 @@ async fn a_closer_with_new_rules_emits_nothing_that_is_not_stored() {
     assert_eq!((report.closed, report.corrections, ends.len()), (2, 1, 2));
 }
 
+/// An id that a library call returns under new rules is stored, although the visitor's timeline was written under old ones.
+#[tokio::test]
+async fn an_id_that_is_given_out_under_new_rules_is_found() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
+    let new = Service::with(&storage, &clock, shorter);
+    clock.set(NOON + 2 * MINUTE + 1_000);
+    let begun = new.manager.get_or_create("u1", SessionContext::default()).await.unwrap();
+    assert_eq!((begun.number, begun.event_count), (2, 1));
+    old.apply(&[("c", VIEW, NOON + 2 * MINUTE + 2_000)]).await;
+    assert_eq!(new.manager.get(&begun.id).await.unwrap().event_count, 2);
+}
+
 /// A session that a request has ended can be over for another reason, too: by other rules, or by an event that arrived after the
 /// request. It is closed only when the mark of the request is finalized, because the next session begins for the request.
 #[tokio::test]
