@@ -25,6 +25,7 @@ mod late_table;
 mod local;
 mod manager;
 mod memory;
+mod mixes;
 mod oracle;
 mod pipeline;
 mod proxy;
