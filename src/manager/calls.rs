@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::event::bounded_context;
 use crate::model::{Entry, Kind};
 use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
-use crate::storage::{SessionError, SessionStorage, Stored};
+use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
@@ -82,13 +82,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let visitor = visitor.into();
         let touch = self.entry(Kind::Touch, context);
         let stored = self.storage.read(&visitor).await?;
-        // Under other rules than those of the stored ids, the session can have an id that is not stored yet.
-        let is_known = |stored: &Stored| {
-            stored.timeline.is_aligned(&self.config) && !stored.timeline.would_begin(&touch, &self.config)
-        };
-        if let Some(stored) = stored.filter(is_known) {
-            let session = stored.timeline.sessions(touch.at, &self.config).pop();
-            return session.ok_or(SessionError::NotFound);
+        if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, &self.config)) {
+            return Ok(session);
         }
         self.record(&visitor, touch).await
     }

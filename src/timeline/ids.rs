@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::model::{Entry, Kind, LateEvents, SessionState, SessionView};
+use crate::model::{Entry, Kind, LateEvents, SessionView};
 use crate::rules::fold;
 use crate::session::{Millis, Reason, session_id};
 
@@ -60,11 +60,6 @@ impl Timeline {
         true
     }
 
-    /// Returns whether these rules gave out the ids of the unfinalized events.
-    pub(crate) fn is_aligned(&self, config: &SessionConfig) -> bool {
-        self.sessions_before(config).is_some()
-    }
-
     /// Returns the session id with which each entry was handed out. It is `None` for a keep-alive event that was in none of the
     /// sessions `before`.
     fn handed_out(&self, before: &[SessionBefore]) -> Vec<Option<Uuid>> {
@@ -85,7 +80,7 @@ impl Timeline {
     }
 
     /// Returns the sessions of the unfinalized events as they are. Returns `None` if other rules gave them their ids.
-    fn sessions_before(&self, config: &SessionConfig) -> Option<Vec<SessionBefore>> {
+    pub(super) fn sessions_before(&self, config: &SessionConfig) -> Option<Vec<SessionBefore>> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let begins = views.iter().filter(|view| view.base.is_none()).map(|view| view.first);
         if begins.ne(self.anchors.iter().filter(|anchor| anchor.is_primary).map(|anchor| anchor.entry)) {

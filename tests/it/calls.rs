@@ -280,6 +280,33 @@ async fn an_event_ahead_of_time_delays_no_other_end() {
     assert_eq!(ends.len(), 1, "due again after its own timeout, not a day later");
 }
 
+/// A phone whose clock is hours ahead does not hide the session of now from calls, and a request ends that session.
+#[tokio::test]
+async fn an_event_ahead_of_time_hides_no_live_session() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    let manager = &service.manager;
+    let live = service.apply(&[("a", VIEW, NOON)]).await[0].session_id.to_string();
+    let ahead = r#"{"uuid":"f","event":"x","distinct_id":"u1","timestamp":"2026-03-10T15:00:00Z"}"#;
+    let delivery = session_tracking::event::Delivery { received_at: NOON, trusts_received_at: false };
+    let event = session_tracking::event::Event::parse(ahead.as_bytes(), delivery, manager.config()).unwrap();
+    manager.resolve(&[event], i64::MAX).await;
+    clock.set(NOON + MINUTE);
+    assert!(manager.get(&live).await.unwrap().is_active);
+    assert_eq!(manager.get_or_create("u1", SessionContext::default()).await.unwrap().id, live);
+    assert_eq!(manager.update(&live, EventType::Event).await.unwrap().id, live);
+    assert!(!manager.end_session(&live).await.unwrap().is_active);
+    let next = service.apply(&[("b", VIEW, NOON + 2 * MINUTE)]).await;
+    assert_eq!((next[0].number, next[0].reason), (2, Reason::Explicit));
+    // With no session at the time of a call, the call begins one before the session that lies ahead.
+    clock.set(NOON + 60 * MINUTE);
+    let begun = manager.get_or_create("u1", SessionContext::default()).await.unwrap();
+    assert_eq!((begun.number, begun.reason, begun.is_active), (3, Reason::Timeout, true));
+    // The session that lies ahead can be ended, too.
+    let ahead = service.latest().await;
+    assert!((ahead.number, ahead.is_active) == (4, true) && !manager.end_session(&ahead.id).await.unwrap().is_active);
+}
+
 /// Library calls, one after the other, within one millisecond: the clock stands still.
 #[tokio::test]
 async fn calls_are_ordered_as_they_were_made() {
