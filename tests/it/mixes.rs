@@ -224,14 +224,15 @@ async fn run(seed: u64) {
                 (4 | 5, _) => {
                     let deadline = pick(&mut random, &[Millis::MAX, now + 3_000, now + 6_000]);
                     let sink = &sink;
-                    jobs.push(async move { drop(manager.cleanup(&sink, deadline).await) }.boxed_local());
+                    let close = async move { manager.cleanup(&sink, deadline).await }.map(|_| ());
+                    jobs.push(close.boxed_local());
                 }
                 (6, _) => {
                     let source = random.below(3) == 0;
                     let utm = source.then(|| UtmParams { source: Some("ads".to_owned()), ..UtmParams::default() });
                     let context = SessionContext { utm: utm.map(Arc::new), ..SessionContext::default() };
-                    let call = async move { drop(keep(answers, manager.get_or_create(&visitor, context).await)) };
-                    jobs.push(call.boxed_local());
+                    let call = async move { keep(answers, manager.get_or_create(&visitor, context).await) };
+                    jobs.push(call.map(|_| ()).boxed_local());
                 }
                 (7, Some(id)) => jobs.push(
                     async move {
