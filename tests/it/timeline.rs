@@ -1,7 +1,9 @@
 //! What the small worlds leave out: the bounds of a timeline, passive events, and what a closer leaves behind when it dies.
 
-use serde_json::json;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use serde_json::json;
 
 use session_tracking::config::SessionConfig;
 use session_tracking::model::{Entry, Kind, SessionState};
@@ -12,6 +14,7 @@ use session_tracking::timeline::{
     Applied, Arrival, Assignment, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
     MAX_UNFINALIZED_EVENTS, Overflow, Timeline,
 };
+use uuid::Uuid;
 
 use crate::cases::{MINUTE, NOON};
 
@@ -652,4 +655,29 @@ fn an_event_that_begins_a_session_again_gives_another_id() {
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), closing.ended.len()), (7, 3), "{ids:?}");
+}
+
+/// The end of the largest session fits into a message of the output queue: strings of the characters that take most in JSON, as long
+/// as is kept of them. So no end is refused for its size, and none keeps its timeline due for ever.
+#[test]
+fn the_largest_end_fits_into_a_message() {
+    let string = |bytes: usize| "\u{1}".repeat(bytes);
+    let text = || string(256);
+    let session: session_tracking::Session = serde_json::from_value(json!({
+        "id": Uuid::max(), "project": string(200), "distinct_id": string(200), "reason": "click_id_change",
+        "number": u32::MAX, "previous_session_id": Uuid::max(), "started_at": "2026-03-10T12:00:00Z",
+        "last_activity": "2026-03-10T12:00:00Z", "ended_at": "2026-03-10T12:00:00Z", "page_views": u32::MAX,
+        "event_count": u32::MAX, "entry_url": string(2048), "referrer": string(2048), "landing_page": string(2048),
+        "exit_page": string(2048),
+        "utm": { "source": text(), "medium": text(), "campaign": text(), "term": text(), "content": text() },
+        "device": { "device_type": text(), "os": text(), "os_version": text(), "browser": text(),
+            "browser_version": text(), "screen_resolution": text() },
+        "geo": { "country": text(), "region": text(), "city": text(), "timezone": text() },
+        // Values are kept as JSON, keys are escaped.
+        "properties": (0..MAX_PROPERTIES).map(|n| (format!("{}{n:x}", string(63)), 1)).collect::<HashMap<_, _>>(),
+        "is_active": false, "version": u64::MAX,
+    }))
+    .unwrap();
+    let bytes = session_tracking::emitted::end_line(&session).len();
+    assert!((100_000..200_000).contains(&bytes), "{bytes}");
 }
