@@ -80,7 +80,7 @@ with_defaults! {
         #[serde(deserialize_with = "event_names")]
         pub passive_events: Vec<String> = Vec::new(),
 
-        /// Names of events that extend a live session, but never begin or count in one. One that is passive, too, is passive.
+        /// Names of events that extend a live session, but never begin or count in one. None of them may be passive, too.
         #[serde(deserialize_with = "event_names")]
         pub keep_alive_events: Vec<String> = vec!["$pageleave".to_owned()],
 
