@@ -82,8 +82,7 @@ with_defaults! {
         #[serde(deserialize_with = "event_names")]
         pub passive_events: Vec<String> = Vec::new(),
 
-        /// Names of keep-alive events: they extend a live session, but never begin or count in one. An event that is in both
-        /// lists is passive.
+        /// Names of keep-alive events: they extend a live session, but never begin or count in one. None of them may be passive, too.
         #[serde(deserialize_with = "event_names")]
         pub keep_alive_events: Vec<String> = vec!["$pageleave".to_owned()],
 

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::config::SessionConfig;
 use crate::model::{Entry, Kind, LateEvents, Position, PreviousSession, SessionState, SessionView};
 use crate::rules::fold;
-use crate::session::{EventId, Millis, Reason, SessionContext, Visitor};
+use crate::session::{EventId, Millis, Reason, Session, SessionContext, Visitor};
 use ids::primary_ids;
 
 /// The number of unfinalized entries that are kept although they could be finalized. With so few, an item stays within its first
@@ -223,19 +223,21 @@ impl Timeline {
         appended.unwrap_or_else(|| self.apply_slow(arrivals, recalled, config))
     }
 
-    /// Ends the session with this id, if an event at `now` would continue it. The id can also be one that was merged into that
-    /// session. Returns whether it ended the session.
+    /// Ends the session with this id, if it is live at `now`. The id can also be one that was merged into that session. Returns
+    /// whether it ended the session.
     pub fn end(&mut self, id: Uuid, now: Millis, config: &SessionConfig) -> bool {
         self.realign(config);
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
-        let Some(last) = views.last() else { return false };
-        let at = now.max(last.facts.last_activity).max(self.watermark);
-        let primary = primary_ids(&self.anchors, &views)[views.len() - 1];
-        let has_id = last.base.is_some_and(|base| base.ids().any(|other| other == id))
-            || self.anchors.iter().any(|anchor| anchor.id == id && anchor.entry >= last.first);
-        if !has_id || last.reason_for(at, config).is_some() {
+        let has_id = |view: &SessionView<'_>| {
+            view.base.is_some_and(|base| base.ids().any(|other| other == id))
+                || self.anchors.iter().any(|anchor| anchor.id == id && (view.first..view.end).contains(&anchor.entry))
+        };
+        let Some(number) = views.iter().position(has_id) else { return false };
+        if !self.is_live(number, &views, now, config) {
             return false;
         }
+        let at = self.end_time(&views[number], now);
+        let primary = primary_ids(&self.anchors, &views)[number];
         self.seq += 1;
         self.set_version(primary);
         let uuid = EventId::new(&format!("{END_MARK_PREFIX}{}", self.seq));
@@ -243,6 +245,24 @@ impl Timeline {
         self.insert_entries(vec![Entry { at, uuid, kind, context, click: None, properties }]);
         self.due_at = self.due_at.into_iter().chain(self.next_due(config)).min();
         true
+    }
+
+    /// Returns the time at which a request at `now` ends a session: behind all its events.
+    fn end_time(&self, view: &SessionView<'_>, now: Millis) -> Millis {
+        now.max(view.facts.last_activity).max(self.watermark)
+    }
+
+    /// Returns whether the session of the view with this index is live at `now`: it is not over, and no other session has begun
+    /// since. Usually only the last session is live. If that lies ahead of `now`, because of a wrong clock, then the session at
+    /// `now` is live, too.
+    fn is_live(&self, number: usize, views: &[SessionView<'_>], now: Millis, config: &SessionConfig) -> bool {
+        let (view, latest) = (&views[number], now + MAX_CALL_AHEAD_MS);
+        let at = self.end_time(view, now);
+        let is_last = match views.get(number + 1) {
+            Some(next) => view.facts.started_at <= latest && next.facts.started_at > at.max(latest),
+            None => true,
+        };
+        is_last && view.reason_for(at, config).is_none()
     }
 
     /// Returns the event time for a library call at `now` that records an event with this id. Usually that is `now`. It is later
@@ -265,17 +285,24 @@ impl Timeline {
         over.max().map_or(at, |last| last + 1).max(self.first_time())
     }
 
-    /// Returns whether this entry would begin a session, if it were the next one.
-    pub fn would_begin(&self, entry: &Entry, config: &SessionConfig) -> bool {
+    /// Returns the session that a library call with this entry belongs to. Returns `None` if the call has to be recorded first:
+    /// because it begins a session, or because other rules gave out the stored ids.
+    pub fn session_of_call(&self, entry: &Entry, config: &SessionConfig) -> Option<Session> {
+        self.sessions_before(config)?;
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
-        views.last().is_none_or(|view| view.reason_to_end(entry, config).is_some())
+        // A session that lies further ahead comes from a wrong clock: see `time_of_call`.
+        let has_begun = |view: &SessionView<'_>| view.facts.started_at <= entry.at + MAX_CALL_AHEAD_MS;
+        let number = views.iter().rposition(has_begun).or_else(|| views.len().checked_sub(1))?;
+        if views[number].reason_to_end(entry, config).is_some() {
+            return None;
+        }
+        self.session(primary_ids(&self.anchors, &views)[number], entry.at, config)
     }
 
-    /// Returns whether a session that is over, the open session, or an anchor has this id. Aliases of finalized sessions do not
-    /// count.
-    fn holds(&self, id: Uuid) -> bool {
-        self.ended.iter().chain(&self.open).any(|state| state.id == id)
-            || self.anchors.iter().any(|anchor| anchor.id == id)
+    /// Returns the ids of all sessions, and the ids that were merged into one of them.
+    fn ids(&self) -> impl Iterator<Item = Uuid> {
+        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
+        finalized.chain(self.anchors.iter().map(|anchor| anchor.id))
     }
 
     /// Inserts new entries into the unfinalized events. Returns the index that each entry had before; `None` for a new entry.

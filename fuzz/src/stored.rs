@@ -57,7 +57,7 @@ fn check_operations(mut timeline: Timeline, at: Millis, config: &SessionConfig) 
         assert!(serde_json::to_string(session).is_ok());
     }
     let entry = arrival(at, "new", false).entry;
-    timeline.would_begin(&entry, config);
+    timeline.session_of_call(&entry, config);
     timeline.recall_range(&[arrival(at, "new", false)], config);
     let mut arrivals = vec![arrival(at, "new", false), arrival(at, "passive", true), arrival(at + 1, "new", false)];
     arrivals.extend(known.map(|uuid| arrival(at, &uuid, false)));

@@ -82,9 +82,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let visitor = visitor.into();
         let touch = self.entry(Kind::Touch, context);
         let stored = self.storage.read(&visitor).await?;
-        if let Some(stored) = stored.filter(|stored| !stored.timeline.would_begin(&touch, &self.config)) {
-            let session = stored.timeline.sessions(touch.at, &self.config).pop();
-            return session.ok_or(SessionError::NotFound);
+        if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, &self.config)) {
+            return Ok(session);
         }
         self.record(&visitor, touch).await
     }

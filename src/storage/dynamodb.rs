@@ -33,6 +33,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConsumedCapacity, KeysAndAttributes, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
 };
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::budget::RetryBudget;
@@ -59,6 +60,9 @@ const MAX_BATCH_ROUNDS: usize = 3;
 /// DynamoDB limits an answer to 16 MB. An answer with at least this many bytes of timelines left keys unread because of that
 /// limit. A smaller one was throttled.
 const LARGE_ANSWER_BYTES: usize = 8 << 20;
+
+/// How many aliases of a session are archived at once.
+const ALIASES_AT_ONCE: usize = 16;
 
 /// A store of timelines and archived sessions in a DynamoDB table.
 #[derive(Debug, Clone)]
@@ -341,13 +345,15 @@ impl SessionStorage for DynamoDbSessionStorage {
         if !self.put_newest(item, session.version).await? {
             return Ok(());
         }
-        for &alias in &session.aliases {
+        let put_alias = |alias| {
             let mut item = key(&pk, session_key(alias, visitor));
             item.insert("into".to_owned(), string(format!("{:016x}", session.id.as_u64_pair().0)));
             item.insert("expires_at".to_owned(), expires_at.clone());
-            self.put_newest(item, session.version).await?;
-        }
-        Ok(())
+            self.put_newest(item, session.version)
+        };
+        // A timeout of seconds and backdated events can give a session thousands of aliases.
+        let puts: Vec<_> = session.aliases.iter().map(|&alias| put_alias(alias)).collect();
+        stream::iter(puts).buffer_unordered(ALIASES_AT_ONCE).try_for_each(|_| std::future::ready(Ok(()))).await
     }
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {

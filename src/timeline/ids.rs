@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::model::{Entry, Kind, LateEvents, SessionState, SessionView};
+use crate::model::{Entry, Kind, LateEvents, SessionView};
 use crate::rules::fold;
 use crate::session::{Millis, Reason, session_id};
 
@@ -49,7 +49,7 @@ impl Timeline {
 
     /// Matches the sessions to the ids that were already given out, if that was under other rules: a timeline outlives a
     /// deployment that changes the rules. Returns whether anything changed.
-    pub(super) fn realign(&mut self, config: &SessionConfig) -> bool {
+    pub(crate) fn realign(&mut self, config: &SessionConfig) -> bool {
         if self.sessions_before(config).is_some() {
             return false;
         }
@@ -80,7 +80,7 @@ impl Timeline {
     }
 
     /// Returns the sessions of the unfinalized events as they are. Returns `None` if other rules gave them their ids.
-    fn sessions_before(&self, config: &SessionConfig) -> Option<Vec<SessionBefore>> {
+    pub(super) fn sessions_before(&self, config: &SessionConfig) -> Option<Vec<SessionBefore>> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let begins = views.iter().filter(|view| view.base.is_none()).map(|view| view.first);
         if begins.ne(self.anchors.iter().filter(|anchor| anchor.is_primary).map(|anchor| anchor.entry)) {
@@ -111,9 +111,8 @@ impl Timeline {
     ) {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let bits = self.visitor.bits();
-        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
         // A set: there may be thousands, and thousands of new ids to find.
-        let mut taken: HashSet<Uuid> = finalized.chain(self.anchors.iter().map(|anchor| anchor.id)).collect();
+        let mut taken: HashSet<Uuid> = self.ids().collect();
         self.anchors.iter_mut().for_each(|anchor| anchor.is_primary = false);
         let mut merged = LateEvents::default();
         for view in &views {

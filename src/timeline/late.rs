@@ -250,8 +250,11 @@ fn gives_source(source: &Source<'_>, config: &SessionConfig) -> bool {
 }
 
 impl LateEvents {
-    /// Counts a late event.
+    /// Counts a late event. A library call that asks for a session is none, so it leaves no fingerprint either.
     fn count(&mut self, entry: &Entry) {
+        if entry.kind == Kind::Touch {
+            return;
+        }
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
         self.remember(entry.uuid.fingerprint());

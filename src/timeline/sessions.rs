@@ -38,10 +38,8 @@ impl Timeline {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let ids = primary_ids(&self.anchors, &views);
         let over = self.ended.iter().map(|state| (state.clone(), false));
-        let last = views.len().saturating_sub(1);
         let live = views.iter().enumerate().map(|(number, view)| {
-            let is_active = number == last && view.reason_for(now.max(view.facts.last_activity), config).is_none();
-            (self.state(view, ids[number], number, &ids), is_active)
+            (self.state(view, ids[number], number, &ids), self.is_live(number, &views, now, config))
         });
         let mut states: Vec<_> = over.chain(live).collect();
         states.sort_by_key(|(state, _)| state.facts.started_at);

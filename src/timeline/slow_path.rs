@@ -1,5 +1,6 @@
 //! The slow path: applies any events, also duplicates, late events and events out of order.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry as MapEntry;
 
 use uuid::Uuid;
@@ -22,9 +23,7 @@ impl Timeline {
     ) -> Applied {
         let corrected = self.corrections.len();
         let (before, realigned) = self.aligned(config);
-        // A run of the close function can have archived a session without the time to take it out of the timeline. Then the
-        // timeline's copy counts.
-        recalled.retain(|session| !self.holds(session.id));
+        self.drop_known(&mut recalled);
         let mut known_events = self.known_events(&recalled);
         let mut new: Vec<&Arrival> = Vec::new();
         for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
@@ -53,6 +52,22 @@ impl Timeline {
         let changed = changed || realigned;
         let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
         Applied { assignments, changed, overflow }
+    }
+
+    /// Drops recalled sessions that the timeline has itself. A run of the close function can have archived a session without the
+    /// time to take it out of the timeline. Then the timeline's copy counts, also if it was merged into another session since.
+    fn drop_known(&self, recalled: &mut Vec<SessionState>) {
+        if recalled.is_empty() {
+            return;
+        }
+        let mut ids: HashSet<Uuid> = self.ids().collect();
+        recalled.retain(|session| !ids.contains(&session.id));
+        ids.extend(recalled.iter().map(|session| session.id));
+        // An alias is not visible to a late event if its session lies outside of the recalled range, as after a change of
+        // `max_duration_seconds`. So the event can have begun a session with the same id.
+        for session in recalled {
+            session.aliases.retain(|&alias| ids.insert(alias));
+        }
     }
 
     /// Returns the assignment of each arrival.

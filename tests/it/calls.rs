@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use session_tracking::config::SessionConfig;
+use session_tracking::output::Output;
 use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor};
 use session_tracking::storage::{InMemorySessionStorage, SessionError, SessionStorage};
 
@@ -178,6 +179,52 @@ async fn timelines_of_old_rules_are_read_under_new_rules() {
     assert_eq!(back.manager.get(&assigned[0].session_id.to_string()).await.unwrap().event_count, 3);
 }
 
+/// An output that looks up each correction when it is emitted: the stored timeline has to know the session that events move into.
+struct Emitted<'a>(&'a InMemorySessionStorage);
+
+impl Output for Emitted<'_> {
+    async fn send(&self, lines: &[String]) -> Vec<usize> {
+        let timeline = self.0.read(&Visitor::new("u1")).await.unwrap().unwrap().timeline;
+        for line in lines {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let into = line["properties"]["into"].as_str().map(str::to_owned);
+            assert!(into.is_none_or(|into| timeline.anchors.iter().any(|anchor| anchor.id.to_string() == into)));
+        }
+        (0..lines.len()).collect()
+    }
+}
+
+/// Under new rules, the closer writes the ids that it gives out before it emits anything. A run that dies after that, while other
+/// functions still have the old rules, would otherwise leave corrections and archived sessions that nobody takes back.
+#[tokio::test]
+async fn a_closer_with_new_rules_emits_nothing_that_is_not_stored() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
+    let new = Service::with(&storage, &clock, shorter);
+    clock.set(NOON + 60 * MINUTE);
+    let report = new.manager.cleanup(&Emitted(&storage), i64::MAX).await;
+    assert_eq!((report.examined, report.failed), (1, 1), "{report:?}");
+    let (report, ends) = new.close(NOON + 60 * MINUTE).await;
+    assert_eq!((report.closed, report.corrections, ends.len()), (2, 1, 2));
+}
+
+/// An id that a library call returns under new rules is stored, although the visitor's timeline was written under old ones.
+#[tokio::test]
+async fn an_id_that_is_given_out_under_new_rules_is_found() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let old = Service::new(&storage, &clock);
+    old.apply(&[("a", VIEW, NOON), ("b", VIEW, NOON + 2 * MINUTE)]).await;
+    let shorter = SessionConfig::from_rules(json!({ "timeout_seconds": 60 })).unwrap();
+    let new = Service::with(&storage, &clock, shorter);
+    clock.set(NOON + 2 * MINUTE + 1_000);
+    let begun = new.manager.get_or_create("u1", SessionContext::default()).await.unwrap();
+    assert_eq!((begun.number, begun.event_count), (2, 1));
+    old.apply(&[("c", VIEW, NOON + 2 * MINUTE + 2_000)]).await;
+    assert_eq!(new.manager.get(&begun.id).await.unwrap().event_count, 2);
+}
+
 /// A session that a request has ended can be over for another reason, too: by other rules, or by an event that arrived after the
 /// request. It is closed only when the mark of the request is finalized, because the next session begins for the request.
 #[tokio::test]
@@ -231,6 +278,33 @@ async fn an_event_ahead_of_time_delays_no_other_end() {
     assert_eq!(later[0].number, 2);
     let (_, ends) = service.close(NOON + 100 * MINUTE).await;
     assert_eq!(ends.len(), 1, "due again after its own timeout, not a day later");
+}
+
+/// A phone whose clock is hours ahead does not hide the session of now from calls, and a request ends that session.
+#[tokio::test]
+async fn an_event_ahead_of_time_hides_no_live_session() {
+    let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
+    let service = Service::new(&storage, &clock);
+    let manager = &service.manager;
+    let live = service.apply(&[("a", VIEW, NOON)]).await[0].session_id.to_string();
+    let ahead = r#"{"uuid":"f","event":"x","distinct_id":"u1","timestamp":"2026-03-10T15:00:00Z"}"#;
+    let delivery = session_tracking::event::Delivery { received_at: NOON, trusts_received_at: false };
+    let event = session_tracking::event::Event::parse(ahead.as_bytes(), delivery, manager.config()).unwrap();
+    manager.resolve(&[event], i64::MAX).await;
+    clock.set(NOON + MINUTE);
+    assert!(manager.get(&live).await.unwrap().is_active);
+    assert_eq!(manager.get_or_create("u1", SessionContext::default()).await.unwrap().id, live);
+    assert_eq!(manager.update(&live, EventType::Event).await.unwrap().id, live);
+    assert!(!manager.end_session(&live).await.unwrap().is_active);
+    let next = service.apply(&[("b", VIEW, NOON + 2 * MINUTE)]).await;
+    assert_eq!((next[0].number, next[0].reason), (2, Reason::Explicit));
+    // With no session at the time of a call, the call begins one before the session that lies ahead.
+    clock.set(NOON + 60 * MINUTE);
+    let begun = manager.get_or_create("u1", SessionContext::default()).await.unwrap();
+    assert_eq!((begun.number, begun.reason, begun.is_active), (3, Reason::Timeout, true));
+    // The session that lies ahead can be ended, too.
+    let ahead = service.latest().await;
+    assert!((ahead.number, ahead.is_active) == (4, true) && !manager.end_session(&ahead.id).await.unwrap().is_active);
 }
 
 /// Library calls, one after the other, within one millisecond: the clock stands still.

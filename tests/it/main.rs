@@ -27,6 +27,7 @@ mod late_table;
 mod local;
 mod manager;
 mod memory;
+mod mixes;
 mod nexmark;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark_bids;

@@ -1,10 +1,12 @@
 //! What the small worlds leave out: the bounds of a timeline, passive events, and what a closer leaves behind when it dies.
 
-use serde_json::json;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use session_tracking::config::SessionConfig;
-use session_tracking::model::{Entry, Kind};
+use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
@@ -12,6 +14,7 @@ use session_tracking::timeline::{
     Applied, Arrival, Assignment, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
     MAX_UNFINALIZED_EVENTS, Overflow, Timeline,
 };
+use uuid::Uuid;
 
 use crate::cases::{MINUTE, NOON};
 
@@ -391,6 +394,76 @@ fn sessions_that_a_dead_closer_archived_count_once() {
     assert!(closed.ended[0].version > archived[0].version);
 }
 
+/// Like the test above, but after the closer died a backdated event merges the two sessions. The archived copy of the one that is
+/// only an alias now does not count either.
+#[test]
+fn sessions_that_a_dead_closer_archived_and_that_were_merged_since_count_once() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    for (uuid, minutes) in [("a", 0), ("c", 60)] {
+        apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, NOON + minutes * MINUTE)], &config);
+    }
+    let archived = timeline.clone().close(NOON + 100 * MINUTE, &config).ended;
+    apply(&mut timeline, &[arrival("b", NOON + 30 * MINUTE, NOON + 101 * MINUTE)], &config);
+    timeline.finalize(NOON + 110 * MINUTE, &config);
+    assert_eq!((timeline.ended.len(), timeline.ended[0].aliases.as_slice()), (1, [archived[1].id].as_slice()));
+    let late = arrival("late", NOON + 65 * MINUTE, NOON + 120 * MINUTE);
+    let applied = timeline.apply(&[late], archived.clone(), &config);
+    assert_eq!(applied.assignments[0].as_ref().map(|assignment| assignment.session_id), Some(archived[0].id));
+    let sessions = timeline.sessions(NOON + 120 * MINUTE, &config);
+    assert_eq!(sessions.iter().map(|session| session.event_count).collect::<Vec<_>>(), [4]);
+    let form = session_tracking::stored::encode_timeline(&timeline);
+    let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+    assert_eq!(read, Ok(Timeline { due_at: None, ..timeline }));
+}
+
+/// Under a longer maximum duration, an id was merged into a session that began long before it. The range of the rules in force now
+/// does not reach that session, so a late event begins a session of the same id. Later both are recalled.
+#[test]
+fn an_alias_that_is_another_sessions_id_by_now_is_dropped() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    let own = timeline.close(NOON + 60 * MINUTE, &config).ended.remove(0);
+    let mut longer = SessionState { id: session_id(Visitor::new("u1").bits(), NOON - 1, "z", 0), ..own.clone() };
+    longer.facts.last_activity = NOON - 1;
+    longer.facts.started_at = NOON - MINUTE;
+    (longer.fingerprints, longer.aliases) = (Vec::new(), vec![own.id]);
+    let late = [arrival("l1", NOON - 1, NOON + 120 * MINUTE), arrival("l2", NOON, NOON + 120 * MINUTE)];
+    timeline.apply(&late, vec![own.clone(), longer], &config);
+    assert!(timeline.ended.len() == 2 && timeline.ended.iter().all(|session| session.aliases.is_empty()));
+    let form = session_tracking::stored::encode_timeline(&timeline);
+    let read = session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+    assert_eq!(read, Ok(Timeline { due_at: None, ..timeline }));
+}
+
+/// A library call that asks for a session counts no event, also if other writers finalized everything up to its time meanwhile.
+#[test]
+fn a_late_library_call_counts_no_event() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut timeline = empty();
+    apply(&mut timeline, &[arrival("a", NOON, NOON)], &config);
+    timeline.finalize(NOON + 1, &config);
+    let touch = |at| Arrival { entry: Entry { kind: Kind::Touch, ..entry("touch", at) }, ..arrival("", at, NOON) };
+    // In the live session, in that session once it is over, and in a session of its own.
+    for (watermark, at) in
+        [(NOON + 1, NOON), (NOON + 60 * MINUTE, NOON + MINUTE), (NOON + 60 * MINUTE, NOON - 60 * MINUTE)]
+    {
+        let mut timeline = timeline.clone();
+        timeline.finalize(watermark, &config);
+        let before = timeline.sessions(NOON, &config).len();
+        let applied = apply(&mut timeline, &[touch(at)], &config);
+        assert!(applied.assignments[0].as_ref().is_some_and(|assignment| assignment.is_late));
+        let sessions = timeline.sessions(NOON, &config);
+        assert_eq!(sessions.len(), before + usize::from(at < NOON));
+        assert_eq!(sessions.iter().map(|session| session.event_count).sum::<u32>(), 1);
+        let form = session_tracking::stored::encode_timeline(&timeline);
+        let read =
+            session_tracking::stored::decode_timeline(session_tracking::stored::FORMAT, &form, Visitor::new("u1"));
+        assert!(read.is_ok(), "{read:?}");
+    }
+}
+
 #[test]
 fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
     let config = rules(json!({ "lateness_seconds": 60, "timeout_seconds": 600, "max_duration_seconds": 1800 }));
@@ -582,4 +655,29 @@ fn an_event_that_begins_a_session_again_gives_another_id() {
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), closing.ended.len()), (7, 3), "{ids:?}");
+}
+
+/// The end of the largest session fits into a message of the output queue: strings of the characters that take most in JSON, as long
+/// as is kept of them. So no end is refused for its size, and none keeps its timeline due for ever.
+#[test]
+fn the_largest_end_fits_into_a_message() {
+    let string = |bytes: usize| "\u{1}".repeat(bytes);
+    let text = || string(256);
+    let session: session_tracking::Session = serde_json::from_value(json!({
+        "id": Uuid::max(), "project": string(200), "distinct_id": string(200), "reason": "click_id_change",
+        "number": u32::MAX, "previous_session_id": Uuid::max(), "started_at": "2026-03-10T12:00:00Z",
+        "last_activity": "2026-03-10T12:00:00Z", "ended_at": "2026-03-10T12:00:00Z", "page_views": u32::MAX,
+        "event_count": u32::MAX, "entry_url": string(2048), "referrer": string(2048), "landing_page": string(2048),
+        "exit_page": string(2048),
+        "utm": { "source": text(), "medium": text(), "campaign": text(), "term": text(), "content": text() },
+        "device": { "device_type": text(), "os": text(), "os_version": text(), "browser": text(),
+            "browser_version": text(), "screen_resolution": text() },
+        "geo": { "country": text(), "region": text(), "city": text(), "timezone": text() },
+        // Values are kept as JSON, keys are escaped.
+        "properties": (0..MAX_PROPERTIES).map(|n| (format!("{}{n:x}", string(63)), 1)).collect::<HashMap<_, _>>(),
+        "is_active": false, "version": u64::MAX,
+    }))
+    .unwrap();
+    let bytes = session_tracking::emitted::end_line(&session).len();
+    assert!((100_000..200_000).contains(&bytes), "{bytes}");
 }

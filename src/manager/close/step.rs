@@ -110,7 +110,12 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
     }
 
     /// Plans a step, emits, archives, and takes out what was archived.
-    async fn step(&self, stored: Stored, max_sessions: usize) -> Step {
+    async fn step(&self, mut stored: Stored, max_sessions: usize) -> Step {
+        match self.realign(&mut stored).await {
+            Ok(true) => {}
+            Ok(false) => return Step::nothing(StepOutcome::Conflict),
+            Err(error) => return not_closed(&error),
+        }
         let Some(mut work) = self.plan(stored, max_sessions) else { return Step::nothing(StepOutcome::Waiting) };
         let planned = work.closing.len();
         self.emit(&mut work).await;
@@ -126,12 +131,21 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             Ok(true) if has_more => Step { outcome: StepOutcome::More, ended, corrections },
             Ok(true) => Step { outcome: StepOutcome::Closed, ended, corrections },
             Ok(false) => Step::nothing(StepOutcome::Conflict),
-            Err(error) => {
-                let (kind, error) = (error.kind_name(), error.with_causes());
-                tracing::error!(kind, %error, "a timeline cannot be closed");
-                Step::nothing(StepOutcome::Failed)
-            }
+            Err(error) => not_closed(&error),
         }
+    }
+
+    /// Writes the timeline if other rules gave out its ids, before anything of it is emitted or archived. Otherwise a run that
+    /// dies after that leaves sessions and corrections behind that the stored timeline does not know. A run under the other rules
+    /// would never take them back. Returns `false` if another writer changed the timeline.
+    async fn realign(&self, stored: &mut Stored) -> Result<bool, SessionError> {
+        if !stored.timeline.realign(&self.manager.config) {
+            return Ok(true);
+        }
+        let _turn = self.writes.acquire().await;
+        let replaces = Some(stored.etag);
+        stored.etag = self.manager.clock.random();
+        Ok(self.manager.write(&stored.timeline, replaces, stored.etag).await? == CommitOutcome::Done)
     }
 
     /// Returns what to close of a timeline and what remains of it. Returns `None` if nothing is over and the timeline is not to
@@ -229,6 +243,13 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         }
         Ok(false)
     }
+}
+
+/// Logs why a timeline cannot be closed.
+fn not_closed(error: &SessionError) -> Step {
+    let (kind, error) = (error.kind_name(), error.with_causes());
+    tracing::error!(kind, %error, "a timeline cannot be closed");
+    Step::nothing(StepOutcome::Failed)
 }
 
 impl Work {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session_tracking::config::Boundary;
 use session_tracking::model::SessionState;
-use session_tracking::session::Session;
+use session_tracking::session::{Millis, Session};
 use session_tracking::timeline::{Applied, Assignment, Closing};
 use uuid::Uuid;
 
@@ -71,12 +71,13 @@ fn sessions_match_the_oracle(run: &Run, sessions: &[Session]) -> CheckResult {
     let mut consumer = run.consumer.clone();
     consumer.apply_corrections(&run.timeline.corrections, run.world)?;
     let mut previous: Option<&str> = None;
-    for (number, (session, expected)) in sessions.iter().zip(&expected.sessions).enumerate() {
+    let wanted = &expected.sessions;
+    for (number, (session, expected)) in sessions.iter().zip(wanted).enumerate() {
         session_matches(run.world, session, expected)?;
         let is_next = session.number as usize == number + 1 && session.previous_session_id.as_deref() == previous;
         ensure!(is_next, "the chain is broken at {session:?}");
         previous = Some(&session.id);
-        let is_active = number + 1 == sessions.len() && continues(run, expected);
+        let is_active = is_live(run, expected, wanted.get(number + 1));
         ensure!(session.is_active == is_active, "is_active is wrong at {}: {session:?}", run.now);
         let ended_at = (!is_active).then_some(session.last_activity);
         ensure!(session.ended_at == ended_at, "ended_at is wrong: {session:?}");
@@ -108,15 +109,19 @@ fn events_are_in_their_sessions(consumer: &Consumer, sessions: &[Session], expec
     Ok(())
 }
 
-/// Returns whether an event without a source would continue the session if it came now.
-fn continues(run: &Run, session: &OracleSession) -> bool {
+/// Returns whether an event at the time of the run, or at the session's last activity if that is later, would continue the session.
+/// Of several sessions that is the last one, or the last one that has begun if the next one lies more than a second ahead.
+fn is_live(run: &Run, session: &OracleSession, next: Option<&OracleSession>) -> bool {
     let rules = &run.world.rules;
     let now = run.now.max(session.last_activity);
     let gap = now - session.last_activity;
     let is_timeout = if rules.boundary == Boundary::Inclusive { gap > TIMEOUT } else { gap >= TIMEOUT };
     let is_full = rules.max_events.is_some_and(|max| session.event_count >= max);
-    let is_ended = members(run.ends).any(|event| run.world.at(event) >= session.last_activity);
-    !is_timeout && !is_full && !is_ended && now - session.started_at <= MAX_DURATION
+    let until = next.map_or(Millis::MAX, |next| next.started_at);
+    let is_ended = members(run.ends).any(|event| (session.last_activity..until).contains(&run.world.at(event)));
+    let latest = run.now + 1_000;
+    let is_last = next.is_none() || session.started_at <= latest && until > now.max(latest);
+    is_last && !is_timeout && !is_full && !is_ended && now - session.started_at <= MAX_DURATION
 }
 
 /// A session has the oracle's content.
