@@ -120,7 +120,7 @@ impl<'a> SessionView<'a> {
 }
 
 /// Sets a value that the first event with such a value decides.
-fn set_first<T: Clone>(fact: &mut Option<T>, value: Option<&T>) {
+pub(crate) fn set_first<T: Clone>(fact: &mut Option<T>, value: Option<&T>) {
     if fact.is_none() {
         *fact = value.cloned();
     }

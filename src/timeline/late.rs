@@ -9,7 +9,7 @@ use super::{Arrival, MAX_FINGERPRINTS, Timeline};
 use crate::attribution::{Attribution, Source};
 use crate::config::{DirectThenSource, SessionConfig};
 use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState};
-use crate::rules::fold;
+use crate::rules::{fold, set_first};
 use crate::session::{Millis, Reason};
 
 /// What the rule needs to know about a session.
@@ -304,8 +304,8 @@ impl SessionFacts {
         set(&mut self.entry_url, url, is_first);
         set(&mut self.landing_page, page, is_first);
         set(&mut self.exit_page, page, is_last);
-        set(&mut self.device, entry.context.device.as_ref(), false);
-        set(&mut self.geo, entry.context.geo.as_ref(), false);
+        set_first(&mut self.device, entry.context.device.as_ref());
+        set_first(&mut self.geo, entry.context.geo.as_ref());
         self.started_at = self.started_at.min(entry.at);
         self.last_activity = self.last_activity.max(entry.at);
     }
