@@ -13,32 +13,36 @@ use crate::trigger::envelope::{string, string_bytes};
 /// The value of a record's `eventSource`.
 pub(in crate::trigger) const SOURCE: &str = "aws:sqs";
 
-/// The members of a record that are read.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::trigger) struct Record<'a> {
-    #[serde(borrow)]
-    pub message_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    pub body: Option<Body<'a>>,
-    #[serde(borrow, default)]
-    pub attributes: Attributes<'a>,
+/// A record as AWS sends it: strings where strings belong.
+pub(in crate::trigger) type Record<'a> = Members<'a, Text<'a>, Body<'a>>;
+
+/// The members of a record that are read, with their strings as `T` and the body as `B`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "T: Deserialize<'de>, B: Deserialize<'de>"))]
+pub(in crate::trigger) struct Members<'a, T, B> {
+    pub message_id: Option<T>,
+    pub body: Option<B>,
+    #[serde(default = "Attributes::none")]
+    pub attributes: Attributes<T>,
     #[serde(borrow)]
     pub message_attributes: Option<&'a RawValue>,
-    #[serde(borrow, rename = "eventSourceARN")]
-    pub queue: Option<Text<'a>>,
-    #[serde(borrow)]
-    event_source: Option<Text<'a>>,
+    #[serde(rename = "eventSourceARN")]
+    pub queue: Option<T>,
+    event_source: Option<T>,
 }
 
 /// A record's attributes that are read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::trigger) struct Attributes<'a> {
-    #[serde(borrow)]
-    pub sent_timestamp: Option<Text<'a>>,
-    #[serde(borrow)]
-    pub message_group_id: Option<Text<'a>>,
+pub(in crate::trigger) struct Attributes<T> {
+    pub sent_timestamp: Option<T>,
+    pub message_group_id: Option<T>,
+}
+
+impl<T> Attributes<T> {
+    fn none() -> Self {
+        Self { sent_timestamp: None, message_group_id: None }
+    }
 }
 
 /// A string, borrowed if it has no escapes.
@@ -76,32 +80,19 @@ pub(in crate::trigger) fn of_array(array: &str) -> Result<Vec<Record<'_>>, serde
     })
 }
 
+impl<T, B> Members<'_, T, B> {
+    /// A record without members.
+    fn none() -> Self {
+        let (message_id, queue, event_source, attributes) = (None, None, None, Attributes::none());
+        Self { message_id, body: None, attributes, message_attributes: None, queue, event_source }
+    }
+}
+
 impl<'a> Record<'a> {
     /// Reads a record of which each member may have any type.
     fn lenient(record: &'a RawValue) -> Self {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Raw<'a> {
-            #[serde(borrow)]
-            message_id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            body: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            attributes: RawAttributes<'a>,
-            #[serde(borrow)]
-            message_attributes: Option<&'a RawValue>,
-            #[serde(borrow, rename = "eventSourceARN")]
-            queue: Option<&'a RawValue>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct RawAttributes<'a> {
-            #[serde(borrow)]
-            sent_timestamp: Option<&'a RawValue>,
-            #[serde(borrow)]
-            message_group_id: Option<&'a RawValue>,
-        }
-        let raw: Raw<'a> = serde_json::from_str(record.get()).unwrap_or_default();
+        let raw: Members<'a, &'a RawValue, &'a RawValue> =
+            serde_json::from_str(record.get()).unwrap_or_else(|_| Members::none());
         let text = |value: Option<&'a RawValue>| value.and_then(string).map(Text);
         // A time may be a number.
         let sent = raw.attributes.sent_timestamp;
@@ -112,7 +103,7 @@ impl<'a> Record<'a> {
             attributes: Attributes { sent_timestamp, message_group_id: text(raw.attributes.message_group_id) },
             message_attributes: raw.message_attributes,
             queue: text(raw.queue),
-            event_source: None,
+            event_source: text(raw.event_source),
         }
     }
 }
