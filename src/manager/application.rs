@@ -39,8 +39,7 @@ pub(super) enum Step {
 /// A visitor's events while they are applied. The timeline is changed in place, because timelines are large.
 #[derive(Debug)]
 pub(super) struct Application<'a> {
-    /// The visitor.
-    pub visitor: &'a Visitor,
+    visitor: &'a Visitor,
     arrivals: &'a [Arrival],
     base: &'a mut Base,
     /// The etag that a write replaces; `None` if there is no timeline.
@@ -175,3 +174,6 @@ fn log_overflow(overflow: &crate::timeline::Overflow) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
