@@ -1,5 +1,7 @@
 //! Failed DynamoDB calls: the kind of the error, and what the log contains of it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -10,6 +12,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
+use session_tracking::clock::{Clock, SystemClock};
+use session_tracking::config::SessionConfig;
+use session_tracking::session::session_id;
 use session_tracking::storage::{DynamoDbSessionStorage, SessionError, SessionStorage, StorageErrorKind};
 
 use super::{NOON, commit, timeline};
@@ -36,8 +41,8 @@ fn error_answer(status: u16, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
 }
 
-fn store(endpoint: &str) -> DynamoDbSessionStorage {
-    let timeout = Duration::from_millis(200);
+/// Returns a store whose calls wait this long for an answer.
+fn store_within(endpoint: &str, timeout: Duration) -> DynamoDbSessionStorage {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("local"))
@@ -47,6 +52,11 @@ fn store(endpoint: &str) -> DynamoDbSessionStorage {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(endpoint);
     DynamoDbSessionStorage::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE)
+}
+
+/// Returns a store whose calls wait for an answer, whatever else the machine does.
+fn store(endpoint: &str) -> DynamoDbSessionStorage {
+    store_within(endpoint, TIME)
 }
 
 /// Returns the errors of a read, a write and a query of the index.
@@ -92,7 +102,7 @@ async fn every_error_answer_has_a_kind() {
 async fn a_call_without_an_answer_has_a_kind() {
     // The operating system accepts connections to this port, but nothing reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = store(&format!("http://{}", silent.local_addr().unwrap()));
+    let silent = store_within(&format!("http://{}", silent.local_addr().unwrap()), Duration::from_millis(200));
     let refused = store("http://127.0.0.1:1");
     let invalid = store(&endpoint(|_| format!("<html>{SECRET}</html>").into_response()).await);
     for (store, expected, reason) in [
@@ -110,6 +120,35 @@ async fn a_call_without_an_answer_has_a_kind() {
             assert!(causes.iter().all(|cause| line.matches(cause).count() == 1), "{line}");
         }
     }
+}
+
+/// A session can have thousands of aliases. One call after the other would take a close run's whole time.
+#[tokio::test]
+async fn aliases_are_archived_several_at_once_behind_their_session() {
+    const ALIASES: i64 = 400;
+    let (under_way, most, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::default());
+    let calls: Arc<Mutex<Vec<bool>>> = Arc::clone(&arrived);
+    let (now, max) = (Arc::clone(&under_way), Arc::clone(&most));
+    let answer = move |body: String| async move {
+        max.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        SystemClock.sleep(Duration::from_millis(2)).await;
+        now.fetch_sub(1, Ordering::Relaxed);
+        calls.lock().unwrap().push(body.contains("\"into\""));
+        "{}"
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, Router::new().route("/", post(answer))).await.unwrap() });
+
+    let mut timeline = timeline("visitor", NOON);
+    let visitor = timeline.visitor.clone();
+    let mut session = timeline.close(NOON + 86_400_000, &SessionConfig::default()).ended.remove(0);
+    session.aliases = (0..ALIASES).map(|n| session_id(visitor.bits(), NOON + n, "alias", 1)).collect();
+    store(&url).archive(&visitor, &session, NOON).await.unwrap();
+    let arrived = arrived.lock().unwrap();
+    assert_eq!((arrived.len() as i64, arrived[0]), (ALIASES + 1, false), "the session comes first");
+    assert!(arrived[1..].iter().all(|is_alias| *is_alias));
+    assert!((2..=16).contains(&most.load(Ordering::Relaxed)), "{most:?} at once");
 }
 
 /// A throttled `BatchGetItem` does not fail: it leaves keys unread, here in every call.
