@@ -1,4 +1,4 @@
-//! DynamoDB's prices: on demand, in us-east-1. `docs/cost.md` says where they are from. The local tools and the benches share
+//! DynamoDB's prices: on demand, in us-east-1. `docs/cost.md` has their sources. The local tools and the benches share
 //! them.
 
 /// The day when the prices were looked up, these and those of `local cost`.
