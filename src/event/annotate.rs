@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::id::UuidField;
+use super::fields::WrittenField;
 use super::properties::ReplacedMember;
 use super::scan::{Span, needs_no_escape};
 use super::{Event, Role};
@@ -54,14 +54,31 @@ impl Event<'_> {
                 out.push_str("}}");
             }
         }
-        match self.uuid_field {
-            UuidField::Given => {}
-            UuidField::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
-            UuidField::Placeholder(span) => {
-                // A `uuid` behind the properties has moved: its distance from the end is what stayed the same.
-                let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
-                let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
-                out.replace_range(position..position + span.end - span.start, &format!("\"{}\"", self.uuid));
+        if (self.uuid_field, self.project_field) != (WrittenField::Kept, WrittenField::Kept) {
+            self.write_fields(start, out);
+        }
+    }
+
+    /// Writes the id and the project into the event that begins at `start` of `out`, where its own fields are not these.
+    #[inline(never)]
+    fn write_fields(&self, start: usize, out: &mut String) {
+        let fields = [("uuid", self.uuid_field, &self.uuid), ("project", self.project_field, &self.project)];
+        let mut replaced = Vec::new();
+        for (_, field, value) in fields {
+            let WrittenField::Replaced(span) = field else { continue };
+            // A field behind the properties has moved: its distance from the end is what stayed the same.
+            let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
+            let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
+            replaced.push((position..position + span.end - span.start, value));
+        }
+        // The last one first, so that the other does not move before it is replaced.
+        replaced.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        for (range, value) in replaced {
+            out.replace_range(range, &json_string(value));
+        }
+        for (name, field, value) in fields {
+            if field == WrittenField::Added {
+                append(out, &format!("\"{name}\":{}", json_string(value)));
             }
         }
     }
@@ -169,7 +186,7 @@ impl MemberWriter<'_> {
         match value {
             None => self.raw(key, "null"),
             Some(value) if needs_no_escape(value) => self.plain_string(key, value),
-            Some(value) => self.raw(key, &serde_json::to_string(value).unwrap_or_default()),
+            Some(value) => self.raw(key, &json_string(value)),
         }
     }
 
@@ -179,6 +196,11 @@ impl MemberWriter<'_> {
             Some(id) => self.plain_string(key, id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
         }
     }
+}
+
+/// Returns a string as JSON.
+fn json_string(value: &str) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Appends a member to a JSON object that is not empty. (An event has at least its `distinct_id`.)
