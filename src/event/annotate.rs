@@ -211,18 +211,15 @@ fn append(object: &mut String, member: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Delivery, Event};
+    use super::super::{Delivery, Event, Origin};
     use crate::config::SessionConfig;
     use crate::session::{Reason, Visitor, session_id};
     use crate::timeline::Assignment;
 
     const NOON: i64 = 1_773_144_000_000;
 
-    fn annotated(json: &str) -> String {
-        let config = SessionConfig::default();
-        let event =
-            Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
-        let assignment = Assignment {
+    fn assignment() -> Assignment {
+        Assignment {
             session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
             reason: Reason::First,
             number: 1,
@@ -236,7 +233,14 @@ mod tests {
             is_start: false,
             is_late: false,
             version: 3,
-        };
+        }
+    }
+
+    fn annotated(json: &str) -> String {
+        let config = SessionConfig::default();
+        let event =
+            Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
+        let assignment = assignment();
         let alone = event.annotate(Some(&assignment));
         let mut appended = "{\"events\":[".to_owned();
         event.annotate_into(Some(&assignment), &mut appended);
@@ -299,6 +303,43 @@ mod tests {
                 "{members}"
             );
         }
+    }
+
+    /// The project of a write key takes the place of the event's own, also beside an id that is written.
+    #[test]
+    fn the_project_of_a_key_replaces_the_events_own() {
+        let config = SessionConfig::default();
+        let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+        let origin = Origin { project: Some("sh\"op"), ..delivery.into() };
+        let properties = r#""properties":{"$session_id":"own","a":1}"#;
+        for json in [
+            format!(r#"{{"event":"x","distinct_id":"u",{properties},"uuid":"e"}}"#),
+            format!(r#"{{"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"other project","uuid":null,"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"uuid":null,"event":"x","project":"o","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"o","event":"x","distinct_id":"u",{properties},"uuid":null}}"#),
+            format!(r#"{{"event":"x",{properties},"project":null,"distinct_id":"u","uuid":"nil"}}"#),
+            format!(r#"{{"event":"x",{properties},"uuid":"undefined","distinct_id":"u","project":["o"]}}"#),
+            r#"{"event":"x","distinct_id":"u","project":7}"#.to_owned(),
+            r#"{"event":"x","distinct_id":"u","project":"sh\u0022op","uuid":"e"}"#.to_owned(),
+        ] {
+            let event = Event::parse(json.as_bytes(), origin, &config).unwrap();
+            assert_eq!(event.project, "sh\"op", "{json}");
+            let assignment = assignment();
+            for assignment in [None, Some(&assignment)] {
+                let annotated = event.annotate(assignment);
+                for name in ["\"project\"", "\"uuid\""] {
+                    assert_eq!(annotated.matches(name).count(), 1, "{annotated}");
+                }
+                let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
+                assert_eq!((&value["project"], &value["event"]), (&"sh\"op".into(), &"x".into()), "{annotated}");
+                assert_eq!(value["uuid"], *event.uuid, "{annotated}");
+                assert_eq!(value["properties"]["$session_number"].is_u64(), assignment.is_some(), "{annotated}");
+            }
+        }
+        // An event that names this project stays byte for byte.
+        let json = r#"{"uuid":"e","event":"x","distinct_id":"u","project":"sh\u0022op"}"#;
+        assert_eq!(Event::parse(json.as_bytes(), origin, &config).unwrap().annotate(None), json);
     }
 
     #[test]

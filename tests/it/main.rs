@@ -33,6 +33,7 @@ mod nexmark;
 mod nexmark_bids;
 mod oracle;
 mod pipeline;
+mod projects;
 mod proxy;
 mod reports;
 mod seed;
