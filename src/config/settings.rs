@@ -257,6 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn variables_override_the_profile() {
+        let base = [("TABLE", "t"), ("OUTPUT", "stdout"), ("PROFILE", " matomo ")];
+        let with = |pairs: &[(&str, &str)]| settings(&[&base[..], pairs].concat());
+        let rules = |pairs| with(pairs).unwrap().projects.default_rules().clone();
+        let matomo = rules(&[]);
+        assert_eq!((matomo.midnight, matomo.max_events), (Some(chrono_tz::UTC), Some(10_000)));
+        assert_eq!(rules(&[("MIDNIGHT", ""), ("BOUNDARY", "exclusive")]), matomo);
+        let own =
+            rules(&[("BOUNDARY", "inclusive"), ("MIDNIGHT", "none"), ("MAX_EVENTS", "none"), ("UTM_FIELDS", "source")]);
+        let expected = SessionConfig {
+            boundary: Boundary::Inclusive,
+            midnight: None,
+            max_events: None,
+            utm_fields: vec![UtmField::Source],
+            ..matomo
+        };
+        assert_eq!(own, expected);
+        for (name, value, sentence) in [
+            ("PROFILE", "piwik", "PROFILE: `piwik` is no profile; the profiles are `ga4`, "),
+            ("TIMEOUT_SECONDS", "none", "timeout_seconds: invalid type: string \"none\", expected a whole number"),
+            ("PASSIVE_EVENTS", "$ping", "keep_alive_events and passive_events both have `$ping`"),
+        ] {
+            let error = settings(&[&[(name, value)], &base[..]].concat()).unwrap_err();
+            assert!(error.starts_with(sentence), "{error}");
+        }
+    }
+
+    #[test]
     fn projects_are_json_or_a_file_with_it() {
         let base = [("TABLE", "t"), ("OUTPUT", "stdout"), ("TIMEOUT_SECONDS", "600"), ("LATENESS_SECONDS", "7")];
         let with = |value| settings(&[&base[..], &[("PROJECTS", value)]].concat());

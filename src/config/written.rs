@@ -17,6 +17,9 @@ use rule_value::{RuleValue, field_names, read, unknown_rule};
 /// its corrections need.
 const MAX_RULE_SECONDS: i64 = 30 * 86_400;
 
+/// The rules that are off by default. An empty variable does not turn them off, because a profile can have turned them on.
+const CAN_BE_OFF: [&str; 2] = ["midnight", "max_events"];
+
 impl SessionConfig {
     /// Reads rules from a JSON object. A rule that the object leaves out or sets to `null` keeps its default.
     ///
@@ -82,7 +85,8 @@ impl GivenRules {
     }
 
     /// Takes rules from variables that have the rules' names in upper case, over those of the profile that `PROFILE` names. An
-    /// empty variable counts as missing. A list is separated by commas, or is a JSON array. An empty list is `[]`.
+    /// empty variable counts as missing. A list is separated by commas, or is a JSON array. An empty list is `[]`. For a rule that
+    /// can be off, `none` turns it off.
     ///
     /// # Errors
     ///
@@ -95,7 +99,13 @@ impl GivenRules {
         let profile = value("PROFILE").map_or(Ok(Self::default()), |name| {
             Self::of_profile(&name).map_err(|error| ConfigError(format!("PROFILE: {error}")))
         })?;
-        let rule = |name: &str| Some((name.to_owned(), RuleValue::Variable(value(&name.to_uppercase())?)));
+        let rule = |name: &str| {
+            let value = match value(&name.to_uppercase())? {
+                none if none == "none" && CAN_BE_OFF.contains(&name) => RuleValue::Json(Value::Null),
+                value => RuleValue::Variable(value),
+            };
+            Some((name.to_owned(), value))
+        };
         Ok(profile.with(Self(SessionConfig::rule_names().filter_map(rule).collect())))
     }
 
