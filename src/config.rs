@@ -6,6 +6,7 @@
 mod defaults;
 mod hosts;
 mod nobody;
+mod origins;
 mod settings;
 mod written;
 
@@ -17,6 +18,7 @@ use crate::session::{Millis, datetime};
 use defaults::with_defaults;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
+pub use origins::AllowedOrigins;
 pub use settings::{Destination, Settings};
 use written::{event_names, limit, positive_seconds, seconds, time_zone};
 
