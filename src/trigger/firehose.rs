@@ -30,7 +30,7 @@ use crate::storage::SessionStorage;
 /// The code of a record whose events are applied, but do not fit into the answer.
 const NO_ROOM: &str = "answer_too_large";
 
-/// A record, and its data as it was received.
+/// A record, and its data as it was received, in base64.
 struct Record<'a> {
     message: Message<'a>,
     data: Cow<'a, str>,
@@ -66,13 +66,13 @@ impl<'a> Record<'a> {
         let id = members.record_id.and_then(string).unwrap_or_default();
         let data = members.data.and_then(string).unwrap_or_default();
         let arrived = members.approximate_arrival_timestamp.and_then(|time| time_of_json(time.get()));
-        let message = match STANDARD_PAD_INDIFFERENT.decode(data.trim_ascii()) {
-            Ok(body) => Message::new("firehose", id, Some(Cow::Owned(body)), Headers::default(), (arrived, now)),
-            Err(_) => {
-                let body = Cow::Owned(data.as_bytes().to_vec());
-                Message::undecodable("firehose", id, body, BodyError::InvalidBase64)
-            }
+        let Ok(body) = STANDARD_PAD_INDIFFERENT.decode(data.trim_ascii()) else {
+            // An answer that is not base64 would fail as a whole, so this data does not go back.
+            let body = Cow::Owned(data.into_owned().into_bytes());
+            let message = Message::undecodable("firehose", id, body, BodyError::InvalidBase64);
+            return Self { message, data: Cow::Borrowed("") };
         };
+        let message = Message::new("firehose", id, Some(Cow::Owned(body)), Headers::default(), (arrived, now));
         Self { message: message.within(Limits::DIRECT), data }
     }
 }
@@ -169,15 +169,15 @@ impl Answer {
 
     /// Appends the element of a record; `received` is its data in base64. Returns false if there is no room for its events.
     fn push(&mut self, record_id: &str, transformed: Transformed, received: &str) -> bool {
-        let (result, mut data, mut fits) = match transformed {
-            Transformed::Lines(lines) => ("Ok", Cow::Owned(STANDARD.encode(lines)), true),
-            Transformed::Dropped => ("Dropped", Cow::Borrowed(""), true),
-            Transformed::Failed => (Self::FAILED, Cow::Borrowed(received), true),
+        let failed = (Self::FAILED, Cow::Borrowed(received));
+        let (fits, (result, mut data)) = match transformed {
+            Transformed::Lines(lines) => match STANDARD.encode(lines) {
+                data if data.len() <= self.room => (true, ("Ok", Cow::Owned(data))),
+                _ => (false, failed),
+            },
+            Transformed::Dropped => (true, ("Dropped", Cow::Borrowed(""))),
+            Transformed::Failed => (true, failed),
         };
-        let mut result = result;
-        if result == "Ok" && data.len() > self.room {
-            (result, data, fits) = (Self::FAILED, Cow::Borrowed(received), false);
-        }
         // Firehose keeps what it received, so that a failed record's data is welcome, but not needed.
         if data.len() > self.room {
             data = Cow::Borrowed("");
