@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 
 use super::{ConfigError, SessionConfig};
+use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
 /// event that it redelivers is still known.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub output: Destination,
     /// `REJECTS`: where unusable events and messages go. `None` if it is not set, as in the close function.
     pub rejects: Option<Destination>,
+    /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
+    pub pipe_role: PipeRole,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -66,11 +69,19 @@ impl Settings {
                 ConfigError(format!("RETENTION_DAYS is `{days}`; it must be a number of days from 1 to 3650"))
             })?,
         };
+        let pipe_role = match non_empty("PIPE_ROLE").as_deref().map(str::trim) {
+            None | Some("enrichment") => PipeRole::Enrichment,
+            Some("target") => PipeRole::Target,
+            Some(role) => {
+                return Err(ConfigError(format!("PIPE_ROLE is `{role}`; it must be `enrichment` or `target`")));
+            }
+        };
         Ok(Self {
             rules: SessionConfig::from_variables(&variable)?,
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
+            pipe_role,
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -175,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pipes_role_is_a_setting() {
+        let role = |role| {
+            settings(&[("TABLE", "t"), ("OUTPUT", "stdout"), ("PIPE_ROLE", role)]).map(|settings| settings.pipe_role)
+        };
+        assert_eq!(role(""), Ok(PipeRole::Enrichment));
+        assert_eq!(role("enrichment"), Ok(PipeRole::Enrichment));
+        assert_eq!(role(" target "), Ok(PipeRole::Target));
+    }
+
+    #[test]
     fn errors_name_the_setting_and_what_to_write() {
         let base = [("TABLE", "t"), ("OUTPUT", "stdout")];
         for (name, value, sentence) in [
@@ -200,6 +221,7 @@ mod tests {
             ("NOBODY_IDS", "[0]", "nobody_ids: invalid type: integer `0`, expected a string"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
+            ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",
