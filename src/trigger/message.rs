@@ -1,7 +1,7 @@
 //! A message that carries events: a queue's message, a stream's record, a topic's notification, an event of a bus. What differs
 //! between their sources is decided when a message is made. From then on all are processed alike ([`super::process`]).
 
-mod reject;
+pub(super) mod reject;
 mod wrapped;
 
 use std::borrow::Cow;

@@ -239,7 +239,7 @@ fn fail_rest_of_groups(messages: &[Message<'_>], failed: &mut [bool]) {
 }
 
 /// Replaces the line breaks of an event's JSON by spaces. All of them are white space, because a JSON string has none.
-fn one_line(json: String) -> String {
+pub(super) fn one_line(json: String) -> String {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
 }
 

@@ -9,9 +9,9 @@ use crate::trigger::answer::json;
 const KEPT_BYTES: usize = MAX_EVENT_BYTES;
 
 /// An event, or a whole message, that is invalid.
-pub(super) struct Reject<'a> {
+pub(in crate::trigger) struct Reject<'a> {
     /// The kind of the message's source, such as `sqs`.
-    pub source: &'static str,
+    pub source: &'a str,
     pub message_id: &'a str,
     pub code: &'a str,
     /// A sentence that tells the sender what to change.
