@@ -30,6 +30,7 @@
 //! - [`config`]: all options, and the functions' environment
 //! - [`event`]: a tracking event: the fields that are read; the rest passes through unchanged
 //! - [`dialect`]: requests of other tracking clients, translated into events
+//! - [`agent`]: the device that a user agent describes, and bots
 //! - [`attribution`]: hosts, external referrers, campaigns, click ids
 //! - [`model`]: the types that the rules use: events, and the forms of a session
 //! - [`rules`]: which event begins a session, and why: the definition of a session, as one fold
@@ -56,6 +57,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod dialect;

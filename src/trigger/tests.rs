@@ -1,6 +1,8 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
+mod lambda_events;
 mod samples;
+mod sources;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

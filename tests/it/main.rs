@@ -49,5 +49,6 @@ mod timeline;
 #[path = "../../dev/tls.rs"]
 mod tls;
 mod traffic;
+mod trigger_snippets;
 mod trust;
 mod worked_consumers;

@@ -8,9 +8,9 @@ use futures_util::future::join;
 
 use super::super::Ingest;
 use super::super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
+use super::super::message::reject::Reject;
+use super::super::process::one_line;
 use super::super::split_body::RawEvent;
-use super::super::sqs::one_line;
-use super::super::sqs::reject::Reject;
 use super::{Answer, Request};
 use crate::clock::Clock;
 use crate::dialect::answer::{self, Fate, Report};
