@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ids::primary_ids;
 use super::known_events::{ByFingerprint, EventLocation};
-use super::{Applied, Arrival, Assignment, Overflow, Timeline};
+use super::{Applied, Arrival, Assignment, Overflow, Recalled, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{Kind, Position, SessionState};
 use crate::rules::fold_with_positions;
@@ -15,16 +15,12 @@ use crate::session::Millis;
 
 impl Timeline {
     /// Applies events wherever they belong.
-    pub(super) fn apply_slow(
-        &mut self,
-        arrivals: &[Arrival],
-        mut recalled: Vec<SessionState>,
-        config: &SessionConfig,
-    ) -> Applied {
+    pub(super) fn apply_slow(&mut self, arrivals: &[Arrival], recalled: Recalled, config: &SessionConfig) -> Applied {
+        let Recalled { sessions: mut recalled, pages } = recalled;
         let corrected = self.corrections.len();
         let (before, realigned) = self.aligned(config);
         self.drop_known(&mut recalled);
-        let mut known_events = self.known_events(&recalled);
+        let mut known_events = self.known_events(&recalled, &pages);
         let mut new: Vec<&Arrival> = Vec::new();
         for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
             if let MapEntry::Vacant(vacant) = known_events.entry(arrival.entry.uuid.fingerprint()) {

@@ -32,6 +32,7 @@ mod nexmark;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark_bids;
 mod oracle;
+mod pages;
 mod pipeline;
 mod proxy;
 mod reports;
