@@ -2,14 +2,16 @@
 //! is, and the item that every batch writes stays small.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use serde_json::json;
 use session_tracking::InMemorySessionStorage;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::FingerprintPage;
 use session_tracking::session::{Millis, Session, Visitor, datetime, rfc3339};
-use session_tracking::storage::{DynamoDbSessionStorage, SessionStorage};
+use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionStorage};
 use session_tracking::stored::encode_timeline;
 use session_tracking::timeline::{PAGE_FINGERPRINTS, Recalled, Timeline};
 
@@ -221,4 +223,64 @@ fn every_version_of_a_timeline_has_the_same_pages() {
     }
     let late = known.keys().filter(|(_, is_late, _)| *is_late).count();
     assert!(known.len() > 100 && late > 10, "{} pages, {late} of late events", known.len());
+}
+
+/// Returns the JSON of an event of a visit with heartbeats, or of one with page views.
+fn event_of(kind: &str, number: i64, at: Millis) -> String {
+    let url = match kind {
+        "beats" => String::new(),
+        _ => format!(
+            r#""$current_url":"https://shop.example.com/category/{0:04}/a-product-with-a-speaking-name-{0:04}.html","$referrer":"https://shop.example.com/","#,
+            number * 7919 % 5_000
+        ),
+    };
+    let (name, at) = (if kind == "beats" { "heartbeat" } else { "$pageview" }, rfc3339(datetime(at)));
+    format!(
+        r#"{{"uuid":"0198c5f0-1234-7abc-8def-{number:012x}","event":"{name}","distinct_id":"visitor-00000001","timestamp":"{at}","properties":{{{url}"$device_type":"Desktop","$os":"Mac OS X","$browser":"Chrome","$browser_version":131,"$screen_width":1728,"$screen_height":1117}}}}"#
+    )
+}
+
+/// A write costs one unit, and a page now and then. So does the end of the visit: each page gets the time at which it expires.
+#[tokio::test]
+async fn a_write_costs_one_unit_however_long_the_visit() {
+    for (kind, step) in [("beats", 30 * SECOND), ("views", 60 * SECOND)] {
+        let (clock, consumed, sink) = (ManualClock::default(), Arc::new(Consumed::default()), Sink::default());
+        let client = EmbeddedDynamoDb::start(0).unwrap().client();
+        let storage = DynamoDbSessionStorage::new(client.clone(), TABLE).counting(Arc::clone(&consumed));
+        let rules = json!({ "max_duration_seconds": 30 * 86_400 });
+        let manager = SessionManager::with_clock(SessionConfig::from_rules(rules).unwrap(), storage, &clock);
+        let send = async |number: i64| {
+            let received_at = NOON + number * step;
+            clock.set(received_at);
+            let json = event_of(kind, number, received_at - 200);
+            let delivery = Delivery { received_at, trusts_received_at: false };
+            let event = Event::parse(json.as_bytes(), delivery, manager.config()).unwrap();
+            let outcome = manager.resolve(&[event], Millis::MAX).await.pop();
+            assert!(matches!(outcome, Some(Outcome::Placed(Some(_)))), "{outcome:?}");
+        };
+        for number in 0..10 {
+            send(number).await;
+        }
+        let mut number = 10;
+        let mut before = consumed.table_write_units();
+        for count in [100, 400, 600] {
+            for _ in 0..count {
+                send(number).await;
+                number += 1;
+            }
+            let units = (consumed.table_write_units() - before) / f64::from(count);
+            println!("{kind}: {units:.3} write units an event up to event {number}");
+            assert!(units <= 1.1, "{kind}: a write costs {units} units before event {number}");
+            before = consumed.table_write_units();
+        }
+        assert!(consumed.read_units() / number as f64 <= 0.6, "an event in order reads no page");
+        clock.set(NOON + number * step + 90 * MINUTE);
+        let report = manager.cleanup(&&sink, Millis::MAX).await;
+        assert_eq!((report.closed, report.failed), (1, 0), "{report:?}");
+        // The timeline, the archived session, and each page.
+        let pages = number as usize / PAGE_FINGERPRINTS;
+        let units = consumed.table_write_units() - before;
+        println!("{kind}: {units} units to close, {pages} pages");
+        assert!(units <= (pages + 4) as f64, "{kind}: {units} units to close the visit");
+    }
 }

@@ -94,6 +94,7 @@ impl<'w> Checker<'w> {
             let timeline = stored.timeline.as_ref().unwrap();
             self.record_marks(timeline, now);
             self.check_sessions(&visitor, &stored, now);
+            stored.check_pages();
             if self.is_verbose {
                 println!("at {now}: {timeline:?}");
             }
@@ -274,6 +275,20 @@ fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
 }
 
 impl StoredVisitor {
+    /// Checks that every page of a session is stored.
+    fn check_pages(&self) {
+        let timeline = self.timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
+        for state in timeline.chain(&self.archived) {
+            for (is_late, count) in [(false, state.pages), (true, state.late.pages)] {
+                let is_here = |page: &&FingerprintPage| {
+                    page.session_id == state.id && page.is_late == is_late && page.number < count
+                };
+                let stored = self.pages.iter().filter(is_here).count();
+                assert_eq!(stored, count as usize, "pages are not stored: {state:#?}");
+            }
+        }
+    }
+
     /// Returns whether a session counts the event with this fingerprint: itself, or on one of its pages.
     fn has(&self, state: &SessionState, fingerprint: u64) -> bool {
         let counts = |page: &&FingerprintPage| {
