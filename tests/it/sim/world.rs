@@ -310,6 +310,7 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
                 .with_page_size(PAGE_SIZES[seed as usize % PAGE_SIZES.len()]),
             output: &output,
             rejects: &rejects,
+            origins: Default::default(),
         })
         .collect();
     let mut world = World {
