@@ -142,6 +142,16 @@ impl Event<'_> {
         if own.raw.is_given() && own.string().as_deref() != assignment.referrer.as_deref() {
             members.raw(",\"$event_referrer\":", own.raw().unwrap_or("null"));
         }
+        let properties = &self.fields.properties;
+        match (properties.user(), &assignment.user_id) {
+            (None, Some(user_id)) => members.string(",\"$user_id\":", Some(user_id)),
+            (None, None) => {
+                if let Some(empty) = properties.empty_user() {
+                    members.raw(",\"$user_id\":", empty);
+                }
+            }
+            (Some(_), _) => {}
+        }
         members.plain_string(",\"$session_start_reason\":", assignment.reason.name());
         members.number(",\"$session_number\":", assignment.number);
         members.id(",\"$previous_session_id\":", assignment.previous);
@@ -218,7 +228,8 @@ mod tests {
 
     const NOON: i64 = 1_773_144_000_000;
 
-    fn assignment() -> Assignment {
+    /// Returns an assignment to a session of this user.
+    fn assignment(user_id: Option<&str>) -> Assignment {
         Assignment {
             session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
             reason: Reason::First,
@@ -230,6 +241,7 @@ mod tests {
             entry_url: Some("https://a.test/\"".into()),
             exit_page: None,
             referrer: Some("https://google.com/".into()),
+            user_id: user_id.map(Into::into),
             is_start: false,
             is_late: false,
             version: 3,
@@ -237,10 +249,15 @@ mod tests {
     }
 
     fn annotated(json: &str) -> String {
+        annotated_of(None, json)
+    }
+
+    /// Annotates an event with a session of this user.
+    fn annotated_of(user_id: Option<&str>, json: &str) -> String {
         let config = SessionConfig::default();
         let event =
             Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
-        let assignment = assignment();
+        let assignment = assignment(user_id);
         let alone = event.annotate(Some(&assignment));
         let mut appended = "{\"events\":[".to_owned();
         event.annotate_into(Some(&assignment), &mut appended);
@@ -325,7 +342,7 @@ mod tests {
         ] {
             let event = Event::parse(json.as_bytes(), origin, &config).unwrap();
             assert_eq!(event.project, "sh\"op", "{json}");
-            let assignment = assignment();
+            let assignment = assignment(None);
             for assignment in [None, Some(&assignment)] {
                 let annotated = event.annotate(assignment);
                 for name in ["\"project\"", "\"uuid\""] {
@@ -340,6 +357,38 @@ mod tests {
         // An event that names this project stays byte for byte.
         let json = r#"{"uuid":"e","event":"x","distinct_id":"u","project":"sh\u0022op"}"#;
         assert_eq!(Event::parse(json.as_bytes(), origin, &config).unwrap().annotate(None), json);
+    }
+
+    /// The session's user is added to an event that names none; the event's own user stays.
+    #[test]
+    fn an_event_gets_the_user_of_its_session() {
+        let properties = |user_id, own: &str| {
+            let json = format!(r#"{{"uuid":"e","event":"x","distinct_id":"u","properties":{{{own}}}}}"#);
+            let annotated = annotated_of(user_id, &json);
+            assert_eq!(
+                annotated.matches("\"$user_id\"").count(),
+                usize::from(user_id.is_some() || own.contains("user"))
+            );
+            serde_json::from_str::<serde_json::Value>(&annotated).unwrap()["properties"]["$user_id"].clone()
+        };
+        for (user_id, own, wanted) in [
+            (Some("ann"), "", "\"ann\""),
+            (Some("ann \"b\""), r#""a":1"#, r#""ann \"b\"""#),
+            (Some("ann"), r#""$user_id":null,"a":1"#, "\"ann\""),
+            (Some("ann"), r#""a":1,"$user_id": "" "#, "\"ann\""),
+            (Some("ann"), r#""$user_id":"bob""#, "\"bob\""),
+            (Some("ann"), r#""$user_id":7"#, "7"),
+            (None, r#""$user_id":null"#, "null"),
+            (None, r#""$user_id":"","a":1"#, "\"\""),
+            (None, r#""$user_id":"bob""#, "\"bob\""),
+            (None, "", "null"),
+        ] {
+            assert_eq!(
+                properties(user_id, own),
+                serde_json::from_str::<serde_json::Value>(wanted).unwrap(),
+                "{user_id:?} {own}"
+            );
+        }
     }
 
     #[test]
