@@ -23,10 +23,7 @@ pub(super) const USE_A_KEY: &str =
 pub(super) struct UnknownKey;
 
 /// Returns the project that a key names. Returns `None` if no project has a key: then every request is welcome.
-pub(super) fn project<'p>(
-    projects: &'p Projects,
-    key: impl FnOnce() -> Option<String>,
-) -> Result<Option<&'p str>, UnknownKey> {
+pub(super) fn project(projects: &Projects, key: impl FnOnce() -> Option<String>) -> Result<Option<&str>, UnknownKey> {
     if !projects.have_keys() {
         return Ok(None);
     }
@@ -94,6 +91,7 @@ mod tests {
 
     use super::super::tests::request;
     use super::*;
+    use crate::config::GivenRules;
 
     /// Returns the key of a request with these headers, this query and this body, from both payloads.
     fn key(headers: Value, query: &str, body: &str) -> Option<String> {
@@ -155,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_key_is_asked_for_only_where_a_project_has_one() {
-        let projects = |json| Projects::from_json(&Default::default(), json).unwrap();
+        let projects = |json| Projects::from_json(&GivenRules::default(), json).unwrap();
         let with_key = projects(r#"{"shop": {"keys": ["k"]}, "blog": {}}"#);
         assert_eq!(project(&with_key, || Some("k".to_owned())), Ok(Some("shop")));
         assert_eq!(project(&with_key, || Some("K".to_owned())), Err(UnknownKey));
