@@ -47,7 +47,7 @@ impl ClientEvent {
     ///
     /// # Errors
     /// Why the event cannot be used.
-    pub fn parse(&self, origin: Origin<'_>, rules: &impl ProjectRules) -> Result<Event<'_>, Rejection> {
+    pub fn parse<'a>(&'a self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
         let mut event = Event::parse(self.json.as_bytes(), origin, rules)?;
         match (self.standing, event.role) {
             (Standing::Passive, Role::Activity(_)) => event.role = Role::Passive,

@@ -228,8 +228,7 @@ mod tests {
 
     const NOON: i64 = 1_773_144_000_000;
 
-    /// Returns an assignment to a session of this user.
-    fn assignment(user_id: Option<&str>) -> Assignment {
+    fn assignment() -> Assignment {
         Assignment {
             session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
             reason: Reason::First,
@@ -241,7 +240,7 @@ mod tests {
             entry_url: Some("https://a.test/\"".into()),
             exit_page: None,
             referrer: Some("https://google.com/".into()),
-            user_id: user_id.map(Into::into),
+            user_id: None,
             is_start: false,
             is_late: false,
             version: 3,
@@ -257,7 +256,7 @@ mod tests {
         let config = SessionConfig::default();
         let event =
             Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
-        let assignment = assignment(user_id);
+        let assignment = Assignment { user_id: user_id.map(Into::into), ..assignment() };
         let alone = event.annotate(Some(&assignment));
         let mut appended = "{\"events\":[".to_owned();
         event.annotate_into(Some(&assignment), &mut appended);
@@ -322,43 +321,6 @@ mod tests {
         }
     }
 
-    /// The project of a write key takes the place of the event's own, also beside an id that is written.
-    #[test]
-    fn the_project_of_a_key_replaces_the_events_own() {
-        let config = SessionConfig::default();
-        let delivery = Delivery { received_at: NOON, trusts_received_at: false };
-        let origin = Origin { project: Some("sh\"op"), ..delivery.into() };
-        let properties = r#""properties":{"$session_id":"own","a":1}"#;
-        for json in [
-            format!(r#"{{"event":"x","distinct_id":"u",{properties},"uuid":"e"}}"#),
-            format!(r#"{{"event":"x","distinct_id":"u",{properties}}}"#),
-            format!(r#"{{"project":"other project","uuid":null,"event":"x","distinct_id":"u",{properties}}}"#),
-            format!(r#"{{"uuid":null,"event":"x","project":"o","distinct_id":"u",{properties}}}"#),
-            format!(r#"{{"project":"o","event":"x","distinct_id":"u",{properties},"uuid":null}}"#),
-            format!(r#"{{"event":"x",{properties},"project":null,"distinct_id":"u","uuid":"nil"}}"#),
-            format!(r#"{{"event":"x",{properties},"uuid":"undefined","distinct_id":"u","project":["o"]}}"#),
-            r#"{"event":"x","distinct_id":"u","project":7}"#.to_owned(),
-            r#"{"event":"x","distinct_id":"u","project":"sh\u0022op","uuid":"e"}"#.to_owned(),
-        ] {
-            let event = Event::parse(json.as_bytes(), origin, &config).unwrap();
-            assert_eq!(event.project, "sh\"op", "{json}");
-            let assignment = assignment(None);
-            for assignment in [None, Some(&assignment)] {
-                let annotated = event.annotate(assignment);
-                for name in ["\"project\"", "\"uuid\""] {
-                    assert_eq!(annotated.matches(name).count(), 1, "{annotated}");
-                }
-                let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
-                assert_eq!((&value["project"], &value["event"]), (&"sh\"op".into(), &"x".into()), "{annotated}");
-                assert_eq!(value["uuid"], *event.uuid, "{annotated}");
-                assert_eq!(value["properties"]["$session_number"].is_u64(), assignment.is_some(), "{annotated}");
-            }
-        }
-        // An event that names this project stays byte for byte.
-        let json = r#"{"uuid":"e","event":"x","distinct_id":"u","project":"sh\u0022op"}"#;
-        assert_eq!(Event::parse(json.as_bytes(), origin, &config).unwrap().annotate(None), json);
-    }
-
     /// The session's user is added to an event that names none; the event's own user stays.
     #[test]
     fn an_event_gets_the_user_of_its_session() {
@@ -389,6 +351,43 @@ mod tests {
                 "{user_id:?} {own}"
             );
         }
+    }
+
+    /// The project of a write key takes the place of the event's own, also beside an id that is written.
+    #[test]
+    fn the_project_of_a_key_replaces_the_events_own() {
+        let config = SessionConfig::default();
+        let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+        let origin = Origin { project: Some("sh\"op"), ..delivery.into() };
+        let properties = r#""properties":{"$session_id":"own","a":1}"#;
+        for json in [
+            format!(r#"{{"event":"x","distinct_id":"u",{properties},"uuid":"e"}}"#),
+            format!(r#"{{"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"other project","uuid":null,"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"uuid":null,"event":"x","project":"o","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"o","event":"x","distinct_id":"u",{properties},"uuid":null}}"#),
+            format!(r#"{{"event":"x",{properties},"project":null,"distinct_id":"u","uuid":"nil"}}"#),
+            format!(r#"{{"event":"x",{properties},"uuid":"undefined","distinct_id":"u","project":["o"]}}"#),
+            r#"{"event":"x","distinct_id":"u","project":7}"#.to_owned(),
+            r#"{"event":"x","distinct_id":"u","project":"sh\u0022op","uuid":"e"}"#.to_owned(),
+        ] {
+            let event = Event::parse(json.as_bytes(), origin, &config).unwrap();
+            assert_eq!(event.project, "sh\"op", "{json}");
+            let assignment = assignment();
+            for assignment in [None, Some(&assignment)] {
+                let annotated = event.annotate(assignment);
+                for name in ["\"project\"", "\"uuid\""] {
+                    assert_eq!(annotated.matches(name).count(), 1, "{annotated}");
+                }
+                let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
+                assert_eq!((&value["project"], &value["event"]), (&"sh\"op".into(), &"x".into()), "{annotated}");
+                assert_eq!(value["uuid"], *event.uuid, "{annotated}");
+                assert_eq!(value["properties"]["$session_number"].is_u64(), assignment.is_some(), "{annotated}");
+            }
+        }
+        // An event that names this project stays byte for byte.
+        let json = r#"{"uuid":"e","event":"x","distinct_id":"u","project":"sh\u0022op"}"#;
+        assert_eq!(Event::parse(json.as_bytes(), origin, &config).unwrap().annotate(None), json);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Projects with rules of their own, in one service: each has the sessions that it would have in a service of its own.
 
 use serde_json::{Value, json};
-use session_tracking::config::{GivenRules, ProjectRules, Projects};
+use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
@@ -92,7 +92,7 @@ async fn run(projects: &Projects, steps: &[Step], is_included: impl Fn(&str) -> 
         manager: SessionManager::with_clock(projects.clone(), &storage, &clock),
         output: &output,
         rejects: &output,
-        origins: Default::default(),
+        origins: AllowedOrigins::default(),
     };
     let mut service = start();
     let mut now = NOON;
@@ -169,7 +169,7 @@ async fn the_same_visits_in_two_projects() {
         manager: SessionManager::with_clock(projects.clone(), &storage, &clock),
         output: &output,
         rejects: &output,
-        origins: Default::default(),
+        origins: AllowedOrigins::default(),
     };
     let mut service = start();
     let event = |project: &str, uuid: &str, at: Millis| {
@@ -233,7 +233,7 @@ async fn a_write_key_names_the_project_of_a_requests_events() {
         r#"{"shop": {"keys": ["k1", "k2"], "rules": {"passive_events": ["x"]}}, "blog": {"keys": ["k3"]}, "bare": {}}"#;
     let projects = Projects::from_json(&GivenRules::default(), projects).unwrap();
     let manager = SessionManager::with_clock(projects, &storage, &clock);
-    let service = Ingest { manager, output: &output, rejects: &rejects, origins: Default::default() };
+    let service = Ingest { manager, output: &output, rejects: &rejects, origins: AllowedOrigins::default() };
     let call = async |payload: Value| {
         let answer = service.handle(&payload.to_string(), Millis::MAX).await.unwrap();
         serde_json::from_str::<Value>(&answer).unwrap()
