@@ -6,6 +6,7 @@
 
 mod clients;
 mod cors;
+mod write_key;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 
-use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, error, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Limits, decode, form, from_base64};
 use super::envelope::{Envelope, Headers, header, received_at, string, string_bytes, time};
@@ -27,6 +28,7 @@ use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
+use write_key::{UNKNOWN_KEY, USE_A_KEY};
 
 /// The longest `retry-after`, in seconds; the shortest is 1. The value is random, so that many callers do not retry at the
 /// same moment.
@@ -264,6 +266,10 @@ async fn events<S: SessionStorage, C: Clock>(
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
+    let readable = body.as_ref().ok().map(|(_, body)| &**body);
+    let Ok(project) = write_key::project(manager.projects(), || write_key::of_request(request, readable)) else {
+        return (Answer::new(401, nothing(UNKNOWN_KEY, USE_A_KEY)), Counts::only(UNKNOWN_KEY));
+    };
     let batch = match &body {
         Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
         Err(error) => Err(*error),
@@ -275,7 +281,7 @@ async fn events<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project: None };
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes =
@@ -356,12 +362,20 @@ impl Answer {
             allow: Option<&'static str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            www_authenticate: Option<&'static str>,
             #[serde(flatten)]
             cors: Option<&'a cors::Permission>,
         }
         let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER_SECONDS + 1).to_string());
-        let headers =
-            AnswerHeaders { content_type: self.content_type, allow: self.allow, retry_after, cors: self.cors.as_ref() };
+        let headers = AnswerHeaders {
+            content_type: self.content_type,
+            allow: self.allow,
+            retry_after,
+            // Not `Basic`: for that, a browser would ask the page's visitor for a password.
+            www_authenticate: (self.status == 401).then_some("Bearer"),
+            cors: self.cors.as_ref(),
+        };
         json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: self.is_base64 })
     }
 }
