@@ -3,6 +3,8 @@
 //!
 //! A run that finds something else prints the line that it would need.
 
+mod cases;
+mod hostile;
 mod request;
 
 use std::collections::BTreeMap;
