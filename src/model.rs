@@ -77,6 +77,8 @@ pub struct SessionFacts {
     pub device: Option<Arc<DeviceInfo>>,
     /// The location of the first event that has one.
     pub geo: Option<Arc<GeoInfo>>,
+    /// The user of the last event that names one.
+    pub user_id: Option<Arc<str>>,
     /// Whether a request ended it.
     pub ended_by_request: bool,
 }
@@ -96,6 +98,7 @@ impl SessionFacts {
             attribution,
             device: None,
             geo: None,
+            user_id: None,
             ended_by_request: false,
         }
     }
@@ -219,6 +222,8 @@ pub struct Position {
     pub page_views: u32,
     /// The URL of the last page view, up to and including this entry.
     pub exit_page: Option<Arc<str>>,
+    /// The session's user, as far as this entry and those before it name one.
+    pub user_id: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
 }

@@ -106,6 +106,9 @@ impl<'a> SessionView<'a> {
         set_first(&mut facts.entry_url, context.url.as_ref());
         set_first(&mut facts.device, context.device.as_ref());
         set_first(&mut facts.geo, context.geo.as_ref());
+        if context.user_id.is_some() {
+            facts.user_id.clone_from(&context.user_id);
+        }
         if matches!(entry.kind, Kind::Pageview | Kind::Event) {
             facts.event_count = facts.event_count.saturating_add(1);
         }
@@ -154,11 +157,12 @@ pub fn fold_with_positions<'a>(
             return;
         }
         positions.push(match view {
-            None => Position { view: None, page_views: 0, exit_page: None, is_start: false },
+            None => Position { view: None, page_views: 0, exit_page: None, user_id: None, is_start: false },
             Some((number, view)) => Position {
                 view: Some(number),
                 page_views: view.facts.page_views,
                 exit_page: view.facts.exit_page.clone(),
+                user_id: view.facts.user_id.clone(),
                 is_start: view.base.is_none() && view.first == index,
             },
         });

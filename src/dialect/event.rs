@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::json::{Object, Pairs, object, quoted};
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 use crate::event::{Event, MAX_DEPTH, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role, depth, is_read_property};
 
 /// Limit of the bytes of a client's event: 200 KB. The line of an event has to fit into a queue's message of 256 KB.
@@ -59,8 +59,8 @@ impl ClientEvent {
     ///
     /// # Errors
     /// Why the event cannot be used.
-    pub fn parse(&self, origin: Origin<'_>, config: &SessionConfig) -> Result<Event<'_>, Rejection> {
-        let mut event = Event::parse(self.json.as_bytes(), origin, config)?;
+    pub fn parse<'a>(&'a self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
+        let mut event = Event::parse(self.json.as_bytes(), origin, rules)?;
         self.standing.apply(&mut event);
         Ok(event)
     }

@@ -11,6 +11,8 @@ pub(super) enum PropertyName {
     Referrer,
     /// `$session_properties`.
     Session,
+    /// `$user_id`. It is read, and written if the event has none.
+    UserId,
     /// `utm_source` and so on.
     Utm(UtmField),
     /// `$device_type` and so on.
@@ -67,7 +69,7 @@ impl PropertyName {
     /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
     #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
-        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, Utm, WriteOnly};
+        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
         // Every name in the list begins with one of these.
         if !matches!(key.first(), Some(b'$' | b'u')) {
             return None;
@@ -95,6 +97,7 @@ impl PropertyName {
             _ if key == b"$geoip_country_name" => Geo(GeoField::CountryName),
             _ if key == b"$geoip_subdivision_1_name" => Geo(GeoField::RegionName),
             _ if key == b"$session_properties" => Session,
+            _ if key == b"$user_id" => UserId,
             _ if key == b"$time_flag" || key == b"$sanitized" || key == b"$no_session" => Flag,
             _ if key == b"$entry_url"
                 || key == b"$event_referrer"
@@ -119,7 +122,7 @@ impl PropertyName {
 
 /// Returns whether the service reads or writes the property of this name, or may read it as a click id.
 pub(crate) fn is_read_property(name: &str) -> bool {
-    name == "$user_id" || PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
+    PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
 }
 
 #[cfg(test)]

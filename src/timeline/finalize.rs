@@ -248,7 +248,8 @@ impl Entry {
     /// Returns the size in bytes of the strings that count towards [`MAX_UNFINALIZED_BYTES`]: all except device and location.
     fn string_bytes(&self) -> usize {
         let context = &self.context;
-        let strings: usize = [&context.url, &context.referrer].into_iter().flatten().map(|url| url.len()).sum();
+        let strings: usize =
+            [&context.url, &context.referrer, &context.user_id].into_iter().flatten().map(|value| value.len()).sum();
         let utm: usize = context.utm.iter().flat_map(|utm| utm.strings()).flatten().map(str::len).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.uuid.len() + strings + utm + properties

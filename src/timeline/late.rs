@@ -303,6 +303,7 @@ impl SessionFacts {
         set(&mut self.exit_page, page, is_last);
         set_first(&mut self.device, entry.context.device.as_ref());
         set_first(&mut self.geo, entry.context.geo.as_ref());
+        set(&mut self.user_id, entry.context.user_id.as_ref(), is_last);
         self.started_at = self.started_at.min(entry.at);
         self.last_activity = self.last_activity.max(entry.at);
     }

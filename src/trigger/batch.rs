@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::split_body::RawEvent;
 use crate::clock::Clock;
-use crate::config::SessionConfig;
+use crate::config::Projects;
 use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
@@ -44,7 +44,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     let mut repaired_events = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
         let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
-        match raw_event.parse(origin, manager.config()) {
+        match raw_event.parse(origin, manager.projects()) {
             Ok(event) => {
                 events.push(event);
                 rejections.push(None);
@@ -59,7 +59,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     }
     if !repaired_events.is_empty() {
         repairs = repaired_events;
-        events = insert_repaired(events, &mut rejections, &repairs, manager.config());
+        events = insert_repaired(events, &mut rejections, &repairs, manager.projects());
     }
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
@@ -87,7 +87,7 @@ fn insert_repaired<'r, 'a: 'r>(
     events: Vec<Event<'a>>,
     rejections: &mut [Option<Rejection>],
     repairs: &'r [(usize, Origin<'a>, Standing, Repaired)],
-    config: &SessionConfig,
+    projects: &Projects,
 ) -> Vec<Event<'r>> {
     let mut all = Vec::with_capacity(rejections.len());
     let (mut events, mut repairs) = (events.into_iter(), repairs.iter().peekable());
@@ -97,7 +97,7 @@ fn insert_repaired<'r, 'a: 'r>(
             continue;
         }
         let Some((_, origin, standing, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
-        match repaired.parse(*origin, config) {
+        match repaired.parse(*origin, projects) {
             Some(Ok(mut event)) => {
                 *rejection = None;
                 standing.apply(&mut event);

@@ -144,7 +144,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         .iter()
         .map(|&(index, event)| IncomingEvent {
             raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None },
+            origin: Origin { delivery, id: &request.id, index, sent_at: None, project: None },
         })
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
