@@ -88,6 +88,8 @@ def main():
     clients = expected["clients"]
     options = arguments(clients)
     chosen = options.clients or [name for name in clients if options.browsers or not clients[name].get("browser")]
+    if not os.environ["CHROMIUM"] and any(clients[name].get("browser") for name in chosen):
+        sys.exit("tests/clients/run: a browser's client needs Chromium: add --browsers, or set CHROMIUM to its path")
     program = os.environ["LOCAL"]
     with tempfile.TemporaryDirectory() as temporary, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         folder = pathlib.Path(options.keep or temporary)

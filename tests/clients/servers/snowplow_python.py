@@ -1,4 +1,4 @@
-"""snowplow-tracker, for Python. The domain user id is the second part of the browser's `_sp_id` cookie."""
+"""snowplow-tracker, for Python. The domain user id is what the browser's `tracker.getDomainUserId()` gives."""
 import time
 
 from flow import ACCOUNT, COLLECTOR, DEVICE, ENTRY, ORDER, REFERRER, USER, an_hour_ago, pause
