@@ -6,8 +6,6 @@ import time
 from service import events_of, rejected_of
 
 DRIVER_SECONDS = 120
-# The default of the rule `keep_alive_events` (docs/configuration.md).
-KEEP_ALIVE = {"$pageleave"}
 
 
 @dataclasses.dataclass
@@ -30,10 +28,10 @@ class Visit:
         """Returns how many events the final sessions count."""
         return sum(session["event_count"] for session in self.sessions.values())
 
-    def countable(self):
-        """Returns the events that count in a session: all with one, but those that only keep it alive."""
+    def countable(self, not_counted):
+        """Returns the events that count in a session: all with one, less those of some names."""
         events = self.events.values()
-        return [event for event in events if event["properties"].get("$session_id") and event["event"] not in KEEP_ALIVE]
+        return [event for event in events if event["properties"].get("$session_id") and event["event"] not in not_counted]
 
     def session_ids(self):
         """Returns the sessions that the annotated events name."""
