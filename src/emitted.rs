@@ -36,6 +36,8 @@ struct EndProperties<'a> {
     exit_url: Option<&'a str>,
     #[serde(rename = "$referrer")]
     referrer: Option<&'a str>,
+    #[serde(rename = "$user_id", skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
     #[serde(rename = "$session_start_reason")]
     reason: &'static str,
     #[serde(rename = "$session_number")]
@@ -75,6 +77,7 @@ pub fn end_line(session: &Session) -> String {
         entry_url: session.entry_url.as_deref(),
         exit_url: session.exit_page.as_deref(),
         referrer: session.referrer.as_deref(),
+        user_id: session.user_id.as_deref(),
         reason: session.reason.name(),
         number: session.number,
         previous: session.previous_session_id.as_deref(),

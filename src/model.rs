@@ -77,6 +77,8 @@ pub struct SessionFacts {
     pub device: Option<Arc<DeviceInfo>>,
     /// The location of the first event that has one.
     pub geo: Option<Arc<GeoInfo>>,
+    /// The user of the last event that names one.
+    pub user_id: Option<Arc<str>>,
     /// Whether a request ended it.
     pub ended_by_request: bool,
 }
@@ -96,6 +98,7 @@ impl SessionFacts {
             attribution,
             device: None,
             geo: None,
+            user_id: None,
             ended_by_request: false,
         }
     }

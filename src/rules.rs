@@ -106,6 +106,9 @@ impl<'a> SessionView<'a> {
         set_first(&mut facts.entry_url, context.url.as_ref());
         set_first(&mut facts.device, context.device.as_ref());
         set_first(&mut facts.geo, context.geo.as_ref());
+        if context.user_id.is_some() {
+            facts.user_id.clone_from(&context.user_id);
+        }
         if matches!(entry.kind, Kind::Pageview | Kind::Event) {
             facts.event_count = facts.event_count.saturating_add(1);
         }

@@ -222,6 +222,9 @@ pub struct Session {
     pub device: Option<DeviceInfo>,
     /// The place of the first event that has one.
     pub geo: Option<GeoInfo>,
+    /// The user of the last event that names one in `$user_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// Custom properties from the events' `$session_properties`. The last value of a key wins.
     pub properties: BTreeMap<String, Box<RawValue>>,
     /// Whether an event at this moment, without a source, would continue the session.

@@ -138,6 +138,7 @@ fn assignment() -> Assignment {
         started_at: NOON - 1_000,
         at: NOON,
         page_views: 1,
+        user_id: Some("user".into()),
         entry_url: Some("https://a.test/\"\\\n\u{1}".into()),
         exit_page: None,
         referrer: Some("https://b.test/".into()),

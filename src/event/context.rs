@@ -37,7 +37,14 @@ impl<'a> Properties<'a> {
             utm: utm.map(|utm| known.utm.clone().filter(|known| **known == utm).unwrap_or_else(|| Arc::new(utm))),
             device: self.device(known.device.as_ref()),
             geo: self.geo(known.geo.as_ref()),
+            user_id: self.user_id(&known.user_id, config),
         }
+    }
+
+    /// Returns the id of the user who is logged in. An id that stands for nobody is none.
+    fn user_id(&self, known: &Option<Arc<str>>, config: &SessionConfig) -> Option<Arc<str>> {
+        let user = self.user().filter(|user| !config.nobody_ids.has(user))?;
+        Some(shared(truncated(&user, MAX_STRING_BYTES), known))
     }
 
     fn url(&self) -> Option<Cow<'a, str>> {
@@ -196,6 +203,10 @@ pub(crate) fn bounded_context(context: SessionContext) -> SessionContext {
         utm: context.utm.map(|utm| Arc::new(bounded_utm((*utm).clone()))),
         device,
         geo,
+        user_id: context
+            .user_id
+            .map(|id| bounded_string(&id, MAX_STRING_BYTES).into())
+            .filter(|id: &Arc<str>| !id.is_empty()),
     }
 }
 
@@ -217,6 +228,29 @@ mod tests {
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
+    }
+
+    #[test]
+    fn a_user_is_a_text_or_a_number_and_not_nobody() {
+        let config = SessionConfig::default();
+        let long = "l".repeat(300);
+        for (json, wanted) in [
+            (r#"{"$user_id":"ann"}"#.to_owned(), Some("ann")),
+            (r#"{"$user_id":7}"#.to_owned(), Some("7")),
+            (format!(r#"{{"$user_id":"{long}"}}"#), Some(&long[..MAX_STRING_BYTES])),
+            (r#"{"$user_id":""}"#.to_owned(), None),
+            (r#"{"$user_id":null}"#.to_owned(), None),
+            (r#"{"$user_id":"undefined"}"#.to_owned(), None),
+            (r#"{"$user_id":{"id":1}}"#.to_owned(), None),
+            ("{}".to_owned(), None),
+        ] {
+            let mut properties = Properties::empty(&json, false);
+            properties.scan(&mut Scanner::new(&json), 0).unwrap();
+            let known = SessionContext { user_id: Some("ann".into()), ..SessionContext::default() };
+            let user_id = properties.context(&known, &config).user_id;
+            assert_eq!(user_id.as_deref(), wanted, "{json}");
+            assert!(is_shared(&user_id, &known.user_id));
+        }
     }
 
     /// Returns whether two values are the same allocation, if they are equal.

@@ -9,6 +9,8 @@ pub(super) enum PropertyName {
     Referrer,
     /// `$session_properties`.
     Session,
+    /// `$user_id`. It is read, and written if the event has none.
+    UserId,
     /// `utm_source` and so on.
     Utm(UtmField),
     /// `$device_type` and so on.
@@ -65,7 +67,7 @@ impl PropertyName {
     /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
     #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
-        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, Utm, WriteOnly};
+        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
         // Every name in the list begins with one of these.
         if !matches!(key.first(), Some(b'$' | b'u')) {
             return None;
@@ -93,6 +95,7 @@ impl PropertyName {
             _ if key == b"$geoip_country_name" => Geo(GeoField::CountryName),
             _ if key == b"$geoip_subdivision_1_name" => Geo(GeoField::RegionName),
             _ if key == b"$session_properties" => Session,
+            _ if key == b"$user_id" => UserId,
             _ if key == b"$time_flag" || key == b"$sanitized" || key == b"$no_session" => Flag,
             _ if key == b"$entry_url"
                 || key == b"$event_referrer"

@@ -8,6 +8,9 @@ use super::scan::{Key, MemberHandler, Scanner, Span, Value, skip_space};
 use super::{RejectCode, Rejection};
 use crate::attribution::{CLICK_IDS, click_hash};
 
+/// An empty string in JSON.
+const EMPTY_STRING: &str = "\"\"";
+
 /// An event's properties, as positions in its JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Properties<'a> {
@@ -32,6 +35,7 @@ pub(super) struct Properties<'a> {
     /// Whether click ids are read. They cost time, and only one rule needs them.
     reads_click_ids: bool,
     pub(super) session: RawField,
+    user: RawField,
 }
 
 /// A member that annotating replaces.
@@ -69,6 +73,12 @@ impl MemberHandler for Properties<'_> {
                 self.note_replaced(key.start, value.end, name);
                 &mut self.referrer
             }
+            Some(name @ PropertyName::UserId) => {
+                if matches!(value.shape, Shape::Null) || value.end - value.start == EMPTY_STRING.len() {
+                    self.note_replaced(key.start, value.end, name);
+                }
+                &mut self.user
+            }
             Some(PropertyName::Url) => &mut self.url,
             Some(PropertyName::Session) => &mut self.session,
             Some(PropertyName::Utm(field)) => &mut self.utm[field as usize],
@@ -100,6 +110,7 @@ impl<'a> Properties<'a> {
             click: None,
             reads_click_ids,
             session: RawField::ABSENT,
+            user: RawField::ABSENT,
         }
     }
 
@@ -148,6 +159,17 @@ impl<'a> Properties<'a> {
     /// Returns the event's own `$referrer`.
     pub(super) fn referrer(&self) -> Json<'a> {
         self.json(self.referrer)
+    }
+
+    /// Returns the event's own `$user_id`: a string or a number.
+    pub(super) fn user(&self) -> Option<Cow<'a, str>> {
+        self.string_or_number(self.user).filter(|user| !user.is_empty())
+    }
+
+    /// Returns the event's own `$user_id` as it is written, if annotating replaces it because it names no user.
+    pub(super) fn empty_user(&self) -> Option<&'a str> {
+        let is_given = self.user.shape != Shape::Absent;
+        self.json(self.user).raw().filter(|&raw| is_given && (raw == "null" || raw == EMPTY_STRING))
     }
 
     pub(super) fn json(&self, raw: RawField) -> Json<'a> {

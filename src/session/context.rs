@@ -117,6 +117,8 @@ pub struct SessionContext {
     pub device: Option<Arc<DeviceInfo>>,
     /// The place.
     pub geo: Option<Arc<GeoInfo>>,
+    /// The id of the user who is logged in, if the event names it beside the visitor's.
+    pub user_id: Option<Arc<str>>,
 }
 
 impl SessionContext {

@@ -32,6 +32,24 @@ impl Timeline {
         closing
     }
 
+    /// Finalizes the open session before late events are placed, if it is over and nothing holds it. A late event can extend a
+    /// session and give it its source only once that session is over. Usually the close function has finalized it by then, but
+    /// it may be down. Returns whether anything was finalized.
+    pub(super) fn finalize_for_late(&mut self, new: &[&Arrival], config: &SessionConfig) -> bool {
+        let Some(open) = &self.open else { return false };
+        if !new.iter().any(|arrival| self.is_late(&arrival.entry)) {
+            return false;
+        }
+        let newest = new.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.watermark);
+        let watermark = newest - config.lateness_ms();
+        let over_from = PreviousSession::from(open).activity.over_from(config);
+        if over_from > watermark || self.is_held(newest) {
+            return false;
+        }
+        self.finalize_what_is_over(watermark, config);
+        true
+    }
+
     /// Finalizes the sessions that are over and that no event from `watermark` on can change. A session that may continue keeps
     /// its events unfinalized. The exception is its first event, if the source of that event ended the session before: without
     /// that event, the session before would not be over.
@@ -230,7 +248,8 @@ impl Entry {
     /// Returns the size in bytes of the strings that count towards [`MAX_UNFINALIZED_BYTES`]: all except device and location.
     fn string_bytes(&self) -> usize {
         let context = &self.context;
-        let strings: usize = [&context.url, &context.referrer].into_iter().flatten().map(|url| url.len()).sum();
+        let strings: usize =
+            [&context.url, &context.referrer, &context.user_id].into_iter().flatten().map(|value| value.len()).sum();
         let utm: usize = context.utm.iter().flat_map(|utm| utm.strings()).flatten().map(str::len).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.uuid.len() + strings + utm + properties

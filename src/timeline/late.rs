@@ -114,7 +114,8 @@ impl Timeline {
             is_over: false,
         });
         let mut spans: Vec<Span> = self.ended.iter().chain(recalled).map(Span::over).chain(live).collect();
-        spans.sort_by_key(|span| span.start);
+        // Sessions of one start are in the order in which they were made.
+        spans.sort_by_key(|span| (span.start, span.number));
         spans
     }
 
@@ -202,12 +203,11 @@ impl Span {
     }
 }
 
-/// Returns the session that a late event joins: the session that contains its time, else the session that ended within the
-/// timeout before it, else the session that begins within the timeout after it. A session that is over grows to include the
-/// event, up to the maximum duration.
+/// Returns the session that a late event joins: the session that began last before it, if it contains the event's time or ended
+/// within the timeout before it; else the session that begins within the timeout after it. A session that is over grows to include
+/// the event, up to the maximum duration.
 ///
-/// The event does not join if its source, or that of the session after it, would begin another session. The exception is a
-/// session that is over and contains the event's time.
+/// The event does not join if its source, or that of the session after it, would begin another session.
 ///
 /// # Errors
 ///
@@ -218,13 +218,10 @@ fn session_to_join(spans: &mut [Span], entry: &Entry, config: &SessionConfig) ->
     let after = spans.partition_point(|span| span.start <= at);
     let mut reason = None;
     if let Some(span) = spans[..after].iter_mut().rev().find(|span| span.reaches(at, config)) {
-        if span.is_over && at <= span.last {
-            return Ok(span.id);
-        }
         reason = span.attribution.source().change(&source, config).map(Reason::from);
         if reason.is_none() {
             if span.is_over {
-                span.last = at;
+                span.last = span.last.max(at);
             }
             return Ok(span.id);
         }
@@ -306,6 +303,7 @@ impl SessionFacts {
         set(&mut self.exit_page, page, is_last);
         set_first(&mut self.device, entry.context.device.as_ref());
         set_first(&mut self.geo, entry.context.geo.as_ref());
+        set(&mut self.user_id, entry.context.user_id.as_ref(), is_last);
         self.started_at = self.started_at.min(entry.at);
         self.last_activity = self.last_activity.max(entry.at);
     }

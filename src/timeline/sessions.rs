@@ -66,6 +66,7 @@ impl SessionState {
             entry_url: self.facts.entry_url.clone(),
             exit_page: self.facts.exit_page.clone(),
             referrer: self.facts.attribution.referrer.clone(),
+            user_id: self.facts.user_id.clone(),
             // Several events can have the time of the start. Which of them was the first is no longer known.
             is_start: at == self.facts.started_at,
             is_late: false,
@@ -103,6 +104,7 @@ impl SessionState {
             exit_page: string(&self.facts.exit_page),
             device: self.facts.device.as_deref().cloned(),
             geo: self.facts.geo.as_deref().cloned(),
+            user_id: string(&self.facts.user_id),
             properties: self
                 .properties
                 .iter()

@@ -22,21 +22,16 @@ impl Timeline {
         config: &SessionConfig,
     ) -> Applied {
         let corrected = self.corrections.len();
-        let (before, realigned) = self.aligned(config);
+        let (mut before, realigned) = self.aligned(config);
         self.drop_known(&mut recalled);
         let mut known_events = self.known_events(&recalled);
-        let mut new: Vec<&Arrival> = Vec::new();
-        for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
-            if let MapEntry::Vacant(vacant) = known_events.entry(arrival.entry.uuid.fingerprint()) {
-                // A late keep-alive event changes nothing, so it gets no fingerprint. It is annotated like a passive event.
-                if arrival.entry.kind == Kind::KeepAlive && self.is_late(&arrival.entry) {
-                    continue;
-                }
-                vacant.insert(EventLocation::Unfinalized);
-                new.push(arrival);
-            }
-        }
+        let mut new = self.new_events(arrivals, &mut known_events);
         let changed = !new.is_empty();
+        if self.finalize_for_late(&new, config) {
+            before = self.sessions_before(config).unwrap_or_default();
+            known_events = self.known_events(&recalled);
+            new = self.new_events(arrivals, &mut known_events);
+        }
         if changed {
             // Higher than the versions under which the recalled sessions were archived.
             self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
@@ -52,6 +47,26 @@ impl Timeline {
         let changed = changed || realigned;
         let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
         Applied { assignments, changed, overflow }
+    }
+
+    /// Returns the events that are not known, and adds them to the known ones.
+    fn new_events<'a>(
+        &self,
+        arrivals: &'a [Arrival],
+        known_events: &mut ByFingerprint<EventLocation>,
+    ) -> Vec<&'a Arrival> {
+        let mut new = Vec::new();
+        for arrival in arrivals.iter().filter(|arrival| !arrival.passive) {
+            if let MapEntry::Vacant(vacant) = known_events.entry(arrival.entry.uuid.fingerprint()) {
+                // A late keep-alive event changes nothing, so it gets no fingerprint. It is annotated like a passive event.
+                if arrival.entry.kind == Kind::KeepAlive && self.is_late(&arrival.entry) {
+                    continue;
+                }
+                vacant.insert(EventLocation::Unfinalized);
+                new.push(arrival);
+            }
+        }
+        new
     }
 
     /// Drops recalled sessions that the timeline has itself. A run of the close function can have archived a session without the

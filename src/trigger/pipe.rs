@@ -29,7 +29,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     let decoded: Vec<_> = messages.iter().map(Message::decoded).collect();
     let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(&decoded) {
-        let batch = message.raw_events(body, ingest.manager.config());
+        let batch = message.raw_events(body, ingest.manager.projects());
         split_bodies.push(batch.as_ref().map(Batch::bytes).map_err(|&error| error));
         let Ok(Batch { raw_events, sent_at }) = batch else { continue };
         let origin = |index| message.origin(index, sent_at);

@@ -22,7 +22,7 @@ use super::envelope::{Headers, millis, received_at, string};
 use super::split_body::{Batch, split_body};
 use super::{Ingest, Reply};
 use crate::clock::Clock;
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 use crate::event::{Delivery, Event, Origin};
 use crate::output::Output;
 use crate::session::Millis;
@@ -82,7 +82,7 @@ impl<'a> Message<'a> {
 
     /// Returns the origin of the message's event at `index`.
     pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
-        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at }
+        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at, project: None }
     }
 
     /// Returns the decoded body.
@@ -100,10 +100,10 @@ impl<'a> Message<'a> {
     pub fn raw_events<'b>(
         &self,
         decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
-        config: &SessionConfig,
+        rules: &impl ProjectRules,
     ) -> Result<Batch<'b>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
-        split_body(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, config)
+        split_body(body, form(self.headers.content_type.as_deref())?, Limits::REQUEST.events, rules)
     }
 }
 
@@ -183,7 +183,7 @@ async fn handle_chunk<S: SessionStorage, C: Clock, O: Output>(
     let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
     for (message, body) in messages.iter().zip(decoded) {
         // A message that has already failed has no body here and adds no events.
-        let batch = body.as_ref().map(|body| message.raw_events(body, ingest.manager.config()));
+        let batch = body.as_ref().map(|body| message.raw_events(body, ingest.manager.projects()));
         split_bodies.push(
             batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(Batch::bytes).map_err(|&error| error)),
         );

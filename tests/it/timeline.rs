@@ -613,6 +613,49 @@ fn a_session_that_is_over_grows_to_late_events() {
 
 /// A session id derives from the time of its first event and from twelve bits of that event's id. If both are the same for two
 /// sessions, the second one gets another id.
+/// A late event with a campaign of its own, and the time at which its session is over.
+fn with_campaign(arrival: Arrival, source: &str) -> Arrival {
+    let utm = Some(Arc::new(UtmParams { source: Some(source.to_owned()), ..UtmParams::default() }));
+    let entry = Entry { context: SessionContext { utm, ..SessionContext::default() }, ..arrival.entry };
+    Arrival { entry, ..arrival }
+}
+
+#[test]
+fn a_late_campaign_inside_a_session_that_is_over_makes_a_session() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    for minutes in [0, 20] {
+        let at = NOON + minutes * MINUTE;
+        apply(&mut timeline, &[with_campaign(arrival(&format!("e{minutes}"), at, at), "mail")], &config);
+    }
+    let closing = timeline.close(NOON + 120 * MINUTE, &config);
+    let late = |uuid: &str, minutes: Millis| arrival(uuid, NOON + minutes * MINUTE, NOON + 180 * MINUTE);
+    let arrivals = [late("same", 5), with_campaign(late("other", 10), "ads"), late("after", 15)];
+    let applied = timeline.apply(&arrivals, closing.ended.clone(), &config);
+    let [same, other, after] = applied.assignments.try_into().unwrap();
+    let [same, other, after] = [same, other, after].map(|assignment: Option<Assignment>| assignment.unwrap());
+    assert_eq!(same.session_id, closing.ended[0].id);
+    assert_eq!((other.reason, after.session_id), (Reason::UtmChange, other.session_id));
+    assert_ne!(other.session_id, same.session_id);
+}
+
+/// While no closer runs, a session that is over stays open. A late event extends it all the same.
+#[test]
+fn a_late_event_extends_a_session_that_no_closer_has_closed() {
+    let config = SessionConfig::default();
+    let mut timeline = empty();
+    for number in 0..9 {
+        let at = NOON + number * 10 * MINUTE;
+        apply(&mut timeline, &[arrival(&format!("e{number}"), at, at)], &config);
+    }
+    assert!(timeline.open.is_some() && timeline.ended.is_empty());
+    let late = with_campaign(arrival("late", NOON - 10 * MINUTE, NOON + 180 * MINUTE), "ads");
+    let first = apply(&mut timeline, &[late], &config).assignments.remove(0).unwrap();
+    let [session] = &timeline.ended[..] else { panic!("{timeline:?}") };
+    assert_eq!((session.id, session.facts.started_at), (first.session_id, NOON - 10 * MINUTE));
+    assert_eq!(session.facts.attribution.utm.as_ref().and_then(|utm| utm.source.as_deref()), Some("ads"));
+}
+
 #[test]
 fn sessions_of_one_moment_have_ids_of_their_own() {
     let config = rules(json!({ "max_events": 1 }));

@@ -82,21 +82,54 @@ impl WireOrigin {
     }
 }
 
-/// Returns custom properties as pairs of indexes of the string table.
-pub(super) fn pairs<'p>(
-    properties: impl Iterator<Item = (&'p String, &'p String)>,
-    strings: &StringTable<'_>,
-) -> Vec<(StringIndex, StringIndex)> {
-    properties.map(|(key, value)| (strings.index_of(Some(key)), strings.index_of(Some(value)))).collect()
+/// The key under which a user's id is stored among the custom properties, so that the stored form is the one of items without
+/// users. No custom property has this key, because no text of an event contains a NUL character.
+const USER_ID_KEY: &str = "\0user_id";
+
+/// Calls `add` with every string of custom properties and a user's id.
+pub(super) fn each_property_string<'a>(
+    properties: impl Iterator<Item = (&'a String, &'a String)>,
+    user_id: Option<&'a str>,
+    add: &mut impl FnMut(&'a str),
+) {
+    for (key, value) in properties {
+        add(key);
+        add(value);
+    }
+    if let Some(user_id) = user_id {
+        add(USER_ID_KEY);
+        add(user_id);
+    }
 }
 
-/// Returns the custom properties that the pairs of indexes refer to.
+/// Returns custom properties and a user's id as pairs of indexes of the string table.
+pub(super) fn pairs<'p>(
+    properties: impl Iterator<Item = (&'p String, &'p String)>,
+    user_id: Option<&str>,
+    strings: &StringTable<'_>,
+) -> Vec<(StringIndex, StringIndex)> {
+    let properties = properties.map(|(key, value)| (key.as_str(), value.as_str()));
+    let user_id = user_id.map(|user_id| (USER_ID_KEY, user_id));
+    let index = |string| strings.index_of(Some(string));
+    properties.chain(user_id).map(|(key, value)| (index(key), index(value))).collect()
+}
+
+/// Custom properties, and the user's id that was stored with them.
+type Properties = (Vec<(String, String)>, Option<Arc<str>>);
+
+/// Returns the custom properties and the user's id that the pairs of indexes refer to.
 pub(super) fn read_pairs(
     pairs: &[(StringIndex, StringIndex)],
     strings: &StringTableReader,
-) -> Result<Vec<(String, String)>, FormatError> {
-    pairs
-        .iter()
-        .map(|&(key, value)| Ok((strings.require(key)?.to_string(), strings.require(value)?.to_string())))
-        .collect()
+) -> Result<Properties, FormatError> {
+    let (mut properties, mut user_id) = (Vec::with_capacity(pairs.len()), None);
+    for &(key, value) in pairs {
+        let (key, value) = (strings.require(key)?, strings.require(value)?);
+        if &*key == USER_ID_KEY {
+            user_id = Some(value);
+        } else {
+            properties.push((key.to_string(), value.to_string()));
+        }
+    }
+    Ok((properties, user_id))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::origin::{WireOrigin, each_origin_string, pairs, read_pairs};
+use super::origin::{WireOrigin, each_origin_string, each_property_string, pairs, read_pairs};
 use super::{IdHalf, after};
 use crate::attribution::Attribution;
 use crate::model::{LateEvents, SessionFacts, SessionState};
@@ -52,14 +52,11 @@ pub(super) struct WireLate {
 
 /// Calls `add` with every string that a session stores in the string table.
 pub(in crate::stored) fn each_session_string<'a>(session: &'a SessionState, add: &mut impl FnMut(&'a str)) {
-    let SessionFacts { entry_url, landing_page, exit_page, attribution, device, geo, .. } = &session.facts;
+    let SessionFacts { entry_url, landing_page, exit_page, attribution, device, geo, user_id, .. } = &session.facts;
     let strings = [entry_url, landing_page, exit_page, &attribution.referrer];
     strings.into_iter().flatten().for_each(|string| add(string));
     each_origin_string(attribution.utm.as_deref(), device.as_deref(), geo.as_deref(), add);
-    session.properties.iter().for_each(|(key, value)| {
-        add(key);
-        add(value);
-    });
+    each_property_string(session.properties.iter(), user_id.as_deref(), add);
 }
 
 impl WireSession<'_> {
@@ -82,7 +79,7 @@ impl WireSession<'_> {
             referrer: strings.index_of(referrer.as_deref()),
             click: click.map(u64::to_be_bytes),
             origin: WireOrigin::write(utm.as_deref(), facts.device.as_deref(), facts.geo.as_deref(), strings),
-            properties: pairs(state.properties.iter(), strings),
+            properties: pairs(state.properties.iter(), facts.user_id.as_deref(), strings),
             ended_by_request: facts.ended_by_request,
             aliases: state.aliases.iter().map(|&id| id_half(id)).collect(),
             fingerprints: fingerprints(&state.fingerprints).into(),
@@ -97,6 +94,7 @@ impl WireSession<'_> {
     ) -> Result<SessionState, FormatError> {
         let (utm, device, geo) = self.origin.read(strings)?;
         let referrer = strings.get(self.referrer)?;
+        let (properties, user_id) = read_pairs(&self.properties, strings)?;
         let facts = SessionFacts {
             reason: self.reason,
             started_at: self.started_at,
@@ -109,6 +107,7 @@ impl WireSession<'_> {
             attribution: Attribution { referrer, utm, click: self.click.map(u64::from_be_bytes) },
             device,
             geo,
+            user_id,
             ended_by_request: self.ended_by_request,
         };
         Ok(SessionState {
@@ -117,7 +116,7 @@ impl WireSession<'_> {
             number: self.number,
             previous: self.previous.map(|half| id_of(half, visitor_bits)),
             facts,
-            properties: read_pairs(&self.properties, strings)?.into_iter().collect::<BTreeMap<_, _>>(),
+            properties: properties.into_iter().collect::<BTreeMap<_, _>>(),
             aliases: self.aliases.iter().map(|&half| id_of(half, visitor_bits)).collect(),
             fingerprints: read_fingerprints(&self.fingerprints)?,
             late: self.late.read()?,

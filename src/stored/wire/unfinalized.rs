@@ -90,7 +90,11 @@ impl WireEntry {
             referrer: strings.index_of(context.referrer.as_deref()),
             origin_index: origin_index as u32,
             click: entry.click.map(u64::to_be_bytes),
-            properties: pairs(entry.properties.iter().map(|(key, value)| (key, value)), strings),
+            properties: pairs(
+                entry.properties.iter().map(|(key, value)| (key, value)),
+                context.user_id.as_deref(),
+                strings,
+            ),
         }
     }
 
@@ -103,6 +107,7 @@ impl WireEntry {
         let origin =
             origins.get(self.origin_index as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
+        let (properties, user_id) = read_pairs(&self.properties, strings)?;
         Ok(Entry {
             at: after(before, self.gap_ms)?,
             uuid: self.uuid.read(strings)?,
@@ -113,9 +118,10 @@ impl WireEntry {
                 utm,
                 device,
                 geo,
+                user_id,
             },
             click: self.click.map(u64::from_be_bytes),
-            properties: read_pairs(&self.properties, strings)?,
+            properties,
         })
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::SessionConfig;
 
 const NOW: Millis = 1_773_144_000_000;
 

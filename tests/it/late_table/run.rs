@@ -1,6 +1,6 @@
 //! Runs one history through the real manager and compares it with the oracle.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
@@ -28,6 +28,8 @@ pub struct Score {
     pub kept: usize,
     /// The number of `$session_end` lines, those with a higher version included.
     pub ends: usize,
+    /// The sum of [`deliveries`] of all sessions.
+    pub deliveries: usize,
     /// The number of histories.
     pub histories: usize,
     /// The number of those in which every event was counted once.
@@ -44,6 +46,7 @@ impl Score {
             sources: self.sources + other.sources,
             kept: self.kept + other.kept,
             ends: self.ends + other.ends,
+            deliveries: self.deliveries + other.deliveries,
             histories: self.histories + other.histories,
             counted_once: self.counted_once + other.counted_once,
             converged: self.converged + other.converged,
@@ -68,7 +71,7 @@ pub async fn run(history: &History, config: &SessionConfig) -> Score {
         running.deliver(&history.events, request).await;
     }
     running.close_until(Millis::MAX).await;
-    running.score(&history.events, config)
+    running.score(history, config)
 }
 
 struct Running<'a> {
@@ -123,14 +126,14 @@ impl Running<'_> {
         }
     }
 
-    fn score(&self, events: &[SentEvent], config: &SessionConfig) -> Score {
+    fn score(&self, history: &History, config: &SessionConfig) -> Score {
         let emitted = self.sink.0.lock().unwrap();
         let lines: Vec<_> =
             self.lines.iter().chain(&*emitted).map(|line| serde_json::from_str(line).unwrap()).collect();
         let consumer = Consumer::read(&lines);
         let found = consumer.sessions();
         let oracle_event = |event| oracle_event(event, &self.times);
-        let events: Vec<OracleEvent<'_>> = events.iter().map(oracle_event).collect();
+        let events: Vec<OracleEvent<'_>> = history.events.iter().map(oracle_event).collect();
         let expected: Vec<FinalSession> = sessions(&events, config).into_iter().map(FinalSession::from).collect();
         let with_source = || expected.iter().filter(|session| session.utm.is_some() || session.referrer.is_some());
         let is_kept = |session: &&FinalSession| {
@@ -149,11 +152,25 @@ impl Running<'_> {
             sources: with_source().count(),
             kept: with_source().filter(is_kept).count(),
             ends: emitted.iter().filter(|line| line.contains("\"$session_end\"")).count(),
+            deliveries: expected.iter().map(|session| deliveries(session, history, config)).sum(),
             histories: 1,
             counted_once: usize::from(counted == events.len() as u64),
             converged: usize::from(has_all),
         }
     }
+}
+
+/// Returns in how many deliveries a session's events came. Requests that follow each other within one timeout, which is how long
+/// a backdated event holds finalization, are one delivery. The service cannot know of a later delivery when it emits the end.
+fn deliveries(session: &FinalSession, history: &History, config: &SessionConfig) -> usize {
+    let mut known: HashSet<usize> = HashSet::new();
+    let mut brings_new = |request: &&Request| {
+        let of_session = |&&event: &&usize| session.events.contains(&history.events[event].uuid);
+        request.events.iter().filter(of_session).filter(|&&event| known.insert(event)).count() > 0
+    };
+    let requests = history.requests.iter().filter(|request| brings_new(request));
+    let received: Vec<Millis> = requests.map(|request| request.received_at).collect();
+    1 + received.windows(2).filter(|pair| pair[1] - pair[0] > config.timeout.num_milliseconds()).count()
 }
 
 fn oracle_event<'e>(event: &'e SentEvent, times: &HashMap<String, Millis>) -> OracleEvent<'e> {

@@ -114,6 +114,7 @@ pub fn content(session: &Session) -> u64 {
     (session.started_at, session.last_activity, session.event_count, session.page_views).hash(&mut hasher);
     (&session.entry_url, &session.landing_page, &session.exit_page).hash(&mut hasher);
     (&session.referrer, &session.utm).hash(&mut hasher);
+    session.user_id.hash(&mut hasher);
     session.device.as_ref().map(|device| &device.device_type).hash(&mut hasher);
     for (key, value) in &session.properties {
         (key, value.get()).hash(&mut hasher);

@@ -138,6 +138,7 @@ fn session_matches(world: &World, session: &Session, expected: &OracleSession) -
         && equals(&session.exit_page, expected.exit_page)
         && equals(&session.referrer, expected.referrer)
         && session.utm == expected.utm
+        && equals(&session.user_id, last)
         && last == expected.events.last().copied().filter(|_| world.has_extras())
         && device == expected.events.first().copied().filter(|_| world.has_extras());
     ensure!(is_same, "{session:?}\ninstead of {expected:?}");

@@ -203,9 +203,9 @@ fn nothing_moved(before: &Run, before_batch: &[Session], sessions: &[Session]) -
     Ok(())
 }
 
-/// A late event joins the session that is over and contains its time; else the one that encloses it or ended last before it; else
-/// the one after it, both within the timeout and only if no campaign or referrer would begin a session in between. Otherwise it
-/// makes a session of its own.
+/// A late event joins the session that began last before it, if it contains the event or ended within the timeout before it; else
+/// the one that begins within the timeout after it. It joins only if no campaign or referrer would begin a session in between.
+/// Otherwise it makes a session of its own.
 fn joined_by_the_rule(before: &Run, old: &[Session], after: &Run, event: usize) -> CheckResult {
     let at = after.world.at(event);
     let joined = old.iter().find(|session| after.consumer.events_of(id_of(session)) >> event & 1 == 1);
@@ -218,10 +218,9 @@ fn joined_by_the_rule(before: &Run, old: &[Session], after: &Run, event: usize) 
     let has_begun = |session: &&Session| span(session).0 <= at;
     let context = &after.world.arrival(event, after.sources[event]).entry.context;
     let is_alike = |session: &&Session| {
-        let is_inside = before.is_over(id_of(session)) && has_begun(session) && at <= span(session).1;
         let utm = session.utm.as_ref().zip(context.utm.as_deref()).is_none_or(|(one, other)| one == other);
         let referrer = session.referrer.as_deref().zip(context.referrer.as_deref());
-        is_inside || utm && referrer.is_none_or(|(one, other)| one == other)
+        utm && referrer.is_none_or(|(one, other)| one == other)
     };
     let last_before = old.iter().rev().filter(has_begun).find(reaches).filter(is_alike);
     let first_after = old.iter().find(|session| !has_begun(session)).filter(reaches).filter(is_alike);

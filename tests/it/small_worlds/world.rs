@@ -19,8 +19,8 @@ pub const MAX_DURATION: Millis = 2 * TIMEOUT;
 const START: Millis = 1_773_144_000_000;
 /// The maximum number of events in a world.
 pub const MAX_EVENTS: usize = 5;
-/// In worlds of up to this many events, each event also has a device and a property, both its uuid. A session takes the first
-/// device and the last property. (Larger worlds would take half as long again.)
+/// In worlds of up to this many events, each event also has a device, a user and a property, all of them its uuid. A session takes the
+/// first device, the last user and the last property. (Larger worlds would take half as long again.)
 const MAX_EVENTS_WITH_EXTRAS: usize = 3;
 /// The events: uuid, whether it is a page view, URL. They are in time order, which is the order of their uuids.
 const EVENTS: [(&str, bool, Option<&str>); MAX_EVENTS] = [
@@ -202,6 +202,7 @@ fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival
         utm: utm.map(Into::into),
         device: device.map(Into::into),
         geo: None,
+        user_id: has_extras.then(|| uuid.into()),
     };
     let kind = match (source, is_page_view) {
         ('K', _) => Kind::KeepAlive,

@@ -130,7 +130,9 @@ impl RandomEvent {
         }
         match self.device {
             1 => set("$os", "Linux"),
-            2 => ["$device_type", "$browser", "$geoip_city_name"].into_iter().for_each(|name| set(name, "Bern")),
+            2 => ["$device_type", "$browser", "$geoip_city_name", "$user_id"]
+                .into_iter()
+                .for_each(|name| set(name, "Bern")),
             _ => {}
         }
         let timestamp = datetime(now - self.age).to_rfc3339();
