@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import threading
 import time
 
 from proxy import Proxy
@@ -18,8 +19,8 @@ from service import Service, sessions_of
 from visit import drive
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
-# How many clients run at the same time, for a machine with two cores.
-AT_ONCE = 3
+# How many clients make visits at the same time, on a machine with two cores. Waiting for the ends of sessions costs nothing.
+AT_ONCE = threading.Semaphore(3)
 
 
 def arguments(known):
@@ -59,28 +60,43 @@ def environment():
     return kept | {"NO_PROXY": "*", "no_proxy": "*"}
 
 
+def visits(service, name, expected):
+    """Lets a client make its visits, one after the other, and returns them."""
+    proxy = Proxy(service.port)
+    url = f"http://127.0.0.1:{proxy.server_port}"
+    faults = {"plain": None, "503": "503", "lost": "lost"}
+    return [
+        drive([*command_of(expected, name), url, f"{name}-{title}"], environment(), service, proxy, fault)
+        for title, fault in faults.items()
+    ]
+
+
+def wait_for_ends(service, made):
+    """Waits until the sessions of the visits are final, and tells each visit its own."""
+    named = set().union(*(visit.session_ids() for visit in made))
+    until = time.monotonic() + service.wait_seconds + 15
+    while time.monotonic() < until and not named <= set(sessions_of(service.lines())):
+        time.sleep(1)
+    sessions = sessions_of(service.lines())
+    for visit in made:
+        visit.sessions = {session_id: sessions[session_id] for session_id in visit.session_ids() & set(sessions)}
+
+
 def run(program, folder, name, expected, times):
-    """Lets a client make its visits and returns its row and its faults."""
+    """Runs a client against a service of its own, and returns its row and its faults."""
     folder.mkdir(parents=True, exist_ok=True)
-    service = Service(program, folder, times["timeout_seconds"], times["lateness_seconds"])
+    with AT_ONCE:
+        service = Service(program, folder, times["timeout_seconds"], times["lateness_seconds"])
+        try:
+            made = visits(service, name, expected)
+        except BaseException:
+            service.stop()
+            raise
     try:
-        proxy = Proxy(service.port)
-        url = f"http://127.0.0.1:{proxy.server_port}"
-        visits = []
-        for title, fault in (("plain", None), ("503", "503"), ("lost", "lost")):
-            command = [*command_of(expected, name), url, f"{name}-{title}"]
-            visits.append(drive(command, environment(), service, proxy, fault))
-        waiting = set().union(*(visit.session_ids() for visit in visits))
-        until = time.monotonic() + service.wait_seconds + 15
-        while time.monotonic() < until and not waiting <= set(sessions_of(service.lines())):
-            time.sleep(1)
-        sessions = sessions_of(service.lines())
-        for visit in visits:
-            named = visit.session_ids()
-            visit.sessions = {session_id: session for session_id, session in sessions.items() if session_id in named}
-        return row(name, version_of(expected), expected, *visits)
+        wait_for_ends(service, made)
     finally:
         service.stop()
+    return row(name, version_of(expected), expected, *made)
 
 
 def main():
@@ -91,7 +107,7 @@ def main():
     if not os.environ["CHROMIUM"] and any(clients[name].get("browser") for name in chosen):
         sys.exit("tests/clients/run: a browser's client needs Chromium: add --browsers, or set CHROMIUM to its path")
     program = os.environ["LOCAL"]
-    with tempfile.TemporaryDirectory() as temporary, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with tempfile.TemporaryDirectory() as temporary, concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
         folder = pathlib.Path(options.keep or temporary)
         runs = {}
         for name in chosen:
