@@ -25,9 +25,11 @@ pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
 use fields::{Fields, WrittenField, diagnosis};
 use id::{derived_id, own_id};
+pub(crate) use name::is_read_property;
 use raw_field::Json;
 pub use repair::Repaired;
 use text::string_field;
+pub(crate) use text::{check_characters, depth};
 pub use time::TimeFlag;
 
 /// Maximum size of an event, in bytes.
@@ -108,7 +110,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    fn new(code: RejectCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: RejectCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 

@@ -5,7 +5,7 @@ use lambda_runtime::{Context, Error};
 
 use crate::aws;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ConfigError, Destination, Settings};
+use crate::config::{AllowedOrigins, ConfigError, Destination, Settings};
 use crate::manager::SessionManager;
 use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
@@ -58,6 +58,11 @@ impl Service {
     /// Returns a [`ConfigError`] if `REJECTS` is not set or cannot be used.
     pub fn rejects(&self) -> Result<AnyOutput<SystemClock>, ConfigError> {
         self.sink(self.settings.rejects()?)
+    }
+
+    /// Returns the origins whose pages may use the API.
+    pub fn origins(&self) -> AllowedOrigins {
+        self.settings.origins.clone()
     }
 
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {

@@ -15,6 +15,7 @@ pub mod split_body;
 mod sqs;
 
 use crate::clock::Clock;
+use crate::config::AllowedOrigins;
 use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::Millis;
@@ -26,10 +27,12 @@ use envelope::Caller;
 pub struct Ingest<S, C, O> {
     /// Assigns the events to sessions.
     pub manager: SessionManager<S, C>,
-    /// Receives the annotated events of a queue.
+    /// Receives the annotated events of a queue, and of clients that do not read them.
     pub output: O,
-    /// Receives the events and messages of a queue that can never be processed, because they are invalid.
+    /// Receives the events and messages of these that can never be processed, because they are invalid.
     pub rejects: O,
+    /// The origins whose pages may send requests and read the answers.
+    pub origins: AllowedOrigins,
 }
 
 /// An invocation that fails as a whole. The message names what was found and what is expected.
@@ -67,8 +70,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         let manager = &self.manager;
         let now = manager.clock().now();
         let reply = match Caller::of(payload) {
-            Caller::Http2(envelope) => http::handle(manager, &http::Request::read_2(&envelope, now)?, deadline).await,
-            Caller::Http1(envelope) => http::handle(manager, &http::Request::read_1(&envelope, now)?, deadline).await,
+            Caller::Http2(envelope) => http::handle(self, &http::Request::read_2(&envelope, now)?, deadline).await,
+            Caller::Http1(envelope) => http::handle(self, &http::Request::read_1(&envelope, now)?, deadline).await,
             Caller::Sqs(records) => sqs::handle(self, records, now, deadline).await,
             Caller::Pipe => pipe::handle(self, payload, now, deadline).await?,
             Caller::Events => direct::ingest(manager, payload, request_id, now, deadline).await,

@@ -11,8 +11,8 @@ use session_tracking::trigger::Ingest;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
-    let (output, rejects) = (service.output()?, service.rejects()?);
-    let ingest = Ingest { manager: service.manager, output, rejects };
+    let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
+    let ingest = Ingest { manager: service.manager, output, rejects, origins };
     let ingest = &ingest;
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let context = &event.context;

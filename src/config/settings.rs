@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{ConfigError, GivenRules, Projects};
+use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
 /// event that it redelivers is still known.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub output: Destination,
     /// `REJECTS`: where unusable events and messages go. `None` if it is not set, as in the close function.
     pub rejects: Option<Destination>,
+    /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
+    pub origins: AllowedOrigins,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -75,6 +77,7 @@ impl Settings {
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
+            origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -231,6 +234,9 @@ mod tests {
             ("NOBODY_IDS", "[0]", "nobody_ids: invalid type: integer `0`, expected a string"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
+            ("CORS_ORIGINS", "https://a.test, b.test", "CORS_ORIGINS has `b.test`"),
+            ("CORS_ORIGINS", "https://a.test/", "CORS_ORIGINS has `https://a.test/`"),
+            ("CORS_ORIGINS", "*, https://a.test", "CORS_ORIGINS has `*`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",

@@ -5,7 +5,7 @@
 //! `rejects`. When it fails, it is reported to SQS, and the queue redelivers it.
 
 pub(super) mod record;
-mod reject;
+pub(super) mod reject;
 mod sns;
 
 use std::borrow::Cow;
@@ -273,8 +273,9 @@ fn outgoing(
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
     let mut outcomes = outcomes.iter_mut();
     for (owner, (message, raw_events)) in messages.iter().zip(split_bodies).enumerate() {
-        let reject =
-            |code, why: &str, index, raw: &[u8]| Reject { message_id: &message.id, code, why, index, raw }.line();
+        let reject = |code, why: &str, index, raw: &[u8]| {
+            Reject { source: "sqs", message_id: &message.id, code, why, index, raw }.line()
+        };
         let raw_events = match raw_events {
             Ok(raw_events) => raw_events,
             Err(error) if !failed[owner] => {
@@ -308,7 +309,7 @@ pub(super) fn reject_lines(
     let mut outcomes = outcomes.iter();
     for (message, raw_events) in messages.iter().zip(split_bodies) {
         let mut push = |code, why: &str, index, raw: &[u8]| {
-            lines.push(Reject { message_id: &message.id, code, why, index, raw }.line());
+            lines.push(Reject { source: "sqs", message_id: &message.id, code, why, index, raw }.line());
         };
         match raw_events {
             Err(error) => push(error.code(), &error.to_string(), None, message.body.as_deref().unwrap_or_default()),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::SessionConfig;
+use crate::config::{AllowedOrigins, SessionConfig};
 use crate::model::SessionState;
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
@@ -88,7 +88,12 @@ type Function = Ingest<FaultyStore, StoppedClock, RefusingOutput>;
 
 fn function() -> Function {
     let manager = SessionManager::with_clock(SessionConfig::default(), FaultyStore::default(), StoppedClock::default());
-    Ingest { manager, output: RefusingOutput::default(), rejects: RefusingOutput::default() }
+    Ingest {
+        manager,
+        output: RefusingOutput::default(),
+        rejects: RefusingOutput::default(),
+        origins: AllowedOrigins::default(),
+    }
 }
 
 async fn handle(function: &Function, payload: &Value) -> Value {

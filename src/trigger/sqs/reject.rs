@@ -9,7 +9,10 @@ use crate::trigger::answer::json;
 const KEPT_BYTES: usize = MAX_EVENT_BYTES;
 
 /// An event, or a whole message, that is invalid.
-pub(super) struct Reject<'a> {
+pub(in crate::trigger) struct Reject<'a> {
+    /// Where it came from: `sqs`, or the client's family.
+    pub source: &'a str,
+    /// The id of the message or the request.
     pub message_id: &'a str,
     pub code: &'a str,
     /// A sentence that tells the sender what to change.
@@ -40,7 +43,7 @@ impl Reject<'_> {
         json(&Line {
             code: self.code,
             message: self.why,
-            source: "sqs",
+            source: self.source,
             message_id: self.message_id,
             index: self.index,
             text: &text[..text.floor_char_boundary(KEPT_BYTES)],
@@ -55,7 +58,8 @@ mod tests {
     use super::*;
 
     fn line(raw: &[u8], index: Option<usize>) -> Value {
-        let line = Reject { message_id: "m1", code: "invalid_json", why: "a sentence", index, raw }.line();
+        let line =
+            Reject { source: "sqs", message_id: "m1", code: "invalid_json", why: "a sentence", index, raw }.line();
         assert!(!line.contains('\n'));
         serde_json::from_str(&line).unwrap()
     }

@@ -41,12 +41,16 @@ impl Notification {
         memchr::memmem::find(body, b"\"TopicArn\"")?;
         let envelope: Envelope<'_> =
             serde_json::from_slice(body).ok().filter(|e: &Envelope<'_>| e.r#type == "Notification")?;
-        let Headers { content_type, content_encoding } = Headers::read(envelope.message_attributes, attribute);
+        let Headers { content_type, content_encoding, .. } = Headers::read(envelope.message_attributes, attribute);
         let owned = |value: Option<Cow<'_, str>>| value.map(|value| Cow::Owned(value.into_owned()));
         Some(Self {
             id: envelope.message_id,
             message: envelope.message,
-            headers: Headers { content_type: owned(content_type), content_encoding: owned(content_encoding) },
+            headers: Headers {
+                content_type: owned(content_type),
+                content_encoding: owned(content_encoding),
+                origin: None,
+            },
         })
     }
 }
