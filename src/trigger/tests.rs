@@ -1,5 +1,6 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
+mod clients;
 mod samples;
 
 use std::sync::atomic::{AtomicU64, Ordering};
