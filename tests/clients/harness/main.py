@@ -62,13 +62,9 @@ def environment():
 
 def visits(service, name, expected):
     """Lets a client make its visits, one after the other, and returns them."""
-    proxy = Proxy(service.port)
-    url = f"http://127.0.0.1:{proxy.server_port}"
+    proxy, command = Proxy(service.port), command_of(expected, name)
     faults = {"plain": None, "503": "503", "lost": "lost"}
-    return [
-        drive([*command_of(expected, name), url, f"{name}-{title}"], environment(), service, proxy, fault)
-        for title, fault in faults.items()
-    ]
+    return [drive(f"{name}-{title}", command, environment(), service, proxy, fault) for title, fault in faults.items()]
 
 
 def wait_for_ends(service, made):

@@ -28,6 +28,7 @@ def row(name, version, expected, plain, after_503, answer_lost):
         check(f"{title}: events lost", lost(visit), expected.get("lost_after_503", 0) if visit is after_503 else 0)
         # A duplicate that counted would be one event more.
         check(f"{title}: events counted in sessions", visit.counted, len(visit.countable(not_counted)))
+        check(f"{title}: users recorded", visit.users, {f"user-{visit.name}"})
         check(f"{title}: sessions named by events", len(visit.session_ids()), len(visit.sessions))
     for title, visit in (("plain", plain), ("one answer lost", answer_lost)):
         check(f"{title}: sessions", len(visit.sessions), expected["sessions"])

@@ -12,6 +12,7 @@ DRIVER_SECONDS = 120
 class Visit:
     """What was seen of a visit."""
 
+    name: str  # of the visit; its user is called after it
     sent: set  # ids of the events that the client sent
     passed: list  # ids of the events that reached the service, each as often as it did
     events: dict  # what came out: annotated events by `uuid`
@@ -28,6 +29,11 @@ class Visit:
         """Returns how many events the final sessions count."""
         return sum(session["event_count"] for session in self.sessions.values())
 
+    @property
+    def users(self):
+        """Returns the users whom the final sessions record."""
+        return {session.get("user_id") for session in self.sessions.values()} - {None}
+
     def countable(self, not_counted):
         """Returns the events that count in a session: all with one, less those of some names."""
         events = self.events.values()
@@ -39,14 +45,14 @@ class Visit:
         return found - {None}
 
 
-def drive(command, environment, service, proxy, fault):
+def drive(name, command, environment, service, proxy, fault):
     """Runs a driver against the proxy and returns the visit."""
     before = len(service.lines())
     proxy.begin(fault)
     faults = []
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DRIVER_SECONDS
+            [*command, f"http://127.0.0.1:{proxy.server_port}", name], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DRIVER_SECONDS
         )
         if done.returncode != 0:
             faults.append(f"the driver ended with {done.returncode}: {done.stderr[-600:]}")
@@ -56,7 +62,7 @@ def drive(command, environment, service, proxy, fault):
     lines = service.lines()[before:]
     faults += [f"the service answered {refused}" for refused in proxy.refused]
     faults += [f"an event was rejected: {line['code']}" for line in rejected_of(lines)]
-    return Visit(set(proxy.sent), list(proxy.passed), events_of(lines), faults)
+    return Visit(name, set(proxy.sent), list(proxy.passed), events_of(lines), faults)
 
 
 def settle(service):

@@ -2,7 +2,7 @@
 from flow import ACCOUNT, COLLECTOR, DEVICE, ENTRY, ORDER, REFERRER, USER, an_hour_ago, pause
 from segment.analytics import Client
 
-analytics = Client("segment-key", host=COLLECTOR, gzip=True)
+analytics = Client("segment-key", host=COLLECTOR)
 before = {"anonymous_id": DEVICE}
 both = {"anonymous_id": DEVICE, "user_id": USER}
 analytics.page(name="Home", properties={"url": ENTRY, "referrer": REFERRER}, **before)
