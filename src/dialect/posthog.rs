@@ -126,7 +126,9 @@ fn identify<'t>(builder: &mut Builder<'t>, fields: &Object<'t>, properties: &Obj
     let distinct_id = fields.id("distinct_id").or_else(|| properties.id("distinct_id"));
     let device = properties.id("$device_id");
     let anonymous = properties.id("$anon_distinct_id");
-    let is_identified = properties.is("$is_identified", "true");
+    // A server has no login: it sends the device along with whoever is logged in.
+    let is_server = device.is_some() && properties.is("$is_server", "true");
+    let is_identified = is_server || properties.is("$is_identified", "true");
     builder.user =
         properties.id("$user_id").or_else(|| distinct_id.clone().filter(|_| is_identified && distinct_id != device));
     let is_login = builder.name.as_deref() == Some("$identify");
