@@ -6,6 +6,7 @@
 mod application;
 mod calls;
 mod close;
+mod counters;
 mod timeline_cache;
 
 use std::collections::HashMap;
@@ -16,17 +17,21 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream;
+use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ProjectRules, Projects, SessionConfig};
 use crate::event::{Event, Role};
+use crate::model::FingerprintPage;
 use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, CommitOutcome, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::stored::Room;
-use crate::timeline::{Arrival, Assignment, Timeline};
+use crate::timeline::{Arrival, Assignment, PAGE_FINGERPRINTS, Timeline};
 use application::{Application, MAX_ATTEMPTS, Step};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
+pub use counters::Counted;
+use counters::Counters;
 use timeline_cache::TimelineCache;
 
 /// The number of visitors that are read with one call, and then written. The sooner a timeline is written after it was read, the
@@ -65,9 +70,12 @@ pub struct SessionManager<S, C = SystemClock> {
     retention: Millis,
     /// See [`CLOSE_GRACE_MS`].
     close_grace: Millis,
+    /// The number of fingerprints on a page.
+    page_size: usize,
     cache: TimelineCache,
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: AtomicU64,
+    counters: Counters,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -83,8 +91,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
         let projects = projects.into();
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
-        Self { projects, storage, clock, retention, close_grace, cache, calls }
+        let (cache, calls, counters) = (TimelineCache::default(), AtomicU64::new(0), Counters::default());
+        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
     }
 
     /// Sets how long archived sessions are kept.
@@ -97,6 +105,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     #[must_use]
     pub fn with_close_grace(self, grace: chrono::TimeDelta) -> Self {
         Self { close_grace: grace.num_milliseconds(), ..self }
+    }
+
+    /// Sets the number of fingerprints on a page, instead of [`PAGE_FINGERPRINTS`]. It is for tests only: managers with different
+    /// numbers would overwrite each other's pages.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_page_size(self, page_size: usize) -> Self {
+        Self { page_size: page_size.max(1), ..self }
     }
 
     /// Returns the rules of events without a project, and of projects that are not configured.
@@ -122,6 +138,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Returns the storage.
     pub fn storage(&self) -> &S {
         &self.storage
+    }
+
+    /// Returns what was counted since the last call, for metrics.
+    pub fn take_counted(&self) -> Counted {
+        self.counters.take()
     }
 
     /// Applies a batch of events and returns the outcome of each, in order.
@@ -245,13 +266,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// steps; this loop makes the storage calls.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
         let config = self.rules_of(visitor);
-        let mut application = Application::new(visitor, arrivals, base);
+        let mut application = Application::new(visitor, arrivals, base, self.page_size);
         let mut step = Step::Begin;
         loop {
             step = match step {
                 Step::Begin => application.begin(self.is_time_up(deadline), config),
                 Step::Recall(from, to) => application.recalled(self.storage.archived(visitor, from, to).await, config),
-                Step::Write => self.write_applied(&mut application).await,
+                Step::LookUp(sessions) => application.looked_up(self.pages(visitor, &sessions).await, config),
+                Step::Write => self.write_applied(visitor, &mut application).await,
                 Step::Read => application.read(self.storage.read(visitor).await),
                 Step::Pause(attempt) => {
                     self.pause(attempt).await;
@@ -262,15 +284,36 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
-    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict.
-    async fn write_applied(&self, application: &mut Application<'_>) -> Step {
+    /// Reads all pages of these sessions of a visitor.
+    async fn pages(&self, visitor: &Visitor, sessions: &[Uuid]) -> Result<Vec<FingerprintPage>, SessionError> {
+        let mut pages = Vec::new();
+        for &session in sessions {
+            pages.extend(self.storage.pages(visitor, session).await?);
+        }
+        Ok(pages)
+    }
+
+    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict. Pages come
+    /// first, so that a crash in between loses nothing.
+    async fn write_applied(&self, visitor: &Visitor, application: &mut Application<'_>) -> Step {
+        if !application.pages().is_empty()
+            && let Err(error) = self.storage.put_pages(visitor, application.pages(), None).await
+        {
+            return application.written(Err(error));
+        }
         let (replaces, is_speculative) = (application.replaces, application.is_speculative());
         let stored = application.stored();
         stored.etag = self.clock.random();
         let written = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await;
         let is_done = written == Ok(CommitOutcome::Done);
+        if written.is_ok() {
+            self.counters.count_write(is_done, is_speculative);
+        }
         if is_speculative && written.is_ok() {
             self.cache.record(is_done);
+        }
+        if let Some(applied) = application.applied().filter(|_| is_done) {
+            self.counters.count_applied(applied);
         }
         let step = application.written(written);
         if is_done && let Some(stored) = application.take_stored() {

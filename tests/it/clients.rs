@@ -3,6 +3,8 @@
 //!
 //! A run that finds something else prints the line that it would need.
 
+mod cases;
+mod hostile;
 mod request;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,8 @@ use session_tracking::trigger::Ingest;
 use crate::support::ManualClock;
 use request::{Payload, Recorded, recordings};
 
-/// A session: visitor, reason, events, page views, entry page, source of the campaign, referrer, and duration in seconds.
-type Session = (String, String, u64, u64, Value, Value, Value, u64);
+/// A session: visitor, user, reason, events, page views, entry page, source of the campaign, referrer, and duration in seconds.
+type Session = (String, Value, String, u64, u64, Value, Value, Value, u64);
 
 /// What has to result from a client's requests.
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
@@ -138,6 +140,7 @@ async fn sessions(world: &World<'_>, now: Millis) -> Vec<Session> {
             start,
             (
                 string("distinct_id"),
+                session["user_id"].clone(),
                 string("reason"),
                 session["event_count"].as_u64().unwrap(),
                 session["page_views"].as_u64().unwrap(),
