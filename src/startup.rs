@@ -10,6 +10,7 @@ use crate::manager::SessionManager;
 use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
 use crate::storage::DynamoDbSessionStorage;
+use crate::trigger::PipeRole;
 
 /// How long an invocation may take if its deadline is plainly wrong, in milliseconds.
 const DEFAULT_INVOCATION_MS: Millis = 30_000;
@@ -63,6 +64,11 @@ impl Service {
     /// Returns the origins whose pages may use the API.
     pub fn origins(&self) -> AllowedOrigins {
         self.settings.origins.clone()
+    }
+
+    /// Returns what the ingest function is in an EventBridge Pipe.
+    pub fn pipe_role(&self) -> PipeRole {
+        self.settings.pipe_role
     }
 
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {

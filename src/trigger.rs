@@ -3,13 +3,19 @@
 //! Only the envelope has a type. Our own scanner ([`split_body`]) splits a body into raw events, so that one bad event
 //! does not reject the others. All triggers share one step, `batch::resolve_events`; each writes its own kind of answer.
 
+mod alb;
 mod answer;
+mod asynchronous;
 mod batch;
 pub mod body;
 mod direct;
 mod envelope;
+mod firehose;
 mod http;
+mod kinesis;
+mod message;
 mod pipe;
+mod process;
 pub mod schedule;
 pub mod split_body;
 mod sqs;
@@ -21,18 +27,29 @@ use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
 use batch::Counts;
-use envelope::Caller;
+use envelope::{Caller, PipeSource};
+use message::Message;
 
 /// The ingest function: takes events from every trigger.
 pub struct Ingest<S, C, O> {
     /// Assigns the events to sessions.
     pub manager: SessionManager<S, C>,
-    /// Receives the annotated events of a queue, and of clients that do not read them.
+    /// Receives the annotated events of sources that read no answer, such as a queue or a tracking client.
     pub output: O,
-    /// Receives the events and messages of these that can never be processed, because they are invalid.
+    /// Receives the events and messages of such sources that can never be processed, because they are invalid.
     pub rejects: O,
     /// The origins whose pages may send requests and read the answers.
     pub origins: AllowedOrigins,
+}
+
+/// What the function is in an EventBridge Pipe that invokes it. The payload is the same for both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PipeRole {
+    /// The Pipe's enrichment: the answer has the annotated events, which the Pipe hands to its target.
+    #[default]
+    Enrichment,
+    /// The Pipe's target: the annotated events go to the output, and the answer names the records to redeliver.
+    Target,
 }
 
 /// An invocation that fails as a whole. The message names what was found and what is expected.
@@ -67,20 +84,53 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
     /// # Errors
     /// See [`Ingest::handle`].
     pub async fn handle_as(&self, request_id: &str, payload: &str, deadline: Millis) -> Result<String, HandlerError> {
+        self.handle_in_pipe(PipeRole::Enrichment, request_id, payload, deadline).await
+    }
+
+    /// Handles one invocation, like [`Ingest::handle_as`], and knows what the function is in a Pipe.
+    ///
+    /// # Errors
+    /// See [`Ingest::handle`].
+    pub async fn handle_in_pipe(
+        &self,
+        role: PipeRole,
+        request_id: &str,
+        payload: &str,
+        deadline: Millis,
+    ) -> Result<String, HandlerError> {
         let manager = &self.manager;
         let now = manager.clock().now();
         let reply = match Caller::of(payload) {
             Caller::Http2(envelope) => http::handle(self, &http::Request::read_2(&envelope, now)?, deadline).await,
             Caller::Http1(envelope) => http::handle(self, &http::Request::read_1(&envelope, now)?, deadline).await,
-            Caller::Sqs(records) => sqs::handle(self, records, now, deadline).await,
-            Caller::Pipe => pipe::handle(self, payload, now, deadline).await?,
+            Caller::Alb(envelope) => {
+                let reply = http::handle(self, &http::Request::read_1(&envelope, now)?, deadline).await;
+                alb::answer(&envelope, reply)?
+            }
+            Caller::Sqs(records) => sqs::handle(self, sqs::messages(records, now), deadline).await,
+            Caller::Kinesis(records) => {
+                let records = records_of(kinesis::messages(records, now))?;
+                kinesis::handle(self, records.into_iter().flatten().collect(), deadline).await
+            }
+            Caller::Firehose => firehose::handle(self, payload, now, deadline).await?,
+            Caller::Sns(records) => {
+                asynchronous::handle(self, "sns", &asynchronous::notifications(records, now), deadline).await?
+            }
+            Caller::EventBridge => {
+                asynchronous::handle(self, "eventbridge", &asynchronous::bus_event(payload, now), deadline).await?
+            }
+            Caller::Pipe(source) => self.handle_pipe(source, role, payload, now, deadline).await?,
+            Caller::S3Test => {
+                Reply { trigger: "s3_test", status: None, counts: Counts::default(), json: "{}".to_owned() }
+            }
             Caller::Events => direct::ingest(manager, payload, request_id, now, deadline).await,
             Caller::GetSession(id) => direct::get(manager, id).await,
             Caller::EndSession(id) => direct::end(manager, id).await,
             Caller::Unknown(what) => {
                 return Err(HandlerError(format!(
-                    "the payload is {what}; the ingest function takes requests of an API Gateway or a function URL, SQS \
-                     records (from an EventBridge Pipe too), and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}` or \
+                    "the payload is {what}; the ingest function takes requests of an API Gateway, a function URL or a load \
+                     balancer, records of SQS, Kinesis, Firehose and SNS (of SQS and Kinesis from an EventBridge Pipe, too), events of \
+                     an EventBridge bus, and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}` or \
                      `{{\"end_session\":\"id\"}}`"
                 )));
             }
@@ -98,6 +148,36 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         );
         Ok(reply.json)
     }
+
+    async fn handle_pipe(
+        &self,
+        source: PipeSource,
+        role: PipeRole,
+        payload: &str,
+        now: Millis,
+        deadline: Millis,
+    ) -> Result<Reply, HandlerError> {
+        let records = records_of(match source {
+            PipeSource::Sqs => sqs::record::of_array(payload)
+                .map(|records| records.into_iter().map(|record| vec![sqs::message(record, now)]).collect()),
+            PipeSource::Kinesis => kinesis::messages(payload, now),
+        })?;
+        if role == PipeRole::Enrichment {
+            return pipe::handle(self, records, deadline).await;
+        }
+        let messages = records.into_iter().flatten().collect();
+        Ok(match source {
+            PipeSource::Sqs => sqs::handle(self, messages, deadline).await,
+            PipeSource::Kinesis => kinesis::handle(self, messages, deadline).await,
+        })
+    }
+}
+
+/// The messages of each record of an array.
+type Records<'a> = Vec<Vec<Message<'a>>>;
+
+fn records_of(records: Result<Records<'_>, serde_json::Error>) -> Result<Records<'_>, HandlerError> {
+    records.map_err(|_| HandlerError("the payload's records are not an array of JSON values".to_owned()))
 }
 
 /// Reads a queue's payload as far as the bodies of its messages, and returns how many bytes they have: what `benches/figures`
@@ -105,7 +185,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
 #[doc(hidden)]
 pub fn read_queue(payload: &str, now: Millis) -> usize {
     let Caller::Sqs(records) = Caller::of(payload) else { return 0 };
-    records.into_iter().map(|record| sqs::Message::new(record, now).body_bytes()).sum()
+    records.into_iter().map(|record| sqs::message(record, now).body_bytes()).sum()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The `ingest` function: takes events from HTTP, from a queue, or by direct invocation.
+//! The `ingest` function: takes events from every trigger.
 
 // The handler's future contains the futures of all calls below it. They are nested deeper than the default limit of 128.
 #![recursion_limit = "256"]
@@ -12,11 +12,12 @@ use session_tracking::trigger::Ingest;
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
     let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
+    let role = service.pipe_role();
     let ingest = Ingest { manager: service.manager, output, rejects, origins };
     let ingest = &ingest;
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let context = &event.context;
-        let answer = ingest.handle_as(&context.request_id, event.payload.get(), deadline(context)).await?;
+        let answer = ingest.handle_in_pipe(role, &context.request_id, event.payload.get(), deadline(context)).await?;
         Ok::<_, Error>(RawValue::from_string(answer)?)
     }))
     .await

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 
 use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
+use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
 /// event that it redelivers is still known.
@@ -33,6 +34,8 @@ pub struct Settings {
     pub rejects: Option<Destination>,
     /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
     pub origins: AllowedOrigins,
+    /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
+    pub pipe_role: PipeRole,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -72,12 +75,20 @@ impl Settings {
                 ConfigError(format!("RETENTION_DAYS is `{days}`; it must be a number of days from 1 to 3650"))
             })?,
         };
+        let pipe_role = match non_empty("PIPE_ROLE").as_deref().map(str::trim) {
+            None | Some("enrichment") => PipeRole::Enrichment,
+            Some("target") => PipeRole::Target,
+            Some(role) => {
+                return Err(ConfigError(format!("PIPE_ROLE is `{role}`; it must be `enrichment` or `target`")));
+            }
+        };
         Ok(Self {
             projects: projects(&GivenRules::of_variables(&variable)?, non_empty("PROJECTS"), read_file)?,
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
+            pipe_role,
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -209,6 +220,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pipes_role_is_a_setting() {
+        let role = |role| {
+            settings(&[("TABLE", "t"), ("OUTPUT", "stdout"), ("PIPE_ROLE", role)]).map(|settings| settings.pipe_role)
+        };
+        assert_eq!(role(""), Ok(PipeRole::Enrichment));
+        assert_eq!(role("enrichment"), Ok(PipeRole::Enrichment));
+        assert_eq!(role(" target "), Ok(PipeRole::Target));
+    }
+
+    #[test]
     fn errors_name_the_setting_and_what_to_write() {
         let base = [("TABLE", "t"), ("OUTPUT", "stdout")];
         for (name, value, sentence) in [
@@ -237,6 +258,7 @@ mod tests {
             ("CORS_ORIGINS", "https://a.test, b.test", "CORS_ORIGINS has `b.test`"),
             ("CORS_ORIGINS", "https://a.test/", "CORS_ORIGINS has `https://a.test/`"),
             ("CORS_ORIGINS", "*, https://a.test", "CORS_ORIGINS has `*`"),
+            ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",

@@ -8,8 +8,9 @@ mod clients;
 mod cors;
 mod reply;
 mod request;
+mod write_key;
 
-use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, error, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{Limits, form};
 use super::split_body::{Batch, split_body};
@@ -23,6 +24,7 @@ use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
 use reply::Answer;
 pub(super) use request::Request;
+use write_key::{UNKNOWN_KEY, USE_A_KEY};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,6 +115,10 @@ async fn events<S: SessionStorage, C: Clock>(
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
+    let readable = body.as_ref().ok().map(|(_, body)| &**body);
+    let Ok(project) = write_key::project(manager.projects(), || write_key::of_request(request, readable)) else {
+        return (Answer::new(401, nothing(UNKNOWN_KEY, USE_A_KEY)), Counts::only(UNKNOWN_KEY));
+    };
     let batch = match &body {
         Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
         Err(error) => Err(*error),
@@ -124,7 +130,7 @@ async fn events<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project: None };
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes =

@@ -33,6 +33,7 @@ mod nexmark;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark_bids;
 mod oracle;
+mod pages;
 mod pipeline;
 mod profiles;
 mod projects;
@@ -49,5 +50,6 @@ mod timeline;
 #[path = "../../dev/tls.rs"]
 mod tls;
 mod traffic;
+mod trigger_snippets;
 mod trust;
 mod worked_consumers;

@@ -56,12 +56,20 @@ impl Answer {
             allow: Option<&'static str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            www_authenticate: Option<&'static str>,
             #[serde(flatten)]
             cors: Option<&'a cors::Permission>,
         }
         let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER_SECONDS + 1).to_string());
-        let headers =
-            AnswerHeaders { content_type: self.content_type, allow: self.allow, retry_after, cors: self.cors.as_ref() };
+        let headers = AnswerHeaders {
+            content_type: self.content_type,
+            allow: self.allow,
+            retry_after,
+            // Not `Basic`: for that, a browser would ask the page's visitor for a password.
+            www_authenticate: (self.status == 401).then_some("Bearer"),
+            cors: self.cors.as_ref(),
+        };
         json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: self.is_base64 })
     }
 }

@@ -6,7 +6,7 @@ use crate::trigger::envelope::Caller;
 
 const NOW: Millis = 1_773_144_000_000;
 
-fn request(payload: &str) -> Request<'_> {
+pub(super) fn request(payload: &str) -> Request<'_> {
     match Caller::of(payload) {
         Caller::Http1(envelope) => Request::read_1(&envelope, NOW).unwrap(),
         Caller::Http2(envelope) => Request::read_2(&envelope, NOW).unwrap(),
