@@ -58,8 +58,10 @@ async function open(profile, sites) {
     headless: true,
     userAgent: AGENT,
     args: [
-      `--host-resolver-rules=${rules.join(',')}`, '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--no-proxy-server', '--disable-blink-features=AutomationControlled', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      `--host-resolver-rules=${rules.join(',')}`, '--no-proxy-server', '--no-sandbox', '--disable-gpu', '--disable-quic',
+      '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      // posthog-js says nothing in a browser that calls itself driven.
+      '--disable-blink-features=AutomationControlled',
     ],
   });
 }
