@@ -2,10 +2,15 @@
 //!
 //! A rule has one name in three spellings: `timeout_seconds` in `--rules`, `TIMEOUT_SECONDS` as an environment variable, and
 //! `TimeoutSeconds` as a parameter of `template.yaml`. [`SessionConfig`] declares each rule once.
+//!
+//! Rules are given in layers ([`GivenRules`]). Each layer overrides the ones before it: the defaults, the service's profile, the
+//! service's rules, a project's profile, a project's rules.
 
 mod defaults;
 mod hosts;
 mod nobody;
+mod profiles;
+mod projects;
 mod settings;
 mod written;
 
@@ -17,7 +22,9 @@ use crate::session::{Millis, datetime};
 use defaults::with_defaults;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
+pub use projects::{Project, ProjectRules, Projects};
 pub use settings::{Destination, Settings};
+pub use written::GivenRules;
 use written::{event_names, limit, positive_seconds, seconds, time_zone};
 
 with_defaults! {

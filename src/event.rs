@@ -17,14 +17,14 @@ mod time;
 
 use std::borrow::Cow;
 
-use crate::config::{LIFECYCLE_EVENTS, SessionConfig};
+use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
 use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
-use fields::{Fields, diagnosis};
-use id::{UuidField, derived_id, own_id};
+use fields::{Fields, WrittenField, diagnosis};
+use id::{derived_id, own_id};
 use raw_field::Json;
 pub use repair::Repaired;
 use text::string_field;
@@ -141,11 +141,13 @@ pub struct Origin<'o> {
     pub index: usize,
     /// When the whole batch was sent, by the sender's clock. It applies to events without a valid `sent_at` of their own.
     pub sent_at: Option<Millis>,
+    /// The project of the write key that the events were sent with. It replaces the events' own `project`.
+    pub project: Option<&'o str>,
 }
 
 impl From<Delivery> for Origin<'static> {
     fn from(delivery: Delivery) -> Self {
-        Self { delivery, id: "", index: 0, sent_at: None }
+        Self { delivery, id: "", index: 0, sent_at: None, project: None }
     }
 }
 
@@ -177,7 +179,7 @@ pub struct Event<'a> {
     /// Its id; a UUID is in lower case. An event without an id gets one that is derived from its JSON and, if it states no
     /// time, from its delivery.
     pub uuid: Cow<'a, str>,
-    /// The visitor's project; empty if the event names none.
+    /// The visitor's project: that of the write key, or the one that the event names. Empty if there is none.
     pub project: Cow<'a, str>,
     /// The visitor's id within the project.
     pub distinct_id: Cow<'a, str>,
@@ -195,7 +197,8 @@ pub struct Event<'a> {
     is_time_corrected: bool,
     /// Whether characters were replaced by U+FFFD ([`Repaired`]).
     is_repaired: bool,
-    uuid_field: UuidField,
+    uuid_field: WrittenField,
+    project_field: WrittenField,
     fields: Fields<'a>,
 }
 
@@ -207,11 +210,11 @@ pub struct Scanned<'a> {
 }
 
 impl<'a> Scanned<'a> {
-    /// Scans the event at the beginning of `json`.
+    /// Scans the event at the beginning of `json`. Click ids are read only where a rule needs them, because they cost time.
     ///
     /// Returns `None` if `json` does not begin with a valid object within the limits of an event.
-    pub fn first(json: &'a str, config: &SessionConfig) -> Option<Self> {
-        let (fields, json) = Fields::scan(json, config.new_session_on_click_id_change)?;
+    pub fn first(json: &'a str, reads_click_ids: bool) -> Option<Self> {
+        let (fields, json) = Fields::scan(json, reads_click_ids)?;
         Some(Self { json, fields })
     }
 
@@ -222,19 +225,19 @@ impl<'a> Scanned<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Parses an event from its bytes.
+    /// Parses an event from its bytes, by the rules of its project.
     ///
     /// # Errors
     /// Returns why the event cannot be used; see [`RejectCode`].
     pub fn parse<'o>(
         bytes: &'a [u8],
         origin: impl Into<Origin<'o>>,
-        config: &SessionConfig,
+        rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
         let bytes = bytes.trim_ascii();
-        let scanned = std::str::from_utf8(bytes).ok().and_then(|json| Scanned::first(json, config));
+        let scanned = std::str::from_utf8(bytes).ok().and_then(|json| Scanned::first(json, rules.need_click_ids()));
         match scanned.filter(|scanned| scanned.json.len() == bytes.len()) {
-            Some(scanned) => Self::read(scanned, origin, config),
+            Some(scanned) => Self::read(scanned, origin, rules),
             None => Err(diagnosis(bytes)),
         }
     }
@@ -246,7 +249,7 @@ impl<'a> Event<'a> {
     pub fn read<'o>(
         scanned: Scanned<'a>,
         origin: impl Into<Origin<'o>>,
-        config: &SessionConfig,
+        rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
         let origin = origin.into();
         let Scanned { json, fields } = scanned;
@@ -262,7 +265,11 @@ impl<'a> Event<'a> {
         let name = string_field(fields.event.of(json), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(
             || Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name"),
         )?;
-        let project = project(fields.project.of(json))?;
+        let (project, project_field) = match origin.project {
+            None => (project(fields.project.of(json))?, WrittenField::Kept),
+            Some(of_key) => (Cow::Owned(of_key.to_owned()), WrittenField::with(fields.project.of(json), of_key)),
+        };
+        let config = rules.rules_of(&project);
         let (uuid, uuid_field) = own_id(fields.uuid.of(json))?;
         let received_at = time::received_at(fields.received_at.of(json), origin.delivery);
         let (timestamp, sent_at) = (fields.timestamp.of(json), fields.sent_at.of(json));
@@ -276,6 +283,7 @@ impl<'a> Event<'a> {
         Ok(Self {
             text: json,
             uuid_field,
+            project_field,
             uuid: uuid.unwrap_or_else(|| derived_id(json, &origin, time.is_stated)),
             project,
             distinct_id,

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::SessionConfig;
+use crate::config::{ProjectRules, Projects, SessionConfig};
 use crate::event::{Event, Role};
 use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, CommitOutcome, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
@@ -59,7 +59,7 @@ pub enum Outcome {
 /// Assigns events to sessions, finds and ends sessions, and closes sessions that are over.
 #[derive(Debug)]
 pub struct SessionManager<S, C = SystemClock> {
-    config: SessionConfig,
+    projects: Projects,
     storage: S,
     clock: C,
     retention: Millis,
@@ -71,19 +71,20 @@ pub struct SessionManager<S, C = SystemClock> {
 }
 
 impl<S: SessionStorage> SessionManager<S> {
-    /// Returns a manager that uses the machine's clock and keeps archived sessions for 30 days. To share a storage, pass an
-    /// [`std::sync::Arc`] or a reference.
-    pub fn new(config: SessionConfig, storage: S) -> Self {
-        Self::with_clock(config, storage, SystemClock)
+    /// Returns a manager that uses the machine's clock and keeps archived sessions for 30 days. `projects` are the rules of all
+    /// visitors (a [`SessionConfig`]), or those of several projects. To share a storage, pass an [`std::sync::Arc`] or a reference.
+    pub fn new(projects: impl Into<Projects>, storage: S) -> Self {
+        Self::with_clock(projects, storage, SystemClock)
     }
 }
 
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Returns a manager that uses the caller's clock, for tests and simulations.
-    pub fn with_clock(config: SessionConfig, storage: S, clock: C) -> Self {
+    pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
+        let projects = projects.into();
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
         let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
-        Self { config, storage, clock, retention, close_grace, cache, calls }
+        Self { projects, storage, clock, retention, close_grace, cache, calls }
     }
 
     /// Sets how long archived sessions are kept.
@@ -98,9 +99,19 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Self { close_grace: grace.num_milliseconds(), ..self }
     }
 
-    /// Returns the rules and options.
+    /// Returns the rules of events without a project, and of projects that are not configured.
     pub fn config(&self) -> &SessionConfig {
-        &self.config
+        self.projects.default_rules()
+    }
+
+    /// Returns the projects.
+    pub fn projects(&self) -> &Projects {
+        &self.projects
+    }
+
+    /// Returns the rules of a visitor. A timeline is always folded by these.
+    fn rules_of(&self, visitor: &Visitor) -> &SessionConfig {
+        self.projects.rules_of(&visitor.project)
     }
 
     /// Returns the clock.
@@ -207,11 +218,12 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     fn arrivals(&self, group: &Group, events: &[Event<'_>], base: &Base) -> Vec<Arrival> {
         let mut arrivals: Vec<Arrival> = Vec::with_capacity(group.indexes.len());
         let empty = SessionContext::default();
+        let config = self.rules_of(&group.visitor);
         for event in group.indexes.iter().map(|&index| &events[index]) {
             let stored = || base.stored.as_ref().and_then(|stored| stored.timeline.unfinalized.last());
             let before = arrivals.last().map(|arrival| &arrival.entry).or_else(stored);
             let context_before = before.map_or(&empty, |entry| &entry.context);
-            arrivals.extend(event.arrival_after(context_before, &self.config));
+            arrivals.extend(event.arrival_after(context_before, config));
         }
         arrivals
     }
@@ -232,14 +244,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Applies a visitor's events with one conditional write, and again after each conflict. [`Application`] decides on the
     /// steps; this loop makes the storage calls.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
+        let config = self.rules_of(visitor);
         let mut application = Application::new(visitor, arrivals, base);
         let mut step = Step::Begin;
         loop {
             step = match step {
-                Step::Begin => application.begin(self.is_time_up(deadline), &self.config),
-                Step::Recall(from, to) => {
-                    application.recalled(self.storage.archived(visitor, from, to).await, &self.config)
-                }
+                Step::Begin => application.begin(self.is_time_up(deadline), config),
+                Step::Recall(from, to) => application.recalled(self.storage.archived(visitor, from, to).await, config),
                 Step::Write => self.write_applied(&mut application).await,
                 Step::Read => application.read(self.storage.read(visitor).await),
                 Step::Pause(attempt) => {

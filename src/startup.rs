@@ -41,7 +41,7 @@ impl Service {
         let settings = Settings::from_env()?;
         let aws = aws(&settings).await?;
         let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table);
-        let manager = SessionManager::new(settings.rules.clone(), storage).with_retention(settings.retention);
+        let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
         Ok(Self { manager, settings, aws })
     }
 

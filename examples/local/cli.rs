@@ -22,6 +22,10 @@ pub enum Takes {
     Output,
     /// The rules: JSON, or the path of a file with JSON.
     Rules,
+    /// The projects: JSON, or the path of a file with JSON.
+    Projects,
+    /// The name of a profile.
+    Profile,
     /// A time, in any spelling that an event's time may have.
     Time,
 }
@@ -34,6 +38,13 @@ impl Takes {
             Self::Output => "the path of a file, or `-` for standard output".to_owned(),
             Self::Rules => {
                 "a JSON object such as '{\"timeout_seconds\":600}', or the path of a file with one".to_owned()
+            }
+            Self::Projects => {
+                "a JSON object such as '{\"shop\":{\"profile\":\"ga4\"}}', or the path of a file with one".to_owned()
+            }
+            Self::Profile => {
+                let names: Vec<&str> = session_tracking::config::GivenRules::profile_names().collect();
+                format!("one of {}", names.join(", "))
             }
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 use session_tracking::clock::Clock;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::Projects;
 use session_tracking::event::time_of_json;
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::MemoryOutput;
@@ -22,7 +22,7 @@ use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::clock::VirtualClock;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::failure::{Failure, reason};
-use crate::rules::{RULES, rules};
+use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use payloads::{Payload, Payloads};
 
 /// The declaration of `invoke`.
@@ -31,7 +31,9 @@ pub const COMMAND: Command = Command {
     about: "Runs payloads of any trigger through the functions' own handlers, and prints a line for each.",
     files: Files::Many,
     options: &[
+        PROFILE,
         RULES,
+        PROJECTS,
         Opt {
             name: "now",
             value: "TIME",
@@ -60,7 +62,7 @@ const MAX_CLOSER_RUNS: usize = 1_000;
 /// The options of `invoke`.
 pub struct Options {
     files: Vec<PathBuf>,
-    rules: SessionConfig,
+    projects: Projects,
     now: Option<Millis>,
 }
 
@@ -74,7 +76,7 @@ impl Options {
             None => None,
             Some(time) => Some(time_of_json(&Value::from(time).to_string()).ok_or_else(|| words.wrong("now", time))?),
         };
-        Ok(Self { files: words.files().to_vec(), rules: rules(words)?, now })
+        Ok(Self { files: words.files().to_vec(), projects: projects(words)?, now })
     }
 }
 
@@ -100,7 +102,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let clock = VirtualClock::default();
     let (output, rejects) = (MemoryOutput::default(), MemoryOutput::default());
     options.now.into_iter().for_each(|now| clock.move_to(now));
-    let manager = SessionManager::with_clock(options.rules, storage, &clock);
+    let manager = SessionManager::with_clock(options.projects, storage, &clock);
     let ingest = Ingest { manager, output: &output, rejects: &rejects };
     let mut functions =
         Functions { ingest, clock: &clock, output: &output, rejects: &rejects, is_time_set: options.now.is_some() };

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use session_tracking::clock::Clock;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{ProjectRules, Projects};
 use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Repaired, Role};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
@@ -22,7 +22,7 @@ use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::clock::VirtualClock;
 use crate::dynamodb::TABLE;
 use crate::failure::Failure;
-use crate::rules::{RULES, rules};
+use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
 use input::{Input, Line, MAX_LINE_BYTES};
 use ledger::Ledgers;
@@ -36,7 +36,9 @@ pub const COMMAND: Command = Command {
     files: Files::One,
     options: &[
         Opt { name: "batch", value: "N", takes: Takes::Whole(1, 1000), default: "100", about: "events a batch" },
+        PROFILE,
         RULES,
+        PROJECTS,
         Opt {
             name: "annotated",
             value: "OUT",
@@ -67,7 +69,7 @@ pub struct Options {
     file: PathBuf,
     /// Events a batch.
     batch: usize,
-    rules: SessionConfig,
+    projects: Projects,
     sinks: Sinks,
 }
 
@@ -76,11 +78,11 @@ impl Options {
     pub fn read(words: &Words) -> Result<Self, Failure> {
         let file = words.files().first().cloned().unwrap_or_default();
         let batch = usize::try_from(words.whole("batch")?).unwrap_or(usize::MAX);
-        let rules = rules(words)?;
+        let projects = projects(words)?;
         // The input first: nothing is written for one that cannot be read.
         Input::check(&file)?;
         let sinks = Sinks::open(words, &file)?;
-        Ok(Self { file, batch, rules, sinks })
+        Ok(Self { file, batch, projects, sinks })
     }
 }
 
@@ -102,7 +104,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let storage = DynamoDbSessionStorage::new(crate::table::client()?, TABLE).counting(Arc::clone(&consumed));
     let clock = VirtualClock::default();
     let mut replay = Replay {
-        manager: SessionManager::with_clock(options.rules.clone(), storage, &clock),
+        manager: SessionManager::with_clock(options.projects.clone(), storage, &clock),
         clock: &clock,
         ledgers: Ledgers::default(),
         sinks: options.sinks,
@@ -115,7 +117,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let stopped = replay.all(&mut input, options.batch, &stop).await?;
     let took = replay.progress.took();
     replay.progress.clear();
-    replay.run_on(&options.rules).await?;
+    replay.run_on(&options.projects).await?;
     replay.finish(took, &consumed)?;
     match stopped {
         // A stream has no other end.
@@ -160,11 +162,11 @@ impl Replay<'_> {
         self.clock.move_to(last);
         #[expect(clippy::needless_late_init, reason = "what is read borrows from it, so it has to outlive that")]
         let repairs: Vec<(usize, Repaired)>;
-        let config = self.manager.config();
-        let mut read: Vec<_> = lines.iter().map(|line| parse(line, config)).collect();
+        let projects = self.manager.projects();
+        let mut read: Vec<_> = lines.iter().map(|line| parse(line, projects)).collect();
         repairs = read.iter().enumerate().filter_map(|(at, event)| Some((at, repaired(event, &lines[at])?))).collect();
         for (at, repaired) in &repairs {
-            if let Some(event) = repaired.parse(origin(&lines[*at]), config) {
+            if let Some(event) = repaired.parse(origin(&lines[*at]), projects) {
                 read[*at] = event;
             }
         }
@@ -249,10 +251,11 @@ impl Replay<'_> {
     }
 
     /// Lets time run on until every session is final.
-    async fn run_on(&mut self, rules: &SessionConfig) -> Result<(), Failure> {
+    async fn run_on(&mut self, projects: &Projects) -> Result<(), Failure> {
         // An event may lie a day ahead of its receipt; then a timeout and the lateness pass. Twice: what the first
         // run reschedules, the second closes.
-        let reach = rules.timeout.num_milliseconds() + rules.lateness.num_milliseconds() + CLOSE_GRACE_MS;
+        let reach = projects.all_rules().map(|rules| (rules.timeout + rules.lateness).num_milliseconds()).max();
+        let reach = reach.unwrap_or_default() + CLOSE_GRACE_MS;
         for days in [1, 2] {
             let now = self.clock.now() + days * 86_400_000 + reach;
             while self.close(now).await? > 0 {}
@@ -284,12 +287,12 @@ impl Replay<'_> {
 }
 
 /// Reads an event. A line that is cut is too long, whatever stands in it.
-fn parse<'a>(line: &'a Line, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
+fn parse<'a>(line: &'a Line, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
     if line.bytes > MAX_LINE_BYTES as u64 {
         let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", line.bytes);
         return Err(Rejection { code: RejectCode::TooLarge, message });
     }
-    Event::parse(&line.text, origin(line), config)
+    Event::parse(&line.text, origin(line), rules)
 }
 
 /// Returns what can be made of a line that was rejected for text that others choke on, as the functions do.

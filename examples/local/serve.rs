@@ -10,7 +10,7 @@ use axum::Router;
 use chrono::TimeDelta;
 use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
-use session_tracking::config::SessionConfig;
+use session_tracking::config::Projects;
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::StdoutOutput;
 use session_tracking::storage::DynamoDbSessionStorage;
@@ -19,7 +19,7 @@ use session_tracking::trigger::Ingest;
 use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::failure::{Failure, reason};
-use crate::rules::{RULES, rules};
+use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
 use cors::Cors;
 use http::Api;
@@ -44,7 +44,9 @@ pub const COMMAND: Command = Command {
             default: "8000",
             about: "the port of 127.0.0.1 that the DynamoDB listens on",
         },
+        PROFILE,
         RULES,
+        PROJECTS,
         Opt {
             name: "close-every",
             value: "SECONDS",
@@ -77,7 +79,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Options {
     port: u16,
     dynamodb_port: u16,
-    rules: SessionConfig,
+    projects: Projects,
     close_every: Duration,
     grace: TimeDelta,
 }
@@ -92,7 +94,7 @@ impl Options {
         Ok(Self {
             port: port("port")?,
             dynamodb_port: port("dynamodb-port")?,
-            rules: rules(words)?,
+            projects: projects(words)?,
             close_every: Duration::from_secs(words.whole("close-every")?),
             grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
         })
@@ -112,7 +114,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let database =
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
-    let manager = SessionManager::new(options.rules, storage).with_close_grace(options.grace);
+    let manager = SessionManager::new(options.projects, storage).with_close_grace(options.grace);
     let function = Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput });
     let unusable = |error: std::io::Error| {
         Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))

@@ -1,10 +1,11 @@
 //! The functions' environment. A function reads it once, at its start, and checks it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{ConfigError, SessionConfig};
+use super::{ConfigError, GivenRules, Projects};
 use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
@@ -23,8 +24,8 @@ pub enum Destination {
 /// The settings of a function, from its environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The rules, from the variables that [`SessionConfig::from_variables`] reads.
-    pub rules: SessionConfig,
+    /// The projects that `PROJECTS` configures, and the rules of the service, which [`GivenRules::of_variables`] reads.
+    pub projects: Projects,
     /// `TABLE`: the table's name.
     pub table: String,
     /// `OUTPUT`: where annotated events from queues, ends of sessions and corrections go.
@@ -48,15 +49,18 @@ impl Settings {
     /// Returns a sentence that names the variable and what to set it to.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_variables(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))
     }
 
-    /// Reads the settings from variables. An empty variable counts as not set.
+    /// Reads the settings from variables. An empty variable counts as not set. `read_file` reads the file that `PROJECTS` names.
     ///
     /// # Errors
     ///
     /// Returns a sentence that names the variable and what to set it to.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        read_file: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigError> {
         let non_empty = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let table =
             non_empty("TABLE").ok_or_else(|| ConfigError("TABLE is not set; set it to the table's name".to_owned()))?;
@@ -77,7 +81,7 @@ impl Settings {
             }
         };
         Ok(Self {
-            rules: SessionConfig::from_variables(&variable)?,
+            projects: projects(&GivenRules::of_variables(&variable)?, non_empty("PROJECTS"), read_file)?,
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
@@ -99,6 +103,28 @@ impl Settings {
     }
 }
 
+/// Reads the projects from the value of `PROJECTS`: JSON, or the path of a file with JSON, because the whole environment of a
+/// function has at most 4 KB.
+fn projects(
+    service: &GivenRules,
+    value: Option<String>,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Projects, ConfigError> {
+    // First, so that an error about the service's own rules does not name `PROJECTS`.
+    let rules = service.read()?;
+    let Some(value) = value else { return Ok(rules.into()) };
+    let json = match value.trim() {
+        path if path.starts_with('/') => read_file(Path::new(path)).map_err(|error| {
+            ConfigError(format!(
+                "PROJECTS is `{path}`, which cannot be read ({}); name a file of a layer",
+                error.kind()
+            ))
+        })?,
+        json => json.to_owned(),
+    };
+    Projects::from_json(service, &json).map_err(|error| ConfigError(format!("PROJECTS: {error}")))
+}
+
 /// Reads the destination that the variable `name` has as its value.
 fn destination(name: &str, value: &str) -> Result<Destination, ConfigError> {
     match value.trim() {
@@ -114,12 +140,17 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        Boundary, DirectThenSource, FirstCampaign, InternalCampaigns, NobodyIds, ReferrerMatch, UtmField,
+        Boundary, DirectThenSource, FirstCampaign, InternalCampaigns, NobodyIds, ProjectRules, ReferrerMatch,
+        SessionConfig, UtmField,
     };
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Settings::from_variables(variable).map_err(|error| error.to_string())
+        let read_file = |path: &Path| match path.to_str() {
+            Some("/opt/projects.json") => Ok(r#"{"shop": {"rules": {"timeout_seconds": 60}}}"#.to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        Settings::from_variables(variable, read_file).map_err(|error| error.to_string())
     }
 
     /// Sets the variables of all rules together, and then each of them alone.
@@ -175,13 +206,13 @@ mod tests {
         let set = settings(&[&base[..], &variables].concat()).unwrap();
         assert_eq!(set.output, Destination::Queue("https://sqs.test/1/q".to_owned()));
         assert_eq!(set.retention, TimeDelta::days(30));
-        assert_eq!(set.rules, expected);
+        assert_eq!(*set.projects.default_rules(), expected);
         assert!(SessionConfig::rule_names().map(str::to_uppercase).eq(variables.map(|(name, _)| name)));
         for (name, value) in variables {
             let one = settings(&[&base[..], &[(name, value)]].concat()).unwrap();
-            assert_ne!(one.rules, SessionConfig::default(), "{name}");
+            assert_ne!(*one.projects.default_rules(), SessionConfig::default(), "{name}");
             let empty = settings(&[&base[..], &[(name, " ")]].concat()).unwrap();
-            assert_eq!(empty.rules, SessionConfig::default(), "{name}");
+            assert_eq!(*empty.projects.default_rules(), SessionConfig::default(), "{name}");
         }
     }
 
@@ -242,9 +273,67 @@ mod tests {
         // The default list is not in conflict with `passive_events`, whether it is left out or set, as `template.yaml` does.
         for keep_alive in ["", "$pageleave"] {
             let variables = [("PASSIVE_EVENTS", "$pageleave"), ("KEEP_ALIVE_EVENTS", keep_alive), base[0], base[1]];
-            assert_eq!(settings(&variables).unwrap().rules.passive_events, ["$pageleave"]);
+            assert_eq!(settings(&variables).unwrap().projects.default_rules().passive_events, ["$pageleave"]);
         }
         assert!(settings(&[("OUTPUT", "stdout")]).unwrap_err().starts_with("TABLE is not set"));
+    }
+
+    #[test]
+    fn variables_override_the_profile() {
+        let base = [("TABLE", "t"), ("OUTPUT", "stdout"), ("PROFILE", " matomo ")];
+        let with = |pairs: &[(&str, &str)]| settings(&[&base[..], pairs].concat());
+        let rules = |pairs| with(pairs).unwrap().projects.default_rules().clone();
+        let matomo = rules(&[]);
+        assert_eq!((matomo.midnight, matomo.max_events), (Some(chrono_tz::UTC), Some(10_000)));
+        assert_eq!(rules(&[("MIDNIGHT", ""), ("BOUNDARY", "exclusive")]), matomo);
+        let own =
+            rules(&[("BOUNDARY", "inclusive"), ("MIDNIGHT", "none"), ("MAX_EVENTS", "none"), ("UTM_FIELDS", "source")]);
+        let expected = SessionConfig {
+            boundary: Boundary::Inclusive,
+            midnight: None,
+            max_events: None,
+            utm_fields: vec![UtmField::Source],
+            ..matomo
+        };
+        assert_eq!(own, expected);
+        for (name, value, sentence) in [
+            ("PROFILE", "piwik", "PROFILE: `piwik` is no profile; the profiles are `ga4`, "),
+            ("TIMEOUT_SECONDS", "none", "timeout_seconds: invalid type: string \"none\", expected a whole number"),
+            ("PASSIVE_EVENTS", "$ping", "keep_alive_events and passive_events both have `$ping`"),
+        ] {
+            let error = settings(&[&[(name, value)], &base[..]].concat()).unwrap_err();
+            assert!(error.starts_with(sentence), "{error}");
+        }
+    }
+
+    #[test]
+    fn projects_are_json_or_a_file_with_it() {
+        let base = [("TABLE", "t"), ("OUTPUT", "stdout"), ("TIMEOUT_SECONDS", "600"), ("LATENESS_SECONDS", "7")];
+        let with = |value| settings(&[&base[..], &[("PROJECTS", value)]].concat());
+        for (value, shop_timeout) in [
+            ("", 600),
+            (r#" {"shop": {}}"#, 600),
+            (r#"{"shop": {"rules": {"timeout_seconds": 60}}}"#, 60),
+            (" /opt/projects.json ", 60),
+        ] {
+            let projects = with(value).unwrap().projects;
+            assert_eq!(projects.default_rules().timeout, TimeDelta::seconds(600), "{value}");
+            assert_eq!(projects.rules_of("shop").timeout, TimeDelta::seconds(shop_timeout), "{value}");
+            assert_eq!(projects.rules_of("shop").lateness, TimeDelta::seconds(7), "{value}");
+        }
+        for (value, sentence) in [
+            ("/opt/other.json", "PROJECTS is `/opt/other.json`, which cannot be read (entity not found); name a file"),
+            (
+                "projects.json",
+                "PROJECTS: the projects cannot be read: expected value at line 1 column 1; write an object",
+            ),
+            (r#"{"shop": {"key": []}}"#, "PROJECTS: project `shop`: `key` is unknown; the members of a project are"),
+        ] {
+            let error = with(value).unwrap_err();
+            assert!(error.starts_with(sentence), "{error}");
+        }
+        let wrong_rule = [("TIMEOUT_SECONDS", "0"), ("PROJECTS", "{}"), base[0], base[1]];
+        assert!(settings(&wrong_rule).unwrap_err().starts_with("timeout_seconds is 0"));
     }
 
     /// Covers the values that JSON can hold and a variable cannot.

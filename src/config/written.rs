@@ -1,6 +1,9 @@
-//! Reads rules from a JSON object (`--rules`) or from environment variables, and checks the bounds of their values.
+//! Reads rules from JSON objects (`--rules`, profiles, projects) or from environment variables, and checks the bounds of their
+//! values.
 
 mod rule_value;
+
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -8,11 +11,14 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{ConfigError, LIFECYCLE_EVENTS, SessionConfig};
-use rule_value::{RuleValue, field_names, read};
+use rule_value::{RuleValue, field_names, read, unknown_rule};
 
 /// The maximum of a rule in seconds: 30 days. With longer times, a session could still change after the table has deleted what
 /// its corrections need.
 const MAX_RULE_SECONDS: i64 = 30 * 86_400;
+
+/// The rules that are off by default. An empty variable does not turn them off, because a profile can have turned them on.
+const CAN_BE_OFF: [&str; 2] = ["midnight", "max_events"];
 
 impl SessionConfig {
     /// Reads rules from a JSON object. A rule that the object leaves out or sets to `null` keeps its default.
@@ -22,37 +28,21 @@ impl SessionConfig {
     /// Returns a [`ConfigError`] if a name is unknown, if a value has the wrong type or is out of range, if a time zone is
     /// unknown, or if an event is both passive and keep-alive.
     pub fn from_rules(rules: Value) -> Result<Self, ConfigError> {
-        let Value::Object(members) = rules else {
-            return Err(ConfigError("the rules are not a JSON object".to_owned()));
-        };
-        let is_left_out = |name: &str, value: &Value| value.is_null() && Self::rule_names().any(|known| known == name);
-        let given = members.into_iter().filter(|(name, value)| !is_left_out(name, value));
-        Self::from_values(given.map(|(name, value)| (name, RuleValue::Json(value))))
+        GivenRules::of_json(rules)?.read()
     }
 
-    /// Reads rules from variables that have the rules' names in upper case. A rule whose variable is missing or empty keeps its
-    /// default. A list is separated by commas, or is a JSON array. An empty list is `[]`.
+    /// Reads rules from variables, like [`GivenRules::of_variables`].
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`SessionConfig::from_rules`].
+    /// Returns the errors of [`SessionConfig::from_rules`], and one if there is no such profile.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let value = |name: &str| {
-            let value = variable(&name.to_uppercase())?.trim().to_owned();
-            (!value.is_empty()).then(|| (name.to_owned(), RuleValue::Variable(value)))
-        };
-        Self::from_values(Self::rule_names().filter_map(value))
+        GivenRules::of_variables(variable)?.read()
     }
 
     /// Returns the names of all rules, in the order in which they are declared.
     pub fn rule_names() -> impl Iterator<Item = &'static str> {
         field_names::<Self>().iter().copied()
-    }
-
-    fn from_values(values: impl Iterator<Item = (String, RuleValue)>) -> Result<Self, ConfigError> {
-        let config: Self = read(values)?;
-        config.check_event_lists()?;
-        Ok(config)
     }
 
     /// Checks that no event is both passive and keep-alive. The default of `keep_alive_events` is exempt, because it gives way to
@@ -65,6 +55,77 @@ impl SessionConfig {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// Rules as they are given, by name, before they are read. A rule that is not among them keeps its default.
+#[derive(Debug, Clone, Default)]
+pub struct GivenRules(BTreeMap<String, RuleValue>);
+
+impl GivenRules {
+    /// Takes rules from a JSON object. `null` stands for a rule's default.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if it is not an object, or if a name is unknown.
+    pub fn of_json(rules: Value) -> Result<Self, ConfigError> {
+        match rules {
+            Value::Object(members) => Self::of_members(members),
+            _ => Err(ConfigError("the rules are not a JSON object".to_owned())),
+        }
+    }
+
+    /// Takes rules from the members of a JSON object, like [`GivenRules::of_json`].
+    pub(super) fn of_members(members: impl IntoIterator<Item = (String, Value)>) -> Result<Self, ConfigError> {
+        let given: BTreeMap<_, _> = members.into_iter().map(|(name, value)| (name, RuleValue::Json(value))).collect();
+        match given.keys().find(|name| !SessionConfig::rule_names().any(|known| known == *name)) {
+            Some(unknown) => Err(unknown_rule(unknown)),
+            None => Ok(Self(given)),
+        }
+    }
+
+    /// Takes rules from variables that have the rules' names in upper case, over those of the profile that `PROFILE` names. An
+    /// empty variable counts as missing. A list is separated by commas, or is a JSON array. An empty list is `[]`. For a rule that
+    /// can be off, `none` turns it off.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if there is no such profile.
+    pub fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let value = |name: &str| {
+            let value = variable(name)?.trim().to_owned();
+            (!value.is_empty()).then_some(value)
+        };
+        let profile = value("PROFILE").map_or(Ok(Self::default()), |name| {
+            Self::of_profile(&name).map_err(|error| ConfigError(format!("PROFILE: {error}")))
+        })?;
+        let rule = |name: &str| {
+            let value = match value(&name.to_uppercase())? {
+                none if none == "none" && CAN_BE_OFF.contains(&name) => RuleValue::Json(Value::Null),
+                value => RuleValue::Variable(value),
+            };
+            Some((name.to_owned(), value))
+        };
+        Ok(profile.with(Self(SessionConfig::rule_names().filter_map(rule).collect())))
+    }
+
+    /// Returns these rules, overridden by `other`.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Reads the rules.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`SessionConfig::from_rules`].
+    pub fn read(&self) -> Result<SessionConfig, ConfigError> {
+        let given = self.0.iter().filter(|(_, value)| !value.is_null());
+        let config: SessionConfig = read(given.map(|(name, value)| (name.clone(), value.clone())))?;
+        config.check_event_lists()?;
+        Ok(config)
     }
 }
 

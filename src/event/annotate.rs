@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::id::UuidField;
+use super::fields::WrittenField;
 use super::properties::ReplacedMember;
 use super::scan::{Span, needs_no_escape};
 use super::{Event, Role};
@@ -54,14 +54,31 @@ impl Event<'_> {
                 out.push_str("}}");
             }
         }
-        match self.uuid_field {
-            UuidField::Given => {}
-            UuidField::Missing => append(out, &format!("\"uuid\":\"{}\"", self.uuid)),
-            UuidField::Placeholder(span) => {
-                // A `uuid` behind the properties has moved: its distance from the end is what stayed the same.
-                let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
-                let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
-                out.replace_range(position..position + span.end - span.start, &format!("\"{}\"", self.uuid));
+        if (self.uuid_field, self.project_field) != (WrittenField::Kept, WrittenField::Kept) {
+            self.write_fields(start, out);
+        }
+    }
+
+    /// Writes the id and the project into the event that begins at `start` of `out`, where its own fields are not these.
+    #[inline(never)]
+    fn write_fields(&self, start: usize, out: &mut String) {
+        let fields = [("uuid", self.uuid_field, &self.uuid), ("project", self.project_field, &self.project)];
+        let mut replaced = Vec::new();
+        for (_, field, value) in fields {
+            let WrittenField::Replaced(span) = field else { continue };
+            // A field behind the properties has moved: its distance from the end is what stayed the same.
+            let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
+            let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
+            replaced.push((position..position + span.end - span.start, value));
+        }
+        // The last one first, so that the other does not move before it is replaced.
+        replaced.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        for (range, value) in replaced {
+            out.replace_range(range, &json_string(value));
+        }
+        for (name, field, value) in fields {
+            if field == WrittenField::Added {
+                append(out, &format!("\"{name}\":{}", json_string(value)));
             }
         }
     }
@@ -179,7 +196,7 @@ impl MemberWriter<'_> {
         match value {
             None => self.raw(key, "null"),
             Some(value) if needs_no_escape(value) => self.plain_string(key, value),
-            Some(value) => self.raw(key, &serde_json::to_string(value).unwrap_or_default()),
+            Some(value) => self.raw(key, &json_string(value)),
         }
     }
 
@@ -191,6 +208,11 @@ impl MemberWriter<'_> {
     }
 }
 
+/// Returns a string as JSON.
+fn json_string(value: &str) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// Appends a member to a JSON object that is not empty. (An event has at least its `distinct_id`.)
 fn append(object: &mut String, member: &str) {
     object.pop();
@@ -199,23 +221,15 @@ fn append(object: &mut String, member: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Delivery, Event};
+    use super::super::{Delivery, Event, Origin};
     use crate::config::SessionConfig;
     use crate::session::{Reason, Visitor, session_id};
     use crate::timeline::Assignment;
 
     const NOON: i64 = 1_773_144_000_000;
 
-    fn annotated(json: &str) -> String {
-        annotated_of(None, json)
-    }
-
-    /// Annotates an event with a session of this user.
-    fn annotated_of(user_id: Option<&str>, json: &str) -> String {
-        let config = SessionConfig::default();
-        let event =
-            Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
-        let assignment = Assignment {
+    fn assignment() -> Assignment {
+        Assignment {
             session_id: session_id(Visitor::new("u").bits(), NOON, "e", 0),
             reason: Reason::First,
             number: 1,
@@ -226,11 +240,23 @@ mod tests {
             entry_url: Some("https://a.test/\"".into()),
             exit_page: None,
             referrer: Some("https://google.com/".into()),
-            user_id: user_id.map(Into::into),
+            user_id: None,
             is_start: false,
             is_late: false,
             version: 3,
-        };
+        }
+    }
+
+    fn annotated(json: &str) -> String {
+        annotated_of(None, json)
+    }
+
+    /// Annotates an event with a session of this user.
+    fn annotated_of(user_id: Option<&str>, json: &str) -> String {
+        let config = SessionConfig::default();
+        let event =
+            Event::parse(json.as_bytes(), Delivery { received_at: NOON, trusts_received_at: false }, &config).unwrap();
+        let assignment = Assignment { user_id: user_id.map(Into::into), ..assignment() };
         let alone = event.annotate(Some(&assignment));
         let mut appended = "{\"events\":[".to_owned();
         event.annotate_into(Some(&assignment), &mut appended);
@@ -325,6 +351,43 @@ mod tests {
                 "{user_id:?} {own}"
             );
         }
+    }
+
+    /// The project of a write key takes the place of the event's own, also beside an id that is written.
+    #[test]
+    fn the_project_of_a_key_replaces_the_events_own() {
+        let config = SessionConfig::default();
+        let delivery = Delivery { received_at: NOON, trusts_received_at: false };
+        let origin = Origin { project: Some("sh\"op"), ..delivery.into() };
+        let properties = r#""properties":{"$session_id":"own","a":1}"#;
+        for json in [
+            format!(r#"{{"event":"x","distinct_id":"u",{properties},"uuid":"e"}}"#),
+            format!(r#"{{"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"other project","uuid":null,"event":"x","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"uuid":null,"event":"x","project":"o","distinct_id":"u",{properties}}}"#),
+            format!(r#"{{"project":"o","event":"x","distinct_id":"u",{properties},"uuid":null}}"#),
+            format!(r#"{{"event":"x",{properties},"project":null,"distinct_id":"u","uuid":"nil"}}"#),
+            format!(r#"{{"event":"x",{properties},"uuid":"undefined","distinct_id":"u","project":["o"]}}"#),
+            r#"{"event":"x","distinct_id":"u","project":7}"#.to_owned(),
+            r#"{"event":"x","distinct_id":"u","project":"sh\u0022op","uuid":"e"}"#.to_owned(),
+        ] {
+            let event = Event::parse(json.as_bytes(), origin, &config).unwrap();
+            assert_eq!(event.project, "sh\"op", "{json}");
+            let assignment = assignment();
+            for assignment in [None, Some(&assignment)] {
+                let annotated = event.annotate(assignment);
+                for name in ["\"project\"", "\"uuid\""] {
+                    assert_eq!(annotated.matches(name).count(), 1, "{annotated}");
+                }
+                let value: serde_json::Value = serde_json::from_str(&annotated).unwrap();
+                assert_eq!((&value["project"], &value["event"]), (&"sh\"op".into(), &"x".into()), "{annotated}");
+                assert_eq!(value["uuid"], *event.uuid, "{annotated}");
+                assert_eq!(value["properties"]["$session_number"].is_u64(), assignment.is_some(), "{annotated}");
+            }
+        }
+        // An event that names this project stays byte for byte.
+        let json = r#"{"uuid":"e","event":"x","distinct_id":"u","project":"sh\u0022op"}"#;
+        assert_eq!(Event::parse(json.as_bytes(), origin, &config).unwrap().annotate(None), json);
     }
 
     #[test]

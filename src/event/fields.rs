@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::properties::Properties;
-use super::raw_field::{RawField, Shape};
-use super::scan::{Key, MemberHandler, Scanner};
+use super::raw_field::{Json, RawField, Shape};
+use super::scan::{Key, MemberHandler, Scanner, Span};
 use super::text::checked_str;
 use super::{RejectCode, Rejection};
 
@@ -20,6 +20,28 @@ pub(super) struct Fields<'a> {
     pub sent_at: RawField,
     pub received_at: RawField,
     pub properties: Properties<'a>,
+}
+
+/// What becomes of a field when the event is annotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WrittenField {
+    /// It stays as it is.
+    Kept,
+    /// The value at this position is replaced.
+    Replaced(Span),
+    /// The event has no such field, and gets it.
+    Added,
+}
+
+impl WrittenField {
+    /// Returns what becomes of a field so that it has this value.
+    pub fn with(field: Json<'_>, value: &str) -> Self {
+        match field.raw.shape {
+            Shape::Absent => Self::Added,
+            _ if field.string().is_some_and(|own| own == value) => Self::Kept,
+            _ => Self::Replaced(field.raw.span()),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {

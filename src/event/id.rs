@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
+use super::fields::WrittenField;
 use super::raw_field::{Json, Shape};
-use super::scan::Span;
 use super::text::string_field;
 use super::{MAX_NAME_CHARS, Origin, RejectCode, Rejection};
 
@@ -32,32 +32,21 @@ const PLACEHOLDER_IDS: [&str; 16] = [
     "[object object]",
 ];
 
-/// What an event's JSON has as its `uuid`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UuidField {
-    /// An id.
-    Given,
-    /// A value at this position that is not an id, such as `null` or `"undefined"`. The derived id replaces it.
-    Placeholder(Span),
-    /// There is no such field.
-    Missing,
-}
-
-/// Returns the event's own id, if it has one, and what its `uuid` field holds. A UUID is the same in any case, so it is returned
-/// in lower case.
-pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, UuidField), Rejection> {
+/// Returns the event's own id, if it has one, and what becomes of its `uuid` field: the derived id replaces a value that is not an
+/// id, such as `null` or `"undefined"`. A UUID is the same in any case, so it is returned in lower case.
+pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, WrittenField), Rejection> {
     if value.raw.shape == Shape::Absent {
-        return Ok((None, UuidField::Missing));
+        return Ok((None, WrittenField::Added));
     }
     if value.raw.shape == Shape::Null || value.string().is_some_and(|id| is_placeholder(&id)) {
-        return Ok((None, UuidField::Placeholder(value.raw.span())));
+        return Ok((None, WrittenField::Replaced(value.raw.span())));
     }
     let uuid = string_field(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
         let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
         return Err(Rejection::new(RejectCode::InvalidUuid, message));
     }
-    Ok((uuid.map(lower_case_uuid), UuidField::Given))
+    Ok((uuid.map(lower_case_uuid), WrittenField::Kept))
 }
 
 /// Returns whether a string is not an id: it is blank, a word such as `null`, or the nil or max UUID.

@@ -4,7 +4,7 @@
 //! U+FFFD if they are in a string. This is a slow path: it only runs for events that were rejected.
 
 use super::{Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Scanned};
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 
 /// What replaces a character, and what replaces an escape.
 const REPLACEMENT: &str = "\u{fffd}";
@@ -58,9 +58,10 @@ impl Repaired {
     pub fn parse<'a, 'o>(
         &'a self,
         origin: impl Into<Origin<'o>>,
-        config: &SessionConfig,
+        rules: &impl ProjectRules,
     ) -> Option<Result<Event<'a>, Rejection>> {
-        let scanned = Scanned::first(&self.json, config).filter(|scanned| scanned.json.len() == self.json.len())?;
+        let scanned = Scanned::first(&self.json, rules.need_click_ids())
+            .filter(|scanned| scanned.json.len() == self.json.len())?;
         let fields = &scanned.fields;
         let strict_fields = [
             (fields.distinct_id, "distinct_id"),
@@ -79,7 +80,7 @@ impl Repaired {
                 return Some(Err(Rejection::new(*code, format!("`{name}` contains {what}"))));
             }
         }
-        Some(Event::read(scanned, origin, config).map(|event| Event { is_repaired: true, ..event }))
+        Some(Event::read(scanned, origin, rules).map(|event| Event { is_repaired: true, ..event }))
     }
 }
 
@@ -121,6 +122,7 @@ fn character(bytes: &[u8]) -> (usize, Option<RejectCode>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SessionConfig;
     use crate::event::Delivery;
 
     fn parse(bytes: &[u8]) -> Option<Result<String, RejectCode>> {

@@ -39,8 +39,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     async fn find(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
         let partition = self.storage.find(id).await?;
         let now = self.clock.now();
-        let in_timelines = partition.timelines.iter().filter_map(|timeline| timeline.session(id, now, &self.config));
-        let mut found: Vec<Session> = in_timelines.collect();
+        let session = |timeline: &Timeline| timeline.session(id, now, self.rules_of(&timeline.visitor));
+        let mut found: Vec<Session> = partition.timelines.iter().filter_map(session).collect();
         for (visitor, state) in &partition.archived {
             let is_theirs =
                 |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
@@ -61,7 +61,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let visitor = visitor.into();
         let stored = self.storage.read(&visitor).await?.ok_or(SessionError::NotFound)?;
         let timeline = stored.timeline;
-        if let Some(session) = timeline.sessions(self.clock.now(), &self.config).pop() {
+        if let Some(session) = timeline.sessions(self.clock.now(), self.rules_of(&visitor)).pop() {
             return Ok(session);
         }
         let last = timeline.previous.ok_or(SessionError::NotFound)?;
@@ -82,7 +82,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let visitor = visitor.into();
         let touch = self.entry(Kind::Touch, context);
         let stored = self.storage.read(&visitor).await?;
-        if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, &self.config)) {
+        let config = self.rules_of(&visitor);
+        if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, config)) {
             return Ok(session);
         }
         self.record(&visitor, touch).await
@@ -120,17 +121,17 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             let visitor = Visitor { project: found.project.clone(), distinct_id: found.distinct_id.clone() };
             let Some(stored) = self.storage.read(&visitor).await? else { return Ok(found) };
             let mut timeline: Timeline = stored.timeline;
-            let now = self.clock.now();
-            if !timeline.end(id, now, &self.config) {
+            let (now, config) = (self.clock.now(), self.rules_of(&visitor));
+            if !timeline.end(id, now, config) {
                 // The session is over according to this read, which can be newer than the one in `get`. Or it was archived in
                 // between.
-                return match timeline.session(id, now, &self.config) {
+                return match timeline.session(id, now, config) {
                     Some(session) => Ok(session),
                     None => self.get_of(&visitor, id).await,
                 };
             }
             if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == CommitOutcome::Done {
-                return timeline.session(id, now, &self.config).ok_or(SessionError::NotFound);
+                return timeline.session(id, now, config).ok_or(SessionError::NotFound);
             }
             self.pause(attempt).await;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::split_body::RawEvent;
 use crate::clock::Clock;
-use crate::config::SessionConfig;
+use crate::config::Projects;
 use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
@@ -43,7 +43,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     let mut repaired_events = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
         let bytes = raw_event.bytes();
-        match raw_event.parse(origin, manager.config()) {
+        match raw_event.parse(origin, manager.projects()) {
             Ok(event) => {
                 events.push(event);
                 rejections.push(None);
@@ -58,7 +58,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     }
     if !repaired_events.is_empty() {
         repairs = repaired_events;
-        events = insert_repaired(events, &mut rejections, &repairs, manager.config());
+        events = insert_repaired(events, &mut rejections, &repairs, manager.projects());
     }
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
@@ -86,7 +86,7 @@ fn insert_repaired<'r, 'a: 'r>(
     events: Vec<Event<'a>>,
     rejections: &mut [Option<Rejection>],
     repairs: &'r [(usize, Origin<'a>, Repaired)],
-    config: &SessionConfig,
+    projects: &Projects,
 ) -> Vec<Event<'r>> {
     let mut all = Vec::with_capacity(rejections.len());
     let (mut events, mut repairs) = (events.into_iter(), repairs.iter().peekable());
@@ -96,7 +96,7 @@ fn insert_repaired<'r, 'a: 'r>(
             continue;
         }
         let Some((_, origin, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
-        match repaired.parse(*origin, config) {
+        match repaired.parse(*origin, projects) {
             Some(Ok(event)) => {
                 *rejection = None;
                 all.push(event);

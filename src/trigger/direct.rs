@@ -10,7 +10,7 @@ use super::body::{BodyError, Form, Limits};
 use super::envelope::string;
 use super::split_body::{Batch, split_body};
 use crate::clock::Clock;
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
 use crate::session::{Millis, Session};
@@ -24,14 +24,14 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let Batch { raw_events, sent_at } = match split_payload(payload, manager.config()) {
+    let Batch { raw_events, sent_at } = match split_payload(payload, manager.projects()) {
         Ok(batch) => batch,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
     // Only a part of the pipeline has permission to invoke the function, so its `received_at` is trusted.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let mut events = Events::with_room_for(payload.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id, index, sent_at };
+    let origin = |index| Origin { delivery, id, index, sent_at, project: None };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes =
@@ -40,11 +40,11 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     reply(body, Counts::of(&outcomes))
 }
 
-fn split_payload<'a>(payload: &'a str, config: &SessionConfig) -> Result<Batch<'a>, BodyError> {
+fn split_payload<'a>(payload: &'a str, rules: &impl ProjectRules) -> Result<Batch<'a>, BodyError> {
     if payload.len() > Limits::DIRECT.bytes {
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }
-    split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events, config)
+    split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events, rules)
 }
 
 /// Answers with a session.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::body::{BodyError, Limits, decode, form, is_json};
 use super::envelope::{Headers, received_at};
 use super::split_body::{Batch, split_body};
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin};
 use crate::session::Millis;
 use reject::Reject;
@@ -118,7 +118,7 @@ impl<'a> Message<'a> {
 
     /// Returns the origin of the message's event at `index`.
     pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
-        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at }
+        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at, project: None }
     }
 
     /// Returns the decoded body.
@@ -137,13 +137,13 @@ impl<'a> Message<'a> {
     pub fn raw_events<'b>(
         &self,
         decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
-        config: &SessionConfig,
+        rules: &impl ProjectRules,
     ) -> Result<Batch<'b>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
         if self.is_test {
             return Ok(Batch { raw_events: Vec::new(), sent_at: None });
         }
-        split_body(body, form(self.headers.content_type.as_deref())?, self.limits.events, config)
+        split_body(body, form(self.headers.content_type.as_deref())?, self.limits.events, rules)
     }
 
     /// Returns the line in the rejects of an event of this message.

@@ -9,7 +9,7 @@ mod brackets;
 use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
-use crate::config::SessionConfig;
+use crate::config::ProjectRules;
 use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
@@ -40,10 +40,10 @@ impl<'a> RawEvent<'a> {
     ///
     /// # Errors
     /// Why the event is rejected.
-    pub fn parse(self, origin: Origin<'a>, config: &SessionConfig) -> Result<Event<'a>, Rejection> {
+    pub fn parse(self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
         match self {
-            Self::Event(scanned) => Event::read(scanned, origin, config),
-            Self::Bytes(bytes) => Event::parse(bytes, origin, config),
+            Self::Event(scanned) => Event::read(scanned, origin, rules),
+            Self::Bytes(bytes) => Event::parse(bytes, origin, rules),
         }
     }
 }
@@ -76,12 +76,13 @@ pub fn split_body<'a>(
     body: &'a [u8],
     form: Form,
     max_events: usize,
-    config: &SessionConfig,
+    rules: &impl ProjectRules,
 ) -> Result<Batch<'a>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let valid = std::str::from_utf8(body).ok();
     let found = Vec::with_capacity(max_events.min(body.len() / USUAL_EVENT_BYTES + 1));
-    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, config, sent_at: None };
+    let reads_click_ids = rules.need_click_ids();
+    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, reads_click_ids, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
@@ -100,17 +101,17 @@ pub fn split_body<'a>(
 }
 
 /// The raw events that were found so far.
-struct RawEvents<'a, 'c> {
+struct RawEvents<'a> {
     found: Vec<RawEvent<'a>>,
     max_events: usize,
     too_many: bool,
     /// The body, while it is UTF-8 and everything that was read of it is valid.
     valid: Option<&'a str>,
-    config: &'c SessionConfig,
+    reads_click_ids: bool,
     sent_at: Option<Millis>,
 }
 
-impl<'a> RawEvents<'a, '_> {
+impl<'a> RawEvents<'a> {
     fn push(&mut self, raw_event: &'a [u8]) {
         self.add(RawEvent::Bytes(trim(raw_event)));
     }
@@ -129,7 +130,7 @@ impl<'a> RawEvents<'a, '_> {
     fn read(&mut self, at: usize) -> Option<usize> {
         let body = self.valid.take()?;
         let start = at + body.as_bytes().get(at..)?.iter().position(|&byte| !is_space(byte))?;
-        let event = Scanned::first(body.get(start..)?, self.config)?;
+        let event = Scanned::first(body.get(start..)?, self.reads_click_ids)?;
         let end = start + event.text().len();
         let next = end + body.as_bytes().get(end..)?.iter().position(|&byte| !is_space(byte))?;
         if !matches!(body.as_bytes()[next], b',' | b']') {
@@ -149,7 +150,7 @@ impl<'a> RawEvents<'a, '_> {
 }
 
 /// Splits lines. Each has one event, or several objects in a row.
-fn split_lines<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) {
+fn split_lines<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a>) {
     let mut from = 0;
     for end in memchr_iter(b'\n', body).chain([body.len()]) {
         let last = split_objects(&body[from..end], raw_events);
@@ -160,7 +161,7 @@ fn split_lines<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) {
 
 /// Splits objects in a row, with only white space between them. Returns the rest, from the last object, or from the first thing
 /// that is not an object.
-fn split_objects<'a>(mut bytes: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> &'a [u8] {
+fn split_objects<'a>(mut bytes: &'a [u8], raw_events: &mut RawEvents<'a>) -> &'a [u8] {
     while let Some(end) = end_before_object(bytes) {
         raw_events.push(&bytes[..end]);
         bytes = &bytes[end..];
@@ -195,7 +196,7 @@ fn end_before_object(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Splits a body that begins with an object: `{"events":[…]}`, one event, or the first of several.
-fn split_object<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> Result<(), BodyError> {
+fn split_object<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a>) -> Result<(), BodyError> {
     let outline = read_outline(body, raw_events);
     let rest = trim(outline.end.map(|end| &body[end..]).unwrap_or_default());
     match outline.events {
@@ -259,7 +260,7 @@ enum EventsMember {
 }
 
 /// Reads the object at the start of a body, and adds the elements of its `events` to the raw events.
-fn read_outline<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a, '_>) -> Outline {
+fn read_outline<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a>) -> Outline {
     let mut outline = Outline::default();
     let mut open = Brackets::default();
     let (mut at, mut last) = (0, b',');
@@ -326,7 +327,7 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
 
 /// Splits the array whose first element begins at `from`. Returns the index after its closing bracket, or `None` if it has none.
 /// Then the rest of the body becomes the last raw event.
-fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a, '_>) -> Option<usize> {
+fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a>) -> Option<usize> {
     let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
     if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
         return Some(from + closed + 1);

@@ -33,6 +33,8 @@ mod nexmark;
 mod nexmark_bids;
 mod oracle;
 mod pipeline;
+mod profiles;
+mod projects;
 mod proxy;
 mod reports;
 mod seed;

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use regex_lite::Regex;
+use serde_json::json;
 use serde_yaml_ng::Value;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{GivenRules, SessionConfig};
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -22,7 +24,7 @@ fn every_variable_is_set() {
     let template = template();
     let set = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
     let mut read: BTreeSet<String> = SessionConfig::rule_names().map(str::to_uppercase).collect();
-    read.extend(["TABLE", "OUTPUT", "RETENTION_DAYS"].map(str::to_owned));
+    read.extend(["TABLE", "OUTPUT", "RETENTION_DAYS", "PROFILE", "PROJECTS"].map(str::to_owned));
     assert_eq!(set, read);
     let ingest = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];
     // The `MALLOC_…` variables are read by the C library.
@@ -51,17 +53,35 @@ fn with(rule: &str, value: &str) -> Result<SessionConfig, String> {
     SessionConfig::from_variables(variable).map_err(|error| error.to_string())
 }
 
+/// The template passes nothing for a parameter that is not set, so that it does not override a profile. Its descriptions have the
+/// code's defaults.
 #[test]
-fn every_rule_is_a_parameter_with_its_default() {
+fn every_rule_is_a_parameter_without_a_value() {
     let template = template();
-    // The template's defaults must give the code's defaults.
-    let value = |rule: &str| {
-        let default = &parameter(&template, rule)["Default"];
-        assert!(!default.is_null(), "{rule} has no default");
-        Some(as_variable(default))
-    };
-    let rules = SessionConfig::from_variables(|name| value(&name.to_lowercase())).unwrap();
-    assert_eq!(rules, SessionConfig::default());
+    let profile = GivenRules::of_profile("matomo").unwrap();
+    for rule in SessionConfig::rule_names() {
+        let parameter = parameter(&template, rule);
+        assert_eq!(parameter["Default"], Value::String(String::new()), "{rule}");
+        let description = parameter["Description"].as_str().unwrap();
+        let (_, default) = description.split_once(" Default: ").unwrap();
+        let is_in_profiles = default.ends_with(", or the profile's.");
+        let default = default.trim_end_matches(", or the profile's.").trim_end_matches('.');
+        match default {
+            "none" | "the usual ones" => {}
+            default => assert_eq!(with(rule, default).unwrap(), SessionConfig::default(), "{rule}"),
+        }
+        let over_profile = GivenRules::of_json(json!({ rule: null })).unwrap().with(profile.clone());
+        let is_set_by_profile = format!("{over_profile:?}") == format!("{profile:?}");
+        assert_eq!(is_in_profiles, is_set_by_profile, "{rule}");
+    }
+}
+
+#[test]
+fn every_profile_is_a_value_of_the_parameter() {
+    let template = template();
+    let parameter = &template["Parameters"]["Profile"];
+    let values = parameter["AllowedValues"].as_sequence().unwrap().iter().map(|value| value.as_str().unwrap());
+    assert!(values.eq(std::iter::once("").chain(GivenRules::profile_names())));
 }
 
 /// A deployment fails at once for a value that the functions would refuse to start with, and takes every other.
@@ -71,7 +91,7 @@ fn every_parameter_has_the_bounds_of_its_rule() {
     for rule in SessionConfig::rule_names() {
         let parameter = parameter(&template, rule);
         if let Some(values) = parameter["AllowedValues"].as_sequence() {
-            let values: Vec<String> = values.iter().map(as_variable).collect();
+            let values: Vec<String> = values.iter().map(as_variable).filter(|value| !value.is_empty()).collect();
             let refused = with(rule, "nonsense").unwrap_err();
             for value in &values {
                 with(rule, value).unwrap();
@@ -81,16 +101,54 @@ fn every_parameter_has_the_bounds_of_its_rule() {
             let words = refused.split('`').skip(3).step_by(2).count();
             assert!(words == values.len() || (words == 0 && values == ["true", "false"]), "{rule}: {refused}");
         }
-        for (bound, beyond) in [("MinValue", -1), ("MaxValue", 1)] {
-            if let Some(bound) = parameter[bound].as_i64() {
-                with(rule, &bound.to_string()).unwrap();
-                with(rule, &(bound + beyond).to_string()).unwrap_err();
+        let Some(pattern) = parameter["AllowedPattern"].as_str() else { continue };
+        let pattern = Regex::new(&format!("^(?:{pattern})$")).unwrap();
+        for probe in PROBES {
+            let (fits, is_taken) = (pattern.is_match(probe), with(rule, probe).is_ok());
+            match rule.ends_with("_seconds") {
+                true => assert_eq!(fits, is_taken, "{rule}: {probe}"),
+                // These patterns cannot list every value that is refused or taken.
+                false if rule == "midnight" || rule.ends_with("_events") && rule != "max_events" => {}
+                false => assert!(!fits || is_taken, "{rule}: {probe}"),
             }
         }
-        let is_number = parameter["Type"] == "Number";
-        assert_eq!(is_number, parameter["MinValue"].is_i64() && parameter["MaxValue"].is_i64(), "{rule}");
     }
 }
+
+/// Values at the bounds of the rules and beyond.
+const PROBES: [&str; 31] = [
+    "",
+    "0",
+    "1",
+    "9",
+    "10",
+    "60",
+    "1800",
+    "86400",
+    "99999",
+    "100000",
+    "999999",
+    "1000000",
+    "1999999",
+    "2000000",
+    "2499999",
+    "2500000",
+    "2579999",
+    "2580000",
+    "2589999",
+    "2590000",
+    "2591999",
+    "2592000",
+    "2592001",
+    "2600000",
+    "10000000",
+    "none",
+    "source",
+    "source,term",
+    "source;id",
+    "999999999",
+    "-1",
+];
 
 /// The table of docs/configuration.md has a row for each rule, in their order, with its default.
 #[test]

@@ -39,7 +39,9 @@ pub fn command_help(command: &Command) -> String {
 fn option_help(option: &Opt) -> String {
     let Opt { name, value, takes, default, about } = option;
     let takes = match takes {
-        Takes::Whole(..) | Takes::Rules | Takes::Output => format!("\n      takes {}", takes.sentence()),
+        Takes::Whole(..) | Takes::Rules | Takes::Projects | Takes::Profile | Takes::Output => {
+            format!("\n      takes {}", takes.sentence())
+        }
         Takes::Time => String::new(),
     };
     format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")

@@ -77,6 +77,8 @@ struct Properties {
 #[derive(Clone, Serialize)]
 pub struct FinalSession {
     pub id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub project: String,
     pub distinct_id: String,
     pub reason: session_tracking::session::Reason,
     pub started_at: String,
@@ -244,6 +246,7 @@ impl Ledger {
             let last = FinalSession {
                 id,
                 duration_seconds: session.duration_seconds(),
+                project: session.project,
                 distinct_id: session.distinct_id,
                 reason: session.reason,
                 started_at: rfc3339(session.started_at),

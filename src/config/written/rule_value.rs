@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Expected, IntoDeseriali
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::Value;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, SessionConfig};
 
 /// Reads a struct from the values of its fields. A field without a value keeps its default.
 ///
@@ -19,6 +19,13 @@ pub(super) fn read<T: DeserializeOwned>(values: impl Iterator<Item = (String, Ru
     T::deserialize(MapAccessDeserializer::new(values)).map_err(|RuleError(sentence)| ConfigError(sentence))
 }
 
+/// Returns the error for a name that is no rule.
+pub(super) fn unknown_rule(name: &str) -> ConfigError {
+    let RuleError(sentence) =
+        <RuleError as de::Error>::unknown_field(name, field_names::<SessionConfig>()).of_rule(name);
+    ConfigError(sentence)
+}
+
 /// Returns the names of a struct's fields, in the spelling in which they are deserialized.
 pub(super) fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &[&str] = &[];
@@ -28,7 +35,8 @@ pub(super) fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
 }
 
 /// A rule's value, before it is converted to the rule's type.
-pub(super) enum RuleValue {
+#[derive(Debug, Clone)]
+pub(in crate::config) enum RuleValue {
     /// A member of the JSON object.
     Json(Value),
     /// The value of an environment variable. The rule's type decides how it is read: `a,b` is a list if the rule is a list of
@@ -37,6 +45,11 @@ pub(super) enum RuleValue {
 }
 
 impl RuleValue {
+    /// Returns whether the value is `null`, which stands for the rule's default.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Json(Value::Null))
+    }
+
     /// Returns a variable's value as a JSON number or boolean if it is one, else as a JSON string.
     fn scalar(variable: String) -> Value {
         match serde_json::from_str(&variable) {
@@ -148,7 +161,7 @@ impl<'de, I: Iterator<Item = (String, RuleValue)>> MapAccess<'de> for RuleValues
 /// What is wrong with a rule: a sentence that begins with the rule's name, or the rest of that sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct RuleError(String);
+pub(in crate::config) struct RuleError(String);
 
 impl RuleError {
     /// Returns the rest of a sentence about the value itself.

@@ -139,7 +139,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
     /// dies after that leaves sessions and corrections behind that the stored timeline does not know. A run under the other rules
     /// would never take them back. Returns `false` if another writer changed the timeline.
     async fn realign(&self, stored: &mut Stored) -> Result<bool, SessionError> {
-        if !stored.timeline.realign(&self.manager.config) {
+        let config = self.manager.rules_of(&stored.timeline.visitor);
+        if !stored.timeline.realign(config) {
             return Ok(true);
         }
         let _turn = self.writes.acquire().await;
@@ -153,7 +154,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
     fn plan(&self, stored: Stored, max_sessions: usize) -> Option<Work> {
         let Stored { timeline: mut remaining, etag } = stored;
         let was_due = remaining.due_at;
-        let mut closing = remaining.close(self.now, &self.manager.config);
+        let mut closing = remaining.close(self.now, self.manager.rules_of(&remaining.visitor));
         let waits = was_due.is_some_and(|due_at| self.now - due_at < RESCHEDULE_AFTER_MS);
         if closing.is_empty() && remaining.due_at.is_some() && waits {
             return None;
@@ -238,7 +239,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
             let Some(winner) = winner.filter(|_| !closing.is_empty()) else { return Ok(false) };
             Stored { timeline: remaining, etag } = *winner;
             let was_due = remaining.due_at;
-            let rest = remaining.close(self.now, &self.manager.config).without(&closing);
+            let rest = remaining.close(self.now, self.manager.rules_of(&remaining.visitor)).without(&closing);
             remaining.put_back(rest, was_due);
         }
         Ok(false)

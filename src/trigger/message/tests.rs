@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::super::{envelope, sqs};
 use super::*;
+use crate::config::SessionConfig;
 
 const NOW: Millis = 1_773_144_000_000;
 

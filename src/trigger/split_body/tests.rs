@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::config::SessionConfig;
 
 const MAX_EVENTS: usize = 100;
 

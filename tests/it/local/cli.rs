@@ -124,3 +124,37 @@ fn rules_are_json_or_a_file_of_it() {
         }
     }
 }
+
+#[test]
+fn profiles_and_projects_are_named_or_refused() {
+    let folder = Folder::new("projects");
+    folder.write("in", "");
+    folder.write("projects.json", "{\"shop\": {\"keys\": [\"k\"], \"profile\": \"ga4\"}}");
+    for args in [
+        &["--profile", "matomo"][..],
+        &["--profile", "matomo", "--rules", "{\"midnight\":null}", "--projects", "projects.json"],
+        &["--projects", "{}"],
+    ] {
+        assert!(run(&folder.0, &[&["replay", "in"], args].concat()).status.success(), "{args:?}");
+    }
+    for command in ["replay", "invoke"] {
+        for (args, expected) in [
+            (&["--profile", "ga3"][..], "`--profile`: `ga3` is no profile; the profiles are `ga4`"),
+            (&["--profile"], "`--profile` needs a value: one of ga4, universal-analytics"),
+            (&["--projects", "none.json"], "`none.json` cannot be read: there is no such file"),
+            (
+                &["--projects", "[]"],
+                "`--projects`: the projects cannot be read: invalid type: sequence, expected an object",
+            ),
+            (&["--projects", "{\"shop\":{\"key\":1}}"], "`--projects`: project `shop`: `key` is unknown; the members"),
+            (
+                &["--profile", "matomo", "--rules", "{\"passive_events\":[\"$ping\"]}"],
+                "`--rules`: keep_alive_events and",
+            ),
+            (&["--projects", "{}", "--rules", "{\"timeout_seconds\":0}"], "`--rules`: timeout_seconds is 0"),
+        ] {
+            let message = refused(&folder.0, &[&[command, "in"], args].concat(), 2);
+            assert!(message.contains(expected), "{args:?}: {message}");
+        }
+    }
+}

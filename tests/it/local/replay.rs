@@ -46,6 +46,30 @@ fn the_real_traffic_gives_the_known_sessions() {
     assert_eq!(utf8(&output.stderr), "", "progress is shown only on terminals");
 }
 
+/// The events of three projects are 11 minutes apart. Only a project's own timeout separates them.
+#[test]
+fn each_project_is_replayed_by_its_own_rules() {
+    let folder = Folder::new("rules-per-project");
+    let events = (0..9).map(|at| {
+        let (project, time) = (["", "long", "short"][at % 3], format!("2026-03-10T12:{:02}:00Z", at / 3 * 11));
+        let event = json!({ "uuid": format!("e{at}"), "event": "x", "distinct_id": "u", "timestamp": time, "project": project });
+        if project.is_empty() { event.to_string().replace(",\"project\":\"\"", "") } else { event.to_string() }
+    });
+    folder.write("in", &(events.collect::<Vec<_>>().join("\n") + "\n"));
+    folder.write(
+        "projects.json",
+        "{\"long\": {\"profile\": \"ga4\"}, \"short\": {\"rules\": {\"timeout_seconds\": 60}}}",
+    );
+    let args = ["replay", "in", "--profile", "datadog", "--projects", "projects.json", "--sessions", "out"];
+    let output = run(&folder.0, &args);
+    assert!(output.status.success(), "{output:?}");
+    let sessions = json_lines(&folder.read("out"));
+    let count = |project: &str| {
+        sessions.iter().filter(|session| session["project"].as_str().unwrap_or_default() == project).count()
+    };
+    assert_eq!([count(""), count("long"), count("short")], [1, 1, 3], "{sessions:?}");
+}
+
 /// The price is that of the units, by the prices of `docs/cost.md`.
 #[test]
 fn the_price_is_that_of_the_units() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::FutureExt;
 use serde_json::Value;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{ProjectRules, Projects, SessionConfig};
 use session_tracking::model::{Kind, SessionState};
 use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
@@ -12,14 +12,14 @@ use session_tracking::timeline::Timeline;
 
 use super::faulty::FaultyStorage;
 use super::source::SimEvent;
-use super::world::INVOCATION_MS;
+use super::world::{INVOCATION_MS, OTHER_PROJECT};
 use crate::consumer::Consumer;
 use crate::oracle::{self, OracleEvent};
 use crate::support::FinalSession;
 
 pub struct Checker<'w> {
     events: &'w [SimEvent],
-    config: &'w SessionConfig,
+    projects: &'w Projects,
     /// Whether every event arrives within the allowed lateness, by clocks that are right to within seconds.
     pub is_exact: bool,
     is_verbose: bool,
@@ -47,7 +47,7 @@ struct StoredVisitor {
 impl<'w> Checker<'w> {
     pub fn new(
         events: &'w [SimEvent],
-        config: &'w SessionConfig,
+        projects: &'w Projects,
         max_skew_ms: Millis,
         is_exact: bool,
         is_verbose: bool,
@@ -56,11 +56,11 @@ impl<'w> Checker<'w> {
             for event in events {
                 println!("{event:?}");
             }
-            println!("{config:?}");
+            println!("{projects:?}");
         }
         Self {
             events,
-            config,
+            projects,
             is_exact,
             is_verbose,
             event_counts: HashMap::new(),
@@ -95,7 +95,7 @@ impl<'w> Checker<'w> {
             if self.is_verbose {
                 println!("at {now}: {timeline:?}");
             }
-            let here = timeline.sessions(timeline.watermark, self.config);
+            let here = timeline.sessions(timeline.watermark, self.rules_of(&timeline.visitor));
             let count = here.iter().map(|session| u64::from(session.event_count)).sum::<u64>()
                 + stored.archived.iter().map(|t| u64::from(t.facts.event_count + t.late.event_count)).sum::<u64>();
             let sent = self.events.iter().filter(|event| event.visitor == visitor && !event.is_poison).count();
@@ -129,7 +129,13 @@ impl<'w> Checker<'w> {
     pub fn ids(&self, storage: &FaultyStorage<'_>, visitor: &Visitor) -> Vec<String> {
         let Some(timeline) = stored_visitor(storage, visitor).timeline else { return Vec::new() };
         let last = timeline.previous.iter().map(|previous| previous.id.to_string());
-        last.chain(timeline.sessions(timeline.watermark, self.config).into_iter().map(|session| session.id)).collect()
+        last.chain(
+            timeline
+                .sessions(timeline.watermark, self.rules_of(&timeline.visitor))
+                .into_iter()
+                .map(|session| session.id),
+        )
+        .collect()
     }
 
     /// Checks the answer to a request to end a session, by a worker whose clock shows `now`: unless it is an error, the session
@@ -140,7 +146,7 @@ impl<'w> Checker<'w> {
             return;
         }
         let timeline = stored_visitor(storage, visitor).timeline.unwrap();
-        let session = timeline.session(id.parse().unwrap(), now, self.config);
+        let session = timeline.session(id.parse().unwrap(), now, self.rules_of(visitor));
         let is_over = answer["is_active"] == false && session.is_none_or(|session| !session.is_active);
         assert!(is_over, "a request at {now} to end {id} was answered with {answer}: {timeline:#?}");
     }
@@ -148,7 +154,7 @@ impl<'w> Checker<'w> {
     /// Checks that sessions do not overlap and that at most the last one is live.
     fn check_sessions(&self, visitor: &Visitor, stored: &StoredVisitor, now: Millis) {
         let timeline = stored.timeline.as_ref().unwrap();
-        let mut sessions = timeline.sessions(now, self.config);
+        let mut sessions = timeline.sessions(now, self.rules_of(visitor));
         sessions.extend(stored.archived.iter().map(|state| state.ended_session(visitor)));
         sessions.sort_by_key(|session| (session.started_at, session.number));
         for pair in sessions.windows(2) {
@@ -169,7 +175,8 @@ impl<'w> Checker<'w> {
 
     /// Checks that events are stored once their source was told that they are applied.
     pub fn acknowledged(&self, storage: &FaultyStorage<'_>, events: &[usize]) {
-        let counted = |event: &&SimEvent| !event.is_poison && !self.is_never_counted(event.name);
+        let counted =
+            |event: &&SimEvent| !event.is_poison && !self.is_never_counted(&event.visitor.project, event.name);
         for event in events.iter().map(|&index| &self.events[index]).filter(counted) {
             let stored = stored_visitor(storage, &event.visitor);
             let fingerprint = fingerprint(&event.uuid);
@@ -197,7 +204,9 @@ impl<'w> Checker<'w> {
         if self.is_verbose {
             lines.iter().for_each(|line| println!("{line}"));
         }
-        let is_counted = |line: &Value| !self.is_never_counted(line["event"].as_str().unwrap());
+        let is_counted = |line: &Value| {
+            !self.is_never_counted(line["project"].as_str().unwrap_or_default(), line["event"].as_str().unwrap())
+        };
         let annotated: HashSet<String> =
             lines.iter().filter_map(|line| Some(line["uuid"].as_str()?.to_owned())).collect();
         let lines: Vec<Value> = lines.into_iter().filter(is_counted).collect();
@@ -225,16 +234,28 @@ impl<'w> Checker<'w> {
     }
 
     /// Returns whether an event of this name is passive or a keep-alive event: it is annotated, but no session counts it.
-    fn is_never_counted(&self, name: &str) -> bool {
-        self.config.passive_events.iter().chain(&self.config.keep_alive_events).any(|other| other == name)
+    fn is_never_counted(&self, project: &str, name: &str) -> bool {
+        let rules = self.projects.rules_of(project);
+        rules.passive_events.iter().chain(&rules.keep_alive_events).any(|other| other == name)
+    }
+
+    fn rules_of(&self, visitor: &Visitor) -> &SessionConfig {
+        self.projects.rules_of(&visitor.project)
     }
 
     fn expected(&self) -> Vec<FinalSession> {
-        let events: Vec<OracleEvent<'_>> =
-            self.events.iter().filter(|event| !event.is_poison).map(oracle_event).collect();
         let marks: Vec<(&str, Millis)> =
             self.marks.iter().map(|(visitor, at)| (visitor.distinct_id.as_str(), *at)).collect();
-        oracle::sessions_with_ends(&events, &marks, self.config).into_iter().map(FinalSession::from).collect()
+        let of_project = |project: &str| {
+            let events = self.events.iter().filter(|event| !event.is_poison && event.visitor.project == project);
+            let events: Vec<OracleEvent<'_>> = events.map(oracle_event).collect();
+            let sessions = oracle::sessions_with_ends(&events, &marks, self.projects.rules_of(project));
+            sessions.into_iter().map(FinalSession::from).collect::<Vec<_>>()
+        };
+        // No two projects have a visitor of the same id. The sort is stable, so the order within a visitor stays.
+        let mut sessions: Vec<FinalSession> = ["", OTHER_PROJECT].into_iter().flat_map(of_project).collect();
+        sessions.sort_by(|a, b| a.distinct_id.cmp(&b.distinct_id));
+        sessions
     }
 }
 

@@ -30,7 +30,7 @@ impl SimEvent {
             return format!(r#"{{"uuid":"{}","event":"x"}}"#, self.uuid);
         }
         if self.is_bare {
-            return format!(r#"{{"event":"{}","distinct_id":"{}"}}"#, self.name, self.visitor.distinct_id);
+            return format!(r#"{{"event":"{}",{}}}"#, self.name, self.visitor_members());
         }
         let mut properties = Vec::new();
         let named = [("$current_url", self.url.as_deref()), ("$referrer", self.referrer), ("utm_source", self.utm)];
@@ -38,13 +38,22 @@ impl SimEvent {
             properties.push(format!(r#""{name}":"{value}""#));
         }
         format!(
-            r#"{{"uuid":"{}","event":"{}","distinct_id":"{}","timestamp":"{}","properties":{{{}}}}}"#,
+            r#"{{"uuid":"{}","event":"{}",{},"timestamp":"{}","properties":{{{}}}}}"#,
             self.uuid,
             self.name,
-            self.visitor.distinct_id,
+            self.visitor_members(),
             datetime(self.at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             properties.join(",")
         )
+    }
+
+    /// Returns the members that name the visitor.
+    fn visitor_members(&self) -> String {
+        let Visitor { project, distinct_id } = &self.visitor;
+        match project.as_str() {
+            "" => format!(r#""distinct_id":"{distinct_id}""#),
+            project => format!(r#""project":"{project}","distinct_id":"{distinct_id}""#),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use serde_json::{Value, json};
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{GivenRules, Projects};
 use session_tracking::manager::SessionManager;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::trigger::Ingest;
@@ -25,6 +25,8 @@ use crate::support::Seeded;
 const START: Millis = 1_773_144_000_000;
 /// The allowed lateness. No delivery is delayed longer than this by faults, so everything is exact.
 const LATENESS_S: i64 = 3_600;
+/// A project with rules of its own. Some visitors belong to it in half of the worlds.
+pub const OTHER_PROJECT: &str = "other";
 /// The time limit of an invocation.
 pub const INVOCATION_MS: Millis = 30_000;
 /// The number of worlds at the edge: their allowed lateness is about as long as their slowest event takes. First those in which it
@@ -66,7 +68,7 @@ impl Wake for Woken {
 
 /// What a seed decides.
 pub struct Plan {
-    pub config: SessionConfig,
+    pub projects: Projects,
     pub events: Vec<SimEvent>,
     workers: usize,
     faults: usize,
@@ -122,9 +124,15 @@ impl Plan {
         if !is_exact && random.below(2) == 0 {
             make_some_old(random, &mut events);
         }
+        let (projects, has_other) = projects(random, rules, timeout);
+        if has_other {
+            events
+                .iter_mut()
+                .for_each(|event| event.visitor.project = project_of(&event.visitor.distinct_id).to_owned());
+        }
         let brown_out_at = START + random.below(300_000) as Millis;
         Self {
-            config: SessionConfig::from_rules(rules).unwrap(),
+            projects,
             events,
             workers: 1 + random.below(4),
             faults: [0, 20, 100, 250][random.below(4)],
@@ -137,6 +145,34 @@ impl Plan {
             is_edge,
         }
     }
+}
+
+/// Returns the rules of a world, and whether there is [`OTHER_PROJECT`]. Its timeout and maximum duration are drawn anew, and
+/// sometimes its other rules are the defaults.
+fn projects(random: &mut Seeded, rules: Value, timeout: i64) -> (Projects, bool) {
+    let lateness = rules["lateness_seconds"].clone();
+    let service = GivenRules::of_json(rules).unwrap();
+    if random.below(2) == 0 {
+        return (service.read().unwrap().into(), false);
+    }
+    let other_timeout = [10, 60, 600, timeout / 2, timeout * 2][random.below(5)];
+    let mut own = json!({
+        "timeout_seconds": other_timeout,
+        "max_duration_seconds": other_timeout * if random.below(2) == 0 { 3 } else { 100 },
+        "boundary": (["inclusive", "exclusive"][random.below(2)]),
+    });
+    if random.below(3) == 0 {
+        own["passive_events"] = json!(["click"]);
+        own["keep_alive_events"] = json!(["$screen"]);
+    }
+    own["lateness_seconds"] = lateness;
+    let projects = json!({ OTHER_PROJECT: { "rules": own } });
+    (Projects::from_json(&service, &projects.to_string()).unwrap(), true)
+}
+
+/// Returns the project of a visitor in a world with [`OTHER_PROJECT`].
+fn project_of(distinct_id: &str) -> &'static str {
+    if matches!(distinct_id, "v1" | "short") { OTHER_PROJECT } else { "" }
 }
 
 /// Makes some events arrive hours after their event time, together or one by one. A wrong clock sets some back by three years.
@@ -244,15 +280,19 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
     let workers: Vec<Worker<'_>> = clocks
         .iter()
         .map(|clock| Ingest {
-            manager: SessionManager::with_clock(plan.config.clone(), &storage, clock),
+            manager: SessionManager::with_clock(plan.projects.clone(), &storage, clock),
             output: &output,
             rejects: &rejects,
         })
         .collect();
     let mut world = World {
         sources,
-        end_requests: EndRequests::plan(&plan.events, plan.config.timeout.num_milliseconds(), &mut random),
-        checker: Checker::new(&plan.events, &plan.config, plan.skew as Millis, plan.is_exact, is_verbose),
+        end_requests: EndRequests::plan(
+            &plan.events,
+            plan.projects.default_rules().timeout.num_milliseconds(),
+            &mut random,
+        ),
+        checker: Checker::new(&plan.events, &plan.projects, plan.skew as Millis, plan.is_exact, is_verbose),
         tasks: Vec::new(),
         next_close: START + plan.close_every,
         plan: &plan,
@@ -266,7 +306,7 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
     assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.end_requests);
-    let is_enough = world.slowest_ms <= plan.config.lateness.num_milliseconds();
+    let is_enough = world.slowest_ms <= plan.projects.default_rules().lateness.num_milliseconds();
     if plan.is_edge {
         AT_THE_EDGE[usize::from(is_enough)].fetch_add(1, Ordering::Relaxed);
     }
