@@ -175,7 +175,7 @@ async fn ingest<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project: None };
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project: None, viewer: None };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let outcomes =
