@@ -9,6 +9,7 @@
 mod defaults;
 mod hosts;
 mod nobody;
+mod origins;
 mod profiles;
 mod projects;
 mod settings;
@@ -22,6 +23,7 @@ use crate::session::{Millis, datetime};
 use defaults::with_defaults;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
+pub use origins::AllowedOrigins;
 pub use projects::{Project, ProjectRules, Projects};
 pub use settings::{Destination, Settings};
 pub use written::GivenRules;

@@ -27,10 +27,12 @@ pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
 use fields::{Fields, WrittenField, diagnosis};
 use id::{derived_id, own_id};
+pub(crate) use name::is_read_property;
 use properties::Properties;
 use raw_field::Json;
 pub use repair::Repaired;
 use text::string_field;
+pub(crate) use text::{check_characters, depth};
 pub use time::TimeFlag;
 pub use viewer::Viewer;
 
@@ -112,7 +114,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    fn new(code: RejectCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: RejectCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
@@ -286,7 +288,8 @@ impl<'a> Event<'a> {
         let (timestamp, sent_at) = (fields.timestamp.of(json), fields.sent_at.of(json));
         let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
         fields.properties.check()?;
-        let is_bot = is_bot(&fields.properties, origin.viewer);
+        let viewer = origin.viewer.filter(|viewer| !viewer.needs_rule || config.viewer_headers);
+        let is_bot = is_bot(&fields.properties, viewer);
         let role = match role(&name, config) {
             Role::Lifecycle => Role::Lifecycle,
             _ if config.nobody_ids.has(&distinct_id) => Role::Nobody,
@@ -308,7 +311,7 @@ impl<'a> Event<'a> {
             is_time_corrected: time.is_corrected,
             is_repaired: false,
             is_bot,
-            viewer: origin.viewer.cloned(),
+            viewer: viewer.cloned(),
             fields,
         })
     }

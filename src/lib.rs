@@ -29,6 +29,7 @@
 //! - [`session`]: a session, its visitor, its id, its context
 //! - [`config`]: all options, and the functions' environment
 //! - [`event`]: a tracking event: the fields that are read; the rest passes through unchanged
+//! - [`dialect`]: requests of other tracking clients, translated into events
 //! - [`agent`]: the device that a user agent describes, and bots
 //! - [`attribution`]: hosts, external referrers, campaigns, click ids
 //! - [`model`]: the types that the rules use: events, and the forms of a session
@@ -59,6 +60,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod dialect;
 pub mod emitted;
 pub mod event;
 pub mod manager;

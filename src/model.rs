@@ -222,6 +222,8 @@ pub struct Position {
     pub page_views: u32,
     /// The URL of the last page view, up to and including this entry.
     pub exit_page: Option<Arc<str>>,
+    /// The session's user, as far as this entry and those before it name one.
+    pub user_id: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
 }

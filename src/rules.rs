@@ -157,11 +157,12 @@ pub fn fold_with_positions<'a>(
             return;
         }
         positions.push(match view {
-            None => Position { view: None, page_views: 0, exit_page: None, is_start: false },
+            None => Position { view: None, page_views: 0, exit_page: None, user_id: None, is_start: false },
             Some((number, view)) => Position {
                 view: Some(number),
                 page_views: view.facts.page_views,
                 exit_page: view.facts.exit_page.clone(),
+                user_id: view.facts.user_id.clone(),
                 is_start: view.base.is_none() && view.first == index,
             },
         });

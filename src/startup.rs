@@ -5,7 +5,7 @@ use lambda_runtime::{Context, Error};
 
 use crate::aws;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ConfigError, Destination, Settings};
+use crate::config::{AllowedOrigins, ConfigError, Destination, Settings};
 use crate::manager::SessionManager;
 use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
@@ -64,6 +64,11 @@ impl Service {
     /// Returns what the ingest function is in an EventBridge Pipe.
     pub fn pipe_role(&self) -> PipeRole {
         self.settings.pipe_role
+    }
+
+    /// Returns the origins whose pages may use the API.
+    pub fn origins(&self) -> AllowedOrigins {
+        self.settings.origins.clone()
     }
 
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {

@@ -168,7 +168,7 @@ pub struct Assignment {
     pub exit_page: Option<Arc<str>>,
     /// The session's external referrer.
     pub referrer: Option<Arc<str>>,
-    /// The session's user, as far as it is known.
+    /// The session's user, up to and including this event.
     pub user_id: Option<Arc<str>>,
     /// Whether this is the session's first event.
     pub is_start: bool,
@@ -394,7 +394,7 @@ impl Timeline {
             entry_url: view.facts.entry_url.clone(),
             exit_page: position.map_or(&view.facts.exit_page, |position| &position.exit_page).clone(),
             referrer: view.facts.attribution.referrer.clone(),
-            user_id: view.facts.user_id.clone(),
+            user_id: position.map_or(&view.facts.user_id, |position| &position.user_id).clone(),
             is_start: position.is_some_and(|position| position.is_start),
             is_late: false,
             version,

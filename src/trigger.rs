@@ -21,6 +21,7 @@ pub mod split_body;
 mod sqs;
 
 use crate::clock::Clock;
+use crate::config::AllowedOrigins;
 use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::Millis;
@@ -33,10 +34,12 @@ use message::Message;
 pub struct Ingest<S, C, O> {
     /// Assigns the events to sessions.
     pub manager: SessionManager<S, C>,
-    /// Receives the annotated events of sources that read no answer, such as a queue.
+    /// Receives the annotated events of sources that read no answer, such as a queue, and of clients that do not read them.
     pub output: O,
-    /// Receives the events and messages of such sources that can never be processed, because they are invalid.
+    /// Receives the events and messages of these that can never be processed, because they are invalid.
     pub rejects: O,
+    /// The origins whose pages may send requests and read the answers.
+    pub origins: AllowedOrigins,
 }
 
 /// What the function is in an EventBridge Pipe that invokes it. The payload is the same for both.
@@ -98,10 +101,10 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         let manager = &self.manager;
         let now = manager.clock().now();
         let reply = match Caller::of(payload) {
-            Caller::Http2(envelope) => http::handle(manager, &http::Request::read_2(&envelope, now)?, deadline).await,
-            Caller::Http1(envelope) => http::handle(manager, &http::Request::read_1(&envelope, now)?, deadline).await,
+            Caller::Http2(envelope) => http::handle(self, &http::Request::read_2(&envelope, now)?, deadline).await,
+            Caller::Http1(envelope) => http::handle(self, &http::Request::read_1(&envelope, now)?, deadline).await,
             Caller::Alb(envelope) => {
-                let reply = http::handle(manager, &http::Request::read_1(&envelope, now)?, deadline).await;
+                let reply = http::handle(self, &http::Request::read_1(&envelope, now)?, deadline).await;
                 alb::answer(&envelope, reply)?
             }
             Caller::Sqs(records) => sqs::handle(self, sqs::messages(records, now), deadline).await,

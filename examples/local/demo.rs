@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{AllowedOrigins, SessionConfig};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::Millis;
@@ -38,7 +38,12 @@ impl<'c> Service<'c> {
         let client = crate::table::client()?;
         let storage = DynamoDbSessionStorage::new(client, TABLE).counting(Arc::clone(&consumed));
         let manager = SessionManager::with_clock(SessionConfig::default(), storage, clock);
-        let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
+        let ingest = Ingest {
+            manager,
+            output: MemoryOutput::default(),
+            rejects: MemoryOutput::default(),
+            origins: AllowedOrigins::default(),
+        };
         Ok(Self { clock, ingest, consumed })
     }
 

@@ -1,6 +1,5 @@
 //! Serves the HTTP API and runs the closer. Requests go through the function's own handler, in API Gateway's envelope.
 
-mod cors;
 mod http;
 
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use axum::Router;
 use chrono::TimeDelta;
 use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
-use session_tracking::config::Projects;
+use session_tracking::config::{AllowedOrigins, Projects};
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::StdoutOutput;
 use session_tracking::storage::DynamoDbSessionStorage;
@@ -21,7 +20,6 @@ use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::failure::{Failure, reason};
 use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
-use cors::Cors;
 use http::Api;
 
 /// The declaration of `serve`.
@@ -115,17 +113,17 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::new(options.projects, storage).with_close_grace(options.grace);
-    let function = Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput });
+    let function =
+        Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput, origins: AllowedOrigins::default() });
     let unusable = |error: std::io::Error| {
         Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))
     };
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
-    let cors = Cors::deployed()?;
     eprintln!("HTTP API   http://{bound}/events");
     eprintln!("DynamoDB   {} (table {TABLE})", database.endpoint);
     eprintln!("ends of sessions go to standard output, as lines of JSON; stop with Ctrl-C");
-    let app = Router::new().fallback(http::answer).with_state(Arc::new(Api { function: Arc::clone(&function), cors }));
+    let app = Router::new().fallback(http::answer).with_state(Arc::new(Api { function: Arc::clone(&function) }));
     let stop_serving = stop.clone();
     let serving = axum::serve(listener, app).with_graceful_shutdown(async move { stop_serving.wait().await });
     let shutdown = async {

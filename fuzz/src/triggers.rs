@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor as Walker};
 use serde_json::value::RawValue;
 use session_tracking::clock::Clock;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{AllowedOrigins, SessionConfig};
 use session_tracking::event::{Delivery, Event, Origin, RejectCode, Repaired};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
@@ -94,7 +94,12 @@ pub fn event(bytes: &[u8]) {
 pub fn envelope(bytes: &[u8]) {
     let payload = String::from_utf8_lossy(bytes);
     let manager = SessionManager::with_clock(config(), InMemorySessionStorage::new(), StoppedClock::default());
-    let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
+    let ingest = Ingest {
+        manager,
+        output: MemoryOutput::default(),
+        rejects: MemoryOutput::default(),
+        origins: AllowedOrigins::default(),
+    };
     for _ in 0..2 {
         match run(ingest.handle(&payload, NOON + 60_000)) {
             Ok(answer) => check_answer(&answer),

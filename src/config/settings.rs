@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{ConfigError, GivenRules, Projects};
+use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
 use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
@@ -34,6 +34,8 @@ pub struct Settings {
     pub rejects: Option<Destination>,
     /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
     pub pipe_role: PipeRole,
+    /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
+    pub origins: AllowedOrigins,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -86,6 +88,7 @@ impl Settings {
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             pipe_role,
+            origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -257,6 +260,9 @@ mod tests {
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
             ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
+            ("CORS_ORIGINS", "https://a.test, b.test", "CORS_ORIGINS has `b.test`"),
+            ("CORS_ORIGINS", "https://a.test/", "CORS_ORIGINS has `https://a.test/`"),
+            ("CORS_ORIGINS", "*, https://a.test", "CORS_ORIGINS has `*`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",

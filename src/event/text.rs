@@ -29,18 +29,30 @@ pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
         let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
         return Err(Rejection::new(RejectCode::TooDeep, message));
     }
-    if memchr::memchr(0, bytes).is_some() {
-        return reject(RejectCode::NulCharacter, "the event contains a NUL character; remove it");
-    }
-    match bad_escape(bytes) {
-        Some(code @ RejectCode::NulCharacter) => reject(code, "the event contains a NUL character; remove it"),
-        Some(code) => reject(code, "the event contains half of a surrogate pair; send whole characters"),
-        None => Ok(text),
+    check_characters(text)?;
+    Ok(text)
+}
+
+/// Checks that JSON has no character that stores and other consumers refuse.
+///
+/// # Errors
+/// Returns a rejection for a NUL character or half of a surrogate pair.
+pub(crate) fn check_characters(json: &str) -> Result<(), Rejection> {
+    let code = match memchr::memchr(0, json.as_bytes()) {
+        Some(_) => Some(RejectCode::NulCharacter),
+        None => bad_escape(json.as_bytes()),
+    };
+    match code {
+        None => Ok(()),
+        Some(code @ RejectCode::NulCharacter) => {
+            Err(Rejection::new(code, "the event contains a NUL character; remove it"))
+        }
+        Some(code) => Err(Rejection::new(code, "the event contains half of a surrogate pair; send whole characters")),
     }
 }
 
 /// Returns how deep brackets are nested outside of strings.
-pub(super) fn depth(bytes: &[u8]) -> usize {
+pub(crate) fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {

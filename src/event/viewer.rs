@@ -29,13 +29,18 @@ pub struct Viewer {
     pub geo: Option<Arc<GeoInfo>>,
     /// Whether the user agent is that of a bot.
     pub is_bot: bool,
+    /// Whether all this counts only under the rule `viewer_headers`: what sent the request need not be the visitor's browser.
+    pub needs_rule: bool,
 }
 
 impl Viewer {
     /// Reads the headers of a request by their names in lower case.
     ///
     /// Returns `None` if the sender is no browser. A library on a server sends its own agent, and comes from the server's place.
-    pub fn of_browser<'h>(header: impl Fn(&'static str) -> Option<Cow<'h, str>>) -> Option<Arc<Self>> {
+    pub fn of_browser<'h>(
+        needs_rule: bool,
+        header: impl Fn(&'static str) -> Option<Cow<'h, str>>,
+    ) -> Option<Arc<Self>> {
         let user_agent = header(USER_AGENT)?;
         // Every browser states to be a Mozilla, but old versions of Opera.
         if !["Mozilla/", "Opera/"].iter().any(|start| user_agent.starts_with(start)) {
@@ -53,6 +58,7 @@ impl Viewer {
             device: agent::device(&user_agent).map(Arc::new),
             geo: (geo != GeoInfo::default()).then(|| Arc::new(geo)),
             is_bot: agent::is_bot(&user_agent),
+            needs_rule,
         }))
     }
 }
@@ -65,7 +71,9 @@ mod tests {
         "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 
     fn viewer(headers: &'static [(&'static str, &'static str)]) -> Option<Arc<Viewer>> {
-        Viewer::of_browser(|name| headers.iter().find(|(own, _)| *own == name).map(|(_, value)| Cow::Borrowed(*value)))
+        Viewer::of_browser(false, |name| {
+            headers.iter().find(|(own, _)| *own == name).map(|(_, value)| Cow::Borrowed(*value))
+        })
     }
 
     #[test]
@@ -92,7 +100,7 @@ mod tests {
         for agent in ["python-requests/2.32", "posthog-node/4.2", "okhttp/4.12.0", ""] {
             let headers = [("user-agent", agent), ("cloudfront-viewer-country", "US")];
             let header = |name| headers.iter().find(|(own, _)| *own == name).map(|(_, value)| Cow::Borrowed(*value));
-            assert_eq!(Viewer::of_browser(header), None, "{agent}");
+            assert_eq!(Viewer::of_browser(false, header), None, "{agent}");
         }
         assert_eq!(viewer(&[("cloudfront-viewer-country", "US")]), None);
     }

@@ -128,8 +128,6 @@ pub fn decode<'a>(
     encoding: Option<&str>,
     limit: usize,
 ) -> Result<Cow<'a, [u8]>, BodyError> {
-    let from_base64 =
-        |base64: &[u8]| STANDARD_PAD_INDIFFERENT.decode(base64.trim_ascii()).map_err(|_| BodyError::InvalidBase64);
     let mut body = if is_base64 { Cow::Owned(from_base64(body)?) } else { Cow::Borrowed(body) };
     if body.trim_ascii_start().starts_with(GZIP_AS_BASE64) {
         body = Cow::Owned(from_base64(&body)?);
@@ -147,6 +145,11 @@ pub fn decode<'a>(
         }
     }
     if body.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(body) }
+}
+
+/// Decodes base64, with or without padding.
+pub(super) fn from_base64(base64: &[u8]) -> Result<Vec<u8>, BodyError> {
+    STANDARD_PAD_INDIFFERENT.decode(base64.trim_ascii()).map_err(|_| BodyError::InvalidBase64)
 }
 
 /// Returns whether a body begins like JSON events: with an object or an array, after a byte order mark and white space.

@@ -2,6 +2,7 @@
 //! needed.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -25,7 +26,15 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow)]
     pub raw_path: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub raw_query_string: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub route_key: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub query_string_parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub multi_value_query_string_parameters: Option<&'a RawValue>,
     #[serde(borrow)]
     pub headers: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -238,11 +247,12 @@ pub(super) fn received_at(stated: Option<Millis>, now: Millis) -> Millis {
     stated.map_or(now, |stated| stated.min(now))
 }
 
-/// The two headers that are read. The case of their names does not matter.
+/// The headers that are read of every request. The case of their names does not matter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Headers<'a> {
     pub content_type: Option<Cow<'a, str>>,
     pub content_encoding: Option<Cow<'a, str>>,
+    pub origin: Option<Cow<'a, str>>,
 }
 
 impl<'a> Headers<'a> {
@@ -251,6 +261,7 @@ impl<'a> Headers<'a> {
         Self {
             content_type: self.content_type.or(other.content_type),
             content_encoding: self.content_encoding.or(other.content_encoding),
+            origin: self.origin.or(other.origin),
         }
     }
 
@@ -265,6 +276,14 @@ impl<'a> Headers<'a> {
         let first = |list: Vec<&'a RawValue>| list.first().copied().and_then(string);
         string(raw).or_else(|| first(serde_json::from_str(raw.get()).ok()?))
     }
+}
+
+/// Returns the value of one header, by its name in lower case. It parses the whole map, for requests that need a header that
+/// others do not.
+pub(super) fn header(raw: &RawValue, name: &str) -> Option<String> {
+    let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
+    let value = map.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| *value)?;
+    Headers::value(value).map(Cow::into_owned)
 }
 
 struct HeaderMap<'a>(fn(&'a RawValue) -> Option<Cow<'a, str>>);
@@ -283,6 +302,8 @@ impl<'a> Visitor<'a> for HeaderMap<'a> {
                 headers.content_type = (self.0)(map.next_value()?);
             } else if name.eq_ignore_ascii_case("content-encoding") {
                 headers.content_encoding = (self.0)(map.next_value()?);
+            } else if name.eq_ignore_ascii_case("origin") {
+                headers.origin = (self.0)(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

@@ -10,6 +10,7 @@ use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
 use crate::config::ProjectRules;
+use crate::dialect::ClientEvent;
 use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
@@ -25,6 +26,8 @@ pub enum RawEvent<'a> {
     Event(Scanned<'a>),
     /// It is not checked, and may be empty or invalid.
     Bytes(&'a [u8]),
+    /// It was translated from another client's dialect.
+    Translated(&'a ClientEvent),
 }
 
 impl<'a> RawEvent<'a> {
@@ -33,6 +36,7 @@ impl<'a> RawEvent<'a> {
         match self {
             Self::Event(scanned) => scanned.text().as_bytes(),
             Self::Bytes(bytes) => bytes,
+            Self::Translated(event) => event.json.as_bytes(),
         }
     }
 
@@ -44,6 +48,7 @@ impl<'a> RawEvent<'a> {
         match self {
             Self::Event(scanned) => Event::read(scanned, origin, rules),
             Self::Bytes(bytes) => Event::parse(bytes, origin, rules),
+            Self::Translated(event) => event.parse(origin, rules),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod lambda_events;
 mod samples;
 mod sources;
+mod viewers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::SessionConfig;
+use crate::config::{AllowedOrigins, SessionConfig};
 use crate::model::SessionState;
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
@@ -90,7 +91,12 @@ type Function = Ingest<FaultyStore, StoppedClock, RefusingOutput>;
 
 fn function() -> Function {
     let manager = SessionManager::with_clock(SessionConfig::default(), FaultyStore::default(), StoppedClock::default());
-    Ingest { manager, output: RefusingOutput::default(), rejects: RefusingOutput::default() }
+    Ingest {
+        manager,
+        output: RefusingOutput::default(),
+        rejects: RefusingOutput::default(),
+        origins: AllowedOrigins::default(),
+    }
 }
 
 async fn handle(function: &Function, payload: &Value) -> Value {

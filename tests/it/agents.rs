@@ -49,7 +49,7 @@ fn firefox() -> std::sync::Arc<Viewer> {
         "cloudfront-viewer-country" => Some("CH".into()),
         _ => None,
     };
-    Viewer::of_browser(header).unwrap()
+    Viewer::of_browser(false, header).unwrap()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn an_address_is_neither_stored_nor_emitted() {
         "cloudfront-viewer-city" => Some("Bern".into()),
         _ => None,
     };
-    let viewer = Viewer::of_browser(header).unwrap();
+    let viewer = Viewer::of_browser(false, header).unwrap();
     let config = SessionConfig::default();
     let json = event(&json!({}));
     let event = Event::parse(json.as_bytes(), with_viewer(Some(&viewer)), &config).unwrap();

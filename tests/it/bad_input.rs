@@ -189,7 +189,12 @@ async fn answer(payload: &str) -> Answer {
     let clock = ManualClock::default();
     clock.set(NOON);
     let manager = SessionManager::with_clock(SessionConfig::default(), InMemorySessionStorage::new(), &clock);
-    let ingest = Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() };
+    let ingest = Ingest {
+        manager,
+        output: MemoryOutput::default(),
+        rejects: MemoryOutput::default(),
+        origins: Default::default(),
+    };
     let answer: Value = serde_json::from_str(&ingest.handle(payload, NOON + 60_000).await.unwrap()).unwrap();
     let raw_body = answer["body"].as_str().unwrap().to_owned();
     let body = serde_json::from_str(&raw_body).unwrap();

@@ -8,6 +8,7 @@ mod binaries;
 mod brownout;
 mod calls;
 mod cases;
+mod clients;
 mod close_function;
 mod closing;
 mod conformance;

@@ -1,7 +1,7 @@
 //! Projects with rules of their own, in one service: each has the sessions that it would have in a service of its own.
 
 use serde_json::{Value, json};
-use session_tracking::config::{GivenRules, ProjectRules, Projects};
+use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
@@ -92,6 +92,7 @@ async fn run(projects: &Projects, steps: &[Step], is_included: impl Fn(&str) -> 
         manager: SessionManager::with_clock(projects.clone(), &storage, &clock),
         output: &output,
         rejects: &output,
+        origins: AllowedOrigins::default(),
     };
     let mut service = start();
     let mut now = NOON;
@@ -168,6 +169,7 @@ async fn the_same_visits_in_two_projects() {
         manager: SessionManager::with_clock(projects.clone(), &storage, &clock),
         output: &output,
         rejects: &output,
+        origins: AllowedOrigins::default(),
     };
     let mut service = start();
     let event = |project: &str, uuid: &str, at: Millis| {

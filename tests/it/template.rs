@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use regex_lite::Regex;
 use serde_json::json;
 use serde_yaml_ng::Value;
-use session_tracking::config::{GivenRules, SessionConfig};
+use session_tracking::config::{AllowedOrigins, GivenRules, SessionConfig};
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -30,7 +30,9 @@ fn every_variable_is_set() {
     // The `MALLOC_…` variables are read by the C library.
     assert_eq!(
         keys(ingest),
-        BTreeSet::from(["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "REJECTS"].map(str::to_owned))
+        BTreeSet::from(
+            ["CORS_ORIGINS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "REJECTS"].map(str::to_owned)
+        )
     );
 }
 
@@ -177,6 +179,22 @@ fn documented_nobody_ids() -> impl Iterator<Item = &'static str> {
     let section = section.split("\n#").next().unwrap();
     let lines = section.lines().filter_map(|line| line.strip_prefix("    "));
     lines.flat_map(|line| line.split("  ")).map(str::trim).filter(|id| !id.is_empty())
+}
+
+/// The function answers preflights, so the API must not; and it has to get them, and the requests of every client.
+#[test]
+fn the_function_answers_preflights_and_every_client() {
+    let template = template();
+    assert!(template["Resources"]["Api"]["Properties"]["CorsConfiguration"].is_null());
+    let events = &template["Resources"]["IngestFunction"]["Properties"]["Events"];
+    let any = &events["AnyClient"]["Properties"];
+    assert_eq!((string(&any["Method"]), string(&any["Path"])), ("ANY".to_owned(), "/{proxy+}".to_owned()));
+    assert!(any["Auth"].is_null());
+    for event in ["GetSession", "EndSession"] {
+        assert_eq!(string(&events[event]["Properties"]["Auth"]["Authorizer"]), "AWS_IAM");
+    }
+    let default = string(&template["Parameters"]["CorsOrigins"]["Default"]);
+    assert_eq!(AllowedOrigins::parse(&default).unwrap(), AllowedOrigins::default());
 }
 
 #[test]

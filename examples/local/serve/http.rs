@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::trigger::body::{BodyError, MAX_BODY_BYTES};
 
-use super::cors::Cors;
 use super::{Function, REQUEST_MS};
 
 /// Limit of the bytes of a body that is passed to the function: API Gateway's own limit, 10 MB. The function has a lower one.
@@ -26,58 +25,19 @@ const MAX_READ_BYTES: usize = 100 * 1024 * 1024;
 pub struct Api {
     /// The ingest function.
     pub function: Arc<Function>,
-    /// The CORS headers.
-    pub cors: Cors,
 }
 
 /// Answers a request.
 pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let mut answer = match (&parts.method, route(parts.uri.path())) {
-        (&Method::OPTIONS, _) => {
-            let mut answer = logged(StatusCode::NO_CONTENT.into_response());
-            api.cors.preflight(&parts.headers, answer.headers_mut());
-            return answer;
-        }
-        (&Method::GET | &Method::HEAD, Route::Root) => logged(own(StatusCode::OK, &about())),
-        (&Method::GET | &Method::HEAD, Route::Health) => logged(own(StatusCode::OK, &json!({ "status": "ok" }))),
-        (_, Route::Root | Route::Health) => {
-            let message = "this path takes another method; see the `allow` header";
-            let mut answer = own(StatusCode::METHOD_NOT_ALLOWED, &error("method_not_allowed", message));
-            answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
-            logged(answer)
-        }
-        (_, Route::Unknown) => {
-            let message = "no such path; use POST /events, GET /sessions/{id} or POST /sessions/{id}/end";
-            logged(own(StatusCode::NOT_FOUND, &error("no_such_path", message)))
-        }
-        (_, Route::Function) => match read(body).await {
+    match (&parts.method, parts.uri.path()) {
+        (&Method::GET | &Method::HEAD, "/") => logged(own(StatusCode::OK, &about())),
+        (&Method::GET | &Method::HEAD, "/health") => logged(own(StatusCode::OK, &json!({ "status": "ok" }))),
+        // The function knows every other path, and answers the preflights of pages.
+        _ => match read(body).await {
             Ok(body) => invoke(&api.function, &parts, &body).await,
             Err(too_large) => logged(own(StatusCode::PAYLOAD_TOO_LARGE, &too_large)),
         },
-    };
-    api.cors.allow(&parts.headers, answer.headers_mut());
-    answer
-}
-
-/// The route of a path.
-enum Route {
-    Root,
-    Health,
-    /// A route of the API, with any method. The function checks the method.
-    Function,
-    Unknown,
-}
-
-/// Returns the route of a path: those of `template.yaml`, and two that only this server has.
-fn route(path: &str) -> Route {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments[..] {
-        [""] => Route::Root,
-        ["health"] => Route::Health,
-        ["events"] => Route::Function,
-        ["sessions", id] | ["sessions", id, "end"] if !id.is_empty() => Route::Function,
-        _ => Route::Unknown,
     }
 }
 
@@ -85,7 +45,13 @@ fn about() -> Value {
     json!({
         "service": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
-        "paths": ["POST /events", "GET /sessions/{id}", "POST /sessions/{id}/end", "GET /health"],
+        "paths": [
+            "POST /events",
+            "GET /sessions/{id}",
+            "POST /sessions/{id}/end",
+            "GET /health",
+            "the paths of other tracking clients, see docs/dialects.md",
+        ],
     })
 }
 
@@ -123,6 +89,7 @@ struct Answer {
     status_code: u16,
     headers: Value,
     body: String,
+    is_base64_encoded: bool,
 }
 
 /// Passes a request to the function, which logs it.
@@ -157,7 +124,9 @@ async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Res
 
 fn response(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, answer.body).into_response();
+    let decoded = answer.is_base64_encoded.then(|| STANDARD.decode(&answer.body).ok()).flatten();
+    let body = decoded.unwrap_or_else(|| answer.body.into_bytes());
+    let mut response = (status, body).into_response();
     put_all(response.headers_mut(), &answer.headers);
     response
 }

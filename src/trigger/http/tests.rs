@@ -48,7 +48,14 @@ fn routes() {
         ("POST", "/prod/events/", Route::Events),
         ("POST", "/", Route::Events),
         ("POST", "", Route::Events),
-        ("POST", "/collect", Route::Events),
+        ("POST", "/collect", Route::Unknown),
+        ("POST", "/prod", Route::Unknown),
+        ("OPTIONS", "/events", Route::Preflight),
+        ("POST", "/prod//batch/", Route::Client(Endpoint::Batch)),
+        ("POST", "/i/v1/analytics/events", Route::Client(Endpoint::PostHog(dialect::Family::PostHogV1))),
+        ("GET", "/batch", Route::WrongMethod("POST")),
+        ("POST", "/sourceConfig/", Route::WrongMethod("GET")),
+        ("GET", "/sessions/batch", Route::Get("batch")),
         ("GET", "/events", Route::WrongMethod("POST")),
         ("GET", "/", Route::WrongMethod("POST")),
         ("GET", "/favicon.ico", Route::Unknown),
@@ -65,11 +72,37 @@ fn routes() {
 }
 
 #[test]
+fn a_catch_all_route_without_credentials_is_recognized() {
+    for (key, authorizer, wanted) in [
+        ("ANY /{proxy+}", "", true),
+        ("ANY /{proxy+}", r#","authorizer":{"iam":{"userArn":"x"}}"#, false),
+        ("GET /sessions/{id}", "", false),
+        ("$default", "", false),
+    ] {
+        let payload = format!(
+            r#"{{"version":"2.0","routeKey":"{key}","rawPath":"/sessions/x","requestContext":{{"http":{{"method":"GET"}}{authorizer}}}}}"#
+        );
+        assert_eq!(request(&payload).is_catch_all, wanted, "{payload}");
+    }
+}
+
+#[test]
+fn the_query_is_the_same_in_both_payloads() {
+    let two =
+        request(r#"{"rawPath":"/i","rawQueryString":"a=1%202&b=%26","requestContext":{"http":{"method":"GET"}}}"#);
+    let one = request(
+        r#"{"path":"/i","httpMethod":"GET","requestContext":{},"queryStringParameters":{"a":"1 2","b":"x"},
+        "multiValueQueryStringParameters":{"a":["1 2"],"b":["&"]}}"#,
+    );
+    assert_eq!((&*two.query(), &*one.query()), ("a=1%202&b=%26", "a=1+2&b=%26"));
+}
+
+#[test]
 fn only_a_503_has_retry_after() {
     let envelope = |answer: Answer| serde_json::from_str::<Value>(&answer.envelope(7)).unwrap();
     let answer = envelope(Answer::new(503, "{\"a\":\"\\n\"}".to_owned()));
     assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "retry-after": "3"}));
     assert_eq!((&answer["statusCode"], &answer["body"]), (&503.into(), &"{\"a\":\"\\n\"}".into()));
-    let answer = envelope(Answer { allow: Some("POST"), ..Answer::new(405, String::new()) });
+    let answer = envelope(Answer { allow: Some("POST"), ..Answer::empty(405) });
     assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/json", "allow": "POST"}));
 }

@@ -10,8 +10,9 @@ const KEPT_BYTES: usize = MAX_EVENT_BYTES;
 
 /// An event, or a whole message, that is invalid.
 pub(in crate::trigger) struct Reject<'a> {
-    /// The kind of the message's source, such as `sqs`.
+    /// Where it came from: `sqs`, or the client's family.
     pub source: &'a str,
+    /// The id of the message or the request.
     pub message_id: &'a str,
     pub code: &'a str,
     /// A sentence that tells the sender what to change.

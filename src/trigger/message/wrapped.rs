@@ -74,12 +74,12 @@ fn of_topic(body: &[u8]) -> Option<Content> {
         return Some(Content::Test);
     }
     envelope.topic_arn.filter(|_| envelope.r#type.as_deref() == Some("Notification"))?;
-    let Headers { content_type, content_encoding } = Headers::read(envelope.message_attributes, attribute);
+    let Headers { content_type, content_encoding, .. } = Headers::read(envelope.message_attributes, attribute);
     let owned = |value: Option<Cow<'_, str>>| value.map(|value| Cow::Owned(value.into_owned()));
     Some(Content::Wrapped(Wrapped {
         id: envelope.message_id?,
         body: envelope.message?.into_bytes(),
-        headers: Headers { content_type: owned(content_type), content_encoding: owned(content_encoding) },
+        headers: Headers { content_type: owned(content_type), content_encoding: owned(content_encoding), origin: None },
         sent: envelope.timestamp.and_then(|time| time_of_json(time.get())),
     }))
 }

@@ -55,7 +55,12 @@ impl World {
 
     fn ingest(&self) -> Ingest<&InMemorySessionStorage, &ManualClock, MemoryOutput> {
         let manager = SessionManager::with_clock(self.config.clone(), &self.storage, &self.clock);
-        Ingest { manager, output: MemoryOutput::default(), rejects: MemoryOutput::default() }
+        Ingest {
+            manager,
+            output: MemoryOutput::default(),
+            rejects: MemoryOutput::default(),
+            origins: Default::default(),
+        }
     }
 
     /// Hands over payloads one after the other. Returns the result of each.

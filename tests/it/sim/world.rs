@@ -283,6 +283,7 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
             manager: SessionManager::with_clock(plan.projects.clone(), &storage, clock),
             output: &output,
             rejects: &rejects,
+            origins: Default::default(),
         })
         .collect();
     let mut world = World {
