@@ -205,6 +205,8 @@ pub struct Event<'a> {
     is_own_time: bool,
     /// Whether `at` was corrected by `sent_at`.
     is_time_corrected: bool,
+    /// Whether the event can have another event time when it is sent again.
+    may_change_time: bool,
     /// Whether characters were replaced by U+FFFD ([`Repaired`]).
     is_repaired: bool,
     /// Whether a bot sent it, by its user agent or its own word.
@@ -309,6 +311,7 @@ impl<'a> Event<'a> {
             time_flag: time.flag,
             is_own_time: time.is_own,
             is_time_corrected: time.is_corrected,
+            may_change_time: time.may_change(),
             is_repaired: false,
             is_bot,
             viewer: viewer.cloned(),
@@ -346,6 +349,7 @@ impl<'a> Event<'a> {
                 received_at: self.received_at,
                 passive,
                 timed_by_sent_at: self.is_time_corrected,
+                may_change_time: self.may_change_time,
             });
         }
         let entry = Entry {
@@ -356,7 +360,13 @@ impl<'a> Event<'a> {
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
             properties: properties.session_properties(),
         };
-        Some(Arrival { entry, received_at: self.received_at, passive, timed_by_sent_at: self.is_time_corrected })
+        Some(Arrival {
+            entry,
+            received_at: self.received_at,
+            passive,
+            timed_by_sent_at: self.is_time_corrected,
+            may_change_time: self.may_change_time,
+        })
     }
 }
 

@@ -27,7 +27,7 @@
 //! The modules, in reading order:
 //!
 //! - [`session`]: a session, its visitor, its id, its context
-//! - [`config`]: all options, and the functions' environment
+//! - [`config`]: all options, the projects and the profiles, and the functions' environment
 //! - [`event`]: a tracking event: the fields that are read; the rest passes through unchanged
 //! - [`dialect`]: requests of other tracking clients, translated into events
 //! - [`agent`]: the device that a user agent describes, and bots
@@ -82,7 +82,7 @@ pub mod aws;
 pub mod rules;
 
 pub use clock::{Clock, SystemClock};
-pub use config::SessionConfig;
+pub use config::{Projects, SessionConfig};
 pub use event::{Delivery, Event};
 pub use manager::{Outcome, SessionManager};
 pub use output::{Output, SqsOutput, StdoutOutput};

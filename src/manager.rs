@@ -16,14 +16,16 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream;
+use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ProjectRules, Projects, SessionConfig};
 use crate::event::{Event, Role};
+use crate::model::FingerprintPage;
 use crate::session::{Millis, SessionContext, Visitor};
 use crate::storage::{Commit, CommitOutcome, MAX_LOAD, Reading, SessionError, SessionStorage, Stored};
 use crate::stored::Room;
-use crate::timeline::{Arrival, Assignment, Timeline};
+use crate::timeline::{Arrival, Assignment, PAGE_FINGERPRINTS, Timeline};
 use application::{Application, MAX_ATTEMPTS, Step};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
@@ -65,6 +67,8 @@ pub struct SessionManager<S, C = SystemClock> {
     retention: Millis,
     /// See [`CLOSE_GRACE_MS`].
     close_grace: Millis,
+    /// The number of fingerprints on a page.
+    page_size: usize,
     cache: TimelineCache,
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: AtomicU64,
@@ -84,7 +88,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let projects = projects.into();
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
         let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
-        Self { projects, storage, clock, retention, close_grace, cache, calls }
+        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls }
     }
 
     /// Sets how long archived sessions are kept.
@@ -97,6 +101,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     #[must_use]
     pub fn with_close_grace(self, grace: chrono::TimeDelta) -> Self {
         Self { close_grace: grace.num_milliseconds(), ..self }
+    }
+
+    /// Sets the number of fingerprints on a page, instead of [`PAGE_FINGERPRINTS`]. It is for tests only: managers with different
+    /// numbers would overwrite each other's pages.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_page_size(self, page_size: usize) -> Self {
+        Self { page_size: page_size.max(1), ..self }
     }
 
     /// Returns the rules of events without a project, and of projects that are not configured.
@@ -252,13 +264,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// steps; this loop makes the storage calls.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
         let config = self.rules_of(visitor);
-        let mut application = Application::new(visitor, arrivals, base);
+        let mut application = Application::new(visitor, arrivals, base, self.page_size);
         let mut step = Step::Begin;
         loop {
             step = match step {
                 Step::Begin => application.begin(self.is_time_up(deadline), config),
                 Step::Recall(from, to) => application.recalled(self.storage.archived(visitor, from, to).await, config),
-                Step::Write => self.write_applied(&mut application).await,
+                Step::LookUp(sessions) => application.looked_up(self.pages(visitor, &sessions).await, config),
+                Step::Write => self.write_applied(visitor, &mut application).await,
                 Step::Read => application.read(self.storage.read(visitor).await),
                 Step::Pause(attempt) => {
                     self.pause(attempt).await;
@@ -269,8 +282,23 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
-    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict.
-    async fn write_applied(&self, application: &mut Application<'_>) -> Step {
+    /// Reads all pages of these sessions of a visitor.
+    async fn pages(&self, visitor: &Visitor, sessions: &[Uuid]) -> Result<Vec<FingerprintPage>, SessionError> {
+        let mut pages = Vec::new();
+        for &session in sessions {
+            pages.extend(self.storage.pages(visitor, session).await?);
+        }
+        Ok(pages)
+    }
+
+    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict. Pages come
+    /// first, so that a crash in between loses nothing.
+    async fn write_applied(&self, visitor: &Visitor, application: &mut Application<'_>) -> Step {
+        if !application.pages().is_empty()
+            && let Err(error) = self.storage.put_pages(visitor, application.pages(), None).await
+        {
+            return application.written(Err(error));
+        }
         let (replaces, is_speculative) = (application.replaces, application.is_speculative());
         let stored = application.stored();
         stored.etag = self.clock.random();

@@ -134,7 +134,23 @@ pub struct LateEvents {
     pub event_count: u32,
     /// The number of late page views.
     pub page_views: u32,
-    /// Their fingerprints.
+    /// Their fingerprints, in the order in which they were counted, without those on pages.
+    pub fingerprints: Vec<u64>,
+    /// The number of pages that the first fingerprints were moved to; see [`FingerprintPage`].
+    pub pages: u32,
+}
+
+/// Fingerprints that were moved out of a session to an item of their own, so that a session's state stays small however many
+/// events it has. [`Timeline::move_to_pages`](crate::timeline::Timeline::move_to_pages) states when that is safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FingerprintPage {
+    /// The session's id.
+    pub session_id: Uuid,
+    /// Whether the events were late. The two kinds are numbered apart.
+    pub is_late: bool,
+    /// The page's number among the session's pages of its kind, from 0.
+    pub number: u32,
+    /// The fingerprints.
     pub fingerprints: Vec<u64>,
 }
 
@@ -155,8 +171,10 @@ pub struct SessionState {
     pub properties: BTreeMap<String, String>,
     /// Ids that were merged into this one.
     pub aliases: Vec<Uuid>,
-    /// Fingerprints of its finalized events, the oldest first.
+    /// Fingerprints of its finalized events, in the order in which they were finalized, without those on pages.
     pub fingerprints: Vec<u64>,
+    /// The number of pages that the first fingerprints were moved to; see [`FingerprintPage`].
+    pub pages: u32,
     /// Its late events. They are counted apart, so that the rule for `max_events` does not depend on them.
     pub late: LateEvents,
 }
@@ -173,6 +191,7 @@ impl SessionState {
             properties: BTreeMap::new(),
             aliases: Vec::new(),
             fingerprints: Vec::new(),
+            pages: 0,
             late: LateEvents::default(),
         }
     }

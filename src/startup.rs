@@ -61,14 +61,14 @@ impl Service {
         self.sink(self.settings.rejects()?)
     }
 
-    /// Returns what the ingest function is in an EventBridge Pipe.
-    pub fn pipe_role(&self) -> PipeRole {
-        self.settings.pipe_role
-    }
-
     /// Returns the origins whose pages may use the API.
     pub fn origins(&self) -> AllowedOrigins {
         self.settings.origins.clone()
+    }
+
+    /// Returns what the ingest function is in an EventBridge Pipe.
+    pub fn pipe_role(&self) -> PipeRole {
+        self.settings.pipe_role
     }
 
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {

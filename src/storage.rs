@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::session::{Millis, Visitor};
 use crate::stored::Room;
 use crate::timeline::Timeline;
@@ -180,6 +180,20 @@ pub trait SessionStorage: Send + Sync {
         from: Millis,
         to: Millis,
     ) -> impl Future<Output = Result<Vec<SessionState>, SessionError>> + Send;
+    /// Stores pages of a visitor. A page replaces the one with its session, kind and number, which has the same fingerprints.
+    /// Without `expires_at`, it does not expire: its session is not archived yet.
+    fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
+    /// Returns all stored pages of a visitor's session, with strong consistency and in any order.
+    fn pages(
+        &self,
+        visitor: &Visitor,
+        session_id: Uuid,
+    ) -> impl Future<Output = Result<Vec<FingerprintPage>, SessionError>> + Send;
     /// Returns what is stored for a session id: see [`Partition`].
     fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send;
 }
@@ -237,6 +251,23 @@ macro_rules! forward_storage {
                 to: Millis,
             ) -> impl Future<Output = Result<Vec<SessionState>, SessionError>> + Send {
                 (**self).archived(visitor, from, to)
+            }
+
+            fn put_pages(
+                &self,
+                visitor: &Visitor,
+                pages: &[FingerprintPage],
+                expires_at: Option<Millis>,
+            ) -> impl Future<Output = Result<(), SessionError>> + Send {
+                (**self).put_pages(visitor, pages, expires_at)
+            }
+
+            fn pages(
+                &self,
+                visitor: &Visitor,
+                session_id: Uuid,
+            ) -> impl Future<Output = Result<Vec<FingerprintPage>, SessionError>> + Send {
+                (**self).pages(visitor, session_id)
             }
 
             fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send {

@@ -16,18 +16,18 @@ mod wire;
 
 use uuid::Uuid;
 
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::session::Visitor;
 use crate::timeline::Timeline;
-use string_table::{StringTableBuilder, StringTableReader};
-use wire::{WireSession, WireTimeline, WireWatermark};
+use string_table::{StringTable, StringTableBuilder, StringTableReader};
+use wire::{WireMore, WireSession, WireSessionMore, WireTimeline, WireWatermark};
 
 /// The version of the stored form that is written.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The newest version of the stored form that is read. A release reads a form before a later release writes it, so that a
 /// deployment can be rolled back: see [`FORMATS`].
-pub const NEWEST_FORMAT: u32 = 2;
+pub const NEWEST_FORMAT: u32 = 3;
 
 /// A version of the stored form, and the releases of this crate that read and write it.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,8 @@ pub const FORMATS: [Format; NEWEST_FORMAT as usize] = [
     // `held_until` and `watermark_id` follow the timeline. The same release reads and writes it first, because nothing was
     // deployed at that time: see `docs/decisions.md`.
     Format { version: 2, read_since: "0.1.0", written_since: "0.1.0" },
+    // The numbers of pages follow, for the same reason at once.
+    Format { version: 3, read_since: "0.1.0", written_since: "0.1.0" },
 ];
 
 /// The maximum size of a stored form in bytes, when events are added. DynamoDB's limit for an item is 400 KB, including its keys
@@ -96,7 +98,7 @@ pub fn encode_timeline(timeline: &Timeline) -> Vec<u8> {
     let mut strings = StringTableBuilder::default();
     wire::each_string(timeline, &mut |string| strings.add(string));
     let strings = strings.finish();
-    compression::compress(encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings))))
+    compression::compress(form(timeline, &strings))
 }
 
 /// Returns the stored form of a timeline, like [`encode_timeline`]. Returns `None` if it is too large for an item. A form that
@@ -109,7 +111,7 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
     if strings.bytes() > max_string_bytes {
         return None;
     }
-    let form = encode(&(WireTimeline::write(timeline, &strings), WireWatermark::write(timeline, &strings)));
+    let form = form(timeline, &strings);
     if form.len() > max_form_bytes {
         return None;
     }
@@ -124,11 +126,19 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
 /// If the version is not known, if the bytes are not a timeline, or if the timeline breaks a rule.
 pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
     let bytes = compression::decompress(bytes).ok_or(FormatError::Bytes("timeline"))?;
-    let (wire, watermark): (WireTimeline<'_>, WireWatermark) = match version {
-        1 => (decode(version, &bytes, "timeline")?, WireWatermark::default()),
-        _ => decode(version, &bytes, "timeline")?,
+    let (wire, watermark, more): (WireTimeline<'_>, WireWatermark, Option<WireMore>) = match version {
+        1 => (decode(version, &bytes, "timeline")?, WireWatermark::default(), None),
+        2 => {
+            let (wire, watermark) = decode(version, &bytes, "timeline")?;
+            (wire, watermark, None)
+        }
+        _ => {
+            let (wire, watermark, more) = decode(version, &bytes, "timeline")?;
+            (wire, watermark, Some(more))
+        }
     };
-    let timeline = wire.read(watermark, visitor)?;
+    let mut timeline = wire.read(watermark, visitor)?;
+    more.iter().try_for_each(|more| more.read(&mut timeline))?;
     check::timeline(&timeline).map_err(FormatError::Rule)?;
     Ok(timeline)
 }
@@ -138,7 +148,7 @@ pub fn encode_session(session: &SessionState) -> Vec<u8> {
     let mut strings = StringTableBuilder::default();
     wire::each_session_string(session, &mut |string| strings.add(string));
     let strings = strings.finish();
-    encode(&(strings.stored(), WireSession::write(session, &strings)))
+    encode(&(strings.stored(), WireSession::write(session, &strings), WireSessionMore::write(session)))
 }
 
 /// Reads a session from its stored form. `visitor_bits` are those of [`Visitor::bits`].
@@ -147,10 +157,44 @@ pub fn encode_session(session: &SessionState) -> Vec<u8> {
 ///
 /// If the version is not known, if the bytes are not a session, or if the session breaks a rule.
 pub fn decode_session(version: u32, bytes: &[u8], visitor_bits: u64) -> Result<SessionState, FormatError> {
-    let (strings, wire): (Vec<(u32, &str)>, WireSession<'_>) = decode(version, bytes, "session")?;
-    let session = wire.read(&StringTableReader::new(&strings)?, visitor_bits)?;
+    let (strings, wire, more): (Vec<(u32, &str)>, WireSession<'_>, Option<WireSessionMore>) = match version {
+        1 | 2 => {
+            let (strings, wire) = decode(version, bytes, "session")?;
+            (strings, wire, None)
+        }
+        _ => {
+            let (strings, wire, more) = decode(version, bytes, "session")?;
+            (strings, wire, Some(more))
+        }
+    };
+    let mut session = wire.read(&StringTableReader::new(&strings)?, visitor_bits)?;
+    more.iter().for_each(|more| more.read(&mut session));
     check::session(&session).map_err(FormatError::Rule)?;
     Ok(session)
+}
+
+/// Returns the stored form of a page, which is its fingerprints.
+pub fn encode_page(page: &FingerprintPage) -> Vec<u8> {
+    wire::fingerprints(&page.fingerprints)
+}
+
+/// Reads the fingerprints of a page from its stored form.
+///
+/// # Errors
+///
+/// If the version is not known, or if a fingerprint is cut off.
+pub fn decode_page(version: u32, bytes: &[u8]) -> Result<Vec<u64>, FormatError> {
+    check_version(version)?;
+    wire::read_fingerprints(bytes)
+}
+
+/// Returns the form of a timeline before it is compressed.
+fn form(timeline: &Timeline, strings: &StringTable<'_>) -> Vec<u8> {
+    encode(&(
+        WireTimeline::write(timeline, strings),
+        WireWatermark::write(timeline, strings),
+        WireMore::write(timeline),
+    ))
 }
 
 fn encode(value: &impl serde::Serialize) -> Vec<u8> {
@@ -159,14 +203,18 @@ fn encode(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn decode<'a, T: serde::Deserialize<'a>>(version: u32, bytes: &'a [u8], what: &'static str) -> Result<T, FormatError> {
-    match version {
-        0 => return Err(FormatError::Version(version)),
-        1..=NEWEST_FORMAT => {}
-        _ => return Err(FormatError::Newer(version)),
-    }
+    check_version(version)?;
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         _ => Err(FormatError::Bytes(what)),
+    }
+}
+
+fn check_version(version: u32) -> Result<(), FormatError> {
+    match version {
+        0 => Err(FormatError::Version(version)),
+        1..=NEWEST_FORMAT => Ok(()),
+        _ => Err(FormatError::Newer(version)),
     }
 }
 

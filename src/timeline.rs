@@ -15,12 +15,14 @@ mod finalize;
 mod ids;
 mod known_events;
 mod late;
+mod pages;
 mod sessions;
 mod slow_path;
 mod watermark;
 
 pub use closing::Closing;
 pub use finalize::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
+pub use pages::{PAGE_FINGERPRINTS, Recalled};
 
 use std::sync::Arc;
 
@@ -41,9 +43,9 @@ pub const MAX_UNFINALIZED_EVENTS: usize = 768;
 /// The maximum size of the strings in the unfinalized entries, in bytes. If they exceed it, the oldest entries are finalized
 /// early, too.
 pub const MAX_UNFINALIZED_BYTES: usize = 64 * 1024;
-/// The maximum number of fingerprints that a session keeps. Beyond it the oldest are dropped, and a duplicate of such an event
-/// would be counted again.
-pub const MAX_FINGERPRINTS: usize = 1024;
+/// The maximum number of late events that are counted in a session of which no event is finalized. Its fingerprints cannot be
+/// moved to pages, because its id may still change. Beyond the maximum its first event is finalized early.
+pub const MAX_UNFINALIZED_LATE_EVENTS: usize = 1024;
 
 /// How far ahead of a library call a known event may lie, in milliseconds, and still be treated as earlier than the call. The
 /// clocks of several processes can differ by that much.
@@ -142,6 +144,9 @@ pub struct Arrival {
     pub passive: bool,
     /// Whether the event time was computed with `sent_at`. A duplicate that is sent later then has a later event time.
     pub timed_by_sent_at: bool,
+    /// Whether a duplicate of the event can have another event time, for any reason. So the event's time does not tell whether
+    /// the event can be finalized already.
+    pub may_change_time: bool,
 }
 
 /// The session that an event belongs to, with the session's values after that event.
@@ -185,17 +190,15 @@ pub struct Applied {
     pub assignments: Vec<Option<Assignment>>,
     /// Whether the timeline must be written.
     pub changed: bool,
-    /// What the limits of a timeline made it do early or drop.
+    /// What the limits of a timeline made it do early.
     pub overflow: Overflow,
 }
 
-/// What the limits of a timeline made it do early or drop. It is logged as a warning.
+/// What the limits of a timeline made it do early. It is logged as a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// Entries that were finalized early, because there were too many unfinalized events.
+    /// Entries that were finalized early, because there were too many unfinalized events or late ones.
     pub finalized_early: usize,
-    /// Fingerprints that were dropped, because a session has too many events.
-    pub forgotten: usize,
 }
 
 impl Timeline {
@@ -219,9 +222,12 @@ impl Timeline {
     }
 
     /// Applies events to the timeline. `recalled` are the archived sessions within [`Timeline::recall_range`]; those that change
-    /// become part of the timeline again.
-    pub fn apply(&mut self, arrivals: &[Arrival], recalled: Vec<SessionState>, config: &SessionConfig) -> Applied {
-        let appended = if recalled.is_empty() { self.apply_fast(arrivals, config) } else { None };
+    /// become part of the timeline again. With them come the pages of [`Timeline::sessions_to_look_up`] and
+    /// [`Timeline::move_to_pages`].
+    pub fn apply(&mut self, arrivals: &[Arrival], recalled: impl Into<Recalled>, config: &SessionConfig) -> Applied {
+        let recalled = recalled.into();
+        let is_fast = recalled.sessions.is_empty();
+        let appended = if is_fast { self.apply_fast(arrivals, &recalled.pages, config) } else { None };
         appended.unwrap_or_else(|| self.apply_slow(arrivals, recalled, config))
     }
 

@@ -34,9 +34,9 @@ use message::Message;
 pub struct Ingest<S, C, O> {
     /// Assigns the events to sessions.
     pub manager: SessionManager<S, C>,
-    /// Receives the annotated events of sources that read no answer, such as a queue, and of clients that do not read them.
+    /// Receives the annotated events of sources that read no answer, such as a queue or a tracking client.
     pub output: O,
-    /// Receives the events and messages of these that can never be processed, because they are invalid.
+    /// Receives the events and messages of such sources that can never be processed, because they are invalid.
     pub rejects: O,
     /// The origins whose pages may send requests and read the answers.
     pub origins: AllowedOrigins,

@@ -13,6 +13,7 @@ use session_tracking::storage::{Consumed, DynamoDbSessionStorage};
 
 use crate::AnyError;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
+use crate::long_visit;
 use crate::plain::PlainStore;
 use crate::prices::{MILLION_READ_UNITS, MILLION_WRITE_UNITS, PRICES_OF, dollars_per_million};
 use crate::sizes::SizeRecordingStore;
@@ -195,6 +196,7 @@ fn shop(batches: usize, per_visitor: usize) -> Vec<Batch> {
 pub async fn gates() -> Result<Vec<(&'static str, f64)>, AnyError> {
     let real = run(&real_traffic(), true).await?;
     let shop = run(&shop(100, 3), true).await?;
+    let [early, late] = long_visit::units().await?;
     Ok(vec![
         ("real_item_p50", real.size(0.5) as f64),
         ("real_item_p99", real.size(0.99) as f64),
@@ -203,6 +205,8 @@ pub async fn gates() -> Result<Vec<(&'static str, f64)>, AnyError> {
         ("shop_item_p99", shop.size(0.99) as f64),
         ("shop_life_units", shop.units_beyond_batches()),
         ("shop_money", shop.dollars()),
+        ("visit_early_units", early),
+        ("visit_late_units", late),
     ])
 }
 
@@ -212,6 +216,8 @@ pub async fn print() -> Result<(), AnyError> {
     println!(
         "write units for each visitor of a batch, 8 workers ({conflicts} conflicts in {visitor_batches}) | {units:.3} | <= 1.03"
     );
+    let [early, late] = long_visit::units().await?;
+    println!("write units of a heartbeat at event 10 / 10,000 of a visit | {early:.3} / {late:.3} | <= 1.1");
     let sparse = Shop::new(2).sparse(60);
     for (name, batches, max_units) in
         [("real traffic", real_traffic(), 5), ("shop", shop(200, 3), 6), ("one event a session", sparse, 5)]

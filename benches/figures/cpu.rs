@@ -11,7 +11,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::timeline::Timeline;
@@ -82,6 +82,19 @@ impl SessionStorage for &PreparedBatch {
         _from: Millis,
         _to: Millis,
     ) -> Result<Vec<SessionState>, SessionError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_pages(
+        &self,
+        _visitor: &Visitor,
+        _pages: &[FingerprintPage],
+        _expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn pages(&self, _visitor: &Visitor, _session_id: uuid::Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
         Ok(Vec::new())
     }
 

@@ -9,7 +9,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
@@ -107,6 +107,19 @@ impl SessionStorage for &SlowStore {
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.wait().await;
         self.store.archived(visitor, from, to).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.store.put_pages(visitor, pages, expires_at).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: uuid::Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.store.pages(visitor, session_id).await
     }
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {

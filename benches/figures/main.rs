@@ -5,6 +5,7 @@
 //! … -- cpu | cost | latency                          only one of them
 //! … -- gates                                         the figures that ci/gates compares
 //! … -- count WHAT BATCHES                            work for callgrind: ours, parse, envelope, envelope_parse, nothing
+//! … -- count visit                                   a visit of 10,000 events, for callgrind
 //! … -- sessions RULES FILE                           the sessions of a file of events, as CSV; RULES is JSON
 //! … -- loop GAP_SECONDS FILE                         the same by a plain loop
 //! … -- nexmark EVENTS                                the bids among so many events of Nexmark, for the two before
@@ -16,6 +17,7 @@ mod cpu;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod latency;
+mod long_visit;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark;
 mod plain;
@@ -38,6 +40,7 @@ async fn main() -> Result<(), AnyError> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
+        ["count", "visit"] => println!("{}", long_visit::count()),
         ["count", what, batches] => println!("{}", cpu::count(what, batches.parse()?)),
         ["sessions", rules, file] => sessions::print(rules, file)?,
         ["loop", gap_seconds, file] => plain_loop::print(gap_seconds.parse()?, file)?,

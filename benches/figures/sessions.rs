@@ -13,7 +13,7 @@ use memchr::memchr_iter;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
@@ -65,6 +65,19 @@ impl SessionStorage for &UnencodedStore {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.empty.archived(visitor, from, to).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.empty.put_pages(visitor, pages, expires_at).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: uuid::Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.empty.pages(visitor, session_id).await
     }
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
 use session_tracking::stored::encode_timeline;
@@ -43,6 +43,19 @@ impl<S: SessionStorage> SessionStorage for SizeRecordingStore<S> {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.storage.archived(visitor, from, to).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.storage.put_pages(visitor, pages, expires_at).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: uuid::Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.storage.pages(visitor, session_id).await
     }
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {

@@ -118,6 +118,7 @@ fn arrival(at: Millis, uuid: &str, passive: bool) -> Arrival {
         received_at: at,
         passive,
         timed_by_sent_at: false,
+        may_change_time: false,
     }
 }
 

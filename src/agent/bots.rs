@@ -1,7 +1,7 @@
 //! Which agents are bots: crawlers, previews, monitors, automated browsers and HTTP libraries.
 //!
 //! Most name themselves by a word that ends in `bot`, or give the address of a page about themselves (`+https://…`). The others are
-//! in a list. Libraries that apps are built with (okhttp, CFNetwork, Dalvik) are not bots.
+//! in a list. Libraries that apps are built with (`okhttp`, `CFNetwork`, `Dalvik`) are not bots.
 
 use super::words::words;
 

@@ -11,8 +11,8 @@ use session_tracking::trigger::Ingest;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
-    let (output, rejects, origins, role) =
-        (service.output()?, service.rejects()?, service.origins(), service.pipe_role());
+    let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
+    let role = service.pipe_role();
     let ingest = Ingest { manager: service.manager, output, rejects, origins };
     let ingest = &ingest;
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {

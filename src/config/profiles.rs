@@ -108,7 +108,7 @@ fn differences(name: &str) -> Option<Value> {
             "direct_then_source": "upgrade",
             "first_campaign": "split",
             "midnight": "UTC",
-            "keep_alive_events": ["$pageleave", "$ping"],
+            "keep_alive_events": ["$pageleave", "$ping", "page_ping"],
             "max_events": 10_000,
         }),
         "plausible" => json!({ "keep_alive_events": ["$pageleave", "pageleave", "engagement"] }),

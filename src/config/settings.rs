@@ -32,10 +32,10 @@ pub struct Settings {
     pub output: Destination,
     /// `REJECTS`: where unusable events and messages go. `None` if it is not set, as in the close function.
     pub rejects: Option<Destination>,
-    /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
-    pub pipe_role: PipeRole,
     /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
     pub origins: AllowedOrigins,
+    /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
+    pub pipe_role: PipeRole,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -87,8 +87,8 @@ impl Settings {
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
-            pipe_role,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
+            pipe_role,
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -259,10 +259,10 @@ mod tests {
             ("NOBODY_IDS", "[0]", "nobody_ids: invalid type: integer `0`, expected a string"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),
-            ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
             ("CORS_ORIGINS", "https://a.test, b.test", "CORS_ORIGINS has `b.test`"),
             ("CORS_ORIGINS", "https://a.test/", "CORS_ORIGINS has `https://a.test/`"),
             ("CORS_ORIGINS", "*, https://a.test", "CORS_ORIGINS has `*`"),
+            ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",

@@ -14,6 +14,8 @@ use crate::session::{Millis, datetime, rfc3339};
 /// Libraries that send a batch again with the time of the first try. Their `sent_at` says nothing about their clock.
 const STALE_LIBRARIES: [&str; 2] = ["posthog-node", "posthog-edge"];
 
+/// The `distinct_id` of all visitors whose browsers may keep nothing (`cookieless_mode`).
+const COOKIELESS: &str = "$posthog_cookieless";
 /// Events about persons and groups.
 const ABOUT_PERSONS: [&str; 7] =
     ["$identify", "$groupidentify", "$create_alias", "$merge_dangerously", "$set", "$set_once", "$unset"];
@@ -93,6 +95,7 @@ fn event<'t>(mut fields: Object<'t>, batch: &Batch<'t>) -> Result<ClientEvent, R
     for name in ["api_key", "token"] {
         fields.remove(name);
     }
+    properties.remove("token");
     builder.set_raw("$window_id", fields.remove("window_id"));
     // What PostHog itself reads beside the properties, it also reads in them.
     let (of_posthog, others): (Object<'_>, Object<'_>) =
@@ -127,11 +130,14 @@ fn identify<'t>(builder: &mut Builder<'t>, fields: &Object<'t>, properties: &Obj
     let distinct_id = fields.id("distinct_id").or_else(|| properties.id("distinct_id"));
     let device = properties.id("$device_id");
     let anonymous = properties.id("$anon_distinct_id");
-    let is_identified = properties.is("$is_identified", "true");
+    // A server has no login: it sends the device along with whoever is logged in.
+    let is_server = device.is_some() && properties.is("$is_server", "true");
+    let is_identified = is_server || properties.is("$is_identified", "true");
     builder.user =
         properties.id("$user_id").or_else(|| distinct_id.clone().filter(|_| is_identified && distinct_id != device));
     let is_login = builder.name.as_deref() == Some("$identify");
-    let is_made_up = library == "posthog-python" && is_made_up(fields, properties, &distinct_id);
+    let is_made_up = distinct_id.as_deref() == Some(COOKIELESS)
+        || (library == "posthog-python" && is_made_up(fields, properties, &distinct_id));
     builder.standing = standing(builder.name.as_deref(), device.is_some(), is_made_up);
     if is_login && device.is_none() && anonymous.is_some() {
         builder.user.clone_from(&distinct_id);

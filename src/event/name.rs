@@ -128,7 +128,7 @@ impl PropertyName {
 
 /// Returns whether the service reads or writes the property of this name, or may read it as a click id.
 pub(crate) fn is_read_property(name: &str) -> bool {
-    name == "$user_id" || PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
+    PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
 }
 
 #[cfg(test)]

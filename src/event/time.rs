@@ -56,6 +56,14 @@ pub(super) struct EventTime {
 }
 
 impl EventTime {
+    /// Returns whether the event can have another time when it is sent again: because its receipt decides the time, or because
+    /// the time is so far ahead that a receipt can decide it.
+    pub fn may_change(&self) -> bool {
+        !self.is_stated || self.is_corrected || self.flag == Some(TimeFlag::Ahead)
+    }
+}
+
+impl EventTime {
     fn of_receipt(received_at: Millis, flag: Option<TimeFlag>) -> Self {
         Self { at: received_at, flag, is_stated: false, is_own: false, is_corrected: false }
     }

@@ -2,18 +2,19 @@
 //! and returns the next [`Step`]. [`super::SessionManager::apply`] is the loop that makes the calls.
 //!
 //! ```text
-//!   Begin ─> Recall ─> Write ─> Done
-//!     ^         │        └────> Pause ─> Begin     conflict: apply to the item of the other writer
-//!     │         └────> Read ──> Begin              nothing to write, but the cached timeline may be stale
-//!     └─────────────── Read <── Write              the item would be too large: apply fewer events
+//!   Begin ─> Recall ─> LookUp ─> Write ─> Done
+//!     ^                   │        └────> Pause ─> Begin     conflict: apply to the item of the other writer
+//!     │                   └────> Read ──> Begin              nothing to write, but the cached timeline may be stale
+//!     └───────────────────────── Read <── Write              the item would be too large: apply fewer events
 //! ```
 
 use super::{Base, Resolved};
 use crate::config::SessionConfig;
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, SessionError, Stored};
-use crate::timeline::{Applied, Arrival, Timeline};
+use crate::timeline::{Applied, Arrival, Recalled, Timeline};
+use uuid::Uuid;
 
 /// The maximum number of attempts to write one timeline. Each conflict means that another writer succeeded, so with ten
 /// concurrent writes of one visitor no writer needs more than ten.
@@ -26,7 +27,9 @@ pub(super) enum Step {
     Begin,
     /// Read the archived sessions whose ids have a time in this range.
     Recall(Millis, Millis),
-    /// Write the timeline on the condition that the stored one is still the one that was read.
+    /// Read the pages of these sessions.
+    LookUp(Vec<Uuid>),
+    /// Write the pages, then the timeline on the condition that the stored one is still the one that was read.
     Write,
     /// Read the timeline as it is now.
     Read,
@@ -44,6 +47,12 @@ pub(super) struct Application<'a> {
     base: &'a mut Base,
     /// The etag that a write replaces; `None` if there is no timeline.
     pub replaces: Option<u64>,
+    /// The archived sessions that this attempt has read.
+    recalled: Vec<SessionState>,
+    /// The pages that must be stored before the timeline is.
+    pages: Vec<FingerprintPage>,
+    /// The number of fingerprints on a page.
+    page_size: usize,
     /// The result of this attempt.
     applied: Option<Applied>,
     /// The number of arrivals that are applied: all, unless the item would be too large.
@@ -55,9 +64,11 @@ pub(super) struct Application<'a> {
 
 impl<'a> Application<'a> {
     /// Prepares to apply all arrivals to the base.
-    pub fn new(visitor: &'a Visitor, arrivals: &'a [Arrival], base: &'a mut Base) -> Self {
+    pub fn new(visitor: &'a Visitor, arrivals: &'a [Arrival], base: &'a mut Base, page_size: usize) -> Self {
         let count = arrivals.len();
-        Self { visitor, arrivals, base, replaces: None, applied: None, count, rest: None, attempt: 0 }
+        let (recalled, pages) = (Vec::new(), Vec::new());
+        let (replaces, applied, rest, attempt) = (None, None, None, 0);
+        Self { visitor, arrivals, base, replaces, recalled, pages, page_size, applied, count, rest, attempt }
     }
 
     /// Begins an attempt, unless the time is up or there were too many.
@@ -73,22 +84,42 @@ impl<'a> Application<'a> {
         let arrivals = &self.arrivals[..self.count];
         match self.stored().timeline.recall_range(arrivals, config) {
             Some((from, to)) => Step::Recall(from, to),
-            None => self.decide(Vec::new(), config),
+            None => self.look_up(Vec::new(), config),
         }
     }
 
     /// Applies the events, after the archived sessions were read that they can belong to.
     pub fn recalled(&mut self, sessions: Result<Vec<SessionState>, SessionError>, config: &SessionConfig) -> Step {
         match sessions {
-            Ok(sessions) => self.decide(sessions, config),
+            Ok(sessions) => self.look_up(sessions, config),
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Asks for the pages that an event may be on; if there are none, applies the events.
+    fn look_up(&mut self, recalled: Vec<SessionState>, config: &SessionConfig) -> Step {
+        let arrivals = &self.arrivals[..self.count];
+        let sessions = self.stored().timeline.sessions_to_look_up(arrivals, &recalled, config);
+        self.recalled = recalled;
+        if sessions.is_empty() { self.decide(Vec::new(), config) } else { Step::LookUp(sessions) }
+    }
+
+    /// Applies the events, after the pages were read that they may be on.
+    pub fn looked_up(&mut self, pages: Result<Vec<FingerprintPage>, SessionError>, config: &SessionConfig) -> Step {
+        match pages {
+            Ok(pages) => self.decide(pages, config),
             Err(error) => failed(error),
         }
     }
 
     /// Applies the events and decides whether to write the result.
-    fn decide(&mut self, recalled: Vec<SessionState>, config: &SessionConfig) -> Step {
-        let arrivals = &self.arrivals[..self.count];
-        let applied = self.stored().timeline.apply(arrivals, recalled, config);
+    fn decide(&mut self, pages: Vec<FingerprintPage>, config: &SessionConfig) -> Step {
+        let (arrivals, page_size) = (&self.arrivals[..self.count], self.page_size);
+        let mut recalled = Recalled { sessions: std::mem::take(&mut self.recalled), pages };
+        let timeline = &mut self.stored().timeline;
+        let moved = timeline.move_to_pages(&mut recalled, page_size);
+        let applied = timeline.apply(arrivals, recalled, config);
+        self.pages = moved;
         let has_changed = applied.changed;
         self.applied = Some(applied);
         match (has_changed, self.base.is_speculative) {
@@ -99,7 +130,12 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Returns the step after a write.
+    /// Returns the pages that must be stored before the timeline is.
+    pub fn pages(&self) -> &[FingerprintPage] {
+        &self.pages
+    }
+
+    /// Returns the step after a write, or after its pages could not be stored.
     pub fn written(&mut self, outcome: Result<CommitOutcome, SessionError>) -> Step {
         match outcome {
             Ok(CommitOutcome::Done) => self.done(),
@@ -164,14 +200,11 @@ fn failed(error: SessionError) -> Step {
     Step::Done(Resolved::failed(error))
 }
 
-/// Logs what the timeline's limits made it finalize early or drop.
+/// Logs what the timeline's limits made it finalize early.
 fn log_overflow(overflow: &crate::timeline::Overflow) {
-    if overflow.finalized_early + overflow.forgotten > 0 {
-        tracing::warn!(
-            finalized_early = overflow.finalized_early,
-            fingerprints_forgotten = overflow.forgotten,
-            "a visitor has more events than a timeline can hold"
-        );
+    let finalized_early = overflow.finalized_early;
+    if finalized_early > 0 {
+        tracing::warn!(finalized_early, "a visitor has more events than a timeline can hold");
     }
 }
 

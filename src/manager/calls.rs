@@ -155,7 +155,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         // processes.
         let at = stored.as_ref().map_or(now, |stored| stored.timeline.time_of_call(now, &entry.uuid));
         let entry = Entry { at, ..entry };
-        let arrivals = [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false }];
+        let arrivals =
+            [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false, may_change_time: false }];
         // A library call has no invocation that ends, so this is simply enough time for all attempts.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
         let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_speculative: false }, deadline).await;

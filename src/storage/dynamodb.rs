@@ -6,6 +6,8 @@
 //!  9f0c…   t#<project>#<distinct_id>                 v etag state expires_at         a timeline with nothing to close
 //!  9f0c…   s#<id half>#<project>#<distinct_id>       v version state expires_at      an archived session
 //!  9f0c…   s#<id half>#<project>#<distinct_id>       into version expires_at         an alias: an id merged into another
+//!  9f0c…   p#<id half><page><project>#<distinct_id>  v state                         a page of a live session's fingerprints
+//!  9f0c…   p#<id half><page><project>#<distinct_id>  v state expires_at              a page of an archived session's fingerprints
 //!
 //!  index `due`       due_shard, due_at               keys only; contains the timelines with something to close
 //! ```
@@ -15,10 +17,11 @@
 //! - `sk` contains the owner in full, because visitors with equal bits share a partition. So no visitor's item can replace that
 //!   of another, or be taken for it.
 //! - `state` is the stored form of `stored.rs`, and `v` its format version.
+//! - `<page>` is a page's number in five hexadecimal digits. The first bit tells pages of late events from the others.
 //! - `into` is the first half of the id that an alias refers to.
 //! - `version` is the session's version. An archived item is not replaced by one with a lower version.
 //! - `expires_at` is the TTL, in seconds. It is garbage collection only: no rule relies on it. A timeline with something to close
-//!   has none.
+//!   has none, and neither has a page until its session is archived.
 
 mod failure;
 mod items;
@@ -42,14 +45,14 @@ use super::{
     Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError,
     SessionStorage, StorageErrorKind, Stored,
 };
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::session::{Millis, Visitor, visitor_bits};
 use crate::stored::{FORMAT, FormatError, NEWEST_FORMAT, encode_item, encode_session};
 use failure::{answer_error, call_error};
 use items::{
-    AFTER_OWNER_SEPARATOR, INVALID_KEYS, Item, OWNER_SEPARATOR, SESSION_PREFIX, TIMELINE_PREFIX, corrupt, due_key,
-    etag_value, format_of, key, number, owner_of, partition_key, read_bytes, read_due, read_session, read_string,
-    read_timeline, session_key, string, timeline_item, timeline_key, unreadable,
+    AFTER_OWNER_SEPARATOR, INVALID_KEYS, Item, OWNER_SEPARATOR, PAGE_PREFIX, SESSION_PREFIX, TIMELINE_PREFIX, corrupt,
+    due_key, etag_value, format_of, key, number, owner_of, page_item, partition_key, read_bytes, read_due, read_page,
+    read_session, read_string, read_timeline, session_key, string, timeline_item, timeline_key, unreadable,
 };
 
 /// The name of the index of due timelines.
@@ -61,8 +64,8 @@ const MAX_BATCH_ROUNDS: usize = 3;
 /// limit. A smaller one was throttled.
 const LARGE_ANSWER_BYTES: usize = 8 << 20;
 
-/// How many aliases of a session are archived at once.
-const ALIASES_AT_ONCE: usize = 16;
+/// How many aliases of a session are archived at once, and how many pages are stored at once.
+const PUTS_AT_ONCE: usize = 16;
 
 /// A store of timelines and archived sessions in a DynamoDB table.
 #[derive(Debug, Clone)]
@@ -231,6 +234,17 @@ impl DynamoDbSessionStorage {
         }
     }
 
+    /// Puts the item of a page.
+    async fn put_page(&self, item: Item) -> Result<(), SessionError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let put = put.set_return_consumed_capacity(self.capacity_report());
+        let slot = self.connections.slot().await;
+        let answer = put.send().await;
+        drop(slot);
+        self.count_write(answer.map_err(call_error)?.consumed_capacity());
+        Ok(())
+    }
+
     /// Returns the archived session of an item, or the session that an alias leads to. Returns `None` if that session is gone.
     async fn follow(&self, mut item: Item, owner: &Visitor) -> Result<Option<SessionState>, SessionError> {
         let bits = owner.bits();
@@ -353,7 +367,7 @@ impl SessionStorage for DynamoDbSessionStorage {
         };
         // A timeout of seconds and backdated events can give a session thousands of aliases.
         let puts: Vec<_> = session.aliases.iter().map(|&alias| put_alias(alias)).collect();
-        stream::iter(puts).buffer_unordered(ALIASES_AT_ONCE).try_for_each(|_| std::future::ready(Ok(()))).await
+        stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_for_each(|_| std::future::ready(Ok(()))).await
     }
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
@@ -369,6 +383,25 @@ impl SessionStorage for DynamoDbSessionStorage {
         let is_own =
             |item: &&Item| owner_of(item, SESSION_PREFIX).as_ref() == Some(visitor) && !item.contains_key("into");
         items.iter().filter(is_own).map(|item| read_session(item, bits)).collect()
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        let puts: Vec<_> = pages.iter().map(|page| self.put_page(page_item(visitor, page, expires_at))).collect();
+        stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_for_each(|()| std::future::ready(Ok(()))).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        let half = session_id.as_u64_pair().0;
+        // The range contains every page of a session with this half of an id, because `g` follows all hexadecimal digits.
+        let (from, to) = (format!("{PAGE_PREFIX}{half:016x}"), format!("{PAGE_PREFIX}{half:016x}g"));
+        let items = self.range(&partition_key(visitor.bits()), from, to, Reading::Strong).await?;
+        let pages = items.iter().filter_map(|item| read_page(item, visitor, session_id).transpose());
+        pages.collect()
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

@@ -10,9 +10,9 @@ use super::{
     Commit, CommitOutcome, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
     Stored, due_shard,
 };
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::session::{Millis, Visitor, visitor_bits};
-use crate::stored::{FORMAT, decode_session, decode_timeline, encode_item, encode_session};
+use crate::stored::{FORMAT, decode_page, decode_session, decode_timeline, encode_item, encode_page, encode_session};
 
 /// A store in memory. It keeps the bytes that DynamoDB would store, so that what cannot be stored there fails here, too.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ struct Items {
     due: BTreeSet<(u8, Millis, Visitor)>,
     /// The archived sessions and aliases.
     sessions: BTreeMap<SessionKey, SessionItem>,
+    /// The pages in their stored form.
+    pages: BTreeMap<PageKey, Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +43,9 @@ struct TimelineItem {
 /// The key of an archived session or alias: its visitor's bits, its id, its visitor. Two visitors with equal bits may have a
 /// session with the same id.
 type SessionKey = (u64, Uuid, Visitor);
+
+/// The key of a page: its visitor, its session, whether its events were late, and its number.
+type PageKey = (Visitor, Uuid, bool, u32);
 
 #[derive(Debug, Clone)]
 struct SessionItem {
@@ -164,6 +169,32 @@ impl SessionStorage for InMemorySessionStorage {
             }
         }
         Ok(found)
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        _expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        let mut items = self.items();
+        for page in pages {
+            let key = (visitor.clone(), page.session_id, page.is_late, page.number);
+            items.pages.insert(key, encode_page(page));
+        }
+        Ok(())
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        let items = self.items();
+        let first = (visitor.clone(), session_id, false, 0);
+        let of_session = items.pages.range(first..).take_while(|((of, id, ..), _)| of == visitor && *id == session_id);
+        let page = |((_, _, is_late, number), bytes): (&PageKey, &Vec<u8>)| {
+            let fingerprints =
+                decode_page(FORMAT, bytes).map_err(|error| SessionError::unreadable(item_name(session_id), &error))?;
+            Ok(FingerprintPage { session_id, is_late: *is_late, number: *number, fingerprints })
+        };
+        of_session.map(page).collect()
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

@@ -8,9 +8,7 @@ use uuid::Uuid;
 
 use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState};
 use crate::session::Millis;
-use crate::timeline::{
-    Correction, END_MARK_PREFIX, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
-};
+use crate::timeline::{Correction, END_MARK_PREFIX, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline};
 
 /// The earliest valid time: 1999-01-01T00:00:00Z. Events are not before the year 2000, and no rule reaches back a year.
 const MIN_TIME: Millis = 915_148_800_000;
@@ -41,8 +39,8 @@ pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
         (are_times(&[session.facts.started_at, session.facts.last_activity]), TIME),
         (session.facts.started_at <= session.facts.last_activity, BACKWARDS),
         (session.facts.event_count <= MAX_COUNT, COUNT),
+        (session.pages <= MAX_COUNT, COUNT),
         (session.facts.page_views <= session.facts.event_count, "a session has more page views than events"),
-        (session.fingerprints.len() <= MAX_FINGERPRINTS, "a session keeps too many fingerprints"),
         (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
         (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
         ((1..=MAX_COUNT).contains(&session.number), NUMBER),
@@ -166,7 +164,8 @@ fn version(version: u64, timeline: &Timeline) -> Result<(), &'static str> {
 
 /// Checks the late events of a session.
 fn late(late: &LateEvents) -> Result<(), &'static str> {
-    let are_few = late.fingerprints.len() <= MAX_FINGERPRINTS && late.fingerprints.len() <= late.event_count as usize;
+    // Every page has at least one fingerprint.
+    let are_few = late.fingerprints.len() as u64 + u64::from(late.pages) <= u64::from(late.event_count);
     first_broken(&[(late.event_count <= MAX_COUNT, COUNT), (late.page_views <= late.event_count && are_few, LATE)])
 }
 

@@ -12,7 +12,7 @@ use crate::model::{Activity, PreviousSession};
 use crate::session::{Millis, Visitor};
 use crate::timeline::{Correction, Timeline};
 use origin::{WireOrigin, each_origin_string, each_property_string};
-pub(super) use session::{WireSession, each_session_string};
+pub(super) use session::{WireSession, WireSessionMore, each_session_string, fingerprints, read_fingerprints};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
 /// The half of a session id that the visitor does not determine; see [`id_half`].
@@ -51,6 +51,31 @@ impl WireWatermark {
             held_until: timeline.held_until,
             watermark_id: timeline.watermark_id.as_ref().map(|id| WireUuid::write(id, strings)),
         }
+    }
+}
+
+/// The fields of a timeline's sessions that follow since format 3.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireMore {
+    ended: Vec<WireSessionMore>,
+    open: Option<WireSessionMore>,
+}
+
+impl WireMore {
+    pub(super) fn write(timeline: &Timeline) -> Self {
+        Self {
+            ended: timeline.ended.iter().map(WireSessionMore::write).collect(),
+            open: timeline.open.as_ref().map(WireSessionMore::write),
+        }
+    }
+
+    pub(super) fn read(&self, timeline: &mut Timeline) -> Result<(), FormatError> {
+        if self.ended.len() != timeline.ended.len() || self.open.is_some() != timeline.open.is_some() {
+            return Err(FormatError::Rule("the sessions do not have the fields of their format"));
+        }
+        let states = timeline.ended.iter_mut().chain(&mut timeline.open);
+        self.ended.iter().chain(&self.open).zip(states).for_each(|(more, state)| more.read(state));
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::ids::unused_id;
 use super::{Applied, Arrival, Assignment, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
-use crate::model::{Kind, LateEvents, SessionState, SessionView};
+use crate::model::{FingerprintPage, Kind, LateEvents, SessionState, SessionView};
 use crate::rules::fold_with_positions;
 
 /// The maximum number of events for the fast path. For more, a map is cheaper than a search for each among all known events.
@@ -23,8 +23,13 @@ struct Appended {
 
 impl Timeline {
     /// Applies events if they are the common case. Otherwise changes nothing and returns `None`.
-    pub(super) fn apply_fast(&mut self, arrivals: &[Arrival], config: &SessionConfig) -> Option<Applied> {
-        if !self.are_common(arrivals) {
+    pub(super) fn apply_fast(
+        &mut self,
+        arrivals: &[Arrival],
+        pages: &[FingerprintPage],
+        config: &SessionConfig,
+    ) -> Option<Applied> {
+        if !self.are_common(arrivals, pages) {
             return None;
         }
         let old = self.unfinalized.len();
@@ -44,7 +49,7 @@ impl Timeline {
     }
 
     /// Returns whether events are few, new, not late, in order, and after all others.
-    fn are_common(&self, arrivals: &[Arrival]) -> bool {
+    fn are_common(&self, arrivals: &[Arrival], pages: &[FingerprintPage]) -> bool {
         let mut last = self.unfinalized.last();
         !arrivals.is_empty()
             && arrivals.len() <= MAX_FAST_EVENTS
@@ -61,11 +66,12 @@ impl Timeline {
                     && !arrival.passive
                     && !is_duplicate
                     && !self.has_fingerprint(fingerprint)
+                    && !pages.iter().any(|page| page.fingerprints.contains(&fingerprint))
                     && !self.is_late(entry)
             })
     }
 
-    /// Returns whether an event with this fingerprint is known.
+    /// Returns whether an event with this fingerprint is known, leaving pages aside.
     fn has_fingerprint(&self, fingerprint: u64) -> bool {
         let is_in = |state: &SessionState| {
             state.fingerprints.contains(&fingerprint) || state.late.fingerprints.contains(&fingerprint)

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::ids::primary_ids;
 use super::{
-    Arrival, Closing, MAX_FINGERPRINTS, MAX_UNFINALIZED_BYTES, MAX_UNFINALIZED_EVENTS, MIN_UNFINALIZED_EVENTS,
-    Overflow, Timeline,
+    Arrival, Closing, MAX_UNFINALIZED_BYTES, MAX_UNFINALIZED_EVENTS, MAX_UNFINALIZED_LATE_EVENTS,
+    MIN_UNFINALIZED_EVENTS, Overflow, SessionAnchor, Timeline,
 };
 use crate::config::SessionConfig;
 use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
@@ -85,55 +85,47 @@ impl Timeline {
         !has_mark && last.reason_for(watermark, config).is_some()
     }
 
-    /// Finalizes every event before `watermark`. Returns the number of fingerprints that were dropped.
+    /// Finalizes every event before `watermark`.
     ///
     /// The timeline's own watermark moves no further than needed: behind the last finalized event, or to the time at which the
     /// last session is over.
-    pub fn finalize(&mut self, watermark: Millis, config: &SessionConfig) -> usize {
+    pub fn finalize(&mut self, watermark: Millis, config: &SessionConfig) {
         if watermark <= self.watermark {
-            return 0;
+            return;
         }
         let cut = self.unfinalized.partition_point(|entry| entry.at < watermark);
         // This can be a keep-alive event outside of any session. Such events leave no fingerprint, so a duplicate must be late.
         let last = cut.checked_sub(1).map(|last| self.unfinalized[last].at);
-        let forgotten = self.finalize_first(cut, watermark, config);
+        self.finalize_first(cut, watermark, config);
         // No event may join a session that is over, so the watermark moves to where that session is over. For a session that may
         // continue, it is enough that no event comes before the last finalized one.
         let is_over = self.open.is_none();
         let over_from =
             self.previous.filter(|_| is_over).map(|previous| previous.activity.over_from(config).min(watermark));
         self.advance(last.map_or(Millis::MIN, |at| at + 1).max(over_from.unwrap_or(Millis::MIN)));
-        forgotten
     }
 
-    /// Finalizes the first `count` unfinalized entries, because there is no room for them. Returns the number of fingerprints
-    /// that were dropped.
-    fn finalize_excess(&mut self, count: usize, config: &SessionConfig) -> usize {
+    /// Finalizes the first `count` unfinalized entries, because there is no room for them.
+    fn finalize_excess(&mut self, count: usize, config: &SessionConfig) {
         let last = &self.unfinalized[count - 1];
         let (at, id) = (last.at, last.uuid.clone());
-        let forgotten = self.finalize_first(count, at, config);
+        self.finalize_first(count, at, config);
         self.advance_behind(at, id);
-        forgotten
     }
 
     /// Finalizes the first `cut` unfinalized entries. The last session among them stays open unless it is over at `watermark`.
-    /// The caller moves the timeline's watermark. Returns the number of fingerprints that were dropped.
-    fn finalize_first(&mut self, cut: usize, watermark: Millis, config: &SessionConfig) -> usize {
+    /// The caller moves the timeline's watermark.
+    fn finalize_first(&mut self, cut: usize, watermark: Millis, config: &SessionConfig) {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized[..cut], config);
         let Some(last) = views.last() else {
             // There are only keep-alive events outside of any session.
             self.drop_entries(cut);
-            return 0;
+            return;
         };
         let last_is_over = self.is_over(last, cut, watermark, config);
         let ids = primary_ids(&self.anchors, &views);
-        let mut states = Vec::with_capacity(views.len());
-        let mut forgotten = 0;
-        for (number, view) in views.iter().enumerate() {
-            let mut state = self.state(view, ids[number], number, &ids);
-            forgotten += state.drop_excess_fingerprints();
-            states.push(state);
-        }
+        let state = |(number, view): (usize, &SessionView<'_>)| self.state(view, ids[number], number, &ids);
+        let mut states: Vec<SessionState> = views.iter().enumerate().map(state).collect();
         let open = if last_is_over { None } else { states.pop() };
         if let Some(over) = states.last() {
             self.previous = Some(PreviousSession::from(over));
@@ -142,7 +134,6 @@ impl Timeline {
         self.ended.sort_by_key(|state| state.facts.started_at);
         self.open = open;
         self.drop_entries(cut);
-        forgotten
     }
 
     /// Removes the first `cut` unfinalized entries and their anchors.
@@ -187,7 +178,7 @@ impl Timeline {
         let newest = arrivals.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.watermark);
         let mut overflow = Overflow::default();
         if !self.is_held(newest) && self.unfinalized.len() > MIN_UNFINALIZED_EVENTS {
-            overflow.forgotten += self.finalize(newest - config.lateness_ms(), config);
+            self.finalize(newest - config.lateness_ms(), config);
         }
         let mut excess = self.unfinalized.len().saturating_sub(MAX_UNFINALIZED_EVENTS);
         let mut bytes: usize = self.unfinalized[excess..].iter().map(Entry::string_bytes).sum();
@@ -195,8 +186,10 @@ impl Timeline {
             bytes -= self.unfinalized[excess].string_bytes();
             excess += 1;
         }
+        let is_full = |anchor: &&SessionAnchor| anchor.late.fingerprints.len() > MAX_UNFINALIZED_LATE_EVENTS;
+        excess = excess.max(self.anchors.iter().rfind(is_full).map_or(0, |anchor| anchor.entry + 1));
         if excess > 0 {
-            overflow.forgotten += self.finalize_excess(excess, config);
+            self.finalize_excess(excess, config);
             overflow.finalized_early = excess;
         }
         self.schedule(newest, self.corrections.len() > corrected, config);
@@ -272,12 +265,5 @@ impl SessionState {
         if !is_full && bytes + key.len() + value.len() <= MAX_PROPERTY_BYTES {
             self.properties.insert(key.to_owned(), value.to_owned());
         }
-    }
-
-    /// Drops the oldest fingerprints beyond [`MAX_FINGERPRINTS`]. Returns how many it dropped.
-    fn drop_excess_fingerprints(&mut self) -> usize {
-        let excess = self.fingerprints.len().saturating_sub(MAX_FINGERPRINTS);
-        self.fingerprints.drain(..excess);
-        excess
     }
 }

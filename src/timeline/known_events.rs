@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::Timeline;
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 
 /// Where a known event is kept.
 #[derive(Clone, Copy)]
@@ -23,12 +23,22 @@ pub(super) enum EventLocation {
 pub(super) type ByFingerprint<T> = HashMap<u64, T, RandomState>;
 
 impl Timeline {
-    /// Returns the location of each known event: in the timeline and in the recalled sessions.
-    pub(super) fn known_events(&self, recalled: &[SessionState]) -> ByFingerprint<EventLocation> {
+    /// Returns the location of each known event: in the timeline, in the recalled sessions and on the pages.
+    pub(super) fn known_events(
+        &self,
+        recalled: &[SessionState],
+        pages: &[FingerprintPage],
+    ) -> ByFingerprint<EventLocation> {
         let states = || recalled.iter().chain(&self.ended).chain(&self.open);
         let mut known_events = ByFingerprint::default();
-        known_events
-            .reserve(self.unfinalized.len() + states().map(|state| state.fingerprints.len()).sum::<usize>() + 8);
+        let finalized: usize = states().map(|state| state.fingerprints.len()).sum();
+        let on_pages: usize = pages.iter().map(|page| page.fingerprints.len()).sum();
+        known_events.reserve(self.unfinalized.len() + finalized + on_pages + 8);
+        for page in pages {
+            let id = page.session_id;
+            let location = if page.is_late { EventLocation::Late(id) } else { EventLocation::Finalized(id) };
+            known_events.extend(page.fingerprints.iter().map(|&fingerprint| (fingerprint, location)));
+        }
         for state in states() {
             known_events.extend(
                 state.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Finalized(state.id))),

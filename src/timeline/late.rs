@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::ids::{primary_ids, unused_id};
 use super::known_events::{ByFingerprint, EventLocation};
-use super::{Arrival, MAX_FINGERPRINTS, Timeline};
+use super::{Arrival, Timeline};
 use crate::attribution::{Attribution, Source};
 use crate::config::{DirectThenSource, SessionConfig};
 use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState};
@@ -40,7 +40,7 @@ impl Timeline {
         };
         let mut candidates = arrivals.iter().filter(needs_recall).peekable();
         candidates.peek()?;
-        let known_events = self.known_events(&[]);
+        let known_events = self.known_events(&[], &[]);
         let unknown = candidates
             .filter(|arrival| !known_events.contains_key(&arrival.entry.uuid.fingerprint()))
             .map(|arrival| arrival.entry.at);
@@ -254,23 +254,14 @@ impl LateEvents {
         }
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
-        self.remember(entry.uuid.fingerprint());
+        self.fingerprints.push(entry.uuid.fingerprint());
     }
 
-    /// Adds the late events of a session that was merged into this one.
+    /// Adds the late events of a session that was merged into this one. That session was not finalized, so it has no pages.
     pub(super) fn add(&mut self, other: &Self) {
         self.event_count = self.event_count.saturating_add(other.event_count);
         self.page_views = self.page_views.saturating_add(other.page_views);
-        for &fingerprint in &other.fingerprints {
-            self.remember(fingerprint);
-        }
-    }
-
-    fn remember(&mut self, fingerprint: u64) {
-        if self.fingerprints.len() == MAX_FINGERPRINTS {
-            self.fingerprints.remove(0);
-        }
-        self.fingerprints.push(fingerprint);
+        self.fingerprints.extend(&other.fingerprints);
     }
 }
 

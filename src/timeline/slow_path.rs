@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ids::primary_ids;
 use super::known_events::{ByFingerprint, EventLocation};
-use super::{Applied, Arrival, Assignment, Overflow, Timeline};
+use super::{Applied, Arrival, Assignment, Overflow, Recalled, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{Kind, Position, SessionState};
 use crate::rules::fold_with_positions;
@@ -15,21 +15,17 @@ use crate::session::Millis;
 
 impl Timeline {
     /// Applies events wherever they belong.
-    pub(super) fn apply_slow(
-        &mut self,
-        arrivals: &[Arrival],
-        mut recalled: Vec<SessionState>,
-        config: &SessionConfig,
-    ) -> Applied {
+    pub(super) fn apply_slow(&mut self, arrivals: &[Arrival], recalled: Recalled, config: &SessionConfig) -> Applied {
+        let Recalled { sessions: mut recalled, pages } = recalled;
         let corrected = self.corrections.len();
         let (mut before, realigned) = self.aligned(config);
         self.drop_known(&mut recalled);
-        let mut known_events = self.known_events(&recalled);
+        let mut known_events = self.known_events(&recalled, &pages);
         let mut new = self.new_events(arrivals, &mut known_events);
         let changed = !new.is_empty();
         if self.finalize_for_late(&new, config) {
             before = self.sessions_before(config).unwrap_or_default();
-            known_events = self.known_events(&recalled);
+            known_events = self.known_events(&recalled, &pages);
             new = self.new_events(arrivals, &mut known_events);
         }
         if changed {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::split_body::RawEvent;
 use crate::clock::Clock;
 use crate::config::Projects;
+use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::Millis;
@@ -42,7 +43,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     let mut rejections = Vec::with_capacity(incoming.len());
     let mut repaired_events = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
-        let bytes = raw_event.bytes();
+        let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, manager.projects()) {
             Ok(event) => {
                 events.push(event);
@@ -50,7 +51,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
             }
             Err(rejection) => {
                 if let Some(repaired) = repair(&rejection, bytes) {
-                    repaired_events.push((at, origin, repaired));
+                    repaired_events.push((at, origin, standing, repaired));
                 }
                 rejections.push(Some(rejection));
             }
@@ -85,7 +86,7 @@ fn repair(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
 fn insert_repaired<'r, 'a: 'r>(
     events: Vec<Event<'a>>,
     rejections: &mut [Option<Rejection>],
-    repairs: &'r [(usize, Origin<'a>, Repaired)],
+    repairs: &'r [(usize, Origin<'a>, Standing, Repaired)],
     projects: &Projects,
 ) -> Vec<Event<'r>> {
     let mut all = Vec::with_capacity(rejections.len());
@@ -95,10 +96,11 @@ fn insert_repaired<'r, 'a: 'r>(
             all.extend(events.next());
             continue;
         }
-        let Some((_, origin, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
+        let Some((_, origin, standing, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
         match repaired.parse(*origin, projects) {
-            Some(Ok(event)) => {
+            Some(Ok(mut event)) => {
                 *rejection = None;
+                standing.apply(&mut event);
                 all.push(event);
             }
             Some(Err(why)) => *rejection = Some(why),

@@ -1,5 +1,6 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
+mod clients;
 mod lambda_events;
 mod samples;
 mod sources;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::{AllowedOrigins, SessionConfig};
-use crate::model::SessionState;
+use crate::model::{FingerprintPage, SessionState};
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
 use crate::storage::{
@@ -66,6 +67,18 @@ impl SessionStorage for FaultyStore {
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.0.archived(visitor, from, to).await
     }
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.0.put_pages(visitor, pages, expires_at).await
+    }
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.0.pages(visitor, session_id).await
+    }
+
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.0.find(session_id).await
     }

@@ -12,7 +12,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager, Share};
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
@@ -148,6 +148,19 @@ impl SessionStorage for &SlowStorage {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.store.archived(visitor, from, to).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.faulty(self.store.put_pages(visitor, pages, expires_at)).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.store.pages(visitor, session_id).await
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

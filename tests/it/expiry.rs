@@ -7,8 +7,9 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, datetime, rfc3339};
-use session_tracking::storage::DynamoDbSessionStorage;
+use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
+use session_tracking::storage::{DynamoDbSessionStorage, SessionStorage};
+use session_tracking::timeline::{PAGE_FINGERPRINTS, Recalled};
 
 use crate::cases::NOON;
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
@@ -111,4 +112,57 @@ async fn what_is_not_closed_never_expires() {
             assert_eq!(left.count, 0, "{rules}, retention {retention}");
         }
     }
+}
+
+/// Returns how many pages the table has.
+fn pages(table: &Table) -> usize {
+    let scan = json!({ "TableName": TABLE, "FilterExpression": "begins_with(sk, :page)",
+        "ExpressionAttributeValues": { ":page": { "S": "p#" } } });
+    table.database.scan(serde_json::from_value(scan).unwrap()).unwrap().count as usize
+}
+
+/// The pages of a long visit stay until it is closed, however late that is, and as long as the archived session. So does a page
+/// that a writer stored before it died.
+#[tokio::test]
+async fn pages_expire_with_their_session() {
+    let table = Table::new();
+    let config = SessionConfig::default();
+    let manager =
+        SessionManager::with_clock(config.clone(), &table.storage, &table.clock).with_retention(TimeDelta::days(10));
+    let visitor = Visitor::new("long");
+    let send = async |number: i64| {
+        let received_at = NOON + number * 30_000;
+        table.sweep(received_at);
+        let at = rfc3339(datetime(received_at));
+        let json = format!(r#"{{"uuid":"e{number}","event":"beat","distinct_id":"long","timestamp":"{at}"}}"#);
+        let delivery = Delivery { received_at, trusts_received_at: false };
+        let event = Event::parse(json.as_bytes(), delivery, &config).unwrap();
+        let outcome = manager.resolve(&[event], Millis::MAX).await.pop();
+        assert!(matches!(outcome, Some(Outcome::Placed(Some(_)))), "{outcome:?}");
+    };
+    // The next write would store the third page.
+    let is_full = async || {
+        let timeline = table.storage.read(&visitor).await.unwrap().unwrap().timeline;
+        timeline.open.is_some_and(|open| (open.pages, open.fingerprints.len()) == (2, PAGE_FINGERPRINTS))
+    };
+    send(0).await;
+    for number in 1.. {
+        if is_full().await {
+            break;
+        }
+        send(number).await;
+    }
+    assert_eq!(pages(&table), 2);
+    let mut timeline = table.storage.read(&visitor).await.unwrap().unwrap().timeline;
+    let third = timeline.move_to_pages(&mut Recalled::default(), PAGE_FINGERPRINTS);
+    table.storage.put_pages(&visitor, &third, None).await.unwrap();
+    assert_eq!((table.sweep(NOON + 400 * DAY), pages(&table)), (0, 3));
+    let output = MemoryOutput::default();
+    let report = manager.cleanup(&output, Millis::MAX).await;
+    assert_eq!((report.closed, report.failed), (1, 0), "{report:?}");
+    assert_eq!((table.sweep(NOON + 410 * DAY - HOUR), pages(&table)), (0, 3));
+    // A maximum duration after the archived session, and the timeline, everything is gone.
+    table.sweep(NOON + 411 * DAY + HOUR);
+    let left = table.database.scan(serde_json::from_value(json!({ "TableName": TABLE })).unwrap()).unwrap();
+    assert_eq!(left.count, 0);
 }

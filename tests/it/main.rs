@@ -34,6 +34,7 @@ mod nexmark;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark_bids;
 mod oracle;
+mod pages;
 mod pipeline;
 mod profiles;
 mod projects;

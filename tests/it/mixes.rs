@@ -11,7 +11,7 @@ use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::model::{Kind, SessionState};
+use session_tracking::model::{FingerprintPage, Kind, SessionState};
 use session_tracking::session::{EventType, Millis, Session, SessionContext, UtmParams, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
     Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
@@ -88,6 +88,19 @@ impl SessionStorage for Jittery<'_> {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.call(self.inner.archived(visitor, from, to)).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        self.call(self.inner.put_pages(visitor, pages, expires_at)).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.call(self.inner.pages(visitor, session_id)).await
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

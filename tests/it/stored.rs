@@ -44,7 +44,11 @@ fn apply(timeline: &mut Timeline, at: Millis, number: i64, config: &SessionConfi
         SessionContext { url: Some(format!("https://shop.test/{number}").into()), ..SessionContext::default() };
     let uuid = EventId::new(&format!("e{number}"));
     let entry = Entry { at, uuid, kind: Kind::Pageview, context, click: Some(7), properties: Vec::new() };
-    timeline.apply(&[Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false }], Vec::new(), config);
+    timeline.apply(
+        &[Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false, may_change_time: false }],
+        Vec::new(),
+        config,
+    );
 }
 
 fn read(timeline: &Timeline) -> Result<Timeline, FormatError> {

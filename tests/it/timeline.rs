@@ -11,8 +11,8 @@ use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
 use session_tracking::timeline::{
-    Applied, Arrival, Assignment, MAX_FINGERPRINTS, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
-    MAX_UNFINALIZED_EVENTS, Overflow, Timeline,
+    Applied, Arrival, Assignment, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES, MAX_UNFINALIZED_EVENTS,
+    MAX_UNFINALIZED_LATE_EVENTS, Overflow, Timeline,
 };
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ fn entry(uuid: &str, at: Millis) -> Entry {
 }
 
 fn arrival(uuid: &str, at: Millis, received_at: Millis) -> Arrival {
-    Arrival { entry: entry(uuid, at), received_at, passive: false, timed_by_sent_at: false }
+    Arrival { entry: entry(uuid, at), received_at, passive: false, timed_by_sent_at: false, may_change_time: false }
 }
 
 fn numbered(numbers: std::ops::Range<usize>, at: impl Fn(usize) -> Millis) -> Vec<Arrival> {
@@ -68,7 +68,7 @@ fn unfinalized_events_beyond_their_bound_are_finalized_early() {
         let full = apply(&mut timeline, &numbered(0..MAX_UNFINALIZED_EVENTS, at), &config);
         assert_eq!((full.overflow, timeline.unfinalized.len()), (Overflow::default(), MAX_UNFINALIZED_EVENTS));
         let over = apply(&mut timeline, &numbered(MAX_UNFINALIZED_EVENTS..MAX_UNFINALIZED_EVENTS + 1, at), &config);
-        assert_eq!((over.overflow.finalized_early, over.overflow.forgotten), (1, 0));
+        assert_eq!(over.overflow.finalized_early, 1);
         assert_eq!(timeline.unfinalized.len(), MAX_UNFINALIZED_EVENTS);
         assert_eq!(timeline.sessions(NOON, &config)[0].event_count as usize, MAX_UNFINALIZED_EVENTS + 1);
     }
@@ -137,52 +137,27 @@ fn events_with_strings_beyond_the_bound_are_finalized_early() {
     assert_eq!(apply(&mut empty(), &arrivals, &config).overflow.finalized_early, 1);
 }
 
+/// A session that has no finalized event keeps the fingerprints of its late events itself. So that they do not grow without a
+/// bound, its first event is finalized early.
 #[test]
-fn a_session_of_many_events_forgets_the_oldest() {
-    let default = SessionConfig::default();
-    let at = |number: usize| NOON + number as Millis;
-    // First, all events are finalized because of their age. Below, only those beyond the bound of unfinalized events are.
-    let (mut timeline, events) = (empty(), MAX_FINGERPRINTS + 6);
-    let early: Vec<Arrival> =
-        numbered(0..events, at).into_iter().map(|arrival| Arrival { received_at: NOON + MINUTE, ..arrival }).collect();
-    apply(&mut timeline, &early[..500], &default);
-    apply(&mut timeline, &early[500..1000], &default);
-    let last = apply(&mut timeline, &early[1000..], &default);
-    assert_eq!(last.overflow.forgotten, 0);
-    let later = apply(&mut timeline, &[arrival("later", NOON + 10 * MINUTE, NOON + 10 * MINUTE)], &default);
-    assert_eq!(later.overflow, Overflow { finalized_early: 0, forgotten: 6 });
-    let newest: Vec<u64> = numbered(6..events, at).iter().map(|arrival| arrival.entry.uuid.fingerprint()).collect();
-    assert_eq!(timeline.open.as_ref().map(|open| &open.fingerprints), Some(&newest));
-
-    let long_lateness = rules(json!({ "lateness_seconds": 7200 }));
-    let (mut timeline, mut forgotten) = (empty(), 0);
-    for batch in numbered(0..MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3, at).chunks(300) {
-        forgotten += apply(&mut timeline, batch, &long_lateness).overflow.forgotten;
-    }
-    assert_eq!(forgotten, 3);
-    assert_eq!(
-        timeline.sessions(NOON, &long_lateness)[0].event_count as usize,
-        MAX_UNFINALIZED_EVENTS + MAX_FINGERPRINTS + 3
-    );
-}
-
-#[test]
-fn late_events_beyond_the_bound_forget_the_oldest() {
+fn late_events_beyond_the_bound_finalize_their_session() {
     let config = SessionConfig::default();
     let now = NOON + 20 * MINUTE;
     let mut timeline = empty();
-    apply(&mut timeline, &[arrival("live", now, now)], &config);
-    timeline.finalize(now + 1, &config);
+    apply(&mut timeline, &[arrival("live", now, now), arrival("more", now + 1, now + 1)], &config);
+    timeline.watermark = now;
     let late: Vec<Arrival> =
-        (0..MAX_FINGERPRINTS + 1).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
-    apply(&mut timeline, &late, &config);
-    let counted = |timeline: &Timeline| timeline.open.clone().unwrap().late;
-    let kept = |timeline: &Timeline| counted(timeline).fingerprints.len();
-    assert_eq!((kept(&timeline), counted(&timeline).event_count as usize), (MAX_FINGERPRINTS, MAX_FINGERPRINTS + 1));
-    // The newest is known, the oldest is not.
-    assert!(!apply(&mut timeline, &late[1..], &config).changed);
-    assert!(apply(&mut timeline, &late[..1], &config).changed);
-    assert_eq!(kept(&timeline), MAX_FINGERPRINTS);
+        (0..=MAX_UNFINALIZED_LATE_EVENTS).map(|n| arrival(&format!("m{n:04}"), NOON + n as Millis, now)).collect();
+    let full = apply(&mut timeline, &late[1..], &config);
+    assert_eq!((full.overflow, timeline.open.as_ref()), (Overflow::default(), None));
+    assert_eq!(timeline.anchors[0].late.fingerprints.len(), MAX_UNFINALIZED_LATE_EVENTS);
+    let over = apply(&mut timeline, &late[..1], &config);
+    assert_eq!((over.overflow.finalized_early, timeline.unfinalized.len()), (1, 1));
+    let open = timeline.open.clone().unwrap();
+    assert_eq!((open.facts.event_count, open.late.event_count as usize), (1, MAX_UNFINALIZED_LATE_EVENTS + 1));
+    // All of them are known, and so is the event that was finalized.
+    assert!(!apply(&mut timeline, &late, &config).changed);
+    assert!(!apply(&mut timeline, &[arrival("live", now, now)], &config).changed);
 }
 
 #[test]
@@ -195,7 +170,7 @@ fn properties_keep_within_their_bounds() {
             let entry = Entry { properties: properties.clone(), ..entry(&format!("e{number}"), at) };
             apply(
                 &mut timeline,
-                &[Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false }],
+                &[Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false, may_change_time: false }],
                 &config,
             );
         }
@@ -485,7 +460,7 @@ fn only_late_events_and_possible_duplicates_recall_archived_sessions() {
     let arrivals = [aged("l", 6), passive, aged("m", -50), arrival("new", now, now), aged("n", 7)];
     assert_eq!(timeline.recall_range(&arrivals, &config), range(-50, 7));
     // An event that was timed by `sent_at` has another time when it is sent again. It can be archived only if it is old enough.
-    let by_sent_at = |arrival: Arrival| Arrival { timed_by_sent_at: true, ..arrival };
+    let by_sent_at = |arrival: Arrival| Arrival { timed_by_sent_at: true, may_change_time: true, ..arrival };
     assert_eq!(timeline.recall_range(&[by_sent_at(aged("b60", 60))], &config), range(60, 60));
     assert_eq!(timeline.recall_range(&[by_sent_at(aged("b299", 299))], &config), None);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::{Delivery, Event};
-use crate::timeline::Timeline;
+use crate::timeline::{PAGE_FINGERPRINTS, Timeline};
 
 const NOON: Millis = 1_773_144_000_000;
 
@@ -36,7 +36,7 @@ fn result(step: Step) -> (usize, Option<SessionError>) {
 fn with(base: Option<Stored>, is_speculative: bool, events: &[i64], check: impl FnOnce(&mut Application<'_>)) {
     let (visitor, mut base) = (Visitor::new("u"), Base { stored: base, is_speculative });
     let arrivals: Vec<Arrival> = events.iter().map(|&n| arrival(n)).collect();
-    check(&mut Application::new(&visitor, &arrivals, &mut base));
+    check(&mut Application::new(&visitor, &arrivals, &mut base, PAGE_FINGERPRINTS));
 }
 
 #[test]

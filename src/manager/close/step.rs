@@ -222,7 +222,24 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         if !is_first && self.manager.clock.now() > last_begin {
             return Err(SessionError::Deadline);
         }
+        self.expire_pages(visitor, session, expires_at).await?;
         self.manager.storage.archive(visitor, session, expires_at).await
+    }
+
+    /// Makes the pages of a session expire with it, at the earliest.
+    async fn expire_pages(
+        &self,
+        visitor: &Visitor,
+        session: &SessionState,
+        expires_at: Millis,
+    ) -> Result<(), SessionError> {
+        if !session.may_have_stored_pages(self.manager.page_size) {
+            return Ok(());
+        }
+        // If the session goes on after all, because an event comes before it is taken out, its pages are needed until it is over.
+        let expires_at = expires_at + self.manager.rules_of(visitor).max_duration_ms();
+        let pages = self.manager.storage.pages(visitor, session.id).await?;
+        self.manager.storage.put_pages(visitor, &pages, Some(expires_at)).await
     }
 
     /// Writes the timeline without what was archived. Returns `false` if other writers kept changing it. A step that only

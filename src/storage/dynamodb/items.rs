@@ -6,10 +6,10 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use uuid::Uuid;
 
-use crate::model::SessionState;
-use crate::session::Visitor;
+use crate::model::{FingerprintPage, SessionState};
+use crate::session::{Millis, Visitor};
 use crate::storage::{Commit, Due, SessionError, Stored, due_shard};
-use crate::stored::{FORMAT, FormatError, decode_session, decode_timeline};
+use crate::stored::{FORMAT, FormatError, decode_page, decode_session, decode_timeline, encode_page};
 
 /// An item's attributes by their names.
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -22,6 +22,11 @@ pub(super) fn partition_key(visitor_bits: u64) -> String {
 pub(super) const TIMELINE_PREFIX: &str = "t#";
 /// The prefix of the sort keys of archived sessions and aliases.
 pub(super) const SESSION_PREFIX: &str = "s#";
+/// The prefix of the sort keys of pages.
+pub(super) const PAGE_PREFIX: &str = "p#";
+/// The bit of a page's number in its key that tells pages of late events from the others. Five hexadecimal digits hold it. A
+/// session would need 33 million events to use up the numbers below it; then its first page is replaced.
+const LATE_PAGE: u32 = 0x8_0000;
 /// The character between a session's id and its owner in a sort key.
 pub(super) const OWNER_SEPARATOR: char = '#';
 /// The next character in the order of sort keys. It is the end of a range over all owners of an id.
@@ -42,6 +47,43 @@ pub(super) fn session_key(session_id: Uuid, owner: &Visitor) -> String {
         owner.project,
         owner.distinct_id
     )
+}
+
+/// Returns the sort key of a page. Nothing separates its parts, because they have fixed lengths, and so it has at most 1,024 bytes,
+/// which is DynamoDB's limit.
+fn page_key(page: &FingerprintPage, owner: &Visitor) -> String {
+    let number = (page.number % LATE_PAGE) | if page.is_late { LATE_PAGE } else { 0 };
+    let half = page.session_id.as_u64_pair().0;
+    format!("{PAGE_PREFIX}{half:016x}{number:05x}{}#{}", owner.project, owner.distinct_id)
+}
+
+/// Returns the item of a page.
+pub(super) fn page_item(owner: &Visitor, page: &FingerprintPage, expires_at: Option<Millis>) -> Item {
+    let mut item = key(&partition_key(owner.bits()), page_key(page, owner));
+    item.insert("v".to_owned(), number(i64::from(FORMAT)));
+    item.insert("state".to_owned(), AttributeValue::B(Blob::new(encode_page(page))));
+    if let Some(expires_at) = expires_at {
+        item.insert("expires_at".to_owned(), number(expires_at / 1000));
+    }
+    item
+}
+
+/// Reads a page of a session. Returns `None` if it is a page of another visitor.
+pub(super) fn read_page(
+    item: &Item,
+    owner: &Visitor,
+    session_id: Uuid,
+) -> Result<Option<FingerprintPage>, SessionError> {
+    let rest = read_string(item, "sk").and_then(|sk| sk.get(PAGE_PREFIX.len() + 16..)?.split_at_checked(5));
+    let (digits, of) = rest.ok_or_else(|| corrupt(item, INVALID_KEYS))?;
+    if of.split_once('#') != Some((&owner.project, &owner.distinct_id)) {
+        return Ok(None);
+    }
+    let number = u32::from_str_radix(digits, 16).map_err(|_| corrupt(item, INVALID_KEYS))?;
+    let (version, state) = read_state(item)?;
+    let fingerprints = decode_page(version, state).map_err(|error| unreadable(item, &error))?;
+    let (is_late, number) = (number >= LATE_PAGE, number % LATE_PAGE);
+    Ok(Some(FingerprintPage { session_id, is_late, number, fingerprints }))
 }
 
 /// Returns the visitor that an item's keys name: the sort key in full, and the partition key by its bits. Returns `None` if the
@@ -154,12 +196,16 @@ pub(super) fn corrupt(item: &Item, reason: impl ToString) -> SessionError {
     SessionError::Corrupt { item: item_name(item), reason: reason.to_string() }
 }
 
-/// Returns an item's name in errors: its partition key and kind, and for a session half of its id. It leaves out the rest of the
+/// Returns an item's name in errors: its partition key and kind, and for a session or page half of its id. It leaves out the rest of the
 /// sort key, which is the visitor's id.
 pub(super) fn item_name(item: &Item) -> String {
     let pk = read_string(item, "pk").unwrap_or("?");
-    match read_string(item, "sk").and_then(|sk| sk.strip_prefix(SESSION_PREFIX)?.split_once(OWNER_SEPARATOR)) {
-        Some((half, _)) => format!("{pk}/{SESSION_PREFIX}{half}"),
-        None => format!("{pk}/t"),
+    let sk = read_string(item, "sk").unwrap_or_default();
+    let page = sk.strip_prefix(PAGE_PREFIX).and_then(|page| page.get(..21));
+    let session = sk.strip_prefix(SESSION_PREFIX).and_then(|session| session.split_once(OWNER_SEPARATOR));
+    match (session, page) {
+        (Some((half, _)), _) => format!("{pk}/{SESSION_PREFIX}{half}"),
+        (None, Some(page)) => format!("{pk}/{PAGE_PREFIX}{page}"),
+        (None, None) => format!("{pk}/t"),
     }
 }

@@ -50,6 +50,13 @@ pub(super) struct WireLate {
     fingerprints: Vec<u8>,
 }
 
+/// The fields of a session that are stored since format 3, after the fields before.
+#[derive(Serialize, Deserialize)]
+pub(in crate::stored) struct WireSessionMore {
+    pages: u32,
+    late_pages: u32,
+}
+
 /// Calls `add` with every string that a session stores in the string table.
 pub(in crate::stored) fn each_session_string<'a>(session: &'a SessionState, add: &mut impl FnMut(&'a str)) {
     let SessionFacts { entry_url, landing_page, exit_page, attribution, device, geo, user_id, .. } = &session.facts;
@@ -119,8 +126,19 @@ impl WireSession<'_> {
             properties: properties.into_iter().collect::<BTreeMap<_, _>>(),
             aliases: self.aliases.iter().map(|&half| id_of(half, visitor_bits)).collect(),
             fingerprints: read_fingerprints(&self.fingerprints)?,
+            pages: 0,
             late: self.late.read()?,
         })
+    }
+}
+
+impl WireSessionMore {
+    pub(in crate::stored) fn write(state: &SessionState) -> Self {
+        Self { pages: state.pages, late_pages: state.late.pages }
+    }
+
+    pub(in crate::stored) fn read(&self, state: &mut SessionState) {
+        (state.pages, state.late.pages) = (self.pages, self.late_pages);
     }
 }
 
@@ -138,17 +156,18 @@ impl WireLate {
             event_count: self.event_count,
             page_views: self.page_views,
             fingerprints: read_fingerprints(&self.fingerprints)?,
+            pages: 0,
         })
     }
 }
 
 /// Returns the bytes of the fingerprints, one after the other, each little-endian.
-fn fingerprints(fingerprints: &[u64]) -> Vec<u8> {
+pub(in crate::stored) fn fingerprints(fingerprints: &[u64]) -> Vec<u8> {
     fingerprints.iter().flat_map(|fingerprint| fingerprint.to_le_bytes().into_iter().take(FINGERPRINT_BYTES)).collect()
 }
 
 /// Returns the fingerprints that [`fingerprints`] wrote.
-fn read_fingerprints(bytes: &[u8]) -> Result<Vec<u64>, FormatError> {
+pub(in crate::stored) fn read_fingerprints(bytes: &[u8]) -> Result<Vec<u64>, FormatError> {
     let (chunks, rest) = bytes.as_chunks::<FINGERPRINT_BYTES>();
     if !rest.is_empty() {
         return Err(FormatError::Rule("a fingerprint is cut off"));

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::model::{Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext, UtmParams, Visitor};
+use crate::timeline::Recalled;
 
 const NOON: Millis = 1_773_144_000_000;
 
@@ -48,7 +49,7 @@ fn arrival((number, at, campaign, passive): (u8, Millis, u8, bool), received_at:
         _ => Kind::Pageview,
     };
     let entry = Entry { at, uuid, kind, context, click: None, properties: Vec::new() };
-    Arrival { entry, received_at, passive, timed_by_sent_at: false }
+    Arrival { entry, received_at, passive, timed_by_sent_at: false, may_change_time: false }
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn both_paths_agree() {
     let run = |(steps, lateness, max_events): (Vec<Step>, u64, u32)| {
         let rules = json!({"timeout_seconds": 60, "lateness_seconds": lateness, "max_events": max_events});
         let config = SessionConfig::from_rules(rules).unwrap();
-        let (mut timeline, mut now) = (Timeline::new(Visitor::new("u")), NOON);
+        let (mut timeline, mut now, mut pages) = (Timeline::new(Visitor::new("u")), NOON, Vec::new());
         for step in steps {
             match step {
                 Step::Close(seconds) => drop(timeline.close(now + seconds * 1000, &config)),
@@ -73,9 +74,12 @@ fn both_paths_agree() {
                         arrival((number, at, campaign, passive), now)
                     };
                     let arrivals: Vec<Arrival> = events.into_iter().map(at).collect();
+                    // Both have all pages, which are tiny.
+                    let mut recalled = Recalled { sessions: Vec::new(), pages: pages.clone() };
+                    pages.extend(timeline.move_to_pages(&mut recalled, 2));
                     let (before, mut by_slow_path) = (timeline.clone(), timeline.clone());
-                    let slow = by_slow_path.apply_slow(&arrivals, Vec::new(), &config);
-                    let fast = timeline.apply_fast(&arrivals, &config);
+                    let slow = by_slow_path.apply_slow(&arrivals, recalled.clone(), &config);
+                    let fast = timeline.apply_fast(&arrivals, &recalled.pages, &config);
                     let (count, expected) = match fast {
                         Some(_) => (&common, &by_slow_path),
                         None => (&uncommon, &before),

@@ -11,6 +11,7 @@ use super::super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
 use super::super::message::reject::Reject;
 use super::super::process::one_line;
 use super::super::split_body::RawEvent;
+use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
 use crate::dialect::answer::{self, Fate, Report};
@@ -67,6 +68,10 @@ async fn unreadable<S: SessionStorage, C: Clock, O: Output>(
     if why.code == RejectCode::TooLarge && family.halves_after_413() {
         return (failed(family, 413, "body_too_large", &why.message), counts);
     }
+    // The key can be in the body that cannot be read. But if nobody needed a key for that, anybody could fill the rejects.
+    if write_key::project(ingest.manager.projects(), || write_key::of_head(request)).is_err() {
+        return unknown_key(family);
+    }
     let reject = Reject {
         source: family.name(),
         message_id: &request.id,
@@ -90,9 +95,10 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     translation: Translation<'_>,
     deadline: Millis,
 ) -> (Answer, Counts) {
-    // `translation.write_key` names the client's project. Every key is accepted, and all events belong to one project.
-    let Translation { family, items, .. } = translation;
-    let outcomes = resolve(ingest, request, &items, deadline).await;
+    let Translation { family, items, write_key: key } = translation;
+    let key = || key.or_else(|| write_key::of_head(request));
+    let Ok(project) = write_key::project(ingest.manager.projects(), key) else { return unknown_key(family) };
+    let outcomes = resolve(ingest, request, project, &items, deadline).await;
     let mut counts = Counts::default();
     let mut report = Report::default();
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
@@ -133,6 +139,7 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
 async fn resolve<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     request: &Request<'_>,
+    project: Option<&str>,
     items: &[Item<'_>],
     deadline: Millis,
 ) -> Vec<EventOutcome<String>> {
@@ -146,7 +153,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         .iter()
         .map(|&(index, event)| IncomingEvent {
             raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None, project: None, viewer: viewer.as_ref() },
+            origin: Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() },
         })
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
@@ -177,6 +184,11 @@ fn answer_to(family: Family, head: &Head<'_>, text: &str, report: &Report) -> An
         true => failed(family, 503, "try_again", TRY_AGAIN),
         false => Answer::of(answer::success(family, head, text, report)),
     }
+}
+
+/// Returns the answer to a request without a known key.
+fn unknown_key(family: Family) -> (Answer, Counts) {
+    (failed(family, 401, UNKNOWN_KEY, USE_A_KEY), Counts::only(UNKNOWN_KEY))
 }
 
 /// Returns the answer to a request that is refused or failed.

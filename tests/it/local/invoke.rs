@@ -31,7 +31,8 @@ fn events_of(line: &Value) -> Vec<Value> {
     }
     if let Some(records) = body["records"].as_array() {
         // Firehose gets the events of a record as lines, in base64.
-        let data = records.iter().filter(|record| record["result"] == "Ok").filter_map(|record| record["data"].as_str());
+        let data =
+            records.iter().filter(|record| record["result"] == "Ok").filter_map(|record| record["data"].as_str());
         let lines = data.map(|data| String::from_utf8(BASE64_STANDARD.decode(data).unwrap()).unwrap());
         return lines.collect::<String>().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     }

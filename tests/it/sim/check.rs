@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::FutureExt;
 use serde_json::Value;
 use session_tracking::config::{ProjectRules, Projects, SessionConfig};
-use session_tracking::model::{Kind, SessionState};
+use session_tracking::model::{FingerprintPage, Kind, SessionState};
 use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
@@ -42,6 +42,8 @@ struct StoredVisitor {
     timeline: Option<Timeline>,
     /// Archived sessions that are not in the timeline.
     archived: Vec<SessionState>,
+    /// The pages of all these sessions.
+    pages: Vec<FingerprintPage>,
 }
 
 impl<'w> Checker<'w> {
@@ -92,6 +94,7 @@ impl<'w> Checker<'w> {
             let timeline = stored.timeline.as_ref().unwrap();
             self.record_marks(timeline, now);
             self.check_sessions(&visitor, &stored, now);
+            stored.check_pages();
             if self.is_verbose {
                 println!("at {now}: {timeline:?}");
             }
@@ -183,9 +186,9 @@ impl<'w> Checker<'w> {
             let in_timeline = stored.timeline.as_ref().is_some_and(|timeline| {
                 timeline.unfinalized.iter().any(|entry| *entry.uuid == *event.uuid)
                     || timeline.anchors.iter().any(|anchor| anchor.late.fingerprints.contains(&fingerprint))
-                    || timeline.ended.iter().chain(&timeline.open).any(|state| has(state, fingerprint))
+                    || timeline.ended.iter().chain(&timeline.open).any(|state| stored.has(state, fingerprint))
             });
-            let in_archive = stored.archived.iter().any(|state| has(state, fingerprint));
+            let in_archive = stored.archived.iter().any(|state| stored.has(state, fingerprint));
             assert!(in_timeline || in_archive, "{event:?} was acknowledged, but is not stored");
         }
     }
@@ -271,9 +274,31 @@ fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
     }
 }
 
-/// Returns whether a session counts the event with this fingerprint.
-fn has(state: &SessionState, fingerprint: u64) -> bool {
-    state.fingerprints.contains(&fingerprint) || state.late.fingerprints.contains(&fingerprint)
+impl StoredVisitor {
+    /// Checks that every page of a session is stored.
+    fn check_pages(&self) {
+        let timeline = self.timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
+        for state in timeline.chain(&self.archived) {
+            for (is_late, count) in [(false, state.pages), (true, state.late.pages)] {
+                let is_here = |page: &&FingerprintPage| {
+                    page.session_id == state.id && page.is_late == is_late && page.number < count
+                };
+                let stored = self.pages.iter().filter(is_here).count();
+                assert_eq!(stored, count as usize, "pages are not stored: {state:#?}");
+            }
+        }
+    }
+
+    /// Returns whether a session counts the event with this fingerprint: itself, or on one of its pages.
+    fn has(&self, state: &SessionState, fingerprint: u64) -> bool {
+        let counts = |page: &&FingerprintPage| {
+            let pages = if page.is_late { state.late.pages } else { state.pages };
+            page.session_id == state.id && page.number < pages
+        };
+        state.fingerprints.contains(&fingerprint)
+            || state.late.fingerprints.contains(&fingerprint)
+            || self.pages.iter().filter(counts).any(|page| page.fingerprints.contains(&fingerprint))
+    }
 }
 
 fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisitor {
@@ -287,5 +312,9 @@ fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisit
                 && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.id != state.id)
         });
     }
-    StoredVisitor { timeline, archived }
+    let here = timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
+    let pages = here.chain(&archived).filter(|state| state.has_pages());
+    let pages =
+        pages.flat_map(|state| storage.inner.pages(visitor, state.id).now_or_never().unwrap().unwrap()).collect();
+    StoredVisitor { timeline, archived, pages }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use session_tracking::clock::Clock;
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
@@ -123,6 +123,27 @@ impl SessionStorage for FaultyStorage<'_> {
 
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
         self.faulty(async || self.inner.archived(visitor, from, to).await).await
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        for page in pages {
+            let is_same = |other: &FingerprintPage| (other.is_late, other.number) == (page.is_late, page.number);
+            let stored = self.inner.pages(visitor, page.session_id).await?.into_iter().find(is_same);
+            assert!(
+                stored.as_ref().is_none_or(|stored| stored == page),
+                "a page has two contents: {stored:?}, {page:?}"
+            );
+        }
+        self.faulty(async || self.inner.put_pages(visitor, pages, expires_at).await).await
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        self.faulty(async || self.inner.pages(visitor, session_id).await).await
     }
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {

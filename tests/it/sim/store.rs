@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::Client;
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,
@@ -92,6 +92,25 @@ impl SessionStorage for Store {
         match self {
             Self::Memory(storage) => storage.archived(visitor, from, to).await,
             Self::DynamoDb(table) => wait(table.storage.archived(visitor, from, to)),
+        }
+    }
+
+    async fn put_pages(
+        &self,
+        visitor: &Visitor,
+        pages: &[FingerprintPage],
+        expires_at: Option<Millis>,
+    ) -> Result<(), SessionError> {
+        match self {
+            Self::Memory(storage) => storage.put_pages(visitor, pages, expires_at).await,
+            Self::DynamoDb(table) => wait(table.storage.put_pages(visitor, pages, expires_at)),
+        }
+    }
+
+    async fn pages(&self, visitor: &Visitor, session_id: Uuid) -> Result<Vec<FingerprintPage>, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.pages(visitor, session_id).await,
+            Self::DynamoDb(table) => wait(table.storage.pages(visitor, session_id)),
         }
     }
 

@@ -32,6 +32,8 @@ pub const INVOCATION_MS: Millis = 30_000;
 /// The number of worlds at the edge: their allowed lateness is about as long as their slowest event takes. First those in which it
 /// was too short, then those in which it was enough.
 pub static AT_THE_EDGE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+/// The number of fingerprints on a page, by seed. The worlds are small, and so are their pages.
+const PAGE_SIZES: [usize; 3] = [1, 2, 5];
 /// More steps than any world needs.
 const MAX_STEPS: usize = 200_000;
 
@@ -234,7 +236,31 @@ fn events(random: &mut Seeded, timeout: Millis) -> Vec<SimEvent> {
     if timeout == 10_000 && random.below(6) == 0 {
         events.extend(short_sessions(random, events.len(), at, timeout));
     }
+    if timeout > 10_000 && random.below(8) == 0 {
+        events.extend(long_visit(random, events.len(), timeout));
+    }
     events
+}
+
+/// Returns a visit of so many events that most are finalized while it goes on.
+fn long_visit(random: &mut Seeded, first: usize, timeout: Millis) -> Vec<SimEvent> {
+    let mut at = START;
+    let mut event = |index: usize| {
+        at += [0, timeout / 3, timeout - 1, timeout][random.below(4)];
+        SimEvent {
+            visitor: Visitor::new("long"),
+            uuid: format!("l-{}", first + index),
+            name: ["$pageview", "click"][random.below(2)],
+            at,
+            arrives_at: at + random.below(300_000) as Millis * random.below(2) as Millis,
+            url: None,
+            referrer: None,
+            utm: None,
+            is_poison: false,
+            is_bare: false,
+        }
+    };
+    (0..40).map(&mut event).collect()
 }
 
 /// Returns more sessions of one visitor than a step of the close function takes. They arrive at one time.
@@ -280,7 +306,8 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
     let workers: Vec<Worker<'_>> = clocks
         .iter()
         .map(|clock| Ingest {
-            manager: SessionManager::with_clock(plan.projects.clone(), &storage, clock),
+            manager: SessionManager::with_clock(plan.projects.clone(), &storage, clock)
+                .with_page_size(PAGE_SIZES[seed as usize % PAGE_SIZES.len()]),
             output: &output,
             rejects: &rejects,
             origins: Default::default(),

@@ -260,8 +260,7 @@ fn joined_as_one_by_one(before: &Run, after: &Run, batch: &[usize]) -> CheckResu
     let mut one_by_one = before.clone();
     // The batch is in time order.
     for event in batch {
-        let (timeline, applied) = one_by_one.applied(&[*event], &after.sources, received_at);
-        one_by_one.timeline = timeline;
+        let applied = one_by_one.apply(&[*event], &after.sources, received_at);
         let id = applied.assignments[0].as_ref().map(|assignment| assignment.session_id);
         let is_same = id.is_some_and(|id| after.consumer.events_of(id) >> event & 1 == 1);
         ensure!(is_same, "event {event} alone joins {id:?}");

@@ -3,13 +3,16 @@
 
 use std::fmt;
 
-use session_tracking::model::SessionState;
+use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Session};
-use session_tracking::timeline::{Applied, Arrival, Closing, Timeline};
+use session_tracking::timeline::{Applied, Arrival, Closing, Recalled, Timeline};
 use uuid::Uuid;
 
 use super::consumer::{Consumer, SessionVersions, id_of};
 use super::world::{Expected, MAX_EVENTS, SOURCES, Sources, World, members, uuid_of};
+
+/// The number of fingerprints on a page. With one, each batch moves what was finalized before it.
+const PAGE_SIZE: usize = 1;
 
 /// When batches are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Run<'w> {
     pub timeline: Timeline,
     /// Closed sessions, in the order of their first close, each in its last version.
     pub archive: Vec<SessionState>,
+    /// The stored pages.
+    pages: Vec<FingerprintPage>,
     pub consumer: Consumer,
     /// The set of events delivered so far.
     pub delivered: usize,
@@ -54,6 +59,7 @@ impl<'w> Run<'w> {
             clock,
             timeline: Timeline::new(world.visitor.clone()),
             archive: Vec::new(),
+            pages: Vec::new(),
             consumer: Consumer::default(),
             delivered: 0,
             late: 0,
@@ -101,8 +107,7 @@ impl<'w> Run<'w> {
         for &event in batch {
             self.steps.push_str(uuid_of(event));
         }
-        let (timeline, applied) = self.applied(batch, &sources, received_at);
-        self.timeline = timeline;
+        let applied = self.apply(batch, &sources, received_at);
         for (&event, assignment) in batch.iter().zip(&applied.assignments) {
             // A keep-alive event does not belong to a session.
             if let Some(assignment) = assignment.as_ref().filter(|_| !self.is_keep_alive(event)) {
@@ -113,12 +118,39 @@ impl<'w> Run<'w> {
         applied
     }
 
+    /// Applies a batch to the timeline, and stores the pages.
+    pub fn apply(&mut self, batch: &[usize], sources: &Sources, received_at: Millis) -> Applied {
+        let (timeline, applied, moved) = self.applied_with_pages(batch, sources, received_at);
+        self.timeline = timeline;
+        for page in moved {
+            let is_same = |other: &&FingerprintPage| {
+                other.session_id == page.session_id && other.number == page.number && other.is_late == page.is_late
+            };
+            match self.pages.iter().find(is_same) {
+                Some(known) => assert_eq!(*known, page, "a page has two contents: {self}"),
+                None => self.pages.push(page),
+            }
+        }
+        applied
+    }
+
     /// Returns the timeline as it would be after this batch.
     pub fn applied(&self, batch: &[usize], sources: &Sources, received_at: Millis) -> (Timeline, Applied) {
+        let (timeline, applied, _) = self.applied_with_pages(batch, sources, received_at);
+        (timeline, applied)
+    }
+
+    /// Returns the timeline as it would be after this batch, and the pages that are stored before it is.
+    fn applied_with_pages(
+        &self,
+        batch: &[usize],
+        sources: &Sources,
+        received_at: Millis,
+    ) -> (Timeline, Applied, Vec<FingerprintPage>) {
         let arrival = |&event: &usize| self.world.arrival(event, sources[event]).clone();
         let arrivals: Vec<Arrival> = batch.iter().map(|event| Arrival { received_at, ..arrival(event) }).collect();
         let mut timeline = self.timeline.clone();
-        let recalled = match timeline.recall_range(&arrivals, &self.world.rules) {
+        let sessions = match timeline.recall_range(&arrivals, &self.world.rules) {
             None => Vec::new(),
             Some((from, to)) => {
                 let is_near = |state: &&SessionState| (from..=to).contains(&((state.id.as_u128() >> 80) as Millis));
@@ -126,8 +158,17 @@ impl<'w> Run<'w> {
                 self.archive.iter().filter(is_near).filter(|state| !is_here(state)).cloned().collect()
             }
         };
+        let ids = timeline.sessions_to_look_up(&arrivals, &sessions, &self.world.rules);
+        let pages = self.pages.iter().filter(|page| ids.contains(&page.session_id)).cloned().collect();
+        let mut recalled = Recalled { sessions, pages };
+        let moved = timeline.move_to_pages(&mut recalled, PAGE_SIZE);
+        let prepared = (!moved.is_empty()).then(|| timeline.clone());
         let applied = timeline.apply(&arrivals, recalled, &self.world.rules);
-        (timeline, applied)
+        if prepared.is_some_and(|prepared| prepared == timeline) {
+            // Nothing has to be written, so no pages are either.
+            return (self.timeline.clone(), applied, Vec::new());
+        }
+        (timeline, applied, moved)
     }
 
     /// Finalizes what lies before `now - lateness`, as a batch does once many events are unfinalized.

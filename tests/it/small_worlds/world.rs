@@ -211,7 +211,7 @@ fn arrival(number: usize, at: Millis, source: char, has_extras: bool) -> Arrival
     };
     let properties = if has_extras { vec![("last".to_owned(), format!("\"{uuid}\""))] } else { Vec::new() };
     let entry = Entry { at, uuid: EventId::new(uuid), kind, context, click: None, properties };
-    Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false }
+    Arrival { entry, received_at: at, passive: false, timed_by_sent_at: false, may_change_time: false }
 }
 
 fn oracle_event(number: usize, at: Millis, source: char) -> OracleEvent<'static> {

@@ -17,7 +17,7 @@ use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, 
 use session_tracking::stored::{
     FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
 };
-use session_tracking::timeline::{Correction, MAX_FINGERPRINTS, SessionAnchor, Timeline};
+use session_tracking::timeline::{Correction, PAGE_FINGERPRINTS, Recalled, SessionAnchor, Timeline};
 use uuid::Uuid;
 
 use super::NOON;
@@ -28,8 +28,11 @@ const MAX_SHOWN: usize = 12_000;
 const MINUTE: Millis = 60_000;
 
 /// The formats that have fixtures, with their files.
-const FILES: [(u32, &str); 2] =
-    [(1, include_str!("../../data/stored/format-1.jsonl")), (2, include_str!("../../data/stored/format-2.jsonl"))];
+const FILES: [(u32, &str); 3] = [
+    (1, include_str!("../../data/stored/format-1.jsonl")),
+    (2, include_str!("../../data/stored/format-2.jsonl")),
+    (3, include_str!("../../data/stored/format-3.jsonl")),
+];
 
 #[derive(Serialize, Deserialize)]
 struct Fixture {
@@ -192,7 +195,7 @@ fn timeline_content(timeline: &Timeline) -> Value {
 }
 
 fn session_content(state: &SessionState, bits: u64) -> Value {
-    json!({
+    let content = json!({
         "id": id_half(state.id, bits), "version": state.version, "reason": state.facts.reason.name(), "number": state.number,
         "previous": state.previous.map(|id| id_half(id, bits)),
         "started_at": state.facts.started_at, "last_activity": state.facts.last_activity,
@@ -202,7 +205,8 @@ fn session_content(state: &SessionState, bits: u64) -> Value {
         "properties": state.properties, "ended_by_call": state.facts.ended_by_request,
         "aliases": state.aliases.iter().map(|&id| id_half(id, bits)).collect::<Vec<_>>(),
         "seen": fingerprints(&state.fingerprints), "late": late_content(&state.late),
-    })
+    });
+    with_pages(content, state.pages)
 }
 
 fn entry_content(entry: &Entry) -> Value {
@@ -222,7 +226,16 @@ fn entry_content(entry: &Entry) -> Value {
 }
 
 fn late_content(late: &LateEvents) -> Value {
-    json!({ "events": late.event_count, "page_views": late.page_views, "seen": fingerprints(&late.fingerprints) })
+    let seen = fingerprints(&late.fingerprints);
+    with_pages(json!({ "events": late.event_count, "page_views": late.page_views, "seen": seen }), late.pages)
+}
+
+/// Adds the number of pages, which formats before 3 do not have.
+fn with_pages(mut content: Value, pages: u32) -> Value {
+    if pages > 0 {
+        content["pages"] = pages.into();
+    }
+    content
 }
 
 fn fingerprints(fingerprints: &[u64]) -> Value {
@@ -260,7 +273,7 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
         timeline("400 sessions that wait", waiting(&visitor)),
         session("a session", SessionState { aliases: Vec::new(), ..over.clone() }),
         session("a session with everything", decorated(over.clone(), &visitor)),
-        session("a session of 1,024 fingerprints", long(&visitor).open.unwrap()),
+        session("a session with pages", long(&visitor).open.unwrap()),
         session("a session with long texts", visit_then_close(&visitor, 20, |n| query(n, 20_000))),
     ]
 }
@@ -367,7 +380,7 @@ fn everything(visitor: &Visitor) -> Timeline {
         id: session_id(bits, NOON, "c", 2),
         is_primary,
         version,
-        late: LateEvents { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff] },
+        late: LateEvents { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff], pages: 0 },
     };
     if timeline.anchors.iter().all(|other| other.entry < last) {
         timeline.anchors.push(anchor(false));
@@ -401,14 +414,16 @@ fn merged_and_split(visitor: &Visitor) -> Timeline {
     timeline
 }
 
-/// Returns a visit of more events than a session keeps fingerprints of.
+/// Returns a visit whose fingerprints are mostly on pages.
 fn long(visitor: &Visitor) -> Timeline {
     let mut timeline = Timeline::new(visitor.clone());
     for minute in 0..300 {
         let events: Vec<_> = (0..5).map(|n| (NOON + minute * MINUTE + n, json!({ "$os": "Linux" }))).collect();
         send(&mut timeline, &events, NOON + minute * MINUTE + 5);
     }
-    assert_eq!(timeline.open.as_ref().map(|open| open.fingerprints.len()), Some(MAX_FINGERPRINTS));
+    let _ = timeline.move_to_pages(&mut Recalled::default(), PAGE_FINGERPRINTS);
+    let fingerprints = timeline.open.as_ref().map(|open| (open.pages, open.fingerprints.len() < PAGE_FINGERPRINTS));
+    assert_eq!(fingerprints, Some((23, true)));
     timeline
 }
 
@@ -433,7 +448,8 @@ fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
         facts,
         aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
         previous: Some(session_id(bits, NOON - 1, "before", 0)),
-        late: LateEvents { event_count: 3, page_views: 2, fingerprints: vec![1, 2] },
+        pages: 3,
+        late: LateEvents { event_count: 200, page_views: 2, fingerprints: vec![1, 2], pages: 2 },
         properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
         ..session
     }

@@ -3,7 +3,7 @@
 use session_tracking::model::{Kind, LateEvents, SessionState};
 use session_tracking::session::{EventId, Millis};
 use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timeline, encode_session, encode_timeline};
-use session_tracking::timeline::{Correction, MAX_FINGERPRINTS, MAX_PROPERTIES, Timeline};
+use session_tracking::timeline::{Correction, MAX_PROPERTIES, Timeline};
 use uuid::Uuid;
 
 use super::sample;
@@ -16,7 +16,6 @@ const NUMBER: &str = "a session's number is out of range";
 const VERSION: &str = "a version is higher than the timeline's";
 const ID: &str = "a session id is not of version 7";
 const LATE: &str = "late events do not add up";
-const FINGERPRINTS: &str = "a session keeps too many fingerprints";
 const PROPERTIES: &str = "a session has too many properties";
 
 /// The year 1998, which nothing that arithmetic could still bear would give away.
@@ -31,10 +30,10 @@ const SESSION: [Break<SessionState>; 24] = [
     ("a session has more page views than events", |s| s.facts.page_views = s.facts.event_count + 1),
     (COUNT, |s| s.facts.event_count = u32::MAX),
     (COUNT, |s| s.late.event_count = u32::MAX),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1] }),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2] }),
-    (LATE, |s| s.late = LateEvents { event_count: 5_000, page_views: 0, fingerprints: vec![1; MAX_FINGERPRINTS + 1] }),
-    (FINGERPRINTS, |s| s.fingerprints = vec![1; MAX_FINGERPRINTS + 1]),
+    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1], pages: 0 }),
+    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2], pages: 0 }),
+    (LATE, |s| s.late = LateEvents { event_count: 2, page_views: 0, fingerprints: vec![1], pages: 2 }),
+    (COUNT, |s| s.pages = u32::MAX),
     (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
     (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
     ("a session property is not JSON", |s| s.properties = [("k".to_owned(), "{".to_owned())].into()),
