@@ -41,6 +41,7 @@
 //! - [`emitted`]: the events that the service emits: ends and corrections
 //! - [`output`]: the destinations of annotated events, ends and corrections
 //! - [`trigger`]: reads the payloads of AWS services and answers them
+//! - [`metrics`]: an invocation's line in the log, from which CloudWatch makes metrics
 //! - [`clock`], [`aws`], [`startup`]: the time, the AWS clients, and the start of a function
 //!
 //! The invariants, each with the test that checks it:
@@ -64,6 +65,7 @@ pub mod dialect;
 pub mod emitted;
 pub mod event;
 pub mod manager;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod session;

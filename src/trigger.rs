@@ -23,10 +23,11 @@ mod sqs;
 use crate::clock::Clock;
 use crate::config::AllowedOrigins;
 use crate::manager::SessionManager;
+use crate::metrics::MetricLine;
 use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
-use batch::Counts;
+use batch::{Counts, Placed};
 use envelope::{Caller, PipeSource};
 use message::Message;
 
@@ -57,14 +58,49 @@ pub enum PipeRole {
 #[error("{0}")]
 pub struct HandlerError(pub(crate) String);
 
-/// An answer, and the fields of its log line.
-struct Reply {
+/// The answer to an invocation, and what came of its events.
+#[derive(Debug)]
+pub struct Handled {
     trigger: &'static str,
     /// The HTTP status; `None` for other triggers.
     status: Option<u16>,
     counts: Counts,
     /// The answer's JSON.
-    json: String,
+    pub json: String,
+}
+
+/// What a trigger returns.
+type Reply = Handled;
+
+impl Handled {
+    /// Adds the counts to an invocation's line.
+    pub fn measure(&self, line: &mut MetricLine) {
+        let Counts { applied, rejected, failed, redelivered, placed, codes } = &self.counts;
+        line.field("trigger", self.trigger);
+        if let Some(status) = self.status {
+            line.field("status", status);
+        }
+        line.count("EventsApplied", *applied as u64);
+        line.count("EventsRejected", *rejected as u64);
+        line.count("EventsFailed", *failed as u64);
+        line.count_if_any("EventsDuplicate", placed.duplicates as u64);
+        line.count_if_any("EventsLate", placed.late as u64);
+        line.count_if_any("MessagesRedelivered", *redelivered as u64);
+        line.count("SessionsStarted", placed.started.values().sum::<usize>() as u64);
+        line.counts_by("SessionsStarted", placed.started.iter().map(|(&reason, &count)| (reason, count)));
+        line.counts_by("Code", codes.iter().map(|(&code, &count)| (code, count)));
+    }
+
+    /// Writes the counts to the log, as fields.
+    fn log(&self) {
+        let Counts { applied, rejected, failed, redelivered, codes, placed } = &self.counts;
+        let Placed { duplicates, late, .. } = placed;
+        // Of a code there is one field with its count only in the functions' own line: a log's fields have fixed names.
+        let codes: Vec<String> = codes.iter().map(|(code, count)| format!("{code}={count}")).collect();
+        let codes = codes.join(" ");
+        let (trigger, status) = (self.trigger, self.status);
+        tracing::info!(trigger, status, applied, duplicates, late, rejected, failed, redelivered, codes, "handled");
+    }
 }
 
 impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
@@ -98,6 +134,22 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
         payload: &str,
         deadline: Millis,
     ) -> Result<String, HandlerError> {
+        let handled = self.handle_measured(role, request_id, payload, deadline).await?;
+        handled.log();
+        Ok(handled.json)
+    }
+
+    /// Handles one invocation, like [`Ingest::handle_in_pipe`], and returns what came of it instead of logging it.
+    ///
+    /// # Errors
+    /// See [`Ingest::handle`].
+    pub async fn handle_measured(
+        &self,
+        role: PipeRole,
+        request_id: &str,
+        payload: &str,
+        deadline: Millis,
+    ) -> Result<Handled, HandlerError> {
         let manager = &self.manager;
         let now = manager.clock().now();
         let reply = match Caller::of(payload) {
@@ -135,18 +187,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
                 )));
             }
         };
-        let Counts { applied, rejected, failed, redelivered, codes } = &reply.counts;
-        tracing::info!(
-            trigger = reply.trigger,
-            status = reply.status,
-            applied,
-            rejected,
-            failed,
-            redelivered,
-            ?codes,
-            "handled"
-        );
-        Ok(reply.json)
+        Ok(reply)
     }
 
     async fn handle_pipe(

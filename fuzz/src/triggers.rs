@@ -152,6 +152,7 @@ fn assignment() -> Assignment {
         referrer: Some("https://b.test/".into()),
         is_start: true,
         is_late: true,
+        is_duplicate: false,
         version: 3,
     }
 }

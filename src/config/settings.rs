@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 
 use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
+use crate::metrics::MetricNames;
 use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
@@ -36,6 +37,8 @@ pub struct Settings {
     pub origins: AllowedOrigins,
     /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
     pub pipe_role: PipeRole,
+    /// The names of the metrics.
+    pub metrics: MetricNames,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -89,6 +92,7 @@ impl Settings {
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
             pipe_role,
+            metrics: MetricNames::from_variables(&variable),
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })

@@ -248,6 +248,7 @@ mod tests {
             user_id: None,
             is_start: false,
             is_late: false,
+            is_duplicate: false,
             version: 3,
         }
     }

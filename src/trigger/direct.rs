@@ -34,10 +34,10 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     let origin = |index| Origin { delivery, id, index, sent_at, project: None, viewer: None };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes =
+    let (outcomes, placed) =
         resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (_, body) = report(&outcomes, events, BodyPlace::Whole);
-    reply(body, Counts::of(&outcomes))
+    reply(body, Counts::of(&outcomes, placed))
 }
 
 fn split_payload<'a>(payload: &'a str, rules: &impl ProjectRules) -> Result<Batch<'a>, BodyError> {

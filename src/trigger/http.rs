@@ -139,10 +139,10 @@ async fn events<S: SessionStorage, C: Clock>(
     let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project, viewer };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes =
+    let (outcomes, placed) =
         resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
-    (Answer::new(http_status(status), body), Counts::of(&outcomes))
+    (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))
 }
 
 fn http_status(status: ResponseStatus) -> u16 {

@@ -88,8 +88,8 @@ impl<'b> Resolved<'b> {
             );
         }
         let line = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
-        let outcomes = resolve_events(manager, incoming.into_iter(), deadline, line).await;
-        let mut counts = Counts::of(&outcomes);
+        let (outcomes, placed) = resolve_events(manager, incoming.into_iter(), deadline, line).await;
+        let mut counts = Counts::of(&outcomes, placed);
         split_bodies.iter().filter_map(|events| events.as_ref().err()).for_each(|error| counts.code(error.code()));
         Self { split_bodies, outcomes, counts }
     }

@@ -7,7 +7,7 @@
 use futures_util::future::join;
 
 use super::super::Ingest;
-use super::super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
+use super::super::batch::{Counts, EventOutcome, IncomingEvent, Placed, resolve_events};
 use super::super::message::reject::Reject;
 use super::super::process::one_line;
 use super::super::split_body::RawEvent;
@@ -98,8 +98,8 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     let Translation { family, items, write_key: key } = translation;
     let key = || key.or_else(|| write_key::of_head(request));
     let Ok(project) = write_key::project(ingest.manager.projects(), key) else { return unknown_key(family) };
-    let outcomes = resolve(ingest, request, project, &items, deadline).await;
-    let mut counts = Counts::default();
+    let (outcomes, placed) = resolve(ingest, request, project, &items, deadline).await;
+    let mut counts = Counts { placed, ..Counts::default() };
     let mut report = Report::default();
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
     for (index, (item, outcome)) in items.into_iter().zip(outcomes).enumerate() {
@@ -142,7 +142,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
     project: Option<&str>,
     items: &[Item<'_>],
     deadline: Millis,
-) -> Vec<EventOutcome<String>> {
+) -> (Vec<EventOutcome<String>>, Placed) {
     // Anyone can reach these paths, so an event's own `received_at` is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     // A client in a browser is the visitor's own; a library on a server is told by its agent.
@@ -157,7 +157,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         })
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
-    let resolved = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
+    let (resolved, placed) = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
     let mut resolved = usable.into_iter().zip(resolved).map(|((_, event), outcome)| match outcome {
         EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line))),
         other => other,
@@ -166,7 +166,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         Err(why) => Some(EventOutcome::Rejected(why.clone())),
         Ok(_) => resolved.next(),
     };
-    items.iter().filter_map(outcome).collect()
+    (items.iter().filter_map(outcome).collect(), placed)
 }
 
 fn reject_line(family: Family, id: &str, index: usize, source: &str, why: &Rejection) -> String {
