@@ -153,12 +153,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
-        let mut nobody = 0_usize;
+        let (mut nobody, mut bots) = (0_usize, 0_usize);
         for (index, event) in events.iter().enumerate() {
             match event.role {
                 Role::Activity(_) | Role::Passive => {}
                 Role::Nobody => {
                     nobody += 1;
+                    continue;
+                }
+                Role::Bot => {
+                    bots += 1;
                     continue;
                 }
                 // An event that this service emits belongs to no session.
@@ -169,6 +173,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 groups.len() - 1
             });
             groups[group].indexes.push(index);
+        }
+        if bots > 0 {
+            tracing::info!(bots, "events of bots are excluded; they get no session");
         }
         if nobody > 0 {
             tracing::warn!(nobody, "events have a `distinct_id` that stands for nobody; they get no session");

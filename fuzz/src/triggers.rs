@@ -163,7 +163,7 @@ fn annotated_names() -> BTreeSet<String> {
     let delivery = Delivery { received_at: NOON, trusts_received_at: false };
     let out = Event::parse(json, delivery, &config()).unwrap().annotate(Some(&assignment()));
     let properties = members(&out).into_iter().find(|(key, _)| key.get() == "\"properties\"").unwrap().1;
-    let flags = ["$sanitized", "$no_session"].map(str::to_owned);
+    let flags = ["$sanitized", "$no_session", "$is_bot"].map(str::to_owned);
     members(properties.get()).iter().map(|(key, _)| name(key)).chain(flags).collect()
 }
 

@@ -42,7 +42,7 @@ impl GivenRules {
     ///
     /// A profile sets every rule that separates one system's sessions from another's, also those that have our default. So it
     /// replaces the rules below it as a whole. It leaves the rules that describe a site and its senders: `internal_hosts`,
-    /// `ignored_referrers`, `nobody_ids`, `lateness_seconds` and `clock_skew_tolerance_seconds`.
+    /// `ignored_referrers`, `nobody_ids`, `exclude_bots`, `viewer_headers`, `lateness_seconds` and `clock_skew_tolerance_seconds`.
     ///
     /// # Errors
     ///
@@ -136,8 +136,15 @@ mod tests {
     #[test]
     fn every_profile_can_be_read_and_replaces_all_rules_that_separate_sessions() {
         let mut odd = SessionConfig::rule_names();
-        let site =
-            ["internal_hosts", "ignored_referrers", "nobody_ids", "lateness_seconds", "clock_skew_tolerance_seconds"];
+        let site = [
+            "internal_hosts",
+            "ignored_referrers",
+            "nobody_ids",
+            "exclude_bots",
+            "viewer_headers",
+            "lateness_seconds",
+            "clock_skew_tolerance_seconds",
+        ];
         let base = timeout_alone();
         let set = base.as_object().unwrap();
         assert!(odd.all(|rule| set.contains_key(rule) != site.contains(&rule)));

@@ -31,7 +31,7 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     // Only a part of the pipeline has permission to invoke the function, so its `received_at` is trusted.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let mut events = Events::with_room_for(payload.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id, index, sent_at, project: None };
+    let origin = |index| Origin { delivery, id, index, sent_at, project: None, viewer: None };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let (outcomes, placed) =

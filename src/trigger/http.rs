@@ -130,7 +130,13 @@ async fn events<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project };
+    // Servers and proxies call this path as often as pages do, so that only a rule makes the sender the visitor.
+    let viewer = match manager.projects().all_rules().any(|rules| rules.viewer_headers) {
+        true => request.viewer(true),
+        false => None,
+    };
+    let viewer = viewer.as_ref();
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project, viewer };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let (outcomes, placed) =

@@ -118,7 +118,7 @@ impl<'a> Message<'a> {
 
     /// Returns the origin of the message's event at `index`.
     pub fn origin(&self, index: usize, sent_at: Option<Millis>) -> Origin<'_> {
-        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at, project: None }
+        Origin { delivery: self.delivery, id: &self.origin_id, index, sent_at, project: None, viewer: None }
     }
 
     /// Returns the decoded body.

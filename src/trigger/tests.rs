@@ -4,6 +4,7 @@ mod clients;
 mod lambda_events;
 mod samples;
 mod sources;
+mod viewers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

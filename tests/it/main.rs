@@ -2,6 +2,7 @@
 
 #![allow(clippy::pedantic, reason = "tests are data and arithmetic on it; the other lints hold")]
 
+mod agents;
 mod bad_input;
 mod binaries;
 mod brownout;

@@ -145,13 +145,15 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
 ) -> (Vec<EventOutcome<String>>, Placed) {
     // Anyone can reach these paths, so an event's own `received_at` is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
+    // A client in a browser is the visitor's own; a library on a server is told by its agent.
+    let viewer = request.viewer(false);
     let usable: Vec<(usize, &ClientEvent)> =
         items.iter().enumerate().filter_map(|(index, item)| Some((index, item.event.as_ref().ok()?))).collect();
     let incoming: Vec<IncomingEvent<'_>> = usable
         .iter()
         .map(|&(index, event)| IncomingEvent {
             raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None, project },
+            origin: Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() },
         })
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);

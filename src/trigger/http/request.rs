@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 
+use crate::event::Viewer;
 use crate::session::Millis;
 use crate::trigger::HandlerError;
 use crate::trigger::body::{BodyError, Limits, decode, from_base64};
@@ -89,6 +91,8 @@ impl<'a> Request<'a> {
             ..Self::read(envelope, received_at(time(context.request_time_epoch), now), context.request_id)
         };
         request.unread.is_encoded = context.elb.is_some();
+        // A load balancer checks no AWS credentials.
+        request.is_catch_all = context.elb.is_some();
         Ok(request)
     }
 
@@ -119,6 +123,18 @@ impl<'a> Request<'a> {
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let maps = [self.unread.headers, self.unread.several_headers];
         maps.into_iter().flatten().find_map(|map| header(map, name))
+    }
+
+    /// Returns what the request tells about the visitor, if a browser sent it. `needs_rule`: it counts only under
+    /// `viewer_headers`.
+    pub(super) fn viewer(&self, needs_rule: bool) -> Option<Arc<Viewer>> {
+        let maps = [self.unread.headers, self.unread.several_headers].into_iter().flatten();
+        let maps: Vec<BTreeMap<Cow<'a, str>, &RawValue>> =
+            maps.filter_map(|map| serde_json::from_str(map.get()).ok()).collect();
+        Viewer::of_browser(needs_rule, |name| {
+            let header = maps.iter().flatten().find(|(own, _)| own.eq_ignore_ascii_case(name));
+            header.and_then(|(_, value)| Headers::value(value))
+        })
     }
 
     /// Returns the query, encoded.

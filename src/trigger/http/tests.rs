@@ -8,7 +8,7 @@ const NOW: Millis = 1_773_144_000_000;
 
 pub(super) fn request(payload: &str) -> Request<'_> {
     match Caller::of(payload) {
-        Caller::Http1(envelope) => Request::read_1(&envelope, NOW).unwrap(),
+        Caller::Http1(envelope) | Caller::Alb(envelope) => Request::read_1(&envelope, NOW).unwrap(),
         Caller::Http2(envelope) => Request::read_2(&envelope, NOW).unwrap(),
         _ => panic!("not a request: {payload}"),
     }

@@ -324,4 +324,10 @@ async fn a_load_balancer_gets_an_answer_of_its_form() {
         (&json!("application/json"), None)
     );
     assert_eq!(answer["isBase64Encoded"], false);
+    // It checks no credentials, so that nobody reads or ends sessions through it.
+    for (method, path) in [("GET", "/sessions/x"), ("POST", "/sessions/x/end")] {
+        let mut request = request("headers");
+        (request["httpMethod"], request["path"]) = (json!(method), json!(path));
+        assert_eq!(handle(&function(), &request).await["statusCode"], 403, "{path}");
+    }
 }
