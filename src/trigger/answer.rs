@@ -248,7 +248,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 /// Returns the bytes that JSON takes inside a JSON string. White space is the only control characters that JSON can contain.
-fn quoted_len(json: &str) -> usize {
+pub(super) fn quoted_len(json: &str) -> usize {
     json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 

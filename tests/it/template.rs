@@ -192,8 +192,17 @@ fn the_function_answers_preflights_and_every_client() {
     let any = &events["AnyClient"]["Properties"];
     assert_eq!((string(&any["Method"]), string(&any["Path"])), ("ANY".to_owned(), "/{proxy+}".to_owned()));
     assert!(any["Auth"].is_null());
-    for event in ["GetSession", "EndSession"] {
-        assert_eq!(string(&events[event]["Properties"]["Auth"]["Authorizer"]), "AWS_IAM");
+    // Every other path of the API shows or changes what is stored.
+    let open = ["PostEvents", "AnyClient"];
+    let mut private = Vec::new();
+    for (name, event) in events.as_mapping().unwrap() {
+        if event["Type"] == "HttpApi" && !open.contains(&name.as_str().unwrap()) {
+            assert_eq!(string(&event["Properties"]["Auth"]["Authorizer"]), "AWS_IAM", "{name:?}");
+            private.push(string(&event["Properties"]["Path"]));
+        }
+    }
+    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}"] {
+        assert!(private.contains(&path.to_owned()) && private.contains(&format!("/v1{path}")), "{path}: {private:?}");
     }
     let default = string(&template["Parameters"]["CorsOrigins"]["Default"]);
     assert_eq!(AllowedOrigins::parse(&default).unwrap(), AllowedOrigins::default());
@@ -214,6 +223,16 @@ fn policies_name_their_actions_and_resources() {
             assert!(!yaml.contains('*'), "{name:?}: {yaml}");
             assert!(statement["Action"].as_sequence().is_none_or(|actions| actions.len() <= 3), "{name:?}: {yaml}");
         }
+    }
+}
+
+/// Only the function that erases visitors may delete items.
+#[test]
+fn only_the_ingest_function_deletes_items() {
+    let template = template();
+    for (role, wanted) in [("IngestRole", true), ("CloseRole", false)] {
+        let role = serde_yaml_ng::to_string(&template["Resources"][role]).unwrap();
+        assert_eq!(role.contains("dynamodb:DeleteItem"), wanted);
     }
 }
 
