@@ -81,9 +81,9 @@ struct Note<'a> {
 
 /// The member `error` of an answer.
 #[derive(Serialize)]
-struct Problem<'a> {
-    code: &'a str,
-    message: &'a str,
+pub(super) struct Problem<'a> {
+    pub code: &'a str,
+    pub message: &'a str,
 }
 
 /// An answer under construction: the events so far, each with a comma behind it. Each event is written once, in its final

@@ -12,7 +12,7 @@ mod request;
 mod visitors;
 mod write_key;
 
-use super::answer::{BodyPlace, Events, ResponseStatus, error, json, nothing, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{Limits, form};
 use super::split_body::{Batch, split_body};
@@ -123,8 +123,9 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         Route::Visitor(route, id) => Box::pin(visitors::handle(ingest, request, route, id)).await,
         Route::Health => (Answer::new(200, health(request).to_owned()), Counts::default()),
         Route::WrongMethod(allowed) => {
-            let body = error("method_not_allowed", "this path takes another method; see the `allow` header");
-            (Answer { allow: Some(allowed), ..Answer::new(405, body) }, Counts::only("method_not_allowed"))
+            let message = "this path takes another method; see the `allow` header";
+            let (answer, counts) = refused(405, "method_not_allowed", message);
+            (Answer { allow: Some(allowed), ..answer }, counts)
         }
         Route::Unknown => {
             let message = "no such path; use POST /events, GET /sessions/{id}, POST /sessions/{id}/end, a path below \
@@ -215,7 +216,7 @@ fn failure_answer(why: &SessionError) -> (Answer, Counts) {
 
 /// Returns an answer that consists of an error.
 fn refused(status: u16, code: &'static str, message: &str) -> (Answer, Counts) {
-    (Answer::new(status, error(code, message)), Counts::only(code))
+    (Answer::problem(status, code, message), Counts::only(code))
 }
 
 #[cfg(test)]

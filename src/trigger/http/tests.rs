@@ -121,6 +121,18 @@ fn the_query_is_the_same_in_both_payloads() {
 }
 
 #[test]
+fn an_error_is_a_problem_with_todays_member() {
+    let answer: Value = serde_json::from_str(&Answer::problem(404, "not_found", "no such thing").envelope(7)).unwrap();
+    assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/problem+json"}));
+    let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    let wanted = serde_json::json!({
+        "title": "Not Found", "status": 404, "detail": "no such thing", "code": "not_found",
+        "error": {"code": "not_found", "message": "no such thing"},
+    });
+    assert_eq!((&answer["statusCode"], body), (&404.into(), wanted));
+}
+
+#[test]
 fn only_a_503_has_retry_after() {
     let envelope = |answer: Answer| serde_json::from_str::<Value>(&answer.envelope(7)).unwrap();
     let answer = envelope(Answer::new(503, "{\"a\":\"\\n\"}".to_owned()));

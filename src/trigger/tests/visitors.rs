@@ -108,6 +108,7 @@ async fn what_cannot_be_asked_is_refused() {
     ] {
         let (found, answer) = ask(&function(), "GET", path, query).await;
         assert_eq!((found, &answer["error"]["code"]), (status, &json!(code)), "{path}?{query}");
+        assert_eq!((&answer["status"], &answer["code"]), (&json!(status), &json!(code)), "{path}?{query}");
         assert!(!answer.to_string().contains("secret"));
     }
 }

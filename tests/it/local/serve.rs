@@ -29,7 +29,8 @@ impl Answer {
     }
 
     fn json(&self) -> Value {
-        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
+        let kinds = [Some("application/json"), Some("application/problem+json")];
+        assert!(kinds.contains(&self.header("content-type")), "{}", self.head);
         serde_json::from_str(&self.body).unwrap()
     }
 }
