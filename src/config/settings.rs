@@ -337,10 +337,7 @@ mod tests {
         }
         for (value, sentence) in [
             ("/opt/other.json", "PROJECTS is `/opt/other.json`, which cannot be read (entity not found); name a file"),
-            (
-                "projects.json",
-                "PROJECTS: the projects cannot be read: expected value at line 1 column 1; write an object",
-            ),
+            ("projects.json", "PROJECTS: the projects cannot be read: a JSON object is expected; write an object"),
             (r#"{"shop": {"key": []}}"#, "PROJECTS: project `shop`: `key` is unknown; the members of a project are"),
         ] {
             let error = with(value).unwrap_err();

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::event::{Builder, ClientEvent, Standing};
-use super::json::{Members, Object, array, id, object, quoted, string};
+use super::json::{Members, Object, array, events, fields, id, object, quoted, string};
 use super::{Family, Head, Item, Translation, not_a_body};
 use crate::event::{RejectCode, Rejection, time_of_json};
 use crate::session::{Millis, datetime, rfc3339};
@@ -32,14 +32,13 @@ struct Batch<'t> {
 /// Translates a body.
 pub(super) fn translate<'t>(family: Family, head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
     let envelope = object(text);
-    let events = match &envelope {
+    let needed = "the body is not PostHog's; send an event, an array of events, or `{\"batch\":[…]}`";
+    let found = match &envelope {
         Some(envelope) => match envelope.get("batch") {
-            Some(batch) => {
-                array(batch.get()).ok_or_else(|| not_a_body("`batch` is not an array; send the events in one"))?
-            }
+            Some(batch) => events(Some(batch.get()), needed)?,
             None => vec![whole(text)?],
         },
-        None => array(text).ok_or_else(|| not_a_body("the body is not JSON; send one object or an array of events"))?,
+        None => events(Some(text), needed)?,
     };
     let header = |name| (head.header)(name).map(|value| Cow::Owned(quoted(&value)));
     // The oldest clients write the time of sending into the query. They keep it when they try again.
@@ -49,16 +48,13 @@ pub(super) fn translate<'t>(family: Family, head: &Head<'_>, text: &'t str) -> R
     let library = (head.header)("posthog-sdk-info").and_then(|info| info.split('/').next().map(str::to_owned));
     let batch = Batch { sent_at, received_at: head.received_at, library };
     let mut write_key = envelope.as_ref().and_then(key).or_else(|| head.bearer());
-    let items = events.into_iter().map(|raw| {
-        let fields = object(raw.get());
-        write_key = write_key.take().or_else(|| fields.as_ref().and_then(event_key));
+    let items = found.into_iter().map(|raw| {
+        let fields = fields(raw);
+        write_key = write_key.take().or_else(|| fields.as_ref().ok().and_then(event_key));
         Item {
             source: Cow::Borrowed(raw.get()),
-            id: fields.as_ref().and_then(|fields| fields.id("uuid")).map(Cow::into_owned),
-            event: match fields {
-                Some(fields) => event(fields, &batch),
-                None => Err(Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`")),
-            },
+            id: fields.as_ref().ok().and_then(|fields| fields.id("uuid")).map(Cow::into_owned),
+            event: fields.and_then(|fields| event(fields, &batch)),
         }
     });
     let items = items.collect();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
+use session_tracking::session::{Millis, SessionContext, Visitor, datetime, rfc3339};
 use session_tracking::storage::{InMemorySessionStorage, SessionError};
 use session_tracking::trigger::Ingest;
 
@@ -204,8 +204,19 @@ async fn the_same_visits_in_two_projects() {
         let session = service.manager.get_by_user(visitor(project)).await.unwrap();
         assert_eq!(session.is_active, is_active, "{project}");
         assert_eq!(service.manager.get(&session.id).await.unwrap().is_active, is_active, "{project}");
-        let same = service.manager.get_or_create(visitor(project), Default::default()).await.unwrap();
+        let same = service.manager.get_or_create(visitor(project), SessionContext::default()).await.unwrap();
         assert_eq!(same.id == session.id, is_active, "{project}");
+    }
+    // The same of a visitor of one event, whose only session has the same id by the rules of both.
+    for (project, is_live) in [("long", true), ("short", false)] {
+        let mut one = event(project, "one", NOON + 15 * MINUTE);
+        one["distinct_id"] = "ben".into();
+        let answer = service.handle(&one.to_string(), Millis::MAX).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        clock.set(NOON + 17 * MINUTE);
+        let ben = Visitor { project: project.to_owned(), distinct_id: "ben".to_owned() };
+        let session = service.manager.get_or_create(ben, SessionContext::default()).await.unwrap();
+        assert_eq!(answer["events"][0]["properties"]["$session_id"] == session.id, is_live, "{project}");
     }
     // The short project's sessions are due long before the other's.
     let close = async |at: Millis| {
@@ -216,8 +227,8 @@ async fn the_same_visits_in_two_projects() {
         let ends = lines.iter().filter(|line| line["event"] == "$session_end");
         ends.map(|line| line["project"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(close(24).await, ["short"; 5]);
-    assert_eq!(close(40).await, ["long"]);
+    assert_eq!(close(25).await, ["short"; 7]);
+    assert_eq!(close(40).await, ["long"; 2]);
 }
 
 /// A request in our own format: what it has beside its body, the body, and the status and projects of its answer.

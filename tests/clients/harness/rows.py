@@ -7,7 +7,7 @@ NOT_COUNTED = {"$pageleave", "$create_alias", "$groupidentify"}
 
 
 def row(name, version, expected, plain, after_503, answer_lost):
-    """Returns the cells of a client's row and the faults in it, as sentences."""
+    """Returns the cells of a client's row and the faults in it, as sentences. The sessions expected are those a person would say."""
     faults = []
     kept_back = expected.get("kept_back", 0)
     not_counted = {*NOT_COUNTED, *expected.get("not_counted", ())}
@@ -34,7 +34,7 @@ def row(name, version, expected, plain, after_503, answer_lost):
         check(f"{title}: sessions", len(visit.sessions), expected["sessions"])
     check("the client tries again after a lost answer", answer_lost.duplicates > 0, expected.get("tries_again", True))
     cells = (
-        name, version, len(plain.sent), len(plain.events), len(plain.sessions), expected["person"],
+        name, version, len(plain.sent), len(plain.events), len(plain.sessions), expected["sessions"],
         answer_lost.duplicates, f"{lost(after_503)} lost" if lost(after_503) else "nothing lost", "WRONG" if faults else "right",
     )
     return [str(cell) for cell in cells], faults

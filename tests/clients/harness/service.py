@@ -14,7 +14,8 @@ class Service:
         self.wait_seconds = timeout_seconds + lateness_seconds
         self.out, self.log = folder / "output", folder / "log"
         rules = json.dumps({"timeout_seconds": timeout_seconds, "lateness_seconds": lateness_seconds})
-        command = [program, "serve", "--port", "0", "--dynamodb-port", "0", "--close-every", "1", "--grace", "0", "--rules", rules]
+        command = [program, "serve", "--port", "0", "--dynamodb-port", "0"]
+        command += ["--close-every", "1", "--grace", "0", "--rules", rules]
         with self.out.open("wb") as out, self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
         self.port = self.started()
@@ -32,7 +33,8 @@ class Service:
 
     def lines(self):
         """Returns all whole lines so far, parsed."""
-        return [json.loads(line) for line in self.out.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        whole, _, _ = self.out.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.split(b"\n") if line]
 
     def stop(self):
         """Ends the process."""

@@ -50,10 +50,10 @@ def drive(name, command, environment, service, proxy, fault):
     before = len(service.lines())
     proxy.begin(fault)
     faults = []
+    command = [*command, f"http://127.0.0.1:{proxy.server_port}", name]
+    how = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": DRIVER_SECONDS}
     try:
-        done = subprocess.run(
-            [*command, f"http://127.0.0.1:{proxy.server_port}", name], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DRIVER_SECONDS
-        )
+        done = subprocess.run(command, **how)
         if done.returncode != 0:
             faults.append(f"the driver ended with {done.returncode}: {done.stderr[-600:]}")
     except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """The events of a request, as far as a reader needs to count them: their ids, read from the bytes and from nothing else.
 
-It knows no dialect by name. An event is an object with one of the clients' ids. It is written apart from the service's own reading of
-these requests, so that the two check each other.
+It knows no dialect by name. An event is an object with one of the clients' ids. It shares nothing with the service's own reading
+of these requests, so that the two check each other.
 """
 import base64
 import gzip

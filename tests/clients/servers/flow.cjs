@@ -1,4 +1,4 @@
-// What every server's driver does, in the words of no client: a visit with a login in the middle, and an order an hour before it.
+// What every server's driver sends: a visit with a login in the middle, and an order an hour before it.
 
 // The driver's arguments: the address to send to, and a name that no other visit has.
 const [collector, visit] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-"""What every server's driver does, in the words of no client: a visit with a login in the middle, and an order an hour before it."""
+"""What every server's driver sends: a visit with a login in the middle, and an order an hour before it."""
 import datetime
 import sys
 import time

@@ -9,7 +9,8 @@ async function main() {
   analytics.page({ ...before, name: 'Home', properties: { url: entry, referrer } });
   await pause();
   analytics.track({ ...before, event: 'product_viewed', properties: order });
-  analytics.track({ ...before, event: 'order_placed', properties: order, originalTimestamp: anHourAgo(), timestamp: anHourAgo() });
+  const old = anHourAgo();
+  analytics.track({ ...before, event: 'order_placed', properties: order, originalTimestamp: old, timestamp: old });
   await pause();
   analytics.identify({ ...both, traits: { plan: 'pro' } });
   analytics.alias({ previousId: device, userId: user });

@@ -246,6 +246,34 @@ fn the_largest_batches_of_the_clients_are_taken() {
     assert_eq!(world.ingest.rejects.take().len(), 1);
 }
 
+/// Bodies of the largest size that consist of as many values as possible. Nothing is made of them before their number is known.
+#[test]
+fn bodies_of_millions_of_values_are_refused() {
+    let array = |start: &str, end: &str| format!("{start}[{}0]{end}", "0,".repeat(3_000_000));
+    let members: Vec<String> = (0..500_000).map(|index| format!("\"{index}\":0")).collect();
+    let object = format!("{{\"event\":\"x\",\"distinct_id\":\"u\",{}}}", members.join(","));
+    for (path, body, status) in [
+        ("/e/", array("", ""), 413),
+        ("/batch", array("{\"batch\":", "}"), 413),
+        ("/batch", array("{\"events\":", "}"), 413),
+        ("/track", array("", ""), 413),
+        ("/import", "0\n".repeat(3_000_000), 413),
+        ("/v1/batch", array("{\"batch\":", "}"), 200),
+        ("/com.snowplowanalytics.snowplow/tp2", array("{\"data\":", "}"), 200),
+        ("/matomo.php", array("{\"requests\":", "}"), 200),
+        ("/matomo.php", (0..500_000).map(|index| format!("{index}=0&")).collect(), 200),
+        ("/e/", object.clone(), 200),
+        ("/v1/track", object, 200),
+    ] {
+        let clock = ManualClock::default();
+        let world = World::new(&clock);
+        assert_eq!(send(&world, "POST", path, "", body.as_bytes())["statusCode"], status, "{path}");
+        let rejects = world.ingest.rejects.take();
+        assert_eq!(rejects.len(), usize::from(status == 200), "{path}");
+        assert!(rejects.iter().all(|line| line.contains("\"too_large\"") && line.len() < 256 * 1024), "{path}");
+    }
+}
+
 /// An event that is larger than ours may be keeps all its properties, and its session is found by those that are read.
 #[test]
 fn large_events_are_taken_whole() {
