@@ -98,6 +98,13 @@ with_defaults! {
         /// Values of `distinct_id` that stand for nobody. Events with such an id get no session.
         pub nobody_ids: NobodyIds = NobodyIds::default(),
 
+        /// Whether events of bots get no session. A bot is recognized by its user agent.
+        pub exclude_bots: bool = false,
+
+        /// Whether the headers of a `POST /events` describe the visitor: its user agent, and CloudFront's headers of the place. They
+        /// do if browsers send the events themselves.
+        pub viewer_headers: bool = false,
+
         /// The maximum number of events in a session: the next event begins another one. At least 1.
         #[serde(deserialize_with = "limit")]
         pub max_events: Option<u32> = None,

@@ -100,15 +100,16 @@ pub struct Item<'t> {
 /// # Errors
 /// The body is not what the endpoint's clients send. Faults of single events are part of the translation.
 pub fn translate<'t>(endpoint: Endpoint, head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
-    let translation = match endpoint {
+    match endpoint {
         Endpoint::PostHog(family) => posthog::translate(family, head, text),
         Endpoint::Segment => segment::translate(head, text),
         Endpoint::Batch => match amplitude::translate(text) {
             Ok(translation) => Ok(translation),
+            Err(why) if why.code == RejectCode::TooLarge => Err(why),
             Err(_) => posthog::translate(Family::PostHog, head, text),
         },
         Endpoint::SnowplowPost => snowplow::translate_post(text),
-        Endpoint::SnowplowPixel => Ok(snowplow::translate_query(text)),
+        Endpoint::SnowplowPixel => snowplow::translate_query(text),
         Endpoint::MixpanelEvents => mixpanel::translate(head, text),
         Endpoint::Amplitude => amplitude::translate(text),
         Endpoint::Matomo => matomo::translate(head, text),
@@ -118,12 +119,7 @@ pub fn translate<'t>(endpoint: Endpoint, head: &Head<'_>, text: &'t str) -> Resu
         | Endpoint::SegmentSettings
         | Endpoint::RudderStackConfig
         | Endpoint::MixpanelProfiles => Err(not_a_body("this path takes no events")),
-    }?;
-    if translation.items.len() > MAX_EVENTS {
-        let message = format!("the body has more than {MAX_EVENTS} events; send them in several requests");
-        return Err(Rejection::new(RejectCode::TooLarge, message));
     }
-    Ok(translation)
 }
 
 /// The fault of a body that is not what the path takes.

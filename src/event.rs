@@ -14,8 +14,10 @@ mod repair;
 mod scan;
 mod text;
 mod time;
+mod viewer;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
 use crate::model::{Entry, Kind};
@@ -26,11 +28,13 @@ pub(crate) use context::bounded_context;
 use fields::{Fields, WrittenField, diagnosis};
 use id::{derived_id, own_id};
 pub(crate) use name::is_read_property;
+use properties::Properties;
 use raw_field::Json;
 pub use repair::Repaired;
 use text::string_field;
 pub(crate) use text::{check_characters, depth};
 pub use time::TimeFlag;
+pub use viewer::Viewer;
 
 /// Maximum size of an event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
@@ -145,11 +149,13 @@ pub struct Origin<'o> {
     pub sent_at: Option<Millis>,
     /// The project of the write key that the events were sent with. It replaces the events' own `project`.
     pub project: Option<&'o str>,
+    /// What the request tells about the visitor, if it came from the visitor.
+    pub viewer: Option<&'o Arc<Viewer>>,
 }
 
 impl From<Delivery> for Origin<'static> {
     fn from(delivery: Delivery) -> Self {
-        Self { delivery, id: "", index: 0, sent_at: None, project: None }
+        Self { delivery, id: "", index: 0, sent_at: None, project: None, viewer: None }
     }
 }
 
@@ -169,6 +175,8 @@ pub enum Role {
     Passive,
     /// Its `distinct_id` stands for nobody (`nobody_ids`), so it gets no session.
     Nobody,
+    /// A bot sent it, and `exclude_bots` is set, so it gets no session.
+    Bot,
     /// It is one of the service's own events, such as `$session_end`, sent back in. It is passed on unchanged.
     Lifecycle,
 }
@@ -201,6 +209,9 @@ pub struct Event<'a> {
     may_change_time: bool,
     /// Whether characters were replaced by U+FFFD ([`Repaired`]).
     is_repaired: bool,
+    /// Whether a bot sent it, by its user agent or its own word.
+    is_bot: bool,
+    viewer: Option<Arc<Viewer>>,
     uuid_field: WrittenField,
     project_field: WrittenField,
     fields: Fields<'a>,
@@ -279,9 +290,12 @@ impl<'a> Event<'a> {
         let (timestamp, sent_at) = (fields.timestamp.of(json), fields.sent_at.of(json));
         let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
         fields.properties.check()?;
+        let viewer = origin.viewer.filter(|viewer| !viewer.needs_rule || config.viewer_headers);
+        let is_bot = is_bot(&fields.properties, viewer);
         let role = match role(&name, config) {
             Role::Lifecycle => Role::Lifecycle,
             _ if config.nobody_ids.has(&distinct_id) => Role::Nobody,
+            _ if is_bot && config.exclude_bots => Role::Bot,
             role => role,
         };
         Ok(Self {
@@ -299,6 +313,8 @@ impl<'a> Event<'a> {
             is_time_corrected: time.is_corrected,
             may_change_time: time.may_change(),
             is_repaired: false,
+            is_bot,
+            viewer: viewer.cloned(),
             fields,
         })
     }
@@ -310,7 +326,7 @@ impl<'a> Event<'a> {
 
     /// Returns the event as the timeline needs it.
     ///
-    /// Returns `None` for the service's own events and for events of nobody, because they belong to no session.
+    /// Returns `None` for the service's own events and for events of nobody and of excluded bots, because they belong to no session.
     pub fn arrival(&self, config: &SessionConfig) -> Option<Arrival> {
         self.arrival_after(&SessionContext::default(), config)
     }
@@ -320,7 +336,7 @@ impl<'a> Event<'a> {
         let (kind, passive) = match self.role {
             Role::Activity(kind) => (kind, false),
             Role::Passive => (Kind::Event, true),
-            Role::Nobody | Role::Lifecycle => return None,
+            Role::Nobody | Role::Bot | Role::Lifecycle => return None,
         };
         let properties = &self.fields.properties;
         let (at, uuid) = (self.at, EventId::new(&self.uuid));
@@ -340,7 +356,7 @@ impl<'a> Event<'a> {
             at,
             uuid,
             kind,
-            context: properties.context(known, config),
+            context: properties.context(known, self.viewer.as_deref(), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
             properties: properties.session_properties(),
         };
@@ -352,6 +368,15 @@ impl<'a> Event<'a> {
             may_change_time: self.may_change_time,
         })
     }
+}
+
+/// Returns whether a bot sent an event. An agent that the event has counts before that of the request.
+fn is_bot(properties: &Properties<'_>, viewer: Option<&Arc<Viewer>>) -> bool {
+    let is_bots = match properties.has_agent() {
+        true => properties.agent().is_some_and(|agent| crate::agent::is_bot(&agent)),
+        false => viewer.is_some_and(|viewer| viewer.is_bot),
+    };
+    is_bots || properties.states_bot()
 }
 
 /// Returns how an event of this name counts.

@@ -27,9 +27,10 @@
 //! The modules, in reading order:
 //!
 //! - [`session`]: a session, its visitor, its id, its context
-//! - [`config`]: all options, and the functions' environment
+//! - [`config`]: all options, the projects and the profiles, and the functions' environment
 //! - [`event`]: a tracking event: the fields that are read; the rest passes through unchanged
 //! - [`dialect`]: requests of other tracking clients, translated into events
+//! - [`agent`]: the device that a user agent describes, and bots
 //! - [`attribution`]: hosts, external referrers, campaigns, click ids
 //! - [`model`]: the types that the rules use: events, and the forms of a session
 //! - [`rules`]: which event begins a session, and why: the definition of a session, as one fold
@@ -40,6 +41,7 @@
 //! - [`emitted`]: the events that the service emits: ends and corrections
 //! - [`output`]: the destinations of annotated events, ends and corrections
 //! - [`trigger`]: reads the payloads of AWS services and answers them
+//! - [`metrics`]: an invocation's line in the log, from which CloudWatch makes metrics
 //! - [`clock`], [`aws`], [`startup`]: the time, the AWS clients, and the start of a function
 //!
 //! The invariants, each with the test that checks it:
@@ -56,12 +58,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod emitted;
 pub mod event;
 pub mod manager;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod session;
@@ -80,7 +84,7 @@ pub mod aws;
 pub mod rules;
 
 pub use clock::{Clock, SystemClock};
-pub use config::SessionConfig;
+pub use config::{Projects, SessionConfig};
 pub use event::{Delivery, Event};
 pub use manager::{Outcome, SessionManager};
 pub use output::{Output, SqsOutput, StdoutOutput};

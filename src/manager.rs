@@ -6,6 +6,7 @@
 mod application;
 mod calls;
 mod close;
+mod counters;
 mod timeline_cache;
 
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ use crate::timeline::{Arrival, Assignment, PAGE_FINGERPRINTS, Timeline};
 use application::{Application, MAX_ATTEMPTS, Step};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
+pub use counters::Counted;
+use counters::Counters;
 use timeline_cache::TimelineCache;
 
 /// The number of visitors that are read with one call, and then written. The sooner a timeline is written after it was read, the
@@ -72,6 +75,7 @@ pub struct SessionManager<S, C = SystemClock> {
     cache: TimelineCache,
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: AtomicU64,
+    counters: Counters,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -87,8 +91,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
         let projects = projects.into();
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        let (cache, calls) = (TimelineCache::default(), AtomicU64::new(0));
-        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls }
+        let (cache, calls, counters) = (TimelineCache::default(), AtomicU64::new(0), Counters::default());
+        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
     }
 
     /// Sets how long archived sessions are kept.
@@ -136,6 +140,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         &self.storage
     }
 
+    /// Returns what was counted since the last call, for metrics.
+    pub fn take_counted(&self) -> Counted {
+        self.counters.take()
+    }
+
     /// Applies a batch of events and returns the outcome of each, in order.
     ///
     /// No attempt begins less than [`DEADLINE_MARGIN_MS`] before `deadline`. Events that are not applied by then have failed;
@@ -144,12 +153,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
         let mut groups: Vec<Group> = Vec::new();
         let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
-        let mut nobody = 0_usize;
+        let (mut nobody, mut bots) = (0_usize, 0_usize);
         for (index, event) in events.iter().enumerate() {
             match event.role {
                 Role::Activity(_) | Role::Passive => {}
                 Role::Nobody => {
                     nobody += 1;
+                    continue;
+                }
+                Role::Bot => {
+                    bots += 1;
                     continue;
                 }
                 // An event that this service emits belongs to no session.
@@ -160,6 +173,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 groups.len() - 1
             });
             groups[group].indexes.push(index);
+        }
+        if bots > 0 {
+            tracing::info!(bots, "events of bots are excluded; they get no session");
         }
         if nobody > 0 {
             tracing::warn!(nobody, "events have a `distinct_id` that stands for nobody; they get no session");
@@ -297,8 +313,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         stored.etag = self.clock.random();
         let written = self.write_within(Room::ToGrow, &stored.timeline, replaces, stored.etag).await;
         let is_done = written == Ok(CommitOutcome::Done);
+        if written.is_ok() {
+            self.counters.count_write(is_done, is_speculative);
+        }
         if is_speculative && written.is_ok() {
             self.cache.record(is_done);
+        }
+        if let Some(applied) = application.applied().filter(|_| is_done) {
+            self.counters.count_applied(applied);
         }
         let step = application.written(written);
         if is_done && let Some(stored) = application.take_stored() {

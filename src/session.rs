@@ -86,6 +86,11 @@ pub fn visitor_bits(session_id: Uuid) -> u64 {
     session_id.as_u64_pair().1
 }
 
+/// Returns the time in a session id: that of the event that began the session.
+pub(crate) fn id_time(session_id: Uuid) -> Millis {
+    (session_id.as_u64_pair().0 >> 16) as Millis
+}
+
 /// Returns a session id: a UUID of version 7. A replay of the same events gives the same ids.
 ///
 /// Its time is that of the session's first event, its next 12 bits are derived from that event's id, and the rest are the

@@ -1,5 +1,9 @@
 //! The start of both functions, and the deadline of an invocation.
 
+mod log;
+
+use std::sync::Arc;
+
 use aws_config::SdkConfig;
 use lambda_runtime::{Context, Error};
 
@@ -9,7 +13,9 @@ use crate::config::{AllowedOrigins, ConfigError, Destination, Settings};
 use crate::manager::SessionManager;
 use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
-use crate::storage::DynamoDbSessionStorage;
+use crate::storage::{Consumed, DynamoDbSessionStorage};
+use crate::trigger::PipeRole;
+pub use log::InvocationLog;
 
 /// How long an invocation may take if its deadline is plainly wrong, in milliseconds.
 const DEFAULT_INVOCATION_MS: Millis = 30_000;
@@ -20,6 +26,7 @@ pub struct Service {
     pub manager: SessionManager<DynamoDbSessionStorage, SystemClock>,
     settings: Settings,
     aws: SdkConfig,
+    consumed: Arc<Consumed>,
 }
 
 impl Service {
@@ -36,12 +43,13 @@ impl Service {
     /// # Errors
     /// As for [`Service::start`].
     pub async fn start_with(aws: impl AsyncFnOnce(&Settings) -> Result<SdkConfig, ConfigError>) -> Result<Self, Error> {
-        start_log();
+        log::start();
         let settings = Settings::from_env()?;
         let aws = aws(&settings).await?;
-        let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table);
+        let consumed = Arc::new(Consumed::default());
+        let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table).counting(Arc::clone(&consumed));
         let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
-        Ok(Self { manager, settings, aws })
+        Ok(Self { manager, settings, aws, consumed })
     }
 
     /// Returns the output for annotated events, `$session_end` and corrections.
@@ -60,9 +68,19 @@ impl Service {
         self.sink(self.settings.rejects()?)
     }
 
+    /// Returns the log of the function's invocations.
+    pub fn log(&self) -> InvocationLog {
+        InvocationLog::new(self.settings.metrics.clone(), Arc::clone(&self.consumed))
+    }
+
     /// Returns the origins whose pages may use the API.
     pub fn origins(&self) -> AllowedOrigins {
         self.settings.origins.clone()
+    }
+
+    /// Returns what the ingest function is in an EventBridge Pipe.
+    pub fn pipe_role(&self) -> PipeRole {
+        self.settings.pipe_role
     }
 
     fn sink(&self, destination: &Destination) -> Result<AnyOutput<SystemClock>, ConfigError> {
@@ -73,25 +91,6 @@ impl Service {
                 AnyOutput::Sqs(SqsOutput::new(move || aws::sqs(&aws), url, SystemClock)?)
             }
         })
-    }
-}
-
-/// Logs to standard error, with the level and format that Lambda's logging configuration sets.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "these variables are Lambda's, and logging starts before the settings are read"
-)]
-fn start_log() {
-    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_target(false)
-        .without_time()
-        .with_writer(std::io::stderr);
-    if std::env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
-        log.json().init();
-    } else {
-        log.init();
     }
 }
 

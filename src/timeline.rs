@@ -179,6 +179,8 @@ pub struct Assignment {
     pub is_start: bool,
     /// Whether the event came too late to be placed exactly.
     pub is_late: bool,
+    /// Whether the event was known before, so that it changed nothing.
+    pub is_duplicate: bool,
     /// The timeline's [`Timeline::seq`] when this assignment was made. What is emitted with a higher version supersedes it.
     pub version: u64,
 }
@@ -192,6 +194,8 @@ pub struct Applied {
     pub changed: bool,
     /// What the limits of a timeline made it do early.
     pub overflow: Overflow,
+    /// How many archived sessions late events changed, so that their ends are emitted again.
+    pub reopened: u32,
 }
 
 /// What the limits of a timeline made it do early. It is logged as a warning.
@@ -403,6 +407,7 @@ impl Timeline {
             user_id: position.map_or(&view.facts.user_id, |position| &position.user_id).clone(),
             is_start: position.is_some_and(|position| position.is_start),
             is_late: false,
+            is_duplicate: false,
             version,
         }
     }

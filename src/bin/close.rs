@@ -9,12 +9,15 @@ use session_tracking::trigger::schedule::{failure, share};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
-    let output = service.output()?;
-    let (manager, output) = (&service.manager, &output);
+    let (output, log) = (service.output()?, service.log());
+    let (manager, output, log) = (&service.manager, &output, &log);
     run(service_fn(|event: LambdaEvent<Value>| async move {
+        let mut line = log.begin("close", &event.context);
         let share = share(&event.payload)?;
         let report = manager.cleanup_share(output, deadline(&event.context), share).await;
-        report.log();
+        line.closed(&report);
+        log.write(line, "closed");
+        report.warn();
         if report.is_failure() { Err(failure(&report)) } else { Ok::<CloseReport, Diagnostic>(report) }
     }))
     .await

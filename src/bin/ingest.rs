@@ -1,4 +1,4 @@
-//! The `ingest` function: takes events from HTTP, from a queue, or by direct invocation.
+//! The `ingest` function: takes events from HTTP, from a queue, a stream or a bus, or by direct invocation.
 
 // The handler's future contains the futures of all calls below it. They are nested deeper than the default limit of 128.
 #![recursion_limit = "256"]
@@ -12,12 +12,27 @@ use session_tracking::trigger::Ingest;
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
     let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
+    let (role, log) = (service.pipe_role(), service.log());
     let ingest = Ingest { manager: service.manager, output, rejects, origins };
-    let ingest = &ingest;
+    let (ingest, log) = (&ingest, &log);
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let context = &event.context;
-        let answer = ingest.handle_as(&context.request_id, event.payload.get(), deadline(context)).await?;
-        Ok::<_, Error>(RawValue::from_string(answer)?)
+        let mut line = log.begin("ingest", context);
+        let payload = event.payload.get();
+        let handled = ingest.handle_measured(role, &context.request_id, payload, deadline(context)).await;
+        line.counted(ingest.manager.take_counted());
+        match handled {
+            Ok(handled) => {
+                handled.measure(&mut line);
+                log.write(line, "handled");
+                Ok::<_, Error>(RawValue::from_string(handled.json)?)
+            }
+            Err(error) => {
+                line.failed(&error.to_string());
+                log.write(line, "failed");
+                Err(error.into())
+            }
+        }
     }))
     .await
 }

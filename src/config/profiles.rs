@@ -42,7 +42,7 @@ impl GivenRules {
     ///
     /// A profile sets every rule that separates one system's sessions from another's, also those that have our default. So it
     /// replaces the rules below it as a whole. It leaves the rules that describe a site and its senders: `internal_hosts`,
-    /// `ignored_referrers`, `nobody_ids`, `lateness_seconds` and `clock_skew_tolerance_seconds`.
+    /// `ignored_referrers`, `nobody_ids`, `exclude_bots`, `viewer_headers`, `lateness_seconds` and `clock_skew_tolerance_seconds`.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ fn differences(name: &str) -> Option<Value> {
             "direct_then_source": "upgrade",
             "first_campaign": "split",
             "midnight": "UTC",
-            "keep_alive_events": ["$pageleave", "$ping"],
+            "keep_alive_events": ["$pageleave", "$ping", "page_ping"],
             "max_events": 10_000,
         }),
         "plausible" => json!({ "keep_alive_events": ["$pageleave", "pageleave", "engagement"] }),
@@ -136,8 +136,15 @@ mod tests {
     #[test]
     fn every_profile_can_be_read_and_replaces_all_rules_that_separate_sessions() {
         let mut odd = SessionConfig::rule_names();
-        let site =
-            ["internal_hosts", "ignored_referrers", "nobody_ids", "lateness_seconds", "clock_skew_tolerance_seconds"];
+        let site = [
+            "internal_hosts",
+            "ignored_referrers",
+            "nobody_ids",
+            "exclude_bots",
+            "viewer_headers",
+            "lateness_seconds",
+            "clock_skew_tolerance_seconds",
+        ];
         let base = timeout_alone();
         let set = base.as_object().unwrap();
         assert!(odd.all(|rule| set.contains_key(rule) != site.contains(&rule)));

@@ -101,9 +101,9 @@ impl Projects {
     /// if a project's name, key, profile or rule cannot be used, or if two projects have the same key. No key is repeated in it.
     pub fn from_json(service: &GivenRules, json: &str) -> Result<Self, ConfigError> {
         let mut projects = Self::from(service.read()?);
-        let Members(members) = serde_json::from_str(json).map_err(|error| {
+        let members = Members::of(json).map_err(|problem| {
             let example = r#"{"shop":{"keys":["a-key"],"rules":{"timeout_seconds":600}}}"#;
-            ConfigError(format!("the projects cannot be read: {error}; write an object such as {example}"))
+            ConfigError(format!("the projects {problem}; write an object such as {example}"))
         })?;
         for (name, value) in members {
             projects
@@ -138,8 +138,8 @@ impl Projects {
     /// Adds a project.
     fn add(&mut self, name: &str, value: &RawValue, service: &GivenRules) -> Result<(), String> {
         check_name(name)?;
-        let read = |error| format!("cannot be read: {error}; write an object with {MEMBERS}");
-        let Members(members) = serde_json::from_str(value.get()).map_err(read)?;
+        let members =
+            Members::of(value.get()).map_err(|problem| format!("{problem}; write an object with {MEMBERS}"))?;
         let (mut profile, mut rules) = (GivenRules::default(), GivenRules::default());
         for (member, value) in members.iter().filter(|(_, value)| value.get() != "null") {
             match member.as_str() {
@@ -203,9 +203,8 @@ fn profile_of(value: &RawValue) -> Result<GivenRules, String> {
 }
 
 fn rules_of(value: &RawValue) -> Result<GivenRules, String> {
-    let Members(members) = serde_json::from_str(value.get()).map_err(|error| {
-        format!("`rules` cannot be read: {error}; write an object such as {{\"timeout_seconds\":600}}")
-    })?;
+    let members = Members::of(value.get())
+        .map_err(|problem| format!("`rules` {problem}; write an object such as {{\"timeout_seconds\":600}}"))?;
     GivenRules::of_members(members.into_iter().map(|(name, value)| {
         // A raw value is valid JSON.
         let value = serde_json::from_str(value.get()).unwrap_or_default();

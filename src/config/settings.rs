@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 
 use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
+use crate::metrics::MetricNames;
+use crate::trigger::PipeRole;
 
 /// How long archived sessions are kept by default, in days. A queue keeps its messages for at most 14 days, so the session of an
 /// event that it redelivers is still known.
@@ -33,6 +35,10 @@ pub struct Settings {
     pub rejects: Option<Destination>,
     /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
     pub origins: AllowedOrigins,
+    /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
+    pub pipe_role: PipeRole,
+    /// The names of the metrics.
+    pub metrics: MetricNames,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
@@ -72,12 +78,21 @@ impl Settings {
                 ConfigError(format!("RETENTION_DAYS is `{days}`; it must be a number of days from 1 to 3650"))
             })?,
         };
+        let pipe_role = match non_empty("PIPE_ROLE").as_deref().map(str::trim) {
+            None | Some("enrichment") => PipeRole::Enrichment,
+            Some("target") => PipeRole::Target,
+            Some(role) => {
+                return Err(ConfigError(format!("PIPE_ROLE is `{role}`; it must be `enrichment` or `target`")));
+            }
+        };
         Ok(Self {
             projects: projects(&GivenRules::of_variables(&variable)?, non_empty("PROJECTS"), read_file)?,
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
+            pipe_role,
+            metrics: MetricNames::from_variables(&variable),
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
         })
@@ -167,6 +182,8 @@ mod tests {
             ("PASSIVE_EVENTS", "beat,12"),
             ("KEEP_ALIVE_EVENTS", "[]"),
             ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
+            ("EXCLUDE_BOTS", "true"),
+            ("VIEWER_HEADERS", "true"),
             ("MAX_EVENTS", "7"),
             ("LATENESS_SECONDS", "0"),
             ("CLOCK_SKEW_TOLERANCE_SECONDS", "0"),
@@ -190,6 +207,8 @@ mod tests {
             passive_events: vec!["beat".to_owned(), "12".to_owned()],
             keep_alive_events: Vec::new(),
             nobody_ids: NobodyIds::new(["a,b", "nobody"]),
+            exclude_bots: true,
+            viewer_headers: true,
             max_events: Some(7),
             lateness: TimeDelta::zero(),
             clock_skew_tolerance: TimeDelta::zero(),
@@ -206,6 +225,16 @@ mod tests {
             let empty = settings(&[&base[..], &[(name, " ")]].concat()).unwrap();
             assert_eq!(*empty.projects.default_rules(), SessionConfig::default(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_pipes_role_is_a_setting() {
+        let role = |role| {
+            settings(&[("TABLE", "t"), ("OUTPUT", "stdout"), ("PIPE_ROLE", role)]).map(|settings| settings.pipe_role)
+        };
+        assert_eq!(role(""), Ok(PipeRole::Enrichment));
+        assert_eq!(role("enrichment"), Ok(PipeRole::Enrichment));
+        assert_eq!(role(" target "), Ok(PipeRole::Target));
     }
 
     #[test]
@@ -237,6 +266,7 @@ mod tests {
             ("CORS_ORIGINS", "https://a.test, b.test", "CORS_ORIGINS has `b.test`"),
             ("CORS_ORIGINS", "https://a.test/", "CORS_ORIGINS has `https://a.test/`"),
             ("CORS_ORIGINS", "*, https://a.test", "CORS_ORIGINS has `*`"),
+            ("PIPE_ROLE", "source", "PIPE_ROLE is `source`; it must be `enrichment` or `target`"),
             (
                 "INTERNAL_HOSTS",
                 "shop.*",
@@ -307,10 +337,7 @@ mod tests {
         }
         for (value, sentence) in [
             ("/opt/other.json", "PROJECTS is `/opt/other.json`, which cannot be read (entity not found); name a file"),
-            (
-                "projects.json",
-                "PROJECTS: the projects cannot be read: expected value at line 1 column 1; write an object",
-            ),
+            ("projects.json", "PROJECTS: the projects cannot be read: a JSON object is expected; write an object"),
             (r#"{"shop": {"key": []}}"#, "PROJECTS: project `shop`: `key` is unknown; the members of a project are"),
         ] {
             let error = with(value).unwrap_err();

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::event::{Builder, ClientEvent, Standing};
-use super::json::{Members, Object, array, id, object, quoted};
+use super::json::{Members, Object, events, fields, id, object, quoted};
 use super::{Family, Item, Translation, not_a_body};
-use crate::event::{RejectCode, Rejection};
+use crate::event::Rejection;
 
 /// Names of ours for fields of Amplitude.
 const RENAMED: [(&str, &str); 6] = [
@@ -21,17 +21,14 @@ const RENAMED: [(&str, &str); 6] = [
 
 /// Translates a body.
 pub(super) fn translate(text: &str) -> Result<Translation<'_>, Rejection> {
-    let unreadable = || not_a_body("the body is not Amplitude's; send `{\"api_key\":…,\"events\":[…]}`");
-    let envelope = object(text).ok_or_else(unreadable)?;
-    let events = envelope.get("events").and_then(|events| array(events.get())).ok_or_else(unreadable)?;
+    let needed = "the body is not Amplitude's; send `{\"api_key\":…,\"events\":[…]}`";
+    let envelope = object(text).ok_or_else(|| not_a_body(needed))?;
+    let events = events(envelope.get("events").map(|events| events.get()), needed)?;
     let sent_at = envelope.given("client_upload_time").map(RawValue::get);
     let items = events.into_iter().map(|raw| Item {
         source: Cow::Borrowed(raw.get()),
         id: None,
-        event: match object(raw.get()) {
-            Some(fields) => event(fields, sent_at),
-            None => Err(Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`")),
-        },
+        event: fields(raw).and_then(|fields| event(fields, sent_at)),
     });
     let write_key = envelope.string("api_key").map(Cow::into_owned);
     Ok(Translation { family: Family::Amplitude, write_key, items: items.collect() })

@@ -97,6 +97,9 @@ fn results(report: &Report) -> Map<String, Value> {
 /// Returns Mixpanel's answer: a number, or an object if the client asks for more.
 fn mixpanel(head: &Head<'_>) -> Answer {
     let is_import = head.path.trim_end_matches('/').ends_with("import");
+    if has_pair(head, "img=1") {
+        return Answer::pixel();
+    }
     match is_import || has_pair(head, "verbose=1") {
         true => Answer::json(200, &json!({ "code": 200, "status": 1, "error": "" })),
         false => Answer::json(200, &json!(1)),

@@ -87,6 +87,8 @@ impl Endpoint {
             [.., "i", "v0", "e"] | [.., "i", "v0", "ai", "batch"] | [.., "e" | "capture"] => {
                 Self::PostHog(Family::PostHog)
             }
+            // Images of Segment and RudderStack are not translated.
+            [.., "pixel", _] | [.., "pixel", "v1", _] => return None,
             [.., "v1", kind] if SEGMENT_PATHS.contains(kind) => Self::Segment,
             [.., "batch"] => Self::Batch,
             [.., "array", _, "config"] => Self::PostHogConfig,
@@ -184,6 +186,8 @@ mod tests {
             ("/v1/projects/key/settings", Some(Endpoint::SegmentSettings)),
             ("/sourceConfig/", Some(Endpoint::RudderStackConfig)),
             ("/a/matomo.php", Some(Endpoint::Matomo)),
+            ("/v1/pixel/track", None),
+            ("/pixel/v1/track", None),
             ("/events", None),
             ("/", None),
             ("/collect", None),

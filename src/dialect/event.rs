@@ -28,6 +28,17 @@ pub enum Standing {
     Nobody,
 }
 
+impl Standing {
+    /// Sets how an event counts.
+    pub fn apply(self, event: &mut Event<'_>) {
+        match (self, event.role) {
+            (Self::Passive, Role::Activity(_)) => event.role = Role::Passive,
+            (Self::Nobody, Role::Activity(_) | Role::Passive) => event.role = Role::Nobody,
+            _ => {}
+        }
+    }
+}
+
 /// A client's event, translated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientEvent {
@@ -36,7 +47,8 @@ pub struct ClientEvent {
     /// Further members of the properties, each with a comma behind it. An event that is larger than ours may be has those here that
     /// the service does not read.
     rest: String,
-    standing: Standing,
+    /// How it counts.
+    pub standing: Standing,
 }
 
 /// What [`ClientEvent::json`] begins with.
@@ -49,11 +61,7 @@ impl ClientEvent {
     /// Why the event cannot be used.
     pub fn parse<'a>(&'a self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
         let mut event = Event::parse(self.json.as_bytes(), origin, rules)?;
-        match (self.standing, event.role) {
-            (Standing::Passive, Role::Activity(_)) => event.role = Role::Passive,
-            (Standing::Nobody, Role::Activity(_) | Role::Passive) => event.role = Role::Nobody,
-            _ => {}
-        }
+        self.standing.apply(&mut event);
         Ok(event)
     }
 

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::event::MAX_CLIENT_EVENT_BYTES;
+use super::{MAX_EVENTS, not_a_body};
+use crate::event::{RejectCode, Rejection};
+
 /// An object: its members by name. Of two members with one name, the last one counts.
 pub(super) type Object<'t> = BTreeMap<String, &'t RawValue>;
 
@@ -16,6 +20,42 @@ pub(super) fn object(json: &str) -> Option<Object<'_>> {
 /// Parses an array, without parsing its elements.
 pub(super) fn array(json: &str) -> Option<Vec<&RawValue>> {
     serde_json::from_str(json).ok()
+}
+
+/// Parses the array of a request's events.
+///
+/// # Errors
+/// It is not an array, which `needed` tells how to change, or it is longer than a request may be. That is told before anything is
+/// made of its elements.
+pub(super) fn events<'t>(json: Option<&'t str>, needed: &str) -> Result<Vec<&'t RawValue>, Rejection> {
+    within_limit(json.and_then(array).ok_or_else(|| not_a_body(needed))?)
+}
+
+/// Checks how many events a request has.
+pub(super) fn within_limit(events: Vec<&RawValue>) -> Result<Vec<&RawValue>, Rejection> {
+    if events.len() > MAX_EVENTS {
+        let message = format!("the body has more than {MAX_EVENTS} events; send them in several requests");
+        return Err(Rejection::new(RejectCode::TooLarge, message));
+    }
+    Ok(events)
+}
+
+/// Checks an event's size before it is parsed.
+pub(super) fn check_size(text: &str) -> Result<(), Rejection> {
+    if text.len() > MAX_CLIENT_EVENT_BYTES {
+        let message = format!("the event has more than {MAX_CLIENT_EVENT_BYTES} bytes; send smaller properties");
+        return Err(Rejection::new(RejectCode::TooLarge, message));
+    }
+    Ok(())
+}
+
+/// Parses an event.
+///
+/// # Errors
+/// It is not an object, or larger than an event may be. That is told before it is parsed.
+pub(super) fn fields(raw: &RawValue) -> Result<Object<'_>, Rejection> {
+    check_size(raw.get())?;
+    object(raw.get()).ok_or_else(|| Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`"))
 }
 
 /// Returns a value that is a string with at least one visible character.

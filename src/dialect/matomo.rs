@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use url::Url;
 
 use super::event::{Builder, ClientEvent};
-use super::json::{Pairs, array, object, pairs_of_object, pairs_of_query, quoted, string};
-use super::{Family, Head, Item, Translation, not_a_body};
+use super::json::{Pairs, check_size, events, object, pairs_of_object, pairs_of_query, quoted, string};
+use super::{Family, Head, Item, Translation};
 use crate::event::Rejection;
 
 /// Fields of a campaign: the parameters of the page's URL that name it, and our property. The first that is there counts.
@@ -20,32 +20,47 @@ const CAMPAIGN: [([&str; 2], &str); 5] = [
 
 /// Translates a body, or the query of a request without one.
 pub(super) fn translate<'t>(head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
-    if !text.trim_start().starts_with('{') {
-        let mut pairs = pairs_of_query(text);
-        let beside = pairs_of_query(head.query);
-        beside.into_iter().for_each(|(name, value)| {
-            pairs.entry(name).or_insert(Cow::Owned(value.into_owned()));
-        });
-        let write_key = pairs.get("idsite").map(|site| site.clone().into_owned());
-        let items = match pairs.is_empty() {
-            true => Vec::new(),
-            false => vec![Item { source: Cow::Borrowed(text), id: None, event: event(pairs) }],
-        };
-        return Ok(Translation { family: Family::Matomo, write_key, items });
+    match text.trim_start().starts_with('{') {
+        true => translate_bulk(text),
+        false => translate_one(head, text),
     }
-    let requests = object(text).and_then(|envelope| array(envelope.get("requests")?.get()));
-    let requests = requests.ok_or_else(|| not_a_body("the body is not Matomo's; send `{\"requests\":[\"?…\"]}`"))?;
+}
+
+/// Translates a query or a form. A form can have further pairs in the query.
+fn translate_one<'t>(head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
+    check_size(text)?;
+    let mut pairs = pairs_of_query(text);
+    for (name, value) in owned(&pairs_of_query(head.query)) {
+        pairs.entry(name).or_insert(value);
+    }
+    let write_key = site(&pairs);
+    let items = match pairs.is_empty() {
+        true => Vec::new(),
+        false => vec![Item { source: Cow::Borrowed(text), id: None, event: event(pairs) }],
+    };
+    Ok(Translation { family: Family::Matomo, write_key, items })
+}
+
+fn translate_bulk(text: &str) -> Result<Translation<'_>, Rejection> {
+    let envelope = object(text).unwrap_or_default();
+    let requests = envelope.get("requests").map(|requests| requests.get());
+    let requests = events(requests, "the body is not Matomo's; send `{\"requests\":[\"?…\"]}`")?;
     let mut write_key = None;
     let items = requests.into_iter().map(|raw| {
-        let pairs = match object(raw.get()) {
+        let pairs = check_size(raw.get()).map(|()| match object(raw.get()) {
             Some(object) => pairs_of_object(&object),
             None => owned(&pairs_of_query(&string(raw).unwrap_or_default())),
-        };
-        write_key = write_key.take().or_else(|| pairs.get("idsite").map(|site| site.clone().into_owned()));
-        Item { source: Cow::Borrowed(raw.get()), id: None, event: event(pairs) }
+        });
+        write_key = write_key.take().or_else(|| pairs.as_ref().ok().and_then(site));
+        Item { source: Cow::Borrowed(raw.get()), id: None, event: pairs.and_then(event) }
     });
     let items = items.collect();
     Ok(Translation { family: Family::Matomo, write_key, items })
+}
+
+/// Returns the site's id, which is the nearest that Matomo has to a key.
+fn site(pairs: &Pairs<'_>) -> Option<String> {
+    pairs.get("idsite").map(|site| site.clone().into_owned())
 }
 
 fn owned<'t>(pairs: &Pairs<'_>) -> Pairs<'t> {

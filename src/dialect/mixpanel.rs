@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::event::{Builder, ClientEvent, Standing};
-use super::json::{Members, Object, array, id, object, quoted};
+use super::json::{Members, Object, array, fields, id, quoted, within_limit};
 use super::{Family, Head, Item, Translation, not_a_body};
-use crate::event::{RejectCode, Rejection};
+use crate::event::Rejection;
 
 /// How a device's id begins as a `distinct_id`.
 const DEVICE: &str = "$device:";
@@ -23,21 +23,19 @@ const CAMPAIGN: [&str; 5] = ["utm_source", "utm_medium", "utm_campaign", "utm_te
 pub(super) fn translate<'t>(head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
     let is_import = head.path.trim_end_matches('/').ends_with("import");
     let sent_at = head.parameter("_").filter(|_| !is_import);
-    let events = match text.trim_start().as_bytes().first() {
+    let found = match text.trim_start().as_bytes().first() {
         Some(b'[') => array(text),
         _ => serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().collect::<Result<_, _>>().ok(),
     };
-    let events =
-        events.ok_or_else(|| not_a_body("the body is not JSON; send `data` with an event or an array of events"))?;
+    let events = within_limit(
+        found.ok_or_else(|| not_a_body("the body is not JSON; send `data` with an event or an array of events"))?,
+    )?;
     let mut write_key = None;
     let items = events.into_iter().map(|raw| {
-        let fields = object(raw.get());
-        let token = || fields.as_ref()?.object("properties").string("token").map(Cow::into_owned);
+        let fields = fields(raw);
+        let token = || fields.as_ref().ok()?.object("properties").string("token").map(Cow::into_owned);
         write_key = write_key.take().or_else(token);
-        let event = match fields {
-            Some(fields) => event(fields, sent_at.as_deref()),
-            None => Err(Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`")),
-        };
+        let event = fields.and_then(|fields| event(fields, sent_at.as_deref()));
         Item { source: Cow::Borrowed(raw.get()), id: None, event }
     });
     let items = items.collect();

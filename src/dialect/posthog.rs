@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::event::{Builder, ClientEvent, Standing};
-use super::json::{Members, Object, array, id, object, quoted, string};
+use super::json::{Members, Object, array, events, fields, id, object, quoted, string};
 use super::{Family, Head, Item, Translation, not_a_body};
 use crate::event::{RejectCode, Rejection, time_of_json};
 use crate::session::{Millis, datetime, rfc3339};
@@ -14,6 +14,8 @@ use crate::session::{Millis, datetime, rfc3339};
 /// Libraries that send a batch again with the time of the first try. Their `sent_at` says nothing about their clock.
 const STALE_LIBRARIES: [&str; 2] = ["posthog-node", "posthog-edge"];
 
+/// The `distinct_id` of all visitors whose browsers may keep nothing (`cookieless_mode`).
+const COOKIELESS: &str = "$posthog_cookieless";
 /// Events about persons and groups.
 const ABOUT_PERSONS: [&str; 7] =
     ["$identify", "$groupidentify", "$create_alias", "$merge_dangerously", "$set", "$set_once", "$unset"];
@@ -30,14 +32,13 @@ struct Batch<'t> {
 /// Translates a body.
 pub(super) fn translate<'t>(family: Family, head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
     let envelope = object(text);
-    let events = match &envelope {
+    let needed = "the body is not PostHog's; send an event, an array of events, or `{\"batch\":[…]}`";
+    let found = match &envelope {
         Some(envelope) => match envelope.get("batch") {
-            Some(batch) => {
-                array(batch.get()).ok_or_else(|| not_a_body("`batch` is not an array; send the events in one"))?
-            }
+            Some(batch) => events(Some(batch.get()), needed)?,
             None => vec![whole(text)?],
         },
-        None => array(text).ok_or_else(|| not_a_body("the body is not JSON; send one object or an array of events"))?,
+        None => events(Some(text), needed)?,
     };
     let header = |name| (head.header)(name).map(|value| Cow::Owned(quoted(&value)));
     // The oldest clients write the time of sending into the query. They keep it when they try again.
@@ -47,16 +48,13 @@ pub(super) fn translate<'t>(family: Family, head: &Head<'_>, text: &'t str) -> R
     let library = (head.header)("posthog-sdk-info").and_then(|info| info.split('/').next().map(str::to_owned));
     let batch = Batch { sent_at, received_at: head.received_at, library };
     let mut write_key = envelope.as_ref().and_then(key).or_else(|| head.bearer());
-    let items = events.into_iter().map(|raw| {
-        let fields = object(raw.get());
-        write_key = write_key.take().or_else(|| fields.as_ref().and_then(event_key));
+    let items = found.into_iter().map(|raw| {
+        let fields = fields(raw);
+        write_key = write_key.take().or_else(|| fields.as_ref().ok().and_then(event_key));
         Item {
             source: Cow::Borrowed(raw.get()),
-            id: fields.as_ref().and_then(|fields| fields.id("uuid")).map(Cow::into_owned),
-            event: match fields {
-                Some(fields) => event(fields, &batch),
-                None => Err(Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`")),
-            },
+            id: fields.as_ref().ok().and_then(|fields| fields.id("uuid")).map(Cow::into_owned),
+            event: fields.and_then(|fields| event(fields, &batch)),
         }
     });
     let items = items.collect();
@@ -93,6 +91,7 @@ fn event<'t>(mut fields: Object<'t>, batch: &Batch<'t>) -> Result<ClientEvent, R
     for name in ["api_key", "token"] {
         fields.remove(name);
     }
+    properties.remove("token");
     builder.set_raw("$window_id", fields.remove("window_id"));
     // What PostHog itself reads beside the properties, it also reads in them.
     let (of_posthog, others): (Object<'_>, Object<'_>) =
@@ -127,11 +126,14 @@ fn identify<'t>(builder: &mut Builder<'t>, fields: &Object<'t>, properties: &Obj
     let distinct_id = fields.id("distinct_id").or_else(|| properties.id("distinct_id"));
     let device = properties.id("$device_id");
     let anonymous = properties.id("$anon_distinct_id");
-    let is_identified = properties.is("$is_identified", "true");
+    // A server has no login: it sends the device along with whoever is logged in.
+    let is_server = device.is_some() && properties.is("$is_server", "true");
+    let is_identified = is_server || properties.is("$is_identified", "true");
     builder.user =
         properties.id("$user_id").or_else(|| distinct_id.clone().filter(|_| is_identified && distinct_id != device));
     let is_login = builder.name.as_deref() == Some("$identify");
-    let is_made_up = library == "posthog-python" && is_made_up(fields, properties, &distinct_id);
+    let is_made_up = distinct_id.as_deref() == Some(COOKIELESS)
+        || (library == "posthog-python" && is_made_up(fields, properties, &distinct_id));
     builder.standing = standing(builder.name.as_deref(), device.is_some(), is_made_up);
     if is_login && device.is_none() && anonymous.is_some() {
         builder.user.clone_from(&distinct_id);

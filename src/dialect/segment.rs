@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::event::{Builder, ClientEvent, Standing};
-use super::json::{Members, Object, array, id, object, quoted};
+use super::json::{Members, Object, events, fields, id, object, quoted};
 use super::{Family, Head, Item, Translation, not_a_body, rudderstack};
 use crate::event::{RejectCode, Rejection};
 
@@ -26,8 +26,7 @@ pub(super) fn translate<'t>(head: &Head<'_>, text: &'t str) -> Result<Translatio
     let kind = kind_of_path(head.path);
     let (messages, batch) = match envelope.get("batch") {
         Some(batch) => {
-            let messages =
-                array(batch.get()).ok_or_else(|| not_a_body("`batch` is not an array; send the messages in one"))?;
+            let messages = events(Some(batch.get()), "`batch` is not an array; send the messages in one")?;
             let sent_at = envelope.given("sentAt").map(RawValue::get);
             (messages, Batch { sent_at, context: envelope.object("context"), kind: None })
         }
@@ -38,16 +37,10 @@ pub(super) fn translate<'t>(head: &Head<'_>, text: &'t str) -> Result<Translatio
     };
     let in_body = envelope.string("writeKey").map(Cow::into_owned);
     let write_key = head.basic_user().or(in_body).or_else(|| head.parameter("writeKey"));
-    let items = messages.into_iter().map(|raw| {
-        let message = object(raw.get());
-        Item {
-            source: Cow::Borrowed(raw.get()),
-            id: None,
-            event: match message {
-                Some(message) => event(message, &batch),
-                None => Err(Rejection::new(RejectCode::NotAnObject, "the message is not an object; send `{…}`")),
-            },
-        }
+    let items = messages.into_iter().map(|raw| Item {
+        source: Cow::Borrowed(raw.get()),
+        id: None,
+        event: fields(raw).and_then(|message| event(message, &batch)),
     });
     Ok(Translation { family: Family::Segment, write_key, items: items.collect() })
 }

@@ -14,6 +14,9 @@ use crate::event::{RejectCode, Rejection};
 /// How often a body may be encoded: a form field with base64 of gzip is three times, and the API's own base64 comes before.
 const MAX_LAYERS: usize = 4;
 
+/// How gzip begins after a gateway has passed it on as text: the second byte became U+FFFD.
+const BROKEN_GZIP: &[u8] = b"\x1f\xef\xbf\xbd";
+
 /// Returns the text that a body holds: JSON, or a query.
 ///
 /// An empty body of a request by GET is replaced by the query, which holds the form then.
@@ -43,6 +46,9 @@ pub fn text<'b>(endpoint: Endpoint, head: &Head<'b>) -> Result<Cow<'b, str>, Rej
 fn peeled(bytes: &[u8], is_query: bool) -> Result<Option<Vec<u8>>, Rejection> {
     if bytes.starts_with(b"\x1f\x8b") {
         return decompressed(MultiGzDecoder::new(bytes)).map(Some);
+    }
+    if bytes.starts_with(BROKEN_GZIP) {
+        return Err(damaged());
     }
     if is_zlib(bytes) {
         return decompressed(ZlibDecoder::new(bytes)).map(Some);
@@ -83,11 +89,15 @@ fn decompressed(decoder: impl Read) -> Result<Vec<u8>, Rejection> {
     match read {
         Ok(_) if bytes.len() > MAX_BODY_BYTES => Err(too_large()),
         Ok(_) => Ok(bytes),
-        Err(_) => Err(Rejection::new(
-            RejectCode::InvalidJson,
-            "the compressed body is damaged; a gateway that passes bodies as text breaks it, so switch compression off",
-        )),
+        Err(_) => Err(damaged()),
     }
+}
+
+fn damaged() -> Rejection {
+    Rejection::new(
+        RejectCode::InvalidJson,
+        "the compressed body is damaged; a gateway that passes bodies as text breaks it, so switch compression off",
+    )
 }
 
 fn too_large() -> Rejection {

@@ -3,22 +3,22 @@
 use std::borrow::Cow;
 
 use super::event::{Builder, ClientEvent};
-use super::json::{Members, Object, Pairs, array, object, pairs_of_object, pairs_of_query, quoted};
-use super::{Family, Item, Translation, not_a_body, sniff};
-use crate::event::{RejectCode, Rejection};
+use super::json::{
+    Members, Object, Pairs, array, check_size, events, fields, object, pairs_of_object, pairs_of_query, quoted,
+};
+use super::{Family, Item, Translation, sniff};
+use crate::event::Rejection;
 
 /// Translates a body.
 pub(super) fn translate_post(text: &str) -> Result<Translation<'_>, Rejection> {
-    let data = object(text).and_then(|envelope| array(envelope.get("data")?.get()));
-    let data = data.ok_or_else(|| not_a_body("the body is not Snowplow's; send `{\"schema\":…,\"data\":[…]}`"))?;
+    let envelope = object(text).unwrap_or_default();
+    let data = envelope.get("data").map(|data| data.get());
+    let data = events(data, "the body is not Snowplow's; send `{\"schema\":…,\"data\":[…]}`")?;
     let mut write_key = None;
     let items = data.into_iter().map(|raw| {
-        let pairs = object(raw.get()).map(|object| pairs_of_object(&object));
-        write_key = write_key.take().or_else(|| pairs.as_ref().and_then(application));
-        let event = match pairs {
-            Some(pairs) => event(pairs),
-            None => Err(Rejection::new(RejectCode::NotAnObject, "the event is not an object; send `{…}`")),
-        };
+        let pairs = fields(raw).map(|fields| pairs_of_object(&fields));
+        write_key = write_key.take().or_else(|| pairs.as_ref().ok().and_then(application));
+        let event = pairs.and_then(event);
         Item { source: Cow::Borrowed(raw.get()), id: None, event }
     });
     let items = items.collect();
@@ -26,14 +26,15 @@ pub(super) fn translate_post(text: &str) -> Result<Translation<'_>, Rejection> {
 }
 
 /// Translates a query.
-pub(super) fn translate_query(query: &str) -> Translation<'_> {
+pub(super) fn translate_query(query: &str) -> Result<Translation<'_>, Rejection> {
+    check_size(query)?;
     let pairs = pairs_of_query(query);
     let write_key = application(&pairs);
     let items = match pairs.is_empty() {
         true => Vec::new(),
         false => vec![Item { source: Cow::Borrowed(query), id: None, event: event(pairs) }],
     };
-    Translation { family: Family::Snowplow, write_key, items }
+    Ok(Translation { family: Family::Snowplow, write_key, items })
 }
 
 /// Returns the application's id, which is the nearest that Snowplow has to a key.

@@ -85,7 +85,7 @@ impl Event<'_> {
 
     /// Returns whether a flag has to be added, with or without a session.
     fn is_flagged(&self) -> bool {
-        self.time_flag.is_some() || self.is_repaired || self.role == Role::Nobody
+        self.time_flag.is_some() || self.is_repaired || self.is_bot || self.role == Role::Nobody
     }
 
     /// Copies the members that stay, each with the comma after it. Without a session, the event keeps its own session
@@ -119,8 +119,13 @@ impl Event<'_> {
         if let Some(assignment) = assignment {
             self.session_members(assignment, &mut members);
         }
-        if self.role == Role::Nobody {
-            members.plain_string(",\"$no_session\":", "nobody");
+        match self.role {
+            Role::Nobody => members.plain_string(",\"$no_session\":", "nobody"),
+            Role::Bot => members.plain_string(",\"$no_session\":", "bot"),
+            _ => {}
+        }
+        if self.is_bot {
+            members.raw(",\"$is_bot\":", "true");
         }
         if let Some(flag) = self.time_flag {
             members.plain_string(",\"$time_flag\":", flag.name());
@@ -243,6 +248,7 @@ mod tests {
             user_id: None,
             is_start: false,
             is_late: false,
+            is_duplicate: false,
             version: 3,
         }
     }

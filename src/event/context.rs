@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::properties::Properties;
 use super::raw_field::{RawField, Shape};
+use super::viewer::Viewer;
 use crate::attribution::{Referrer, click_of, utm_of};
 use crate::config::{InternalCampaigns, SessionConfig};
 use crate::session::{DeviceInfo, GeoInfo, SessionContext, UtmParams};
@@ -21,7 +22,12 @@ const MAX_KEY_BYTES: usize = 64;
 impl<'a> Properties<'a> {
     /// Returns the event's context, within the limits of what a session keeps. Values that are equal to those of `known` are
     /// shared with it.
-    pub(super) fn context(&self, known: &SessionContext, config: &SessionConfig) -> SessionContext {
+    pub(super) fn context(
+        &self,
+        known: &SessionContext,
+        viewer: Option<&Viewer>,
+        config: &SessionConfig,
+    ) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
         let referrer = self.string(self.referrer);
@@ -35,8 +41,11 @@ impl<'a> Properties<'a> {
             url: url.map(|url| shared(truncated(url, MAX_URL_BYTES), &known.url)),
             referrer: referrer.map(|referrer| shared(truncated(&referrer, MAX_URL_BYTES), &known.referrer)),
             utm: utm.map(|utm| known.utm.clone().filter(|known| **known == utm).unwrap_or_else(|| Arc::new(utm))),
-            device: self.device(known.device.as_ref()),
-            geo: self.geo(known.geo.as_ref()),
+            device: match self.has_agent() || viewer.is_some() {
+                true => self.device_by_agent(known.device.as_ref(), viewer),
+                false => self.device(known.device.as_ref()),
+            },
+            geo: self.geo(known.geo.as_ref()).or_else(|| viewer?.geo.clone()),
             user_id: self.user_id(&known.user_id, config),
         }
     }
@@ -80,6 +89,33 @@ impl<'a> Properties<'a> {
         let device_type = kind.unwrap_or_default();
         let device = DeviceInfo { device_type, os, os_version, browser, browser_version, screen_resolution };
         (device != DeviceInfo::default()).then(|| Arc::new(device))
+    }
+
+    /// Returns the device that the event names. What it does not name is taken from its user agent, or else from the request.
+    #[inline(never)]
+    fn device_by_agent(&self, known: Option<&Arc<DeviceInfo>>, viewer: Option<&Viewer>) -> Option<Arc<DeviceInfo>> {
+        let own = self.device(known);
+        let is_complete = |own: &DeviceInfo| !own.device_type.is_empty() && own.os.is_some() && own.browser.is_some();
+        if own.as_deref().is_some_and(is_complete) {
+            return own;
+        }
+        let told = match self.agent() {
+            Some(agent) => crate::agent::device(&agent).map(Arc::new),
+            None => viewer.and_then(|viewer| viewer.device.clone()),
+        };
+        let shared = |device: Arc<DeviceInfo>| known.filter(|known| **known == device).cloned().unwrap_or(device);
+        let (Some(told), Some(named)) = (&told, &own) else { return told.or(own).map(shared) };
+        let mut device = (**named).clone();
+        if device.device_type.is_empty() {
+            device.device_type.clone_from(&told.device_type);
+        }
+        if device.os.is_none() {
+            (device.os, device.os_version) = (told.os.clone(), told.os_version.clone());
+        }
+        if device.browser.is_none() {
+            (device.browser, device.browser_version) = (told.browser.clone(), told.browser_version.clone());
+        }
+        Some(shared(Arc::new(device)))
     }
 
     /// Returns whether the properties describe the device `known`. It may return false for an equal device if a string was
@@ -247,7 +283,7 @@ mod tests {
             let mut properties = Properties::empty(&json, false);
             properties.scan(&mut Scanner::new(&json), 0).unwrap();
             let known = SessionContext { user_id: Some("ann".into()), ..SessionContext::default() };
-            let user_id = properties.context(&known, &config).user_id;
+            let user_id = properties.context(&known, None, &config).user_id;
             assert_eq!(user_id.as_deref(), wanted, "{json}");
             assert!(is_shared(&user_id, &known.user_id));
         }
@@ -286,7 +322,7 @@ mod tests {
         let context = |json: &String, known: &SessionContext| {
             let mut properties = Properties::empty(json, false);
             properties.scan(&mut Scanner::new(json), 0).unwrap();
-            properties.context(known, &config)
+            properties.context(known, None, &config)
         };
         let contexts = samples.each_ref().map(|json| context(json, &SessionContext::default()));
         for (json, alone) in samples.iter().zip(&contexts) {

@@ -21,6 +21,10 @@ pub(super) enum PropertyName {
     Screen(ScreenField),
     /// `$geoip_country_code` and so on.
     Geo(GeoField),
+    /// `$user_agent` and `$raw_user_agent`.
+    Agent,
+    /// `$is_bot`. It is read and written, also on events without a session.
+    IsBot,
     /// `$time_flag`, `$sanitized` and `$no_session`: written, also on events without a session.
     Flag,
     /// Any other property that is written, such as `$session_id`.
@@ -69,7 +73,7 @@ impl PropertyName {
     /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
     #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
-        use PropertyName::{Device, Flag, Geo, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
+        use PropertyName::{Agent, Device, Flag, Geo, IsBot, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
         // Every name in the list begins with one of these.
         if !matches!(key.first(), Some(b'$' | b'u')) {
             return None;
@@ -98,6 +102,8 @@ impl PropertyName {
             _ if key == b"$geoip_subdivision_1_name" => Geo(GeoField::RegionName),
             _ if key == b"$session_properties" => Session,
             _ if key == b"$user_id" => UserId,
+            _ if key == b"$user_agent" || key == b"$raw_user_agent" => Agent,
+            _ if key == b"$is_bot" => IsBot,
             _ if key == b"$time_flag" || key == b"$sanitized" || key == b"$no_session" => Flag,
             _ if key == b"$entry_url"
                 || key == b"$event_referrer"
@@ -122,7 +128,7 @@ impl PropertyName {
 
 /// Returns whether the service reads or writes the property of this name, or may read it as a click id.
 pub(crate) fn is_read_property(name: &str) -> bool {
-    name == "$user_id" || PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
+    PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
 }
 
 #[cfg(test)]
@@ -141,6 +147,8 @@ mod tests {
             ("$geoip_city_name", PropertyName::Geo(GeoField::City)),
             ("$geoip_time_zone", PropertyName::Geo(GeoField::TimeZone)),
             ("$time_flag", PropertyName::Flag),
+            ("$raw_user_agent", PropertyName::Agent),
+            ("$is_bot", PropertyName::IsBot),
             ("utm_term", PropertyName::Utm(UtmField::Term)),
         ] {
             assert_eq!(of(key), Some(name), "{key}");

@@ -36,6 +36,8 @@ pub(super) struct Properties<'a> {
     reads_click_ids: bool,
     pub(super) session: RawField,
     user: RawField,
+    agent: RawField,
+    is_bot: RawField,
 }
 
 /// A member that annotating replaces.
@@ -79,6 +81,11 @@ impl MemberHandler for Properties<'_> {
                 }
                 &mut self.user
             }
+            Some(name @ PropertyName::IsBot) => {
+                self.note_replaced(key.start, value.end, name);
+                &mut self.is_bot
+            }
+            Some(PropertyName::Agent) => &mut self.agent,
             Some(PropertyName::Url) => &mut self.url,
             Some(PropertyName::Session) => &mut self.session,
             Some(PropertyName::Utm(field)) => &mut self.utm[field as usize],
@@ -111,6 +118,8 @@ impl<'a> Properties<'a> {
             reads_click_ids,
             session: RawField::ABSENT,
             user: RawField::ABSENT,
+            agent: RawField::ABSENT,
+            is_bot: RawField::ABSENT,
         }
     }
 
@@ -136,7 +145,7 @@ impl<'a> Properties<'a> {
     /// Remembers a member that annotating replaces. `start` is the position of its key's first quotation mark.
     fn note_replaced(&mut self, start: usize, end: usize, name: PropertyName) {
         let raw = RawField::new(Value { start, end, shape: Shape::Other });
-        let member = ReplacedMember { raw, is_flag: name == PropertyName::Flag };
+        let member = ReplacedMember { raw, is_flag: matches!(name, PropertyName::Flag | PropertyName::IsBot) };
         match self.first_replaced {
             None => self.first_replaced = Some(member),
             Some(_) => self.more_replaced.push(member),
@@ -164,6 +173,21 @@ impl<'a> Properties<'a> {
     /// Returns the event's own `$user_id`: a string or a number.
     pub(super) fn user(&self) -> Option<Cow<'a, str>> {
         self.string_or_number(self.user).filter(|user| !user.is_empty())
+    }
+
+    /// Returns whether the event has a user agent.
+    pub(super) fn has_agent(&self) -> bool {
+        self.agent.is_given()
+    }
+
+    /// Returns the visitor's user agent.
+    pub(super) fn agent(&self) -> Option<Cow<'a, str>> {
+        self.string(self.agent).filter(|agent| !agent.is_empty())
+    }
+
+    /// Returns whether the event itself states that a bot sent it.
+    pub(super) fn states_bot(&self) -> bool {
+        self.is_bot.shape == Shape::Other && self.json(self.is_bot).raw() == Some("true")
     }
 
     /// Returns the event's own `$user_id` as it is written, if annotating replaces it because it names no user.

@@ -130,6 +130,11 @@ impl<'a> Application<'a> {
         }
     }
 
+    /// Returns what followed from the events in this attempt.
+    pub fn applied(&self) -> Option<&Applied> {
+        self.applied.as_ref()
+    }
+
     /// Returns the pages that must be stored before the timeline is.
     pub fn pages(&self) -> &[FingerprintPage] {
         &self.pages

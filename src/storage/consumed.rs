@@ -14,6 +14,7 @@ pub struct Consumed {
     /// In thousandths of a unit.
     index_write: AtomicU64,
     conflicts: AtomicU64,
+    calls: AtomicU64,
 }
 
 impl Consumed {
@@ -37,19 +38,40 @@ impl Consumed {
         self.conflicts.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of calls of which DynamoDB reported the capacity, and of conflicts.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Returns what was consumed so far, and begins anew.
+    #[must_use]
+    pub fn take(&self) -> Self {
+        let take = |counter: &AtomicU64| AtomicU64::new(counter.swap(0, Ordering::Relaxed));
+        Self {
+            read: take(&self.read),
+            table_write: take(&self.table_write),
+            index_write: take(&self.index_write),
+            conflicts: take(&self.conflicts),
+            calls: take(&self.calls),
+        }
+    }
+
     /// Adds a conditional write whose condition failed. DynamoDB bills a unit for it, but does not report it with the error.
     pub(super) fn add_conflict(&self) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.table_write.fetch_add(1000, Ordering::Relaxed);
     }
 
     /// Adds what a read consumed.
     pub(super) fn add_read(&self, capacity: &ConsumedCapacity) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         add(&self.read, capacity.capacity_units().unwrap_or_default());
     }
 
     /// Adds what a write consumed in the table and in the index.
     pub(super) fn add_write(&self, capacity: &ConsumedCapacity) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
             indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
         });

@@ -45,7 +45,7 @@ impl Timeline {
             self.set_version(id);
         }
         let overflow = self.bound(arrivals, self.corrections.len(), config);
-        Some(Applied { assignments: appended.assignments, changed: true, overflow })
+        Some(Applied { assignments: appended.assignments, changed: true, overflow, reopened: 0 })
     }
 
     /// Returns whether events are few, new, not late, in order, and after all others.

@@ -70,6 +70,7 @@ impl SessionState {
             // Several events can have the time of the start. Which of them was the first is no longer known.
             is_start: at == self.facts.started_at,
             is_late: false,
+            is_duplicate: false,
             version,
         }
     }

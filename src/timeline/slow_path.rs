@@ -28,6 +28,8 @@ impl Timeline {
             known_events = self.known_events(&recalled, &pages);
             new = self.new_events(arrivals, &mut known_events);
         }
+        let is_duplicate = duplicates(arrivals, &new);
+        let archived = self.archived;
         if changed {
             // Higher than the versions under which the recalled sessions were archived.
             self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
@@ -39,10 +41,16 @@ impl Timeline {
                 self.insert(fresh.into_iter().map(|arrival| arrival.entry.clone()).collect(), &before, config);
             }
         }
-        let assignments = self.assign(arrivals, &known_events, &recalled, config);
+        let reopened = archived.saturating_sub(self.archived);
+        let mut assignments = self.assign(arrivals, &known_events, &recalled, config);
+        for (assignment, is_duplicate) in assignments.iter_mut().zip(is_duplicate) {
+            if let Some(assignment) = assignment {
+                assignment.is_duplicate = is_duplicate;
+            }
+        }
         let changed = changed || realigned;
         let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
-        Applied { assignments, changed, overflow }
+        Applied { assignments, changed, overflow, reopened }
     }
 
     /// Returns the events that are not known, and adds them to the known ones.
@@ -143,4 +151,12 @@ impl Timeline {
         };
         arrivals.iter().map(assign).collect()
     }
+}
+
+/// Returns for each arrival whether it is an event that was known before. `new` are those that were not, in the same order.
+fn duplicates(arrivals: &[Arrival], new: &[&Arrival]) -> Vec<bool> {
+    let mut new = new.iter().peekable();
+    let is_known = |arrival: &Arrival| new.next_if(|new| std::ptr::eq(**new, arrival)).is_none();
+    let is_event = |arrival: &Arrival| !arrival.passive && matches!(arrival.entry.kind, Kind::Pageview | Kind::Event);
+    arrivals.iter().map(is_known).zip(arrivals).map(|(is_known, arrival)| is_known && is_event(arrival)).collect()
 }

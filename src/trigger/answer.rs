@@ -228,7 +228,12 @@ pub(super) fn report_lines(outcomes: &[EventOutcome<String>]) -> String {
 
 /// Returns the answer to a body that cannot be read.
 pub(super) fn unreadable(error: BodyError) -> String {
-    Events::with_room_for(0, 0).close(Some((error.code(), &error.to_string())), &[], &[])
+    nothing(error.code(), &error.to_string())
+}
+
+/// Returns the answer to a request of whose events none was looked at.
+pub(super) fn nothing(code: &str, message: &str) -> String {
+    Events::with_room_for(0, 0).close(Some((code, message)), &[], &[])
 }
 
 /// Returns an answer that consists of an error only.

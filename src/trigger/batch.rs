@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::split_body::RawEvent;
 use crate::clock::Clock;
 use crate::config::Projects;
+use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Repaired};
 use crate::manager::{Outcome, SessionManager};
-use crate::session::Millis;
+use crate::session::{Millis, id_time};
 use crate::storage::{SessionError, SessionStorage, StorageErrorKind};
 use crate::timeline::Assignment;
 
@@ -29,20 +30,52 @@ pub(super) enum EventOutcome<T> {
     Failed(SessionError),
 }
 
+/// How many of the events that are applied were known, late, or began a session.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub duplicates: usize,
+    pub late: usize,
+    /// The sessions that these events began, by reason.
+    pub started: BTreeMap<&'static str, usize>,
+}
+
+impl Placed {
+    fn count(&mut self, assignment: &Assignment) {
+        if assignment.is_duplicate {
+            self.duplicates += 1;
+            return;
+        }
+        self.late += usize::from(assignment.is_late);
+        // A session's id holds the time of the event that began it. An event that is placed before that one begins no session.
+        if assignment.is_start && id_time(assignment.session_id) == assignment.at {
+            *self.started.entry(assignment.reason.name()).or_default() += 1;
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        for (reason, count) in other.started {
+            *self.started.entry(reason).or_default() += count;
+        }
+    }
+}
+
 /// Parses raw events, assigns them to sessions, and calls `annotate` for each event that is applied. Returns one outcome for
-/// each raw event, in order.
+/// each raw event, in order, and what became of the applied ones.
 pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
     mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
-) -> Vec<EventOutcome<T>> {
+) -> (Vec<EventOutcome<T>>, Placed) {
     let repairs;
+    let mut placed = Placed::default();
     let mut events = Vec::with_capacity(incoming.len());
     let mut rejections = Vec::with_capacity(incoming.len());
     let mut repaired_events = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
-        let bytes = raw_event.bytes();
+        let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, manager.projects()) {
             Ok(event) => {
                 events.push(event);
@@ -50,7 +83,7 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
             }
             Err(rejection) => {
                 if let Some(repaired) = repair(&rejection, bytes) {
-                    repaired_events.push((at, origin, repaired));
+                    repaired_events.push((at, origin, standing, repaired));
                 }
                 rejections.push(Some(rejection));
             }
@@ -66,14 +99,17 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),
         None => match outcomes.next() {
-            Some((event, Outcome::Placed(assignment))) => EventOutcome::Applied(annotate(event, assignment.as_ref())),
+            Some((event, Outcome::Placed(assignment))) => {
+                assignment.iter().for_each(|assignment| placed.count(assignment));
+                EventOutcome::Applied(annotate(event, assignment.as_ref()))
+            }
             Some((_, Outcome::Failed(error))) => EventOutcome::Failed(error),
             None => EventOutcome::Failed(SessionError::storage(StorageErrorKind::Other, "no outcome")),
         },
     };
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
     log_failures(&outcomes);
-    outcomes
+    (outcomes, placed)
 }
 
 /// Repairs an event that was rejected only because of characters that other systems do not accept, such as NUL.
@@ -85,7 +121,7 @@ fn repair(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
 fn insert_repaired<'r, 'a: 'r>(
     events: Vec<Event<'a>>,
     rejections: &mut [Option<Rejection>],
-    repairs: &'r [(usize, Origin<'a>, Repaired)],
+    repairs: &'r [(usize, Origin<'a>, Standing, Repaired)],
     projects: &Projects,
 ) -> Vec<Event<'r>> {
     let mut all = Vec::with_capacity(rejections.len());
@@ -95,10 +131,11 @@ fn insert_repaired<'r, 'a: 'r>(
             all.extend(events.next());
             continue;
         }
-        let Some((_, origin, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
+        let Some((_, origin, standing, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
         match repaired.parse(*origin, projects) {
-            Some(Ok(event)) => {
+            Some(Ok(mut event)) => {
                 *rejection = None;
+                standing.apply(&mut event);
                 all.push(event);
             }
             Some(Err(why)) => *rejection = Some(why),
@@ -116,13 +153,15 @@ pub(super) struct Counts {
     pub failed: usize,
     /// Messages of a queue that are reported as failed, and will be redelivered.
     pub redelivered: usize,
+    /// What became of the events that are applied.
+    pub placed: Placed,
     /// How often events and bodies were rejected or failed, by code.
     pub codes: BTreeMap<&'static str, usize>,
 }
 
 impl Counts {
-    pub fn of<T>(outcomes: &[EventOutcome<T>]) -> Self {
-        let mut counts = Self::default();
+    pub fn of<T>(outcomes: &[EventOutcome<T>], placed: Placed) -> Self {
+        let mut counts = Self { placed, ..Self::default() };
         for outcome in outcomes {
             match outcome {
                 EventOutcome::Applied(_) => counts.applied += 1,
@@ -145,6 +184,7 @@ impl Counts {
         self.rejected += chunk.rejected;
         self.failed += chunk.failed;
         self.redelivered += chunk.redelivered;
+        self.placed.add(chunk.placed);
         for (code, count) in chunk.codes {
             *self.codes.entry(code).or_default() += count;
         }

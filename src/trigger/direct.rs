@@ -31,13 +31,13 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     // Only a part of the pipeline has permission to invoke the function, so its `received_at` is trusted.
     let delivery = Delivery { received_at: now, trusts_received_at: true };
     let mut events = Events::with_room_for(payload.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id, index, sent_at, project: None };
+    let origin = |index| Origin { delivery, id, index, sent_at, project: None, viewer: None };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes =
+    let (outcomes, placed) =
         resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (_, body) = report(&outcomes, events, BodyPlace::Whole);
-    reply(body, Counts::of(&outcomes))
+    reply(body, Counts::of(&outcomes, placed))
 }
 
 fn split_payload<'a>(payload: &'a str, rules: &impl ProjectRules) -> Result<Batch<'a>, BodyError> {

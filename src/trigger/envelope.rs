@@ -10,6 +10,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::sqs::record::{self, Record};
+use super::{alb, asynchronous, kinesis, message};
 use crate::session::Millis;
 
 /// Every member of an envelope that identifies a caller or is read later.
@@ -56,6 +57,14 @@ pub(super) struct Envelope<'a> {
     pub end_session: Option<&'a RawValue>,
     #[serde(borrow, rename = "detail-type")]
     pub detail_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub source: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub delivery_stream_arn: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub invocation_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "Event")]
+    pub s3_event: Option<&'a RawValue>,
 }
 
 /// The caller of an invocation.
@@ -64,10 +73,22 @@ pub(super) enum Caller<'a> {
     Http2(Envelope<'a>),
     /// API Gateway's REST API, payload 1.0.
     Http1(Envelope<'a>),
+    /// An Application Load Balancer.
+    Alb(Envelope<'a>),
     /// SQS, with its records.
     Sqs(Vec<Record<'a>>),
-    /// An EventBridge Pipe from an SQS queue: the payload is the array of its records.
-    Pipe,
+    /// Kinesis, with the array of its records.
+    Kinesis(&'a str),
+    /// SNS, with the array of its records.
+    Sns(&'a str),
+    /// An event of an EventBridge bus, which is the payload.
+    EventBridge,
+    /// A Firehose stream, whose records are in the payload.
+    Firehose,
+    /// An EventBridge Pipe from a source: the payload is the array of its records.
+    Pipe(PipeSource),
+    /// S3's test message.
+    S3Test,
     /// A direct invocation with events: the payload is the body.
     Events,
     /// A direct invocation that reads a session, with the session's id.
@@ -76,6 +97,13 @@ pub(super) enum Caller<'a> {
     EndSession(&'a RawValue),
     /// Another caller, with what the payload seems to be.
     Unknown(&'static str),
+}
+
+/// The source of a Pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PipeSource {
+    Sqs,
+    Kinesis,
 }
 
 impl<'a> Caller<'a> {
@@ -96,21 +124,40 @@ impl<'a> Caller<'a> {
             | Envelope { batch: Some(_), .. }
             | Envelope { event: Some(_), .. }
             | Envelope { distinct_id: Some(_), .. } => Self::Events,
-            Envelope { records: Some(records), .. } => match first_source(records.get()).as_deref() {
-                // An array, because its first element was read.
-                Some(record::SOURCE) => Self::Sqs(record::of_array(records.get()).unwrap_or_default()),
-                Some("aws:s3") => Self::Unknown("an S3 event"),
-                Some("aws:sns") => Self::Unknown("an SNS event"),
-                Some("aws:kinesis") => Self::Unknown("a Kinesis event"),
-                Some("aws:dynamodb") => Self::Unknown("a DynamoDB stream's event"),
-                _ => Self::Unknown("records of an unknown source"),
-            },
-            Envelope { request_context: Some(_), http_method: Some(_), .. } => Self::Http1(envelope),
+            Envelope { records: Some(records), .. } => Self::of_records(records.get()),
+            Envelope { request_context: Some(context), http_method: Some(_), .. } => {
+                if alb::is_request(context) {
+                    Self::Alb(envelope)
+                } else {
+                    Self::Http1(envelope)
+                }
+            }
             Envelope { request_context: Some(_), raw_path: Some(_), .. } => Self::Http2(envelope),
             Envelope { get_session: Some(id), .. } => Self::GetSession(id),
             Envelope { end_session: Some(id), .. } => Self::EndSession(id),
-            Envelope { detail_type: Some(_), .. } => Self::Unknown("an EventBridge event"),
+            Envelope { delivery_stream_arn: Some(_), .. } | Envelope { invocation_id: Some(_), .. } => Self::Firehose,
+            Envelope { detail_type: Some(_), source, .. } => match source.and_then(string) {
+                // Only AWS itself can send such events, and none of them is one of a visitor.
+                Some(source) if source.starts_with("aws.") => Self::Unknown("an EventBridge event of an AWS service"),
+                _ => Self::EventBridge,
+            },
+            Envelope { s3_event: Some(event), .. } if string(event).as_deref() == Some(message::S3_TEST_EVENT) => {
+                Self::S3Test
+            }
             _ => Self::Unknown("an object without a member that is known"),
+        }
+    }
+
+    /// Recognizes the caller by its records.
+    fn of_records(records: &'a str) -> Self {
+        match first_source(records).as_deref() {
+            // An array, because its first element was read.
+            Some(record::SOURCE) => Self::Sqs(record::of_array(records).unwrap_or_default()),
+            Some(kinesis::SOURCE) => Self::Kinesis(records),
+            Some(asynchronous::SNS_SOURCE) => Self::Sns(records),
+            Some("aws:s3") => Self::Unknown("an S3 event"),
+            Some("aws:dynamodb") => Self::Unknown("a DynamoDB stream's event"),
+            _ => Self::Unknown("records of an unknown source"),
         }
     }
 
@@ -118,8 +165,8 @@ impl<'a> Caller<'a> {
     fn of_array(payload: &'a str) -> Self {
         match first_source(payload).as_deref() {
             None => Self::Events,
-            Some(record::SOURCE) => Self::Pipe,
-            Some("aws:kinesis") => Self::Unknown("an array of Kinesis records"),
+            Some(record::SOURCE) => Self::Pipe(PipeSource::Sqs),
+            Some(kinesis::SOURCE) => Self::Pipe(PipeSource::Kinesis),
             Some("aws:dynamodb") => Self::Unknown("an array of a DynamoDB stream's records"),
             Some(_) => Self::Unknown("an array of records of an unknown source"),
         }
@@ -280,7 +327,14 @@ mod tests {
             Caller::Http2(_) => "http 2",
             Caller::Http1(_) => "http 1",
             Caller::Sqs(_) => "sqs",
-            Caller::Pipe => "pipe",
+            Caller::Alb(_) => "alb",
+            Caller::Kinesis(_) => "kinesis",
+            Caller::Sns(_) => "sns",
+            Caller::EventBridge => "eventbridge",
+            Caller::Firehose => "firehose",
+            Caller::Pipe(PipeSource::Sqs) => "pipe from sqs",
+            Caller::Pipe(PipeSource::Kinesis) => "pipe from kinesis",
+            Caller::S3Test => "s3 test",
             Caller::Events => "events",
             Caller::GetSession(_) => "get",
             Caller::EndSession(_) => "end",
@@ -295,16 +349,27 @@ mod tests {
             (r#"{"version":"1.0","path":"/events","httpMethod":"POST","requestContext":{}}"#, "http 1"),
             (r#"{"Records":[{"eventSource":"aws:sqs"},{"eventSource":7}]}"#, "sqs"),
             (r#"{"Records":[{"eventSource":"aws:s3"}]}"#, "an S3 event"),
-            (r#"{"Records":[{"EventSource":"aws:sns"}]}"#, "an SNS event"),
+            (r#"{"Records":[{"EventSource":"aws:sns"}]}"#, "sns"),
+            (r#"{"Records":[{"eventSource":"aws:kinesis"}]}"#, "kinesis"),
             (r#"{"Records":[]}"#, "records of an unknown source"),
-            (r#"{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}"#, "an EventBridge event"),
+            (
+                r#"{"source":"aws.events","detail-type":"Scheduled Event","detail":{}}"#,
+                "an EventBridge event of an AWS service",
+            ),
+            (r#"{"version":"0","source":"shop","detail-type":"PageView","detail":{"event":"a"}}"#, "eventbridge"),
+            (r#"{"invocationId":"i","deliveryStreamArn":"arn:aws:firehose:x","region":"r","records":[]}"#, "firehose"),
+            (r#"{"invocationId":"i","records":[{"recordId":"r","data":""}]}"#, "firehose"),
+            (r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}"#, "s3 test"),
+            (r#"{"Event":"other"}"#, "an object without a member that is known"),
+            (r#"{"requestContext":{"elb":{"targetGroupArn":"arn"}},"httpMethod":"POST","path":"/events"}"#, "alb"),
+            (r#"{"requestContext":{"authorizer":{"elb":1}},"httpMethod":"POST","path":"/events"}"#, "http 1"),
             (r#"{"events":[],"Records":[]}"#, "events"),
             (r#"{"event":"a","requestContext":{},"httpMethod":"GET"}"#, "events"),
             (r#"{"distinct_id":"u"}"#, "events"),
             ("[]", "events"),
             (r#"{"batch":[],"sent_at":1}"#, "events"),
-            (r#" [{"messageId":"m","body":"","eventSource":"aws:sqs"}]"#, "pipe"),
-            (r#"[{"eventSource":"aws:kinesis","data":""}]"#, "an array of Kinesis records"),
+            (r#" [{"messageId":"m","body":"","eventSource":"aws:sqs"}]"#, "pipe from sqs"),
+            (r#"[{"eventSource":"aws:kinesis","data":""}]"#, "pipe from kinesis"),
             (r#"[{"eventSource":"aws:kafka","value":""}]"#, "an array of records of an unknown source"),
             (r#"[{"event":"a","distinct_id":"u","eventSource":"aws:sqs"}]"#, "events"),
             (r#"[{"eventSource":7}]"#, "events"),

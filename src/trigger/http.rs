@@ -6,176 +6,25 @@
 
 mod clients;
 mod cors;
+mod reply;
+mod request;
+mod write_key;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use url::form_urlencoded;
-
-use super::answer::{BodyPlace, Events, ResponseStatus, error, json, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, error, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
-use super::body::{BodyError, Limits, decode, form, from_base64};
-use super::envelope::{Envelope, Headers, header, received_at, string, string_bytes, time};
+use super::body::{Limits, form};
 use super::split_body::{Batch, split_body};
-use super::{HandlerError, Ingest, Reply};
+use super::{Ingest, Reply};
 use crate::clock::Clock;
-use crate::dialect::{self, Endpoint};
+use crate::dialect::Endpoint;
 use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
-
-/// The longest `retry-after`, in seconds; the shortest is 1. The value is random, so that many callers do not retry at the
-/// same moment.
-const MAX_RETRY_AFTER_SECONDS: u64 = 5;
-
-/// A request, from either envelope.
-pub(super) struct Request<'a> {
-    method: Cow<'a, str>,
-    path: Cow<'a, str>,
-    headers: Headers<'a>,
-    body: Cow<'a, [u8]>,
-    is_base64: bool,
-    received_at: Millis,
-    /// The request's id; empty if the envelope has none.
-    id: Cow<'a, str>,
-    /// Whether it came through a route for any path that asks for no credentials.
-    is_catch_all: bool,
-    /// What only requests of other clients need.
-    unread: Unread<'a>,
-}
-
-/// Parts of a request that are parsed when they are needed.
-#[derive(Default)]
-struct Unread<'a> {
-    headers: Option<&'a RawValue>,
-    several_headers: Option<&'a RawValue>,
-    query: Option<&'a RawValue>,
-    /// The query of payload 1.0, whose values are decoded.
-    parameters: Option<&'a RawValue>,
-}
-
-impl<'a> Request<'a> {
-    /// Reads payload 2.0, which an HTTP API or a function URL sends.
-    pub fn read_2(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Context<'a> {
-            #[serde(borrow)]
-            http: Http<'a>,
-            #[serde(borrow)]
-            time_epoch: Option<&'a RawValue>,
-            #[serde(borrow)]
-            request_id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            authorizer: Option<&'a RawValue>,
-        }
-        #[derive(Deserialize)]
-        struct Http<'a> {
-            #[serde(borrow)]
-            method: Cow<'a, str>,
-        }
-        let context: Context<'a> = read_context(envelope, "`requestContext.http.method`")?;
-        Ok(Self {
-            method: context.http.method,
-            path: envelope.raw_path.and_then(string).unwrap_or_default(),
-            is_catch_all: context.authorizer.is_none()
-                && envelope.route_key.is_some_and(|key| key.get().ends_with("{proxy+}\"")),
-            ..Self::read(envelope, received_at(time(context.time_epoch), now), context.request_id)
-        })
-    }
-
-    /// Reads payload 1.0, which a REST API sends.
-    pub fn read_1(envelope: &Envelope<'a>, now: Millis) -> Result<Self, HandlerError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Context<'a> {
-            #[serde(borrow)]
-            request_time_epoch: Option<&'a RawValue>,
-            #[serde(borrow)]
-            request_id: Option<&'a RawValue>,
-        }
-        let context: Context<'a> = read_context(envelope, "`requestContext`")?;
-        Ok(Self {
-            method: envelope.http_method.and_then(string).unwrap_or_default(),
-            path: envelope.path.and_then(string).unwrap_or_default(),
-            ..Self::read(envelope, received_at(time(context.request_time_epoch), now), context.request_id)
-        })
-    }
-
-    /// Reads what both payloads have in common.
-    fn read(envelope: &Envelope<'a>, received_at: Millis, id: Option<&'a RawValue>) -> Self {
-        let several = Headers::read(envelope.multi_value_headers, Headers::value);
-        let headers = Headers::read(envelope.headers, Headers::value).or(several);
-        Self {
-            method: Cow::Borrowed(""),
-            path: Cow::Borrowed(""),
-            headers,
-            body: envelope.body.and_then(string_bytes).unwrap_or_default(),
-            is_base64: envelope.is_base64_encoded.is_some_and(|flag| flag.get() == "true"),
-            received_at,
-            id: id.and_then(string).unwrap_or_default(),
-            is_catch_all: false,
-            unread: Unread {
-                headers: envelope.headers,
-                several_headers: envelope.multi_value_headers,
-                query: envelope.raw_query_string,
-                parameters: envelope.multi_value_query_string_parameters.or(envelope.query_string_parameters),
-            },
-        }
-    }
-
-    /// Returns the value of a header, by its name in lower case.
-    fn header(&self, name: &str) -> Option<String> {
-        let maps = [self.unread.headers, self.unread.several_headers];
-        maps.into_iter().flatten().find_map(|map| header(map, name))
-    }
-
-    /// Returns the query, encoded.
-    fn query(&self) -> Cow<'_, str> {
-        if let Some(query) = self.unread.query {
-            return string(query).unwrap_or_default();
-        }
-        let parameters =
-            self.unread.parameters.and_then(|raw| serde_json::from_str::<BTreeMap<String, OneOrMany>>(raw.get()).ok());
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, values) in parameters.unwrap_or_default() {
-            let values = match values {
-                OneOrMany::One(value) => vec![value],
-                OneOrMany::Many(values) => values,
-            };
-            query.extend_pairs(values.iter().map(|value| (&name, value)));
-        }
-        Cow::Owned(query.finish())
-    }
-
-    /// Returns the body as the client sent it. What should be base64 and is not stays as it is.
-    fn base64_removed(&self) -> Cow<'_, [u8]> {
-        let decoded = if self.is_base64 { from_base64(&self.body).ok() } else { None };
-        decoded.map_or(Cow::Borrowed(&*self.body), Cow::Owned)
-    }
-
-    /// Returns the decoded body.
-    fn decoded(&self) -> Result<Cow<'_, [u8]>, BodyError> {
-        decode(&self.body, self.is_base64, self.headers.content_encoding.as_deref(), Limits::REQUEST.bytes)
-    }
-}
-
-/// A parameter of payload 1.0.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-fn read_context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {
-    let raw = envelope.request_context.map_or("{}", |raw| raw.get());
-    serde_json::from_str(raw).map_err(|_| HandlerError(format!("the API's envelope has no usable {needed}")))
-}
+use reply::Answer;
+pub(super) use request::Request;
+use write_key::{UNKNOWN_KEY, USE_A_KEY};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,8 +59,9 @@ impl<'a> Route<'a> {
     }
 
     fn without_sessions(method: &str, segments: &[&str]) -> Self {
+        // Our own path is told first, because it is the common one.
         let is_own = matches!(segments, [] | ["events"]);
-        match Endpoint::of(segments).filter(|_| !is_own) {
+        match if is_own { None } else { Endpoint::of(segments) } {
             Some(endpoint) if endpoint.takes(method) => Self::Client(endpoint),
             Some(endpoint) => Self::WrongMethod(endpoint.methods()),
             None if is_own || segments.last() == Some(&"events") => match method {
@@ -232,7 +82,8 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     let manager = &ingest.manager;
     let (mut answer, counts) = match Route::of(&request.method, &request.path) {
         Route::Events => events(manager, request, deadline).await,
-        Route::Client(endpoint) => clients::handle(ingest, request, endpoint, deadline).await,
+        // Boxed, so that the futures of all other requests stay small.
+        Route::Client(endpoint) => Box::pin(clients::handle(ingest, request, endpoint, deadline)).await,
         Route::Preflight => (Answer::empty(204), Counts::default()),
         Route::Get(_) | Route::End(_) if request.is_catch_all => {
             let message = "sessions are not public; call the route that asks for credentials";
@@ -264,6 +115,10 @@ async fn events<S: SessionStorage, C: Clock>(
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
+    let readable = body.as_ref().ok().map(|(_, body)| &**body);
+    let Ok(project) = write_key::project(manager.projects(), || write_key::of_request(request, readable)) else {
+        return (Answer::new(401, nothing(UNKNOWN_KEY, USE_A_KEY)), Counts::only(UNKNOWN_KEY));
+    };
     let batch = match &body {
         Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
         Err(error) => Err(*error),
@@ -275,13 +130,19 @@ async fn events<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len());
-    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project: None };
+    // Servers and proxies call this path as often as pages do, so that only a rule makes the sender the visitor.
+    let viewer = match manager.projects().all_rules().any(|rules| rules.viewer_headers) {
+        true => request.viewer(true),
+        false => None,
+    };
+    let viewer = viewer.as_ref();
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project, viewer };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let outcomes =
+    let (outcomes, placed) =
         resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
-    (Answer::new(http_status(status), body), Counts::of(&outcomes))
+    (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))
 }
 
 fn http_status(status: ResponseStatus) -> u16 {
@@ -307,62 +168,6 @@ fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
             };
             (Answer::new(status, error(why.code(), advice(&why))), Counts::only(why.code()))
         }
-    }
-}
-
-/// An answer without its envelope, which is the same for both payloads.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    content_type: &'static str,
-    /// The methods of the `allow` header.
-    allow: Option<&'static str>,
-    cors: Option<cors::Permission>,
-    body: String,
-    /// Whether the body is base64 of bytes.
-    is_base64: bool,
-}
-
-impl Answer {
-    fn new(status: u16, body: String) -> Self {
-        Self { status, content_type: "application/json", allow: None, cors: None, body, is_base64: false }
-    }
-
-    /// An answer without a body.
-    fn empty(status: u16) -> Self {
-        Self::new(status, String::new())
-    }
-
-    /// Takes an answer to a client.
-    fn of(answer: dialect::answer::Answer) -> Self {
-        let dialect::answer::Answer { status, content_type, body, is_base64 } = answer;
-        Self { content_type, is_base64, ..Self::new(status, body) }
-    }
-
-    fn envelope(&self, random: u64) -> String {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Envelope<'a> {
-            status_code: u16,
-            headers: AnswerHeaders<'a>,
-            body: &'a str,
-            is_base64_encoded: bool,
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "kebab-case")]
-        struct AnswerHeaders<'a> {
-            content_type: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            allow: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            retry_after: Option<String>,
-            #[serde(flatten)]
-            cors: Option<&'a cors::Permission>,
-        }
-        let retry_after = (self.status == 503).then(|| (random % MAX_RETRY_AFTER_SECONDS + 1).to_string());
-        let headers =
-            AnswerHeaders { content_type: self.content_type, allow: self.allow, retry_after, cors: self.cors.as_ref() };
-        json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: self.is_base64 })
     }
 }
 

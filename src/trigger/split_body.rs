@@ -10,7 +10,7 @@ use memchr::{memchr_iter, memchr2};
 
 use super::body::{BodyError, Form};
 use crate::config::ProjectRules;
-use crate::dialect::ClientEvent;
+use crate::dialect::{ClientEvent, Standing};
 use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
@@ -37,6 +37,14 @@ impl<'a> RawEvent<'a> {
             Self::Event(scanned) => scanned.text().as_bytes(),
             Self::Bytes(bytes) => bytes,
             Self::Translated(event) => event.json.as_bytes(),
+        }
+    }
+
+    /// Returns how the event counts, as far as its source decides that.
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Translated(event) => event.standing,
+            Self::Event(_) | Self::Bytes(_) => Standing::Activity,
         }
     }
 

@@ -1,6 +1,10 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
+mod clients;
+mod lambda_events;
 mod samples;
+mod sources;
+mod viewers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -117,6 +117,49 @@ async fn events_applied_before_the_deadline_are_answered() {
     assert_eq!(items.count, MESSAGES as i32);
 }
 
+/// Each invocation writes one line: an object that declares the metrics that it holds. At the finest level, too, nothing of what
+/// was sent is in the log.
+#[tokio::test]
+async fn an_invocation_writes_one_line_with_its_metrics_and_nothing_of_its_events() {
+    const CANARY: &str = "canary";
+    let database = EmbeddedDynamoDb::start(0).unwrap();
+    let levels = vec![("AWS_LAMBDA_LOG_FORMAT", "JSON"), ("AWS_LAMBDA_LOG_LEVEL", "TRACE")];
+    let variables = [variables(&database.endpoint), levels].concat();
+    let event = json!({
+        "uuid": "canary-1", "event": "$pageview", "distinct_id": "canary-v", "properties": {
+            "$current_url": "https://canary.test/?token=canary", "$referrer": "https://canary.example/", "$user_id": "canary-u",
+        },
+    });
+    let payload = json!({ "events": [event, event, { "event": "canary" }] }).to_string();
+    let mut function = Function::start(INGEST, &variables).await;
+    for _ in 0..2 {
+        function.invoke(payload.clone(), Duration::from_secs(30)).await;
+    }
+    let log = function.kill().log;
+    assert!(!log.contains(CANARY), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [cold, warm] = &lines[..] else { panic!("{log}") };
+    for (line, is_cold, started) in [(cold, true, 1), (warm, false, 0)] {
+        let declared = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        assert!(declared.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()), "{line}");
+        let counts = (&line["EventsApplied"], &line["EventsRejected"], &line["SessionsStarted"]);
+        assert_eq!(counts, (&json!(2), &json!(1), &json!(started)), "{line}");
+        assert_eq!(line["faas.coldstart"], is_cold, "{line}");
+        assert!(line["TableCalls"].as_u64() > Some(0) && line["ReadUnits"].as_f64() > Some(0.0), "{line}");
+    }
+    assert_eq!((&cold["SessionsStarted.first"], &cold["EventsDuplicate"]), (&json!(1), &json!(1)));
+    assert_eq!((&warm["EventsDuplicate"], &warm["Code.missing_distinct_id"]), (&json!(2), &json!(1)), "{warm}");
+
+    let mut function = Function::start(CLOSE, &variables).await;
+    function.invoke("{}".to_owned(), Duration::from_secs(30)).await;
+    let log = function.kill().log;
+    let closed: Value = serde_json::from_str(log.trim()).unwrap();
+    assert_eq!(
+        (&closed["function"], &closed["CloseLag"], &closed["CloseFailures"]),
+        (&json!("close"), &json!(0), &json!(0))
+    );
+}
+
 /// The function at the head of the library's documentation, on a database.
 #[tokio::test]
 async fn a_function_of_ones_own_counts_page_views() {

@@ -3,13 +3,15 @@
 //!
 //! A run that finds something else prints the line that it would need.
 
+mod cases;
+mod hostile;
 mod request;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{GivenRules, Projects, SessionConfig};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::Millis;
@@ -19,8 +21,8 @@ use session_tracking::trigger::Ingest;
 use crate::support::ManualClock;
 use request::{Payload, Recorded, recordings};
 
-/// A session: visitor, reason, events, page views, entry page, source of the campaign, referrer, and duration in seconds.
-type Session = (String, String, u64, u64, Value, Value, Value, u64);
+/// A session: visitor, user, reason, events, page views, entry page, source of the campaign, referrer, and duration in seconds.
+type Session = (String, Value, String, u64, u64, Value, Value, Value, u64);
 
 /// What has to result from a client's requests.
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
@@ -46,7 +48,11 @@ pub struct World<'c> {
 
 impl<'c> World<'c> {
     pub fn new(clock: &'c ManualClock) -> Self {
-        let manager = SessionManager::with_clock(SessionConfig::default(), InMemorySessionStorage::new(), clock);
+        Self::with(clock, SessionConfig::default())
+    }
+
+    pub fn with(clock: &'c ManualClock, projects: impl Into<Projects>) -> Self {
+        let manager = SessionManager::with_clock(projects, InMemorySessionStorage::new(), clock);
         let ingest = Ingest {
             manager,
             output: MemoryOutput::default(),
@@ -72,7 +78,11 @@ impl<'c> World<'c> {
 /// Replays a client's requests and returns what results.
 async fn replay(client: &str, payload: Payload) -> Expected {
     let clock = ManualClock::default();
-    let world = World::new(&clock);
+    replay_in(&World::new(&clock), None, client, payload).await
+}
+
+/// Replays a client's requests, whose events must come out with this project.
+async fn replay_in(world: &World<'_>, project: Option<&str>, client: &str, payload: Payload) -> Expected {
     let mut found = Expected {
         client: client.to_owned(),
         answers: Vec::new(),
@@ -92,6 +102,7 @@ async fn replay(client: &str, payload: Payload) -> Expected {
     let (mut numbers, mut seen) = (BTreeMap::new(), BTreeMap::new());
     for event in world.lines() {
         let properties = &event["properties"];
+        assert_eq!(event["project"].as_str(), project, "{event}");
         let id = event["uuid"].as_str().unwrap().to_owned();
         *seen.entry(id).or_insert(0) += 1;
         let next = numbers.len() + 1;
@@ -112,7 +123,7 @@ async fn replay(client: &str, payload: Payload) -> Expected {
     let rejects = world.ingest.rejects.take();
     let code = |line: &String| serde_json::from_str::<Value>(line).unwrap()["code"].as_str().unwrap().to_owned();
     found.rejected = rejects.iter().map(code).collect();
-    found.sessions = sessions(&world, now).await;
+    found.sessions = sessions(world, now).await;
     found
 }
 
@@ -129,6 +140,7 @@ async fn sessions(world: &World<'_>, now: Millis) -> Vec<Session> {
             start,
             (
                 string("distinct_id"),
+                session["user_id"].clone(),
                 string("reason"),
                 session["event_count"].as_u64().unwrap(),
                 session["page_views"].as_u64().unwrap(),
@@ -167,6 +179,38 @@ async fn recorded_clients_get_what_they_need_and_make_the_sessions_that_a_person
 async fn the_envelope_changes_nothing() {
     for wanted in expected().iter().filter(|expected| !expected.client.starts_with("segment-")) {
         assert_eq!(replay(&wanted.client, Payload::One).await, *wanted);
+    }
+}
+
+/// The key that each client was recorded with names the project, and changes nothing else. Without it, no event is applied.
+#[tokio::test]
+async fn a_clients_key_names_its_project() {
+    let keys = json!({
+        "amplitude": {"keys": ["amp-key-test"]},
+        "matomo": {"keys": ["1"]},
+        "mixpanel": {"keys": ["mp-token-test"]},
+        "posthog": {"keys": ["phc_test"]},
+        "rudderstack": {"keys": ["write-key-test"]},
+        "snowplow": {"keys": ["shop"]},
+    });
+    let projects = |json: &Value| Projects::from_json(&GivenRules::default(), &json.to_string()).unwrap();
+    for client in request::CLIENTS {
+        let wanted = replay(client, Payload::Two).await;
+        let name = client.split('-').next().unwrap();
+        let mut own = keys.clone();
+        if name == "segment" {
+            own["segment"] = own["rudderstack"].take();
+            own.as_object_mut().unwrap().remove("rudderstack");
+        }
+        let clock = ManualClock::default();
+        let found = replay_in(&World::with(&clock, projects(&own)), Some(name), client, Payload::Two).await;
+        assert_eq!(found, wanted);
+        own.as_object_mut().unwrap().remove(name);
+        let found = replay_in(&World::with(&clock, projects(&own)), None, client, Payload::Two).await;
+        assert!(found.events.is_empty() && found.sessions.is_empty() && found.rejected.is_empty(), "{found:?}");
+        let refused = found.answers.iter().filter(|answer| answer.starts_with("401 ")).count();
+        let answered = found.answers.iter().zip(&wanted.answers).filter(|(found, wanted)| found == wanted).count();
+        assert!(refused > 0 && refused + answered == found.answers.len(), "{found:?}");
     }
 }
 

@@ -58,7 +58,7 @@ async fn closers_share_the_shards_and_a_schedule_without_a_share_covers_all() {
     assert_eq!(visitors(&exited.lines), odd);
     // The report is logged as fields.
     assert!(
-        exited.log.contains(&format!("closed={}", odd.len())) && !exited.log.contains("CloseReport"),
+        exited.log.contains(&format!("\"SessionsEnded\":{}", odd.len())) && !exited.log.contains("CloseReport"),
         "{}",
         exited.log
     );

@@ -2,6 +2,7 @@
 
 #![allow(clippy::pedantic, reason = "tests are data and arithmetic on it; the other lints hold")]
 
+mod agents;
 mod bad_input;
 mod binaries;
 mod brownout;
@@ -50,5 +51,6 @@ mod timeline;
 #[path = "../../dev/tls.rs"]
 mod tls;
 mod traffic;
+mod trigger_snippets;
 mod trust;
 mod worked_consumers;

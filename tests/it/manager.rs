@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use session_tracking::clock::Clock;
-use session_tracking::config::SessionConfig;
+use session_tracking::config::{GivenRules, Projects, SessionConfig};
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{CloseReport, DEADLINE_MARGIN_MS, Outcome, SessionManager};
 use session_tracking::model::{FingerprintPage, SessionState};
@@ -160,6 +160,35 @@ type Manager<'a> = SessionManager<&'a ProbeStorage, &'a RecordingClock>;
 
 fn manager<'a>(store: &'a ProbeStorage, clock: &'a RecordingClock) -> Manager<'a> {
     SessionManager::with_clock(SessionConfig::default(), store, clock)
+}
+
+/// After a conflict the closer closes the item of the other writer: by the rules of its project, under which the visits below are
+/// two sessions. By the service's, they are one.
+#[tokio::test]
+async fn a_conflict_of_the_closer_is_resolved_by_the_rules_of_the_project() {
+    let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
+    let projects = r#"{"short": {"rules": {"timeout_seconds": 60}}}"#;
+    let projects = Projects::from_json(&GivenRules::default(), projects).unwrap();
+    let manager = SessionManager::with_clock(projects, &store, &clock);
+    let json = [(0, "a"), (2, "b")].map(|(minute, uuid)| {
+        let timestamp = rfc3339(datetime(NOON + minute * MINUTE));
+        format!(r#"{{"uuid":"{uuid}","event":"x","distinct_id":"u","project":"short","timestamp":"{timestamp}"}}"#)
+    });
+    let delivery = Delivery { received_at: NOON + 2 * MINUTE, trusts_received_at: false };
+    let parse = |json: &'static str| Event::parse(json.as_bytes(), delivery, manager.projects()).unwrap();
+    let events = json.map(|json| parse(json.leak()));
+    clock.now.store(NOON + 2 * MINUTE, Ordering::Relaxed);
+    manager.resolve(&events, Millis::MAX).await;
+    let output = MemoryOutput::default();
+    clock.now.store(NOON + 30 * MINUTE, Ordering::Relaxed);
+    store.conflicts.store(1, Ordering::Relaxed);
+    assert_eq!(manager.cleanup(&output, Millis::MAX).await.closed, 2);
+    let emitted = output.take();
+    assert!(emitted.len() == 2 && emitted.iter().all(|line| line.contains(r#""event":"$session_end""#)), "{emitted:?}");
+    let visitor = Visitor { project: "short".to_owned(), distinct_id: "u".to_owned() };
+    let left = store.inner.read(&visitor).await.unwrap().unwrap().timeline;
+    assert!(left.ended.is_empty() && left.open.is_none() && left.corrections.is_empty(), "{left:?}");
+    assert_eq!((left.due_at, left.archived), (None, 2));
 }
 
 /// Applies page views at noon, each given as visitor and event number.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
-use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
+use session_tracking::session::{Millis, SessionContext, Visitor, datetime, rfc3339};
 use session_tracking::storage::{InMemorySessionStorage, SessionError};
 use session_tracking::trigger::Ingest;
 
@@ -204,8 +204,19 @@ async fn the_same_visits_in_two_projects() {
         let session = service.manager.get_by_user(visitor(project)).await.unwrap();
         assert_eq!(session.is_active, is_active, "{project}");
         assert_eq!(service.manager.get(&session.id).await.unwrap().is_active, is_active, "{project}");
-        let same = service.manager.get_or_create(visitor(project), Default::default()).await.unwrap();
+        let same = service.manager.get_or_create(visitor(project), SessionContext::default()).await.unwrap();
         assert_eq!(same.id == session.id, is_active, "{project}");
+    }
+    // The same of a visitor of one event, whose only session has the same id by the rules of both.
+    for (project, is_live) in [("long", true), ("short", false)] {
+        let mut one = event(project, "one", NOON + 15 * MINUTE);
+        one["distinct_id"] = "ben".into();
+        let answer = service.handle(&one.to_string(), Millis::MAX).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        clock.set(NOON + 17 * MINUTE);
+        let ben = Visitor { project: project.to_owned(), distinct_id: "ben".to_owned() };
+        let session = service.manager.get_or_create(ben, SessionContext::default()).await.unwrap();
+        assert_eq!(answer["events"][0]["properties"]["$session_id"] == session.id, is_live, "{project}");
     }
     // The short project's sessions are due long before the other's.
     let close = async |at: Millis| {
@@ -216,6 +227,102 @@ async fn the_same_visits_in_two_projects() {
         let ends = lines.iter().filter(|line| line["event"] == "$session_end");
         ends.map(|line| line["project"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(close(24).await, ["short"; 5]);
-    assert_eq!(close(40).await, ["long"]);
+    assert_eq!(close(25).await, ["short"; 7]);
+    assert_eq!(close(40).await, ["long"; 2]);
+}
+
+/// A request in our own format: what it has beside its body, the body, and the status and projects of its answer.
+type Request = (Value, &'static str, u64, &'static [&'static str]);
+
+/// Over HTTP the key names the project, whatever the events say. A queue and a direct invocation need no key.
+#[tokio::test]
+async fn a_write_key_names_the_project_of_a_requests_events() {
+    let (storage, clock, output) = (InMemorySessionStorage::new(), ManualClock::default(), MemoryOutput::default());
+    let rejects = MemoryOutput::default();
+    clock.set(NOON);
+    let projects =
+        r#"{"shop": {"keys": ["k1", "k2"], "rules": {"passive_events": ["x"]}}, "blog": {"keys": ["k3"]}, "bare": {}}"#;
+    let projects = Projects::from_json(&GivenRules::default(), projects).unwrap();
+    let manager = SessionManager::with_clock(projects, &storage, &clock);
+    let service = Ingest { manager, output: &output, rejects: &rejects, origins: AllowedOrigins::default() };
+    let call = async |payload: Value| {
+        let answer = service.handle(&payload.to_string(), Millis::MAX).await.unwrap();
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let post = async |head: &Value, body: &str| {
+        call(json!({
+            "version": "2.0", "rawPath": "/events", "rawQueryString": head["query"], "headers": head["headers"],
+            "requestContext": {"http": {"method": "POST"}}, "body": body,
+        }))
+        .await
+    };
+    let one = r#"{"event":"x","distinct_id":"u"}"#;
+    let own = r#"[{"event":"x","distinct_id":"u","project":"blog"},{"event":"x","distinct_id":"u","project":7}]"#;
+    let requests: [Request; 14] = [
+        (json!({"headers": {"x-write-key": "k1"}}), one, 200, &["shop"]),
+        (json!({"headers": {"x-write-key": "k2"}}), own, 200, &["shop", "shop"]),
+        (json!({"headers": {"authorization": "Bearer k3"}}), one, 200, &["blog"]),
+        (json!({"query": "write_key=k1"}), own, 200, &["shop", "shop"]),
+        (json!({}), r#"{"api_key":"k3","batch":[{"event":"x","distinct_id":"u","project":"shop"}]}"#, 200, &["blog"]),
+        // Characters that are repaired.
+        (
+            json!({"query": "write_key=k3"}),
+            r#"{"event":"x","distinct_id":"u","project":"shop","a":"\u0000"}"#,
+            200,
+            &["blog"],
+        ),
+        (json!({}), one, 401, &[]),
+        (json!({}), own, 401, &[]),
+        (json!({"headers": {"x-write-key": "shop"}}), one, 401, &[]),
+        // A key that is wrong is not made up for by another one.
+        (json!({"headers": {"x-write-key": "wrong"}, "query": "write_key=k1"}), one, 401, &[]),
+        (json!({}), "", 401, &[]),
+        (json!({"headers": {"content-type": "image/png"}}), r#"{"api_key":"k1"}"#, 401, &[]),
+        (json!({"headers": {"content-type": "image/png", "x-write-key": "k1"}}), "", 415, &[]),
+        (json!({"query": "write_key=k1"}), "", 400, &[]),
+    ];
+    for (head, body, status, wanted) in requests {
+        let answer = post(&head, body).await;
+        assert_eq!(answer["statusCode"], status, "{head} {body}: {answer}");
+        let result: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        let events = result["events"].as_array().unwrap();
+        assert!(events.iter().map(|event| event["project"].as_str().unwrap()).eq(wanted.iter().copied()), "{result}");
+        // A passive event of the shop is in no session.
+        let is_in_session = |event: &Value| event["properties"]["$session_id"].is_string();
+        assert!(events.iter().all(|event| is_in_session(event) != (event["project"] == "shop")), "{result}");
+        assert_eq!(answer["headers"]["www-authenticate"] == "Bearer", status == 401, "{answer}");
+        assert_eq!(result["error"]["code"] == "unknown_write_key", status == 401, "{answer}");
+    }
+    // Other clients' paths, in their own form.
+    for (path, body, key, status) in [
+        ("/batch/", r#"{"api_key":"k1","batch":[{"event":"y","distinct_id":"u","uuid":"p"}]}"#, "", 200),
+        ("/batch/", r#"{"api_key":"k","batch":[{"event":"y","distinct_id":"u","uuid":"q"}]}"#, "", 401),
+        ("/batch/", r#"{"batch":[{"event":"y","distinct_id":"u","uuid":"r"}]}"#, "k1", 200),
+        ("/v1/track", "nonsense", "", 401),
+        ("/v1/track", "nonsense", "k1", 200),
+        ("/flags/", "{}", "", 200),
+    ] {
+        let answer = call(json!({
+            "version": "2.0", "rawPath": path, "headers": {"x-write-key": key},
+            "requestContext": {"http": {"method": "POST"}}, "body": body,
+        }));
+        let answer = answer.await;
+        assert_eq!(answer["statusCode"], status, "{path} {body}: {answer}");
+    }
+    let lines = output.take();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains(r#""project":"shop""#)), "{lines:?}");
+    assert_eq!(rejects.take().len(), 1, "a body that cannot be read needs a key, too");
+    // The pipeline's own ways in.
+    let body = r#"[{"event":"y","distinct_id":"u","project":"blog"},{"event":"y","distinct_id":"u","api_key":"k1"}]"#;
+    let answer = service.handle(body, Millis::MAX).await.unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((&answer["events"][0]["project"], &answer["events"][1]["project"]), (&json!("blog"), &Value::Null));
+    call(json!({"Records": [{"messageId": "m", "eventSource": "aws:sqs", "body": body, "attributes": {}}]})).await;
+    let lines: Vec<Value> = output.take().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["project"], &lines[1]["project"]), (&json!("blog"), &Value::Null));
+    // Sessions are read without a key: AWS credentials protect them.
+    let id = answer["events"][0]["properties"]["$session_id"].as_str().unwrap();
+    let path = format!("/sessions/{id}");
+    let http = json!({"rawPath": path, "requestContext": {"http": {"method": "GET"}}});
+    assert_eq!(call(http).await["statusCode"], 200);
 }

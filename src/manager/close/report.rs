@@ -37,6 +37,9 @@ pub struct CloseReport {
     pub closed: usize,
     /// Corrections (merges and splits) that were emitted.
     pub corrections: usize,
+    /// Those of the corrections that are merges; the others are splits.
+    #[serde(skip)]
+    pub merged: usize,
     /// Timelines in which nothing is over yet. The next run examines them again.
     pub waiting: usize,
     /// Timelines in which nothing was over for a long time. They have a later due time now.
@@ -65,29 +68,19 @@ impl CloseReport {
         self.unlisted > 0 || (self.failed > self.corrupt && is_nothing_done)
     }
 
+    /// Returns how many timelines were examined and left for the next run.
+    pub fn left(&self) -> usize {
+        self.failed + self.conflicts
+    }
+
     /// Returns whether something due was left for the next run.
     pub fn has_left_work(&self) -> bool {
         self.is_incomplete || self.unlisted + self.failed + self.conflicts > 0
     }
 
-    /// Writes the report to the log, as fields. Adds a warning if something due was left.
-    pub fn log(&self) {
-        let Self { examined, closed, corrections, waiting, rescheduled, conflicts, .. } = *self;
-        let Self { failed, corrupt, unlisted, is_incomplete, oldest_due_seconds, .. } = *self;
-        tracing::info!(
-            examined,
-            closed,
-            corrections,
-            waiting,
-            rescheduled,
-            conflicts,
-            failed,
-            corrupt,
-            unlisted,
-            is_incomplete,
-            oldest_due_seconds,
-            "closed"
-        );
+    /// Writes a warning to the log if something due was left.
+    pub fn warn(&self) {
+        let Self { conflicts, failed, unlisted, is_incomplete, oldest_due_seconds, .. } = *self;
         if self.has_left_work() {
             tracing::warn!(
                 oldest_due_seconds,
@@ -104,6 +97,7 @@ impl CloseReport {
     pub(super) fn add(&mut self, step: &Step) -> bool {
         self.closed += step.ended;
         self.corrections += step.corrections;
+        self.merged += step.merged;
         let (count, is_left) = match step.outcome {
             StepOutcome::NotDue | StepOutcome::Closed | StepOutcome::TooLarge | StepOutcome::More => return false,
             StepOutcome::Waiting => (&mut self.waiting, false),

@@ -13,7 +13,7 @@ use crate::model::SessionState;
 use crate::output::Output;
 use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, Found, SessionError, SessionStorage, Stored};
-use crate::timeline::{Closing, Timeline};
+use crate::timeline::{Closing, Correction, Timeline};
 
 /// The maximum number of sessions of a timeline that are archived concurrently. It is small, so that a timeline with thousands of
 /// sessions leaves room for others.
@@ -61,12 +61,14 @@ pub(super) struct Step {
     pub ended: usize,
     /// Corrections that were emitted.
     pub corrections: usize,
+    /// Those of the corrections that are merges.
+    pub merged: usize,
 }
 
 impl Step {
     /// Returns the result of a step that closed nothing.
     fn nothing(outcome: StepOutcome) -> Self {
-        Self { outcome, ended: 0, corrections: 0 }
+        Self { outcome, ended: 0, corrections: 0, merged: 0 }
     }
 
     /// Returns whether the timeline was too large to read in a group, or can have been.
@@ -121,15 +123,17 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         self.emit(&mut work).await;
         self.archive(&mut work).await;
         let (ended, corrections) = (work.closing.ended.len(), work.closing.corrections.len());
+        let is_merge = |correction: &&Correction| matches!(correction, Correction::Merged { .. });
+        let merged = work.closing.corrections.iter().filter(is_merge).count();
         if planned > 0 && work.closing.is_empty() {
             return Step::nothing(StepOutcome::Failed);
         }
         let (has_more, has_failed) = (work.has_more, work.has_failed);
         match self.take_out(work).await {
             Ok(true) if planned == 0 => Step::nothing(StepOutcome::Rescheduled),
-            Ok(true) if has_failed => Step { outcome: StepOutcome::Failed, ended, corrections },
-            Ok(true) if has_more => Step { outcome: StepOutcome::More, ended, corrections },
-            Ok(true) => Step { outcome: StepOutcome::Closed, ended, corrections },
+            Ok(true) if has_failed => Step { outcome: StepOutcome::Failed, ended, corrections, merged },
+            Ok(true) if has_more => Step { outcome: StepOutcome::More, ended, corrections, merged },
+            Ok(true) => Step { outcome: StepOutcome::Closed, ended, corrections, merged },
             Ok(false) => Step::nothing(StepOutcome::Conflict),
             Err(error) => not_closed(&error),
         }

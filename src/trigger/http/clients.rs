@@ -7,10 +7,11 @@
 use futures_util::future::join;
 
 use super::super::Ingest;
-use super::super::batch::{Counts, EventOutcome, IncomingEvent, resolve_events};
+use super::super::batch::{Counts, EventOutcome, IncomingEvent, Placed, resolve_events};
+use super::super::message::reject::Reject;
+use super::super::process::one_line;
 use super::super::split_body::RawEvent;
-use super::super::sqs::one_line;
-use super::super::sqs::reject::Reject;
+use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
 use crate::dialect::answer::{self, Fate, Report};
@@ -67,6 +68,10 @@ async fn unreadable<S: SessionStorage, C: Clock, O: Output>(
     if why.code == RejectCode::TooLarge && family.halves_after_413() {
         return (failed(family, 413, "body_too_large", &why.message), counts);
     }
+    // The key can be in the body that cannot be read. But if nobody needed a key for that, anybody could fill the rejects.
+    if write_key::project(ingest.manager.projects(), || write_key::of_head(request)).is_err() {
+        return unknown_key(family);
+    }
     let reject = Reject {
         source: family.name(),
         message_id: &request.id,
@@ -90,10 +95,11 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     translation: Translation<'_>,
     deadline: Millis,
 ) -> (Answer, Counts) {
-    // `translation.write_key` names the client's project. Every key is accepted, and all events belong to one project.
-    let Translation { family, items, .. } = translation;
-    let outcomes = resolve(ingest, request, &items, deadline).await;
-    let mut counts = Counts::default();
+    let Translation { family, items, write_key: key } = translation;
+    let key = || key.or_else(|| write_key::of_head(request));
+    let Ok(project) = write_key::project(ingest.manager.projects(), key) else { return unknown_key(family) };
+    let (outcomes, placed) = resolve(ingest, request, project, &items, deadline).await;
+    let mut counts = Counts { placed, ..Counts::default() };
     let mut report = Report::default();
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
     for (index, (item, outcome)) in items.into_iter().zip(outcomes).enumerate() {
@@ -133,22 +139,25 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
 async fn resolve<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
     request: &Request<'_>,
+    project: Option<&str>,
     items: &[Item<'_>],
     deadline: Millis,
-) -> Vec<EventOutcome<String>> {
+) -> (Vec<EventOutcome<String>>, Placed) {
     // Anyone can reach these paths, so an event's own `received_at` is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
+    // A client in a browser is the visitor's own; a library on a server is told by its agent.
+    let viewer = request.viewer(false);
     let usable: Vec<(usize, &ClientEvent)> =
         items.iter().enumerate().filter_map(|(index, item)| Some((index, item.event.as_ref().ok()?))).collect();
     let incoming: Vec<IncomingEvent<'_>> = usable
         .iter()
         .map(|&(index, event)| IncomingEvent {
             raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None, project: None },
+            origin: Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() },
         })
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
-    let resolved = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
+    let (resolved, placed) = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
     let mut resolved = usable.into_iter().zip(resolved).map(|((_, event), outcome)| match outcome {
         EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line))),
         other => other,
@@ -157,7 +166,7 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         Err(why) => Some(EventOutcome::Rejected(why.clone())),
         Ok(_) => resolved.next(),
     };
-    items.iter().filter_map(outcome).collect()
+    (items.iter().filter_map(outcome).collect(), placed)
 }
 
 fn reject_line(family: Family, id: &str, index: usize, source: &str, why: &Rejection) -> String {
@@ -175,6 +184,11 @@ fn answer_to(family: Family, head: &Head<'_>, text: &str, report: &Report) -> An
         true => failed(family, 503, "try_again", TRY_AGAIN),
         false => Answer::of(answer::success(family, head, text, report)),
     }
+}
+
+/// Returns the answer to a request without a known key.
+fn unknown_key(family: Family) -> (Answer, Counts) {
+    (failed(family, 401, UNKNOWN_KEY, USE_A_KEY), Counts::only(UNKNOWN_KEY))
 }
 
 /// Returns the answer to a request that is refused or failed.

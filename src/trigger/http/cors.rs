@@ -8,7 +8,7 @@ use crate::dialect::Endpoint;
 /// The methods that pages may use.
 const METHODS: &str = "GET, POST, OPTIONS";
 /// The headers that pages may send: those of the clients, and those of their attempts after a failure.
-const HEADERS: &str = "authorization, content-encoding, content-type, anonymousid, sentat, x-retry-count, rsa-retry-attempt, \
+const HEADERS: &str = "authorization, content-encoding, content-type, x-write-key, anonymousid, sentat, x-retry-count, rsa-retry-attempt, \
     rsa-retry-reason, rsa-since-first-attempt, rsa-since-last-attempt, sp-anonymous, posthog-attempt, posthog-request-id, \
     posthog-request-timestamp, posthog-sdk-info";
 /// How long a browser may keep the answer to a preflight, in seconds: two hours, the most that Chromium takes. Preflights come for

@@ -1,13 +1,14 @@
 use serde_json::Value;
 
 use super::*;
+use crate::dialect::Family;
 use crate::trigger::envelope::Caller;
 
 const NOW: Millis = 1_773_144_000_000;
 
-fn request(payload: &str) -> Request<'_> {
+pub(super) fn request(payload: &str) -> Request<'_> {
     match Caller::of(payload) {
-        Caller::Http1(envelope) => Request::read_1(&envelope, NOW).unwrap(),
+        Caller::Http1(envelope) | Caller::Alb(envelope) => Request::read_1(&envelope, NOW).unwrap(),
         Caller::Http2(envelope) => Request::read_2(&envelope, NOW).unwrap(),
         _ => panic!("not a request: {payload}"),
     }
@@ -52,7 +53,7 @@ fn routes() {
         ("POST", "/prod", Route::Unknown),
         ("OPTIONS", "/events", Route::Preflight),
         ("POST", "/prod//batch/", Route::Client(Endpoint::Batch)),
-        ("POST", "/i/v1/analytics/events", Route::Client(Endpoint::PostHog(dialect::Family::PostHogV1))),
+        ("POST", "/i/v1/analytics/events", Route::Client(Endpoint::PostHog(Family::PostHogV1))),
         ("GET", "/batch", Route::WrongMethod("POST")),
         ("POST", "/sourceConfig/", Route::WrongMethod("GET")),
         ("GET", "/sessions/batch", Route::Get("batch")),
@@ -94,7 +95,12 @@ fn the_query_is_the_same_in_both_payloads() {
         r#"{"path":"/i","httpMethod":"GET","requestContext":{},"queryStringParameters":{"a":"1 2","b":"x"},
         "multiValueQueryStringParameters":{"a":["1 2"],"b":["&"]}}"#,
     );
+    // A load balancer does not decode the values.
+    let balanced = request(
+        r#"{"path":"/i","httpMethod":"GET","requestContext":{"elb":{}},"queryStringParameters":{"a":"1%202","b":"%26"}}"#,
+    );
     assert_eq!((&*two.query(), &*one.query()), ("a=1%202&b=%26", "a=1+2&b=%26"));
+    assert_eq!(two.query(), balanced.query());
 }
 
 #[test]

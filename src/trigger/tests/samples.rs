@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -31,6 +33,8 @@ struct Expected {
     ended: Option<bool>,
     /// The messages that are reported as failed, which the queue redelivers.
     again: Option<Vec<String>>,
+    /// The result of each record of a Firehose stream.
+    results: Option<Vec<String>>,
     /// How many annotated events the answer or the output has.
     events: Option<usize>,
     /// The codes of the rejected events, in the answer's `rejected` or in the rejects.
@@ -73,12 +77,23 @@ fn results(function: &Function, answer: &str) -> Results {
     let body = answer["body"].as_str().map_or(answer.clone(), |body| serde_json::from_str(body).unwrap());
     // A Pipe gets an answer for each of its records.
     let answers = body.as_array().cloned().unwrap_or_else(|| vec![body.clone()]);
+    if body["records"].is_array() {
+        return Results { status, events: transformed(&body), rejected: sent(&function.rejects), body };
+    }
     let list = |name: &str, output: &RefusingOutput| {
         let listed: Vec<_> = answers.iter().filter_map(|answer| answer[name].as_array()).flatten().cloned().collect();
         if answers.iter().any(|answer| answer[name].is_array()) { listed } else { sent(output) }
     };
     let (events, rejected) = (list("events", &function.output), list("rejected", &function.rejects));
     Results { status, body, events, rejected }
+}
+
+/// The events in the answer to a Firehose stream.
+fn transformed(body: &Value) -> Vec<Value> {
+    let records = body["records"].as_array().unwrap().iter().filter(|record| record["result"] == "Ok");
+    let data = records.map(|record| BASE64_STANDARD.decode(record["data"].as_str().unwrap()).unwrap());
+    let text = String::from_utf8(data.collect::<Vec<_>>().concat()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn check(name: &str, expected: &Expected, results: &Results) {
@@ -103,6 +118,11 @@ fn check(name: &str, expected: &Expected, results: &Results) {
     let sessions: BTreeSet<_> = property("$session_id").iter().map(Value::to_string).collect();
     let late = property("$late").iter().filter(|late| **late == true).count();
     is("ended", results.body["ended_at"].is_string().into(), expected.ended.map(Value::from));
+    let results_of = || {
+        let records = results.body["records"].as_array().into_iter().flatten();
+        strings(records.map(|record| &record["result"]).collect())
+    };
+    is("results", results_of().into(), expected.results.clone().map(Value::from));
     is("again", redelivered().into(), expected.again.clone().map(Value::from));
     is("events", results.events.len().into(), expected.events.map(Value::from));
     is("rejected", codes().into(), expected.rejected.clone().map(Value::from));

@@ -50,9 +50,9 @@ pub struct Recorded {
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     #[serde(default)]
-    body_text: Option<String>,
+    pub body_text: Option<String>,
     #[serde(default)]
-    body_base64: Option<String>,
+    pub body_base64: Option<String>,
 }
 
 /// Reads a client's requests.
@@ -84,6 +84,14 @@ impl Recorded {
         let times =
             header.or(in_body).or(in_query).or_else(|| ["timestamp", "time"].iter().find_map(|name| last(body, name)));
         time_of_json(&times?)
+    }
+
+    /// Returns the body as the client sent it.
+    pub fn body(&self) -> Vec<u8> {
+        match (&self.body_base64, &self.body_text) {
+            (Some(base64), _) => BASE64_STANDARD.decode(base64).unwrap(),
+            (None, text) => text.clone().unwrap_or_default().into_bytes(),
+        }
     }
 
     /// Returns the request in an API's envelope.

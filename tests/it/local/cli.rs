@@ -142,10 +142,7 @@ fn profiles_and_projects_are_named_or_refused() {
             (&["--profile", "ga3"][..], "`--profile`: `ga3` is no profile; the profiles are `ga4`"),
             (&["--profile"], "`--profile` needs a value: one of ga4, universal-analytics"),
             (&["--projects", "none.json"], "`none.json` cannot be read: there is no such file"),
-            (
-                &["--projects", "[]"],
-                "`--projects`: the projects cannot be read: invalid type: sequence, expected an object",
-            ),
+            (&["--projects", "[]"], "`--projects`: the projects cannot be read: a JSON object is expected"),
             (&["--projects", "{\"shop\":{\"key\":1}}"], "`--projects`: project `shop`: `key` is unknown; the members"),
             (
                 &["--profile", "matomo", "--rules", "{\"passive_events\":[\"$ping\"]}"],

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::{Folder, Running, json_lines, run, run_with, utf8};
@@ -26,6 +28,13 @@ fn events_of(line: &Value) -> Vec<Value> {
     // A Pipe gets an answer for each of its records.
     if let Some(answers) = body.as_array() {
         return answers.iter().filter_map(|answer| answer["events"].as_array()).flatten().cloned().collect();
+    }
+    if let Some(records) = body["records"].as_array() {
+        // Firehose gets the events of a record as lines, in base64.
+        let data =
+            records.iter().filter(|record| record["result"] == "Ok").filter_map(|record| record["data"].as_str());
+        let lines = data.map(|data| String::from_utf8(BASE64_STANDARD.decode(data).unwrap()).unwrap());
+        return lines.collect::<String>().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     }
     body["events"].as_array().or(line["output"].as_array()).cloned().unwrap_or_default()
 }

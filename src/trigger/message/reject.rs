@@ -10,7 +10,7 @@ const KEPT_BYTES: usize = MAX_EVENT_BYTES;
 
 /// An event, or a whole message, that is invalid.
 pub(in crate::trigger) struct Reject<'a> {
-    /// Where it came from: `sqs`, or the client's family.
+    /// Where it came from: the kind of the source, such as `sqs`, or the client's family.
     pub source: &'a str,
     /// The id of the message or the request.
     pub message_id: &'a str,
