@@ -47,10 +47,7 @@ impl Timeline {
         let (earliest, latest) = unknown.fold(None, |range: Option<(Millis, Millis)>, at| {
             Some(range.map_or((at, at), |(earliest, latest)| (earliest.min(at), latest.max(at))))
         })?;
-        // A session that an event can join is at most one timeout away from the event. The time of the session's id is not before
-        // the session's start. It is at most the maximum duration after the start that the session had before late events
-        // extended it; see `ids::primary`. Late events can move the start back by another maximum duration.
-        let reach = 2 * config.max_duration_ms() + config.timeout_ms();
+        let reach = reach_ms(config);
         Some((earliest - reach, latest + reach))
     }
 
@@ -176,6 +173,15 @@ impl Timeline {
         self.archived = self.archived.saturating_sub(changed.len() as u32);
         self.ended.extend(changed);
     }
+}
+
+/// Returns how far the time of an event can be from the time of the id of a session that it can join, in milliseconds.
+///
+/// A session that an event can join is at most one timeout away from the event. The time of the session's id is not before
+/// the session's start. It is at most the maximum duration after the start that the session had before late events
+/// extended it; see `ids::primary`. Late events can move the start back by another maximum duration.
+pub(super) fn reach_ms(config: &SessionConfig) -> Millis {
+    2 * config.max_duration_ms() + config.timeout_ms()
 }
 
 impl Span {

@@ -13,6 +13,7 @@
 
 use uuid::Uuid;
 
+use super::late::reach_ms;
 use super::{Arrival, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{FingerprintPage, Kind, LateEvents, SessionState};
@@ -61,7 +62,8 @@ impl Timeline {
         if candidates.is_empty() {
             return Vec::new();
         }
-        let known_events = self.known_events(recalled, &[]);
+        // Without the recalled sessions: one of them can be an older copy of a session that the timeline has itself.
+        let known_events = self.known_events(&[], &[]);
         candidates.retain(|arrival| !known_events.contains_key(&arrival.entry.uuid.fingerprint()));
         let may_have = |state: &&SessionState| {
             candidates.iter().any(|arrival| arrival.may_change_time || state.reaches(arrival.entry.at, config))
@@ -125,9 +127,10 @@ impl SessionState {
         page.session_id == self.id && page.number < if page.is_late { self.late.pages } else { self.pages }
     }
 
-    /// Returns whether an event at `at` can be counted in the session. A late event can lie up to a timeout before its start.
+    /// Returns whether an event at `at` can be counted in the session. Late events can be so far away that other rules may have
+    /// counted them, so this is as wide as the range of archived sessions.
     fn reaches(&self, at: Millis, config: &SessionConfig) -> bool {
-        let reach = config.timeout_ms();
+        let reach = reach_ms(config);
         (self.facts.started_at - reach..=self.facts.last_activity + reach).contains(&at)
     }
 }

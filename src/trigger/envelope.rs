@@ -63,6 +63,8 @@ pub(super) struct Envelope<'a> {
     pub source: Option<&'a RawValue>,
     #[serde(borrow)]
     pub delivery_stream_arn: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub invocation_id: Option<&'a RawValue>,
     #[serde(borrow, rename = "Event")]
     pub s3_event: Option<&'a RawValue>,
 }
@@ -135,7 +137,7 @@ impl<'a> Caller<'a> {
             Envelope { request_context: Some(_), raw_path: Some(_), .. } => Self::Http2(envelope),
             Envelope { get_session: Some(id), .. } => Self::GetSession(id),
             Envelope { end_session: Some(id), .. } => Self::EndSession(id),
-            Envelope { delivery_stream_arn: Some(_), .. } => Self::Firehose,
+            Envelope { delivery_stream_arn: Some(_), .. } | Envelope { invocation_id: Some(_), .. } => Self::Firehose,
             Envelope { detail_type: Some(_), source, .. } => match source.and_then(string) {
                 // Only AWS itself can send such events, and none of them is one of a visitor.
                 Some(source) if source.starts_with("aws.") => Self::Unknown("an EventBridge event of an AWS service"),
@@ -358,6 +360,7 @@ mod tests {
             ),
             (r#"{"version":"0","source":"shop","detail-type":"PageView","detail":{"event":"a"}}"#, "eventbridge"),
             (r#"{"invocationId":"i","deliveryStreamArn":"arn:aws:firehose:x","region":"r","records":[]}"#, "firehose"),
+            (r#"{"invocationId":"i","records":[{"recordId":"r","data":""}]}"#, "firehose"),
             (r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}"#, "s3 test"),
             (r#"{"Event":"other"}"#, "an object without a member that is known"),
             (r#"{"requestContext":{"elb":{"targetGroupArn":"arn"}},"httpMethod":"POST","path":"/events"}"#, "alb"),

@@ -108,6 +108,9 @@ impl SessionStorage for Jittery<'_> {
     }
 }
 
+/// The number of fingerprints on a page. Sessions are short here, so pages are, too.
+const PAGE_SIZE: usize = 1;
+
 #[derive(Debug, Clone)]
 struct SentEvent {
     uuid: String,
@@ -212,7 +215,10 @@ async fn run(seed: u64) {
     let (lateness, max_duration) = (pick(&mut random, &[0, 5, 300, 3600]), pick(&mut random, &[60, 1800, 86_400]));
     let has_calls = random.below(2) == 0;
     let managers: Vec<Manager<'_>> = (0..1 + random.below(2))
-        .map(|_| SessionManager::with_clock(rules(&mut random, lateness, max_duration), &storage, &clock))
+        .map(|_| {
+            let rules = rules(&mut random, lateness, max_duration);
+            SessionManager::with_clock(rules, &storage, &clock).with_page_size(PAGE_SIZE)
+        })
         .collect();
     let timeout = managers[0].config().timeout.num_milliseconds();
     let visitors: &[&'static str] = if random.below(3) == 0 { &COLLIDING_IDS } else { &["v"] };

@@ -99,7 +99,7 @@ macro_rules! on_both_stores {
     };
 }
 
-on_both_stores!(a_long_visit_counts_each_event_once, late_events_of_a_long_visit_count_once, a_page_is_its_owners);
+on_both_stores!(a_long_visit_counts_each_event_once, late_events_of_a_long_visit_count_once);
 
 /// The number of events of a visit, some 20 pages.
 const EVENTS: i64 = 20 * PAGE_FINGERPRINTS as i64;
@@ -165,8 +165,9 @@ async fn late_events_of_a_long_visit_count_once<S: SessionStorage>(storage: &S) 
     assert_eq!(i64::from(service.session(&id).await.event_count), EVENTS / 4);
 }
 
-/// Pages have a key of their session, kind, number and owner. To store one again changes nothing.
-async fn a_page_is_its_owners<S: SessionStorage>(storage: &S) {
+/// The contract of a store about pages: they have a key of their session, kind, number and owner, and to store one again changes
+/// nothing.
+pub async fn contract<S: SessionStorage>(storage: &S) {
     let longest = Visitor { project: "p".repeat(100), distinct_id: "d".repeat(900) };
     let owners =
         [longest, Visitor::new(crate::storage::COLLIDING_IDS[0]), Visitor::new(crate::storage::COLLIDING_IDS[1])];

@@ -95,7 +95,8 @@ pub async fn contract<S: SessionStorage>(store: S) {
     );
     let due = store.due(shard, None, due_at, 10).await.unwrap();
     assert!(due.iter().any(|due| due.visitor == visitor && due.due_at == due_at), "{due:?}");
-    contract_of_pages(&store).await;
+    contract_of_due_lists(&store).await;
+    crate::pages::contract(&store).await;
     let within = store.load_within(&visitors, 0).await;
     assert_eq!(within, [Ok(Some(Found::TooLarge)), Ok(None), Ok(Some(Found::TooLarge))]);
     let within = store.load_within(&visitors[2..], MAX_ITEM_BYTES).await;
@@ -257,7 +258,7 @@ async fn two_projects<S: SessionStorage>(store: &S) {
 }
 
 /// A shard is listed in pages, each after the one before, also if many timelines are due at the same time and stay due.
-async fn contract_of_pages<S: SessionStorage>(store: &S) {
+async fn contract_of_due_lists<S: SessionStorage>(store: &S) {
     let names = (0..).map(|number| format!("page-{number}"));
     let names: Vec<String> = names.filter(|name| due_shard(&Visitor::new(name)) == 5).take(23).collect();
     for (number, name) in names.iter().enumerate() {
