@@ -12,7 +12,9 @@ mod nobody;
 mod origins;
 mod profiles;
 mod projects;
+mod public;
 mod settings;
+mod strip;
 mod written;
 
 use chrono::{Datelike, TimeDelta};
@@ -25,7 +27,9 @@ pub use hosts::HostRule;
 pub use nobody::NobodyIds;
 pub use origins::AllowedOrigins;
 pub use projects::{Project, ProjectRules, Projects};
+pub use public::{AnswerDetail, PublicAccess};
 pub use settings::{Destination, Settings};
+pub use strip::StrippedParams;
 pub use written::GivenRules;
 use written::{event_names, limit, positive_seconds, seconds, time_zone};
 
@@ -104,6 +108,9 @@ with_defaults! {
         /// Whether the headers of a `POST /events` describe the visitor: its user agent, and CloudFront's headers of the place. They
         /// do if browsers send the events themselves.
         pub viewer_headers: bool = false,
+
+        /// The query parameters that are removed from the URLs in an event's properties before anything is stored or emitted.
+        pub strip_query_params: StrippedParams = StrippedParams::default(),
 
         /// The maximum number of events in a session: the next event begins another one. At least 1.
         #[serde(deserialize_with = "limit")]

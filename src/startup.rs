@@ -9,7 +9,7 @@ use lambda_runtime::{Context, Error};
 
 use crate::aws;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AllowedOrigins, ConfigError, Destination, Settings};
+use crate::config::{AllowedOrigins, ConfigError, Destination, PublicAccess, Settings};
 use crate::manager::SessionManager;
 use crate::output::{AnyOutput, SqsOutput};
 use crate::session::Millis;
@@ -76,6 +76,11 @@ impl Service {
     /// Returns the origins whose pages may use the API.
     pub fn origins(&self) -> AllowedOrigins {
         self.settings.origins.clone()
+    }
+
+    /// Returns what HTTP requests without credentials may do.
+    pub fn public(&self) -> PublicAccess {
+        self.settings.public
     }
 
     /// Returns what the ingest function is in an EventBridge Pipe.

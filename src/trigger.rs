@@ -16,13 +16,14 @@ mod kinesis;
 mod message;
 mod pipe;
 mod process;
+mod rewritten;
 pub mod schedule;
 pub mod split_body;
 mod sqs;
 mod visitor;
 
 use crate::clock::Clock;
-use crate::config::AllowedOrigins;
+use crate::config::{AllowedOrigins, PublicAccess};
 use crate::manager::SessionManager;
 use crate::metrics::MetricLine;
 use crate::output::Output;
@@ -42,6 +43,8 @@ pub struct Ingest<S, C, O> {
     pub rejects: O,
     /// The origins whose pages may send requests and read the answers.
     pub origins: AllowedOrigins,
+    /// What HTTP requests without credentials are answered, and how much they may do.
+    pub public: PublicAccess,
 }
 
 /// What the function is in an EventBridge Pipe that invokes it. The payload is the same for both.

@@ -26,6 +26,8 @@ pub enum Takes {
     Projects,
     /// The name of a profile.
     Profile,
+    /// What an answer tells about sessions.
+    Answer,
     /// A time, in any spelling that an event's time may have.
     Time,
 }
@@ -46,6 +48,7 @@ impl Takes {
                 let names: Vec<&str> = session_tracking::config::GivenRules::profile_names().collect();
                 format!("one of {}", names.join(", "))
             }
+            Self::Answer => "`full` or `ids`".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
         }
     }

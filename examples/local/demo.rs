@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use session_tracking::config::{AllowedOrigins, SessionConfig};
+use session_tracking::config::{AllowedOrigins, PublicAccess, SessionConfig};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::Millis;
@@ -43,6 +43,7 @@ impl<'c> Service<'c> {
             output: MemoryOutput::default(),
             rejects: MemoryOutput::default(),
             origins: AllowedOrigins::default(),
+            public: PublicAccess::default(),
         };
         Ok(Self { clock, ingest, consumed })
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 use session_tracking::clock::Clock;
-use session_tracking::config::{AllowedOrigins, Projects};
+use session_tracking::config::{AllowedOrigins, Projects, PublicAccess};
 use session_tracking::event::time_of_json;
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::MemoryOutput;
@@ -103,7 +103,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let (output, rejects) = (MemoryOutput::default(), MemoryOutput::default());
     options.now.into_iter().for_each(|now| clock.move_to(now));
     let manager = SessionManager::with_clock(options.projects, storage, &clock);
-    let ingest = Ingest { manager, output: &output, rejects: &rejects, origins: AllowedOrigins::default() };
+    let ingest = Ingest {
+        manager,
+        output: &output,
+        rejects: &rejects,
+        origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
+    };
     let mut functions =
         Functions { ingest, clock: &clock, output: &output, rejects: &rejects, is_time_set: options.now.is_some() };
     for (path, file) in options.files.iter().zip(files) {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use session_tracking::clock::Clock;
 use session_tracking::config::{ProjectRules, Projects};
-use session_tracking::event::{Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Repaired, Role};
+use session_tracking::event::{
+    Delivery, Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Repaired, Role, Stripped,
+};
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
@@ -161,7 +163,7 @@ impl Replay<'_> {
         let last = lines.iter().map(|line| line.received_at).max().unwrap_or(first);
         self.clock.move_to(last);
         #[expect(clippy::needless_late_init, reason = "what is read borrows from it, so it has to outlive that")]
-        let repairs: Vec<(usize, Repaired)>;
+        let (repairs, stripped): (Vec<(usize, Repaired)>, Vec<(usize, Stripped)>);
         let projects = self.manager.projects();
         let mut read: Vec<_> = lines.iter().map(|line| parse(line, projects)).collect();
         repairs = read.iter().enumerate().filter_map(|(at, event)| Some((at, repaired(event, &lines[at])?))).collect();
@@ -169,6 +171,11 @@ impl Replay<'_> {
             if let Some(event) = repaired.parse(origin(&lines[*at]), projects) {
                 read[*at] = event;
             }
+        }
+        let of = |event: &Result<Event<'_>, Rejection>| Stripped::of(event.as_ref().ok()?, projects);
+        stripped = read.iter().enumerate().filter_map(|(at, event)| Some((at, of(event)?))).collect();
+        for (at, stripped) in &stripped {
+            read[*at] = stripped.parse(origin(&lines[*at]), projects);
         }
         let mut events = Vec::with_capacity(lines.len());
         let mut texts: Vec<Option<String>> = lines.iter().map(|_| None).collect();

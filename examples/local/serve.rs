@@ -9,7 +9,7 @@ use axum::Router;
 use chrono::TimeDelta;
 use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
-use session_tracking::config::{AllowedOrigins, Projects};
+use session_tracking::config::{AllowedOrigins, Projects, PublicAccess};
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::StdoutOutput;
 use session_tracking::storage::DynamoDbSessionStorage;
@@ -46,6 +46,13 @@ pub const COMMAND: Command = Command {
         RULES,
         PROJECTS,
         Opt {
+            name: "answer",
+            value: "DETAIL",
+            takes: Takes::Answer,
+            default: "full",
+            about: "`full`: requests count as signed, as by AWS credentials; `ids`: as anyone's, who gets ids and counters",
+        },
+        Opt {
             name: "close-every",
             value: "SECONDS",
             takes: Takes::Whole(1, 3_600),
@@ -78,6 +85,8 @@ pub struct Options {
     port: u16,
     dynamodb_port: u16,
     projects: Projects,
+    /// Whether requests count as signed.
+    is_trusted: bool,
     close_every: Duration,
     grace: TimeDelta,
 }
@@ -93,6 +102,11 @@ impl Options {
             port: port("port")?,
             dynamodb_port: port("dynamodb-port")?,
             projects: projects(words)?,
+            is_trusted: match words.text("answer")? {
+                None | Some("full") => true,
+                Some("ids") => false,
+                Some(other) => return Err(words.wrong("answer", other)),
+            },
             close_every: Duration::from_secs(words.whole("close-every")?),
             grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
         })
@@ -113,8 +127,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::new(options.projects, storage).with_close_grace(options.grace);
-    let function =
-        Arc::new(Ingest { manager, output: StdoutOutput, rejects: StdoutOutput, origins: AllowedOrigins::default() });
+    let function = Arc::new(Ingest {
+        manager,
+        output: StdoutOutput,
+        rejects: StdoutOutput,
+        origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
+    });
     let unusable = |error: std::io::Error| {
         Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))
     };
@@ -123,7 +142,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     eprintln!("HTTP API   http://{bound}/events");
     eprintln!("DynamoDB   {} (table {TABLE})", database.endpoint);
     eprintln!("ends of sessions go to standard output, as lines of JSON; stop with Ctrl-C");
-    let app = Router::new().fallback(http::answer).with_state(Arc::new(Api { function: Arc::clone(&function) }));
+    let api = Api { function: Arc::clone(&function), is_trusted: options.is_trusted };
+    let app = Router::new().fallback(http::answer).with_state(Arc::new(api));
     let stop_serving = stop.clone();
     let serving = axum::serve(listener, app).with_graceful_shutdown(async move { stop_serving.wait().await });
     let shutdown = async {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor as Walker};
 use serde_json::value::RawValue;
 use session_tracking::clock::Clock;
-use session_tracking::config::{AllowedOrigins, SessionConfig};
+use session_tracking::config::{AllowedOrigins, PublicAccess, SessionConfig};
 use session_tracking::event::{Delivery, Event, Origin, RejectCode, Repaired};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
@@ -99,6 +99,7 @@ pub fn envelope(bytes: &[u8]) {
         output: MemoryOutput::default(),
         rejects: MemoryOutput::default(),
         origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
     };
     for _ in 0..2 {
         match run(ingest.handle(&payload, NOON + 60_000)) {

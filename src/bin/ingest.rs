@@ -12,8 +12,9 @@ use session_tracking::trigger::Ingest;
 async fn main() -> Result<(), Error> {
     let service = Service::start().await?;
     let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
+    let public = service.public();
     let (role, log) = (service.pipe_role(), service.log());
-    let ingest = Ingest { manager: service.manager, output, rejects, origins };
+    let ingest = Ingest { manager: service.manager, output, rejects, origins, public };
     let (ingest, log) = (&ingest, &log);
     run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let context = &event.context;

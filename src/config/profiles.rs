@@ -142,6 +142,7 @@ mod tests {
             "nobody_ids",
             "exclude_bots",
             "viewer_headers",
+            "strip_query_params",
             "lateness_seconds",
             "clock_skew_tolerance_seconds",
         ];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{AllowedOrigins, ConfigError, GivenRules, Projects};
+use super::{AllowedOrigins, ConfigError, GivenRules, Projects, PublicAccess};
 use crate::metrics::MetricNames;
 use crate::trigger::PipeRole;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub rejects: Option<Destination>,
     /// `CORS_ORIGINS`: the origins whose pages may send events, separated by commas; `*`, or nothing, for any.
     pub origins: AllowedOrigins,
+    /// What HTTP requests without credentials are answered, and how much they may do.
+    pub public: PublicAccess,
     /// `PIPE_ROLE`: what the ingest function is in an EventBridge Pipe: `enrichment`, the default, or `target`.
     pub pipe_role: PipeRole,
     /// The names of the metrics.
@@ -91,6 +93,7 @@ impl Settings {
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
+            public: PublicAccess::from_variables(&variable)?,
             pipe_role,
             metrics: MetricNames::from_variables(&variable),
             retention: TimeDelta::days(retention),
@@ -184,6 +187,7 @@ mod tests {
             ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
             ("EXCLUDE_BOTS", "true"),
             ("VIEWER_HEADERS", "true"),
+            ("STRIP_QUERY_PARAMS", "a,*b"),
             ("MAX_EVENTS", "7"),
             ("LATENESS_SECONDS", "0"),
             ("CLOCK_SKEW_TOLERANCE_SECONDS", "0"),
@@ -209,6 +213,7 @@ mod tests {
             nobody_ids: NobodyIds::new(["a,b", "nobody"]),
             exclude_bots: true,
             viewer_headers: true,
+            strip_query_params: serde_json::from_str(r#"["a","*b"]"#).unwrap(),
             max_events: Some(7),
             lateness: TimeDelta::zero(),
             clock_skew_tolerance: TimeDelta::zero(),
@@ -260,6 +265,8 @@ mod tests {
                 "source,id",
                 "utm_fields: unknown variant `id`, expected `source`, `medium`, `campaign`, `term` or",
             ),
+            ("STRIP_QUERY_PARAMS", "token,a b", "strip_query_params has `a b`; write the name of a parameter"),
+            ("STRIP_QUERY_PARAMS", "*", "strip_query_params has `*`"),
             ("NOBODY_IDS", "[0]", "nobody_ids: invalid type: integer `0`, expected a string"),
             ("BOUNDARY", "open", "boundary: unknown variant `open`, expected `inclusive`"),
             ("RETENTION_DAYS", "0", "1 to 3650"),

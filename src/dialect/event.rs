@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::json::{Object, Pairs, object, quoted};
-use crate::config::ProjectRules;
+use crate::config::{ProjectRules, StrippedParams};
 use crate::event::{Event, MAX_DEPTH, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role, depth, is_read_property};
 
 /// Limit of the bytes of a client's event: 200 KB. The line of an event has to fit into a queue's message of 256 KB.
@@ -66,9 +66,10 @@ impl ClientEvent {
     }
 
     /// Completes the annotated event with the properties that were held back.
-    pub fn complete(&self, mut annotated: String) -> String {
+    pub fn complete(&self, mut annotated: String, stripped: &StrippedParams) -> String {
         if let Some(others) = annotated.strip_prefix(START).filter(|_| !self.rest.is_empty()) {
-            let rest = if others.starts_with('}') { self.rest.trim_end_matches(',') } else { &self.rest };
+            let rest = stripped.strip(&self.rest).map_or(Cow::Borrowed(&*self.rest), Cow::Owned);
+            let rest = if others.starts_with('}') { rest.trim_end_matches(',') } else { &rest };
             annotated.insert_str(START.len(), rest);
         }
         annotated

@@ -8,6 +8,7 @@ use super::fields::WrittenField;
 use super::properties::ReplacedMember;
 use super::scan::{Span, needs_no_escape};
 use super::{Event, Role};
+use crate::config::AnswerDetail;
 use crate::session::{datetime, rfc3339};
 use crate::timeline::Assignment;
 
@@ -27,6 +28,11 @@ impl Event<'_> {
 
     /// Like [`Event::annotate`], but appends the JSON to `out`.
     pub fn annotate_into(&self, assignment: Option<&Assignment>, out: &mut String) {
+        self.annotate_for(AnswerDetail::Full, assignment, out);
+    }
+
+    /// Like [`Event::annotate_into`], but writes only the properties that a caller may see.
+    pub fn annotate_for(&self, detail: AnswerDetail, assignment: Option<&Assignment>, out: &mut String) {
         if self.role == Role::Lifecycle {
             return out.push_str(self.text);
         }
@@ -36,13 +42,13 @@ impl Event<'_> {
             Some(object) if !self.fields.properties.is_empty() => {
                 out.push_str(&self.text[..=object.start]);
                 self.kept_members(*object, assignment.is_some(), out);
-                self.added_members(assignment, out);
+                self.added_members(detail, assignment, out);
                 out.push_str(&self.text[object.end - 1..]);
             }
             Some(empty) => {
                 out.push_str(&self.text[..empty.start]);
                 out.push('{');
-                self.added_members(assignment, out);
+                self.added_members(detail, assignment, out);
                 out.push('}');
                 out.push_str(&self.text[empty.end..]);
             }
@@ -50,7 +56,7 @@ impl Event<'_> {
                 out.push_str(self.text);
                 append(out, "\"properties\":{}");
                 out.truncate(out.len() - 2);
-                self.added_members(assignment, out);
+                self.added_members(detail, assignment, out);
                 out.push_str("}}");
             }
         }
@@ -114,10 +120,10 @@ impl Event<'_> {
     }
 
     /// Writes the new members, with commas between them.
-    fn added_members(&self, assignment: Option<&Assignment>, out: &mut String) {
+    fn added_members(&self, detail: AnswerDetail, assignment: Option<&Assignment>, out: &mut String) {
         let mut members = MemberWriter { out, is_first: true };
         if let Some(assignment) = assignment {
-            self.session_members(assignment, &mut members);
+            self.session_members(detail, assignment, &mut members);
         }
         match self.role {
             Role::Nobody => members.plain_string(",\"$no_session\":", "nobody"),
@@ -135,11 +141,33 @@ impl Event<'_> {
         }
     }
 
-    fn session_members(&self, assignment: &Assignment, members: &mut MemberWriter<'_>) {
+    fn session_members(&self, detail: AnswerDetail, assignment: &Assignment, members: &mut MemberWriter<'_>) {
         members.id(",\"$session_id\":", Some(assignment.session_id));
         let seconds = (assignment.at - assignment.started_at).max(0) / 1000;
         members.number(",\"$session_duration\":", seconds);
         members.number(",\"$session_page_views\":", assignment.page_views);
+        match detail {
+            AnswerDetail::Full => self.members_of_other_events(assignment, members),
+            AnswerDetail::Ids => self.own_members(members),
+        }
+        members.plain_string(",\"$session_start_reason\":", assignment.reason.name());
+        members.number(",\"$session_number\":", assignment.number);
+        if detail == AnswerDetail::Full {
+            members.id(",\"$previous_session_id\":", assignment.previous);
+        }
+        members.raw(",\"$session_start\":", if assignment.is_start { "true" } else { "false" });
+        members.number(",\"$session_version\":", assignment.version);
+        if assignment.is_late {
+            members.raw(",\"$late\":", "true");
+        }
+        // On a duplicate, `assignment.at` is the time that was counted first.
+        if !self.is_own_time || assignment.at != self.at {
+            members.plain_string(",\"$event_time\":", &rfc3339(datetime(assignment.at)));
+        }
+    }
+
+    /// Writes what other events of the session may have brought: its URLs, its referrer and its user.
+    fn members_of_other_events(&self, assignment: &Assignment, members: &mut MemberWriter<'_>) {
         members.string(",\"$entry_url\":", assignment.entry_url.as_deref());
         members.string(",\"$exit_url\":", assignment.exit_page.as_deref());
         members.string(",\"$referrer\":", assignment.referrer.as_deref());
@@ -157,17 +185,15 @@ impl Event<'_> {
             }
             (Some(_), _) => {}
         }
-        members.plain_string(",\"$session_start_reason\":", assignment.reason.name());
-        members.number(",\"$session_number\":", assignment.number);
-        members.id(",\"$previous_session_id\":", assignment.previous);
-        members.raw(",\"$session_start\":", if assignment.is_start { "true" } else { "false" });
-        members.number(",\"$session_version\":", assignment.version);
-        if assignment.is_late {
-            members.raw(",\"$late\":", "true");
+    }
+
+    /// Writes the event's own values of members that are otherwise replaced by those of the session.
+    fn own_members(&self, members: &mut MemberWriter<'_>) {
+        if let Some(own) = self.fields.properties.referrer().raw() {
+            members.raw(",\"$referrer\":", own);
         }
-        // On a duplicate, `assignment.at` is the time that was counted first.
-        if !self.is_own_time || assignment.at != self.at {
-            members.plain_string(",\"$event_time\":", &rfc3339(datetime(assignment.at)));
+        if let Some(empty) = self.fields.properties.empty_user() {
+            members.raw(",\"$user_id\":", empty);
         }
     }
 }

@@ -30,23 +30,16 @@ impl Timeline {
         pages: &[FingerprintPage],
     ) -> ByFingerprint<EventLocation> {
         let states = || recalled.iter().chain(&self.ended).chain(&self.open);
-        let mut known_events = ByFingerprint::default();
         let finalized: usize = states().map(|state| state.fingerprints.len()).sum();
         let on_pages: usize = pages.iter().map(|page| page.fingerprints.len()).sum();
+        let mut known_events = ByFingerprint::default();
         known_events.reserve(self.unfinalized.len() + finalized + on_pages + 8);
-        for page in pages {
-            let id = page.session_id;
-            let location = if page.is_late { EventLocation::Late(id) } else { EventLocation::Finalized(id) };
-            known_events.extend(page.fingerprints.iter().map(|&fingerprint| (fingerprint, location)));
-        }
-        for state in states() {
-            known_events.extend(
-                state.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Finalized(state.id))),
-            );
-            known_events.extend(
-                state.late.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Late(state.id))),
-            );
-        }
+        // The timeline comes last, with its pages, because it counts. A close function that died under other rules can have
+        // archived a session with an event that is in another session here.
+        let is_recalled = |page: &&FingerprintPage| recalled.iter().any(|state| state.id == page.session_id);
+        let (archived, here): (Vec<_>, Vec<_>) = pages.iter().partition(is_recalled);
+        add_finalized(&mut known_events, &archived, recalled.iter());
+        add_finalized(&mut known_events, &here, self.ended.iter().chain(&self.open));
         for anchor in &self.anchors {
             known_events.extend(
                 anchor.late.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Late(anchor.id))),
@@ -55,5 +48,23 @@ impl Timeline {
         known_events
             .extend(self.unfinalized.iter().map(|entry| (entry.uuid.fingerprint(), EventLocation::Unfinalized)));
         known_events
+    }
+}
+
+/// Adds the events of sessions and of their pages.
+fn add_finalized<'a>(
+    known_events: &mut ByFingerprint<EventLocation>,
+    pages: &[&FingerprintPage],
+    states: impl Iterator<Item = &'a SessionState>,
+) {
+    for page in pages {
+        let id = page.session_id;
+        let location = if page.is_late { EventLocation::Late(id) } else { EventLocation::Finalized(id) };
+        known_events.extend(page.fingerprints.iter().map(|&fingerprint| (fingerprint, location)));
+    }
+    for state in states {
+        let (finalized, late) = (EventLocation::Finalized(state.id), EventLocation::Late(state.id));
+        known_events.extend(state.fingerprints.iter().map(|&fingerprint| (fingerprint, finalized)));
+        known_events.extend(state.late.fingerprints.iter().map(|&fingerprint| (fingerprint, late)));
     }
 }

@@ -62,7 +62,8 @@ impl Timeline {
         if candidates.is_empty() {
             return Vec::new();
         }
-        let known_events = self.known_events(recalled, &[]);
+        // Without the recalled sessions: one of them can be an older copy of a session that the timeline has itself.
+        let known_events = self.known_events(&[], &[]);
         candidates.retain(|arrival| !known_events.contains_key(&arrival.entry.uuid.fingerprint()));
         let may_have = |state: &&SessionState| {
             candidates.iter().any(|arrival| arrival.may_change_time || state.reaches(arrival.entry.at, config))

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::batch::{EventOutcome, advice};
 use super::body::BodyError;
+use crate::config::AnswerDetail;
 use crate::event::{Event, USUAL_ADDED_BYTES};
 use crate::storage::SessionError;
 use crate::timeline::Assignment;
@@ -89,7 +90,11 @@ pub(super) struct Problem<'a> {
 /// An answer under construction: the events so far, each with a comma behind it. Each event is written once, in its final
 /// place, because an answer can have megabytes.
 #[derive(Debug)]
-pub(super) struct Events(String);
+pub(super) struct Events {
+    body: String,
+    /// What the caller may see of the sessions.
+    detail: AnswerDetail,
+}
 
 impl Events {
     const OPEN: &str = "{\"events\":[";
@@ -98,34 +103,40 @@ impl Events {
     pub fn with_room_for(bytes: usize, events: usize) -> Self {
         let mut body = String::with_capacity(bytes + events * USUAL_ADDED_BYTES + FRAME_BYTES);
         body.push_str(Self::OPEN);
-        Self(body)
+        Self { body, detail: AnswerDetail::Full }
+    }
+
+    /// Returns the answer with events that hold only what the caller may see.
+    pub fn with_detail(self, detail: AnswerDetail) -> Self {
+        Self { detail, ..self }
     }
 
     /// Appends an event, annotated with its session. Returns the range of its bytes.
     pub fn push(&mut self, event: &Event<'_>, assignment: Option<&Assignment>) -> Range<usize> {
-        self.write(|body| event.annotate_into(assignment, body))
+        let detail = self.detail;
+        self.write(|body| event.annotate_for(detail, assignment, body))
     }
 
     fn write(&mut self, write: impl FnOnce(&mut String)) -> Range<usize> {
-        let start = self.0.len();
-        write(&mut self.0);
-        let end = self.0.len();
-        self.0.push(',');
+        let start = self.body.len();
+        write(&mut self.body);
+        let end = self.body.len();
+        self.body.push(',');
         start..end
     }
 
     /// Copies only the events in these ranges, in order.
     fn only<'p>(&self, ranges: impl Iterator<Item = &'p Range<usize>>) -> Self {
-        let mut kept = Self(Self::OPEN.to_owned());
+        let mut kept = Self { body: Self::OPEN.to_owned(), detail: self.detail };
         for range in ranges {
-            kept.write(|body| body.push_str(&self.0[range.clone()]));
+            kept.write(|body| body.push_str(&self.body[range.clone()]));
         }
         kept
     }
 
     /// Completes the answer.
     fn close(self, error: Option<(&str, &str)>, rejected: &[String], failed: &[String]) -> String {
-        let Self(mut body) = self;
+        let Self { mut body, .. } = self;
         if body.ends_with(',') {
             body.pop();
         }
@@ -190,7 +201,7 @@ fn report_within(
     let mut room = max_bytes.saturating_sub(notes_bytes + ranges.len() * NO_ROOM_BYTES);
     let applied = ranges.len();
     ranges.retain(|&(index, range)| {
-        let needed = (size(&events.0[range.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
+        let needed = (size(&events.body[range.clone()]) + 1).saturating_sub(NO_ROOM_BYTES);
         let fits = needed <= room;
         if fits {
             room -= needed;

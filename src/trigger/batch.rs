@@ -1,12 +1,13 @@
 //! The step that all triggers share: takes the raw events of bodies and returns the outcome of each event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use foldhash::fast::RandomState;
+
+use super::rewritten::{Rewritten, insert_rewritten, repair};
 use super::split_body::RawEvent;
 use crate::clock::Clock;
-use crate::config::Projects;
-use crate::dialect::Standing;
-use crate::event::{Event, Origin, Rejection, Repaired};
+use crate::event::{Event, Origin, Rejection, Stripped};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::{Millis, id_time};
 use crate::storage::{SessionError, SessionStorage, StorageErrorKind};
@@ -67,31 +68,51 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
-    mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
+    annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> (Vec<EventOutcome<T>>, Placed) {
-    let repairs;
+    resolve_bounded(manager, incoming, usize::MAX, deadline, annotate).await.unwrap_or_default()
+}
+
+/// Does the same for at most `max_visitors`. If the events have more, returns `None`, and nothing is applied.
+pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
+    manager: &SessionManager<S, C>,
+    incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
+    max_visitors: usize,
+    deadline: Millis,
+    mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
+) -> Option<(Vec<EventOutcome<T>>, Placed)> {
+    let rewritten;
     let mut placed = Placed::default();
     let mut events = Vec::with_capacity(incoming.len());
     let mut rejections = Vec::with_capacity(incoming.len());
-    let mut repaired_events = Vec::new();
+    let mut rewrites = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
         let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, manager.projects()) {
-            Ok(event) => {
-                events.push(event);
-                rejections.push(None);
-            }
+            Ok(event) => match Stripped::of(&event, manager.projects()) {
+                None => {
+                    events.push(event);
+                    rejections.push(None);
+                }
+                Some(stripped) => {
+                    rewrites.push((at, origin, standing, Rewritten::Stripped(stripped)));
+                    rejections.push(Some(Stripped::rejection()));
+                }
+            },
             Err(rejection) => {
-                if let Some(repaired) = repair(&rejection, bytes) {
-                    repaired_events.push((at, origin, standing, repaired));
+                if let Some(repaired) = repair(&rejection, bytes, origin, manager.projects()) {
+                    rewrites.push((at, origin, standing, repaired));
                 }
                 rejections.push(Some(rejection));
             }
         }
     }
-    if !repaired_events.is_empty() {
-        repairs = repaired_events;
-        events = insert_repaired(events, &mut rejections, &repairs, manager.projects());
+    if !rewrites.is_empty() {
+        rewritten = rewrites;
+        events = insert_rewritten(events, &mut rejections, &rewritten, manager.projects());
+    }
+    if has_more_visitors(&events, max_visitors) {
+        return None;
     }
     let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
@@ -109,40 +130,16 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     };
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
     log_failures(&outcomes);
-    (outcomes, placed)
+    Some((outcomes, placed))
 }
 
-/// Repairs an event that was rejected only because of characters that other systems do not accept, such as NUL.
-fn repair(rejection: &Rejection, bytes: &[u8]) -> Option<Repaired> {
-    if rejection.is_text() { Repaired::of(bytes) } else { None }
-}
-
-/// Inserts the repaired events among the others, in their order, and updates the rejections.
-fn insert_repaired<'r, 'a: 'r>(
-    events: Vec<Event<'a>>,
-    rejections: &mut [Option<Rejection>],
-    repairs: &'r [(usize, Origin<'a>, Standing, Repaired)],
-    projects: &Projects,
-) -> Vec<Event<'r>> {
-    let mut all = Vec::with_capacity(rejections.len());
-    let (mut events, mut repairs) = (events.into_iter(), repairs.iter().peekable());
-    for (at, rejection) in rejections.iter_mut().enumerate() {
-        if rejection.is_none() {
-            all.extend(events.next());
-            continue;
-        }
-        let Some((_, origin, standing, repaired)) = repairs.next_if(|(index, ..)| *index == at) else { continue };
-        match repaired.parse(*origin, projects) {
-            Some(Ok(mut event)) => {
-                *rejection = None;
-                standing.apply(&mut event);
-                all.push(event);
-            }
-            Some(Err(why)) => *rejection = Some(why),
-            None => {}
-        }
+/// Returns whether events have more visitors than allowed. They are only counted if there are that many events.
+fn has_more_visitors(events: &[Event<'_>], max_visitors: usize) -> bool {
+    events.len() > max_visitors && {
+        let visitors: HashSet<(&str, &str), RandomState> =
+            events.iter().map(|event| (&*event.project, &*event.distinct_id)).collect();
+        visitors.len() > max_visitors
     }
-    all
 }
 
 /// The counts of an invocation, for its log line.

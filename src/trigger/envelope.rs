@@ -30,6 +30,8 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow)]
     pub route_key: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub resource: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub path: Option<&'a RawValue>,
     #[serde(borrow)]
     pub query_string_parameters: Option<&'a RawValue>,

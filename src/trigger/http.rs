@@ -13,21 +13,29 @@ mod visitors;
 mod write_key;
 
 use super::answer::{BodyPlace, Events, ResponseStatus, json, nothing, report, unreadable};
-use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
+use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_bounded};
 use super::body::{Limits, form};
 use super::split_body::{Batch, split_body};
 use super::{Ingest, Reply};
 use crate::clock::Clock;
+use crate::config::PublicAccess;
 use crate::dialect::Endpoint;
-use crate::event::{Delivery, Origin};
+use crate::event::{Delivery, Event, Origin};
 use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
+use crate::timeline::Assignment;
 use reply::Answer;
 pub(super) use request::Request;
 use visitors::VisitorRoute;
 use write_key::{UNKNOWN_KEY, USE_A_KEY};
+
+/// The code of an answer to a request whose events have more visitors than a request without credentials may bring.
+const TOO_MANY_VISITORS: &str = "too_many_visitors";
+/// What the sender of such a request has to do.
+const SEND_FEWER_VISITORS: &str = "the events have more visitors than a request without credentials may have; send several \
+                                   requests, sign the request, or use the queue";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,11 +119,14 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
 ) -> Reply {
     let manager = &ingest.manager;
     let (mut answer, counts) = match Route::of(&request.method, &request.path) {
-        Route::Events => events(manager, request, deadline).await,
+        Route::Events => {
+            let access = if request.is_authenticated { PublicAccess::TRUSTED } else { ingest.public };
+            events(manager, request, access, deadline).await
+        }
         // Boxed, so that the futures of all other requests stay small.
         Route::Client(endpoint) => Box::pin(clients::handle(ingest, request, endpoint, deadline)).await,
         Route::Preflight => (Answer::empty(204), Counts::default()),
-        route if route.is_private() && request.is_catch_all => {
+        route if route.is_private() && request.is_catch_all && !request.is_authenticated => {
             refused(403, "not_public", "sessions and visitors are not public; call the route that asks for credentials")
         }
         Route::Get(id) => session_answer(manager.get(id).await),
@@ -143,6 +154,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
 async fn events<S: SessionStorage, C: Clock>(
     manager: &SessionManager<S, C>,
     request: &Request<'_>,
+    access: PublicAccess,
     deadline: Millis,
 ) -> (Answer, Counts) {
     let form = form(request.headers.content_type.as_deref());
@@ -161,7 +173,7 @@ async fn events<S: SessionStorage, C: Clock>(
     };
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
-    let mut events = Events::with_room_for(request.body.len(), raw_events.len());
+    let mut events = Events::with_room_for(request.body.len(), raw_events.len()).with_detail(access.answer);
     // Servers and proxies call this path as often as pages do, so that only a rule makes the sender the visitor.
     let viewer = match manager.projects().all_rules().any(|rules| rules.viewer_headers) {
         true => request.viewer(true),
@@ -171,15 +183,18 @@ async fn events<S: SessionStorage, C: Clock>(
     let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project, viewer };
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
-    let (outcomes, placed) =
-        resolve_events(manager, incoming, deadline, |event, assignment| events.push(event, assignment)).await;
+    let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| events.push(event, assignment);
+    let Some((outcomes, placed)) = resolve_bounded(manager, incoming, access.max_visitors, deadline, annotate).await
+    else {
+        return (Answer::new(413, nothing(TOO_MANY_VISITORS, SEND_FEWER_VISITORS)), Counts::only(TOO_MANY_VISITORS));
+    };
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
     (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))
 }
 
 /// Returns the answer to a health check: the function runs. Which version runs is told only to callers with credentials.
 fn health(request: &Request<'_>) -> &'static str {
-    match request.is_catch_all {
+    match request.is_catch_all && !request.is_authenticated {
         true => r#"{"status":"ok"}"#,
         false => concat!(r#"{"status":"ok","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
     }

@@ -10,7 +10,7 @@ use super::body::{BodyError, Limits, decode, form, is_json};
 use super::envelope::{Headers, received_at};
 use super::split_body::{Batch, split_body};
 use crate::config::ProjectRules;
-use crate::event::{Delivery, Origin};
+use crate::event::{Delivery, Origin, RejectCode};
 use crate::session::Millis;
 use reject::Reject;
 pub(super) use wrapped::S3_TEST_EVENT;
@@ -34,7 +34,7 @@ pub(super) struct Message<'a> {
     headers: Headers<'a>,
     delivery: Delivery,
     limits: Limits,
-    /// Whether it only tests a connection, as S3 does. It has no events, and nothing is rejected.
+    /// Whether it only tests a connection, as S3 does. It has no events, and is no failure.
     pub is_test: bool,
 }
 
@@ -149,6 +149,17 @@ impl<'a> Message<'a> {
     /// Returns the line in the rejects of an event of this message.
     pub fn rejected_event(&self, code: &str, why: &str, index: usize, event: &[u8]) -> String {
         Reject { source: self.source, message_id: &self.id, code, why, index: Some(index), raw: event }.line()
+    }
+
+    /// Returns the line in the rejects of a message that only tests a connection. Whoever wires a bucket to a queue of events
+    /// by mistake finds it there.
+    pub fn noted_test(&self) -> String {
+        let raw = self.body.as_deref().unwrap_or_default();
+        let (code, why) = (
+            RejectCode::MissingDistinctId.name(),
+            "S3 sends this once to test a notification; it has no events, and nothing is lost",
+        );
+        Reject { source: self.source, message_id: &self.id, code, why, index: None, raw }.line()
     }
 
     /// Returns the line in the rejects of this message, whose body cannot be read.

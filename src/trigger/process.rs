@@ -133,6 +133,7 @@ impl<'b> Resolved<'b> {
         for (owner, ((message, (events, own)), _)) in delivered.filter(|(_, (_, failed))| !**failed) {
             match events {
                 Err(error) => rejects.push(message.rejected_body(*error), owner),
+                Ok(_) if message.is_test => rejects.push(message.noted_test(), owner),
                 Ok(events) => {
                     for (index, (event, outcome)) in events.iter().zip(own).enumerate() {
                         if let EventOutcome::Rejected(why) = outcome {

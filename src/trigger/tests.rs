@@ -2,6 +2,7 @@
 
 mod clients;
 mod lambda_events;
+mod public;
 mod samples;
 mod sources;
 mod viewers;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{AllowedOrigins, SessionConfig};
+use crate::config::{AllowedOrigins, PublicAccess, SessionConfig};
 use crate::model::{FingerprintPage, SessionState};
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
@@ -118,6 +119,7 @@ fn function() -> Function {
         output: RefusingOutput::default(),
         rejects: RefusingOutput::default(),
         origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
     }
 }
 

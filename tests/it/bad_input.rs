@@ -194,6 +194,7 @@ async fn answer(payload: &str) -> Answer {
         output: MemoryOutput::default(),
         rejects: MemoryOutput::default(),
         origins: Default::default(),
+        public: session_tracking::config::PublicAccess::TRUSTED,
     };
     let answer: Value = serde_json::from_str(&ingest.handle(payload, NOON + 60_000).await.unwrap()).unwrap();
     let raw_body = answer["body"].as_str().unwrap().to_owned();

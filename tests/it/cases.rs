@@ -102,10 +102,17 @@ async fn h04_h05_h07_a_duplicate_is_counted_once_and_answered_the_same() {
     let (storage, clock) = (InMemorySessionStorage::new(), ManualClock::default());
     let service = Service::new(&storage, &clock);
     let batch = [("e1", VIEW, NOON), ("e2", VIEW, NOON + 1000), ("e1", VIEW, NOON)];
+    let duplicates = |answers: &[Assignment]| answers.iter().map(|answer| answer.is_duplicate).collect::<Vec<_>>();
+    // That it is a duplicate is counted, not answered.
+    let same = |answer: &Assignment| Assignment { is_duplicate: false, ..answer.clone() };
     let first = service.apply(&batch).await;
+    assert_eq!(duplicates(&first), [false, false, true]);
+    let first: Vec<_> = first.iter().map(same).collect();
     assert_eq!(first[0], first[2]);
     // The invocation died after its write, and the whole batch is redelivered.
     let second = service.apply(&batch).await;
+    assert_eq!(duplicates(&second), [true; 3]);
+    let second: Vec<_> = second.iter().map(same).collect();
     assert_eq!(first, second);
     assert_eq!(second.iter().map(|a| a.is_start).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(service.latest().await.event_count, 2);

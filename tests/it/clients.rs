@@ -58,6 +58,7 @@ impl<'c> World<'c> {
             output: MemoryOutput::default(),
             rejects: MemoryOutput::default(),
             origins: Default::default(),
+            public: Default::default(),
         };
         Self { ingest, clock }
     }

@@ -81,7 +81,13 @@ impl Run {
 
     async fn work(&'static self) {
         let manager = self.manager(RunClock::Worker(self));
-        let ingest = Ingest { manager, output: &self.output, rejects: &self.rejects, origins: Default::default() };
+        let ingest = Ingest {
+            manager,
+            output: &self.output,
+            rejects: &self.rejects,
+            origins: Default::default(),
+            public: Default::default(),
+        };
         while !self.queue.is_done() {
             match self.queue.take(MAX_BATCH) {
                 Some(batch) => {

@@ -30,7 +30,13 @@ impl Service {
     /// Handles a payload. Returns the lines that go to the output queue, and the answer.
     async fn handle(&self, request_id: &str, payload: &Value) -> (Vec<Value>, Value) {
         let (manager, output) = (self.manager(), MemoryOutput::default());
-        let ingest = Ingest { manager, output, rejects: MemoryOutput::default(), origins: Default::default() };
+        let ingest = Ingest {
+            manager,
+            output,
+            rejects: MemoryOutput::default(),
+            origins: Default::default(),
+            public: Default::default(),
+        };
         let answer = ingest.handle_as(request_id, &payload.to_string(), Millis::MAX).await.unwrap();
         let lines = ingest.output.take().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         (lines, serde_json::from_str(&answer).unwrap())

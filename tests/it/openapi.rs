@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use session_tracking::config::{AllowedOrigins, SessionConfig};
+use session_tracking::config::{AllowedOrigins, PublicAccess, SessionConfig};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::{InMemorySessionStorage, Ingest, SystemClock};
@@ -18,7 +18,7 @@ fn document() -> Value {
 fn function() -> Function {
     let manager = SessionManager::new(SessionConfig::default(), InMemorySessionStorage::new());
     let (output, rejects) = (MemoryOutput::default(), MemoryOutput::default());
-    Ingest { manager, output, rejects, origins: AllowedOrigins::default() }
+    Ingest { manager, output, rejects, origins: AllowedOrigins::default(), public: PublicAccess::default() }
 }
 
 /// Follows a `$ref`.
@@ -51,7 +51,8 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let kinds: Vec<&Value> = schema["type"].as_array().map_or_else(|| vec![&schema["type"]], |kinds| kinds.iter().collect());
+    let kinds: Vec<&Value> =
+        schema["type"].as_array().map_or_else(|| vec![&schema["type"]], |kinds| kinds.iter().collect());
     assert!(kinds[0].is_null() || kinds.contains(&&json!(kind)), "{place} is {value}");
     if let Some(values) = schema["enum"].as_array() {
         assert!(values.contains(value), "{place} is {value}");
@@ -61,7 +62,8 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) {
     }
     let (Some(members), Some(properties)) = (value.as_object(), schema["properties"].as_object()) else { return };
     for (name, member) in members {
-        let schema = properties.get(name).unwrap_or_else(|| panic!("{place} has a member `{name}` that is not documented"));
+        let schema =
+            properties.get(name).unwrap_or_else(|| panic!("{place} has a member `{name}` that is not documented"));
         check(document, schema, member, &format!("{place}.{name}"));
     }
     for name in schema["required"].as_array().into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! Projects with rules of their own, in one service: each has the sessions that it would have in a service of its own.
 
 use serde_json::{Value, json};
-use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects};
+use session_tracking::config::{AllowedOrigins, GivenRules, ProjectRules, Projects, PublicAccess};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, SessionContext, Visitor, datetime, rfc3339};
@@ -93,6 +93,7 @@ async fn run(projects: &Projects, steps: &[Step], is_included: impl Fn(&str) -> 
         output: &output,
         rejects: &output,
         origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
     };
     let mut service = start();
     let mut now = NOON;
@@ -170,6 +171,7 @@ async fn the_same_visits_in_two_projects() {
         output: &output,
         rejects: &output,
         origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
     };
     let mut service = start();
     let event = |project: &str, uuid: &str, at: Millis| {
@@ -244,7 +246,13 @@ async fn a_write_key_names_the_project_of_a_requests_events() {
         r#"{"shop": {"keys": ["k1", "k2"], "rules": {"passive_events": ["x"]}}, "blog": {"keys": ["k3"]}, "bare": {}}"#;
     let projects = Projects::from_json(&GivenRules::default(), projects).unwrap();
     let manager = SessionManager::with_clock(projects, &storage, &clock);
-    let service = Ingest { manager, output: &output, rejects: &rejects, origins: AllowedOrigins::default() };
+    let service = Ingest {
+        manager,
+        output: &output,
+        rejects: &rejects,
+        origins: AllowedOrigins::default(),
+        public: PublicAccess::default(),
+    };
     let call = async |payload: Value| {
         let answer = service.handle(&payload.to_string(), Millis::MAX).await.unwrap();
         serde_json::from_str::<Value>(&answer).unwrap()

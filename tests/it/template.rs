@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use regex_lite::Regex;
 use serde_json::json;
 use serde_yaml_ng::Value;
-use session_tracking::config::{AllowedOrigins, GivenRules, SessionConfig};
+use session_tracking::config::{AllowedOrigins, AnswerDetail, GivenRules, PublicAccess, SessionConfig, Settings};
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -33,7 +33,15 @@ fn every_variable_is_set() {
     assert_eq!(
         keys(ingest),
         BTreeSet::from(
-            ["CORS_ORIGINS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "REJECTS"].map(str::to_owned)
+            [
+                "CORS_ORIGINS",
+                "MALLOC_MMAP_THRESHOLD_",
+                "MALLOC_TRIM_THRESHOLD_",
+                "MAX_VISITORS_PER_REQUEST",
+                "PUBLIC_ANSWER",
+                "REJECTS"
+            ]
+            .map(str::to_owned)
         )
     );
 }
@@ -166,7 +174,8 @@ fn every_rule_is_in_the_documents_with_its_default() {
     assert!(SessionConfig::rule_names().eq(rows.iter().map(|(rule, _)| *rule)), "{rows:?}");
     for (rule, default) in rows {
         let default: serde_json::Value = match (rule, default) {
-            ("nobody_ids", _) => documented_nobody_ids().collect(),
+            ("nobody_ids", _) => documented("Ids that stand for nobody").collect(),
+            ("strip_query_params", _) => documented("Credentials in URLs").collect(),
             (_, "none") => serde_json::Value::Null,
             (_, json) => serde_json::from_str(json).unwrap(),
         };
@@ -175,9 +184,9 @@ fn every_rule_is_in_the_documents_with_its_default() {
     }
 }
 
-/// The ids of the document's indented block, in which two blanks or a line's end stand between them.
-fn documented_nobody_ids() -> impl Iterator<Item = &'static str> {
-    let (_, section) = CONFIGURATION.split_once("\n### Ids that stand for nobody\n").unwrap();
+/// The values of the indented block of a section of the document, in which two blanks or a line's end stand between them.
+fn documented(section: &str) -> impl Iterator<Item = &'static str> {
+    let (_, section) = CONFIGURATION.split_once(&format!("\n### {section}\n")).unwrap();
     let section = section.split("\n#").next().unwrap();
     let lines = section.lines().filter_map(|line| line.strip_prefix("    "));
     lines.flat_map(|line| line.split("  ")).map(str::trim).filter(|id| !id.is_empty())
@@ -189,14 +198,21 @@ fn the_function_answers_preflights_and_every_client() {
     let template = template();
     assert!(template["Resources"]["Api"]["Properties"]["CorsConfiguration"].is_null());
     let events = &template["Resources"]["IngestFunction"]["Properties"]["Events"];
-    let any = &events["AnyClient"]["Properties"];
-    assert_eq!((string(&any["Method"]), string(&any["Path"])), ("ANY".to_owned(), "/{proxy+}".to_owned()));
-    assert!(any["Auth"].is_null());
-    // Every other path of the API shows or changes what is stored.
-    let open = ["PostEvents", "AnyClient"];
+    let paths = &template["Resources"]["Api"]["Properties"]["DefinitionBody"]["paths"];
+    let preflight = &paths["/{proxy+}"]["options"];
+    assert!(preflight["x-amazon-apigateway-integration"].is_mapping() && preflight["security"].is_null());
+    // Both routes ask for credentials by the same condition, and only by it.
+    for operation in [&paths["/events"]["post"], &paths["/{proxy+}"]["x-amazon-apigateway-any-method"]] {
+        let choice = tagged(operation).unwrap();
+        assert_eq!(choice[0], "AsksForCredentials");
+        assert!(choice[1]["security"].is_sequence() && choice[2]["security"].is_null());
+        let integration = |operation: &Value| serde_yaml_ng::to_string(&operation["x-amazon-apigateway-integration"]);
+        assert_eq!(integration(&choice[1]).unwrap(), integration(&choice[2]).unwrap());
+    }
+    // Every path that the function declares as an event shows or changes what is stored.
     let mut private = Vec::new();
     for (name, event) in events.as_mapping().unwrap() {
-        if event["Type"] == "HttpApi" && !open.contains(&name.as_str().unwrap()) {
+        if event["Type"] == "HttpApi" {
             assert_eq!(string(&event["Properties"]["Auth"]["Authorizer"]), "AWS_IAM", "{name:?}");
             private.push(string(&event["Properties"]["Path"]));
         }
@@ -233,6 +249,43 @@ fn only_the_ingest_function_deletes_items() {
     for (role, wanted) in [("IngestRole", true), ("CloseRole", false)] {
         let role = serde_yaml_ng::to_string(&template["Resources"][role]).unwrap();
         assert_eq!(role.contains("dynamodb:DeleteItem"), wanted);
+    }
+}
+
+/// The defaults of the template are the least: no answer beyond ids, brakes on, no plain connections.
+#[test]
+fn the_template_is_locked_by_default() {
+    let template = template();
+    let default = |name: &str| as_variable(&template["Parameters"][name]["Default"]);
+    let variable = |name: &str| {
+        let own = match name {
+            "TABLE" => "t",
+            "OUTPUT" => "stdout",
+            "PUBLIC_ANSWER" => &default("PublicAnswer"),
+            "MAX_VISITORS_PER_REQUEST" => &default("MaxVisitorsPerRequest"),
+            _ => return None,
+        };
+        Some(own.to_owned())
+    };
+    let settings = Settings::from_variables(variable, |_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
+    assert_eq!(settings.public, PublicAccess::default());
+    assert_eq!(PublicAccess::default().answer, AnswerDetail::Ids);
+    assert_eq!(default("DeletionProtection"), "true");
+    let throttling = &template["Resources"]["Api"]["Properties"]["DefaultRouteSettings"];
+    assert_eq!(string(&throttling["ThrottlingRateLimit"]), "ThrottlingRate");
+    assert!(default("ThrottlingRate").parse::<u32>().unwrap() > 0);
+    let queues = template["Resources"].as_mapping().unwrap().iter();
+    for (name, _) in queues.filter(|(_, resource)| resource["Type"] == "AWS::SQS::Queue") {
+        let policy = &template["Resources"][format!("{}Policy", name.as_str().unwrap()).as_str()]["Properties"];
+        assert_eq!(string(&policy["Queues"][0]), name.as_str().unwrap());
+        let statement = &policy["PolicyDocument"]["Statement"][0];
+        assert_eq!((&statement["Effect"], &statement["Principal"]), (&"Deny".into(), &"*".into()));
+        assert_eq!(statement["Condition"]["Bool"]["aws:SecureTransport"], "false");
+    }
+    // An access log must not hold what tells who someone is.
+    let format = template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"].as_str().unwrap();
+    for private in ["sourceIp", "userAgent", "path", "queryString", "authorizer", "identity"] {
+        assert!(!format.contains(private), "{private}");
     }
 }
 

@@ -25,6 +25,8 @@ const MAX_READ_BYTES: usize = 100 * 1024 * 1024;
 pub struct Api {
     /// The ingest function.
     pub function: Arc<Function>,
+    /// Whether requests count as signed.
+    pub is_trusted: bool,
 }
 
 /// Answers a request.
@@ -34,7 +36,7 @@ pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Resp
         (&Method::GET | &Method::HEAD, "/") => logged(own(StatusCode::OK, &about())),
         // The function knows every other path, and answers the preflights of pages.
         _ => match read(body).await {
-            Ok(body) => invoke(&api.function, &parts, &body).await,
+            Ok(body) => invoke(&api, &parts, &body).await,
             Err(too_large) => logged(own(StatusCode::PAYLOAD_TOO_LARGE, &too_large)),
         },
     }
@@ -96,7 +98,7 @@ struct Answer {
 }
 
 /// Passes a request to the function, which logs it.
-async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Response {
+async fn invoke(api: &Api, parts: &request::Parts, body: &[u8]) -> Response {
     let now = SystemClock.now();
     let string = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers: serde_json::Map<String, Value> =
@@ -112,11 +114,12 @@ async fn invoke(function: &Function, parts: &request::Parts, body: &[u8]) -> Res
             "http": { "method": method, "path": path },
             "requestId": format!("{:016x}", SystemClock.random()),
             "timeEpoch": now,
+            "authorizer": if api.is_trusted { json!({ "iam": {} }) } else { Value::Null },
         },
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });
-    let answer = function.handle(&envelope.to_string(), now + REQUEST_MS).await.map_err(|error| error.to_string());
+    let answer = api.function.handle(&envelope.to_string(), now + REQUEST_MS).await.map_err(|error| error.to_string());
     let answer: Result<Answer, _> =
         answer.and_then(|answer| serde_json::from_str(&answer).map_err(|error| error.to_string()));
     match answer {

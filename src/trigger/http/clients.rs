@@ -14,6 +14,7 @@ use super::super::split_body::RawEvent;
 use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
+use crate::config::ProjectRules;
 use crate::dialect::answer::{self, Fate, Report};
 use crate::dialect::{self, ClientEvent, Endpoint, Family, Head, Item, Translation, sniff, translate};
 use crate::event::{Delivery, Event, Origin, RejectCode, Rejection};
@@ -158,8 +159,9 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
         .collect();
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
     let (resolved, placed) = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
+    let stripped = &ingest.manager.projects().rules_of(project.unwrap_or_default()).strip_query_params;
     let mut resolved = usable.into_iter().zip(resolved).map(|((_, event), outcome)| match outcome {
-        EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line))),
+        EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line, stripped))),
         other => other,
     });
     let outcome = |item: &Item<'_>| match &item.event {

@@ -24,8 +24,10 @@ pub(in crate::trigger) struct Request<'a> {
     pub(super) received_at: Millis,
     /// The request's id; empty if the envelope has none.
     pub(super) id: Cow<'a, str>,
-    /// Whether it came through a route for any path that asks for no credentials.
+    /// Whether it came through a route for any path.
     pub(super) is_catch_all: bool,
+    /// Whether API Gateway or the function URL checked credentials of the caller.
+    pub(super) is_authenticated: bool,
     /// What only requests of other clients need.
     unread: Unread<'a>,
 }
@@ -66,8 +68,8 @@ impl<'a> Request<'a> {
         Ok(Self {
             method: context.http.method,
             path: envelope.raw_path.and_then(string).unwrap_or_default(),
-            is_catch_all: context.authorizer.is_none()
-                && envelope.route_key.is_some_and(|key| key.get().ends_with("{proxy+}\"")),
+            is_catch_all: envelope.route_key.is_some_and(|key| key.get() == "\"$default\"" || is_catch_all(key)),
+            is_authenticated: is_filled(context.authorizer),
             ..Self::read(envelope, received_at(time(context.time_epoch), now), context.request_id)
         })
     }
@@ -82,6 +84,10 @@ impl<'a> Request<'a> {
             #[serde(borrow)]
             elb: Option<&'a RawValue>,
             #[serde(borrow)]
+            authorizer: Option<&'a RawValue>,
+            #[serde(borrow)]
+            identity: Option<&'a RawValue>,
+            #[serde(borrow)]
             request_id: Option<&'a RawValue>,
         }
         let context: Context<'a> = read_context(envelope, "`requestContext`")?;
@@ -91,8 +97,10 @@ impl<'a> Request<'a> {
             ..Self::read(envelope, received_at(time(context.request_time_epoch), now), context.request_id)
         };
         request.unread.is_encoded = context.elb.is_some();
-        // A load balancer checks no AWS credentials.
-        request.is_catch_all = context.elb.is_some();
+        // A load balancer has no routes, and checks no AWS credentials.
+        request.is_catch_all = context.elb.is_some() || envelope.resource.is_some_and(is_catch_all);
+        request.is_authenticated =
+            context.elb.is_none() && (is_filled(context.authorizer) || is_signed(context.identity));
         Ok(request)
     }
 
@@ -109,6 +117,7 @@ impl<'a> Request<'a> {
             received_at,
             id: id.and_then(string).unwrap_or_default(),
             is_catch_all: false,
+            is_authenticated: false,
             unread: Unread {
                 headers: envelope.headers,
                 several_headers: envelope.multi_value_headers,
@@ -175,6 +184,30 @@ impl<'a> Request<'a> {
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+/// Returns whether a route key or a resource covers any path.
+fn is_catch_all(route: &RawValue) -> bool {
+    route.get().ends_with("+}\"")
+}
+
+/// Returns whether an authorizer left something: the member of its kind (`iam`, `jwt`, `lambda`), or what it found (payload 1.0).
+/// Without one, gateways and their emulators leave the object out, or write null, an empty object or members that are null.
+fn is_filled(authorizer: Option<&RawValue>) -> bool {
+    let members = authorizer.and_then(|raw| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw.get()).ok());
+    members.is_some_and(|members| members.values().any(|value| value.get() != "null"))
+}
+
+/// Returns whether a REST API checked a signature (payload 1.0).
+fn is_signed(identity: Option<&RawValue>) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity<'a> {
+        #[serde(borrow)]
+        user_arn: Option<&'a RawValue>,
+    }
+    let identity = identity.and_then(|raw| serde_json::from_str::<Identity<'_>>(raw.get()).ok());
+    identity.is_some_and(|identity| identity.user_arn.is_some())
 }
 
 fn read_context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {

@@ -90,17 +90,37 @@ fn routes() {
 }
 
 #[test]
-fn a_catch_all_route_without_credentials_is_recognized() {
-    for (key, authorizer, wanted) in [
-        ("ANY /{proxy+}", "", true),
-        ("ANY /{proxy+}", r#","authorizer":{"iam":{"userArn":"x"}}"#, false),
-        ("GET /sessions/{id}", "", false),
-        ("$default", "", false),
+fn routes_for_any_path_and_checked_credentials_are_recognized() {
+    const IAM: &str = r#","authorizer":{"iam":{"userArn":"x"}}"#;
+    const SIGNED: &str = r#","identity":{"userArn":"x"}"#;
+    const CLAIMS: &str = r#","authorizer":{"claims":{"sub":"x"}}"#;
+    let payload_2 = |key, context| {
+        format!(
+            r#"{{"version":"2.0","routeKey":"{key}","rawPath":"/sessions/x","requestContext":{{"http":{{"method":"GET"}}{context}}}}}"#
+        )
+    };
+    let payload_1 = |resource, context: &str| {
+        let context = context.trim_start_matches(',');
+        format!(r#"{{"resource":"{resource}","path":"/sessions/x","httpMethod":"GET","requestContext":{{{context}}}}}"#)
+    };
+    for (payload, is_catch_all, is_authenticated) in [
+        (payload_2("ANY /{proxy+}", ""), true, false),
+        (payload_2("ANY /{any+}", IAM), true, true),
+        (payload_2("$default", ""), true, false),
+        (payload_2("$default", IAM), true, true),
+        (payload_2("GET /sessions/{id}", ""), false, false),
+        (payload_2("POST /events", r#","authorizer":null"#), false, false),
+        (payload_2("POST /events", r#","authorizer":{}"#), false, false),
+        (payload_2("POST /events", r#","authorizer":{"iam":null}"#), false, false),
+        (payload_2("POST /events", r#","authorizer":{"jwt":{"claims":{}}}"#), false, true),
+        (payload_1("/{proxy+}", ""), true, false),
+        (payload_1("/sessions/{id}", r#","identity":{"userArn":null,"sourceIp":"192.0.2.1"}"#), false, false),
+        (payload_1("/{proxy+}", SIGNED), true, true),
+        (payload_1("/sessions/{id}", CLAIMS), false, true),
+        (payload_1("/sessions/{id}", r#","elb":{},"authorizer":{"claims":{}}"#), true, false),
     ] {
-        let payload = format!(
-            r#"{{"version":"2.0","routeKey":"{key}","rawPath":"/sessions/x","requestContext":{{"http":{{"method":"GET"}}{authorizer}}}}}"#
-        );
-        assert_eq!(request(&payload).is_catch_all, wanted, "{payload}");
+        let request = request(&payload);
+        assert_eq!((request.is_catch_all, request.is_authenticated), (is_catch_all, is_authenticated), "{payload}");
     }
 }
 

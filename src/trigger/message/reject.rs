@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::config::StrippedParams;
 use crate::event::MAX_EVENT_BYTES;
 use crate::trigger::answer::json;
 
@@ -40,6 +41,8 @@ impl Reject<'_> {
         // Some databases do not accept NUL characters, not even escaped ones.
         let text =
             if memchr::memchr(0, text.as_bytes()).is_some() { text.replace('\0', "\u{fffd}").into() } else { text };
+        // An event that cannot be read has no project, so the default list holds.
+        let text = StrippedParams::default().strip(&text).map_or(text, Into::into);
         json(&Line {
             code: self.code,
             message: self.why,

@@ -343,6 +343,7 @@ async fn what_is_not_sent_on_is_asked_for_again() {
             output,
             rejects: Refusing(MemoryOutput::default(), rejects),
             origins: Default::default(),
+            public: Default::default(),
         };
         let send = async |path: &str| -> Value {
             let payload = Recorded::new("POST", path, "", body).payload(Payload::Two, NOON);

@@ -60,6 +60,7 @@ impl World {
             output: MemoryOutput::default(),
             rejects: MemoryOutput::default(),
             origins: Default::default(),
+            public: Default::default(),
         }
     }
 

@@ -311,6 +311,7 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
             output: &output,
             rejects: &rejects,
             origins: Default::default(),
+            public: Default::default(),
         })
         .collect();
     let mut world = World {

@@ -19,7 +19,8 @@ async fn send<S: SessionStorage>(store: &S, visitor: &str, first: Millis, all: &
     let clock = ManualClock::default();
     let manager = SessionManager::with_clock(SessionConfig::default(), store, &clock);
     let (output, rejects) = (MemoryOutput::default(), MemoryOutput::default());
-    let ingest = Ingest { manager, output: &output, rejects: &rejects, origins: Default::default() };
+    let ingest =
+        Ingest { manager, output: &output, rejects: &rejects, origins: Default::default(), public: Default::default() };
     let mut session = None;
     // A request holds a megabyte at most.
     for (batch, events) in all.chunks(100).enumerate() {

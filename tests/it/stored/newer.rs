@@ -68,7 +68,8 @@ async fn a_newer_timeline_is_left_as_it_is() {
     let (clock, output, rejects) = (ManualClock::default(), MemoryOutput::default(), MemoryOutput::default());
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
-    let ingest = Ingest { manager, output: &output, rejects: &rejects, origins: Default::default() };
+    let ingest =
+        Ingest { manager, output: &output, rejects: &rejects, origins: Default::default(), public: Default::default() };
     let two_events = |at| format!("{}\n{}", event("newer", at), event("other", at));
     assert_eq!(post(&ingest, &two_events(NOON), NOON).await.0, 200);
     let newer = Visitor::new("newer");
@@ -116,7 +117,8 @@ async fn a_newer_archived_session_is_left_as_it_is() {
     let (clock, output, rejects) = (ManualClock::default(), MemoryOutput::default(), MemoryOutput::default());
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
     let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
-    let ingest = Ingest { manager, output: &output, rejects: &rejects, origins: Default::default() };
+    let ingest =
+        Ingest { manager, output: &output, rejects: &rejects, origins: Default::default(), public: Default::default() };
     assert_eq!(post(&ingest, &event("u", NOON), NOON).await.0, 200);
     let visitor = Visitor::new("u");
     let id = ingest.manager.get_by_user(&visitor).await.unwrap().id;

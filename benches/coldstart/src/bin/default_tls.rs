@@ -10,7 +10,7 @@ use session_tracking::trigger::Ingest;
 async fn main() -> Result<(), Error> {
     let service = Service::start_with(async |_| Ok(aws::loader().load().await)).await?;
     let (output, rejects) = (service.output()?, service.rejects()?);
-    let ingest = Ingest { origins: service.origins(), manager: service.manager, output, rejects };
+    let ingest = Ingest { origins: service.origins(), public: service.public(), manager: service.manager, output, rejects };
     let ingest = &ingest;
     run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         let answer = ingest.handle(event.payload.get(), deadline(&event.context)).await?;

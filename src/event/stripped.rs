@@ -1,0 +1,54 @@
+//! Removal of query parameters that look like credentials (`strip_query_params`), before an event is stored or emitted.
+//!
+//! The event's JSON is written anew without them and read again, so that the session and the annotated event never had them. This is
+//! a slow path: it only runs for events that have such a parameter.
+
+use super::{Event, Origin, RejectCode, Rejection, Role, Scanned, WrittenField};
+use crate::config::ProjectRules;
+
+/// An event's JSON without the parameters.
+#[derive(Debug)]
+pub struct Stripped {
+    json: String,
+    /// The id that was derived from the event as it came, so that two events which differ only in a parameter stay two.
+    derived_id: Option<String>,
+    is_repaired: bool,
+}
+
+impl Stripped {
+    /// Removes the parameters from the event's properties. Returns `None` if there are none.
+    pub fn of(event: &Event<'_>, rules: &impl ProjectRules) -> Option<Self> {
+        let span = event.fields.properties.value_span()?;
+        let params = &rules.rules_of(&event.project).strip_query_params;
+        let properties = params.strip(&event.text[span.start..span.end])?;
+        // The service's own events have no such parameters any more, and pass through unchanged.
+        if event.role == Role::Lifecycle {
+            return None;
+        }
+        let json = [&event.text[..span.start], &properties, &event.text[span.end..]].concat();
+        let derived_id = (event.uuid_field != WrittenField::Kept).then(|| event.uuid.clone().into_owned());
+        Some(Self { json, derived_id, is_repaired: event.is_repaired })
+    }
+
+    /// Returns why the event is rejected if it cannot be parsed any more.
+    pub fn rejection() -> Rejection {
+        let message =
+            "the event cannot be read without its query parameters that look like credentials; leave them out";
+        Rejection::new(RejectCode::InvalidJson, message)
+    }
+
+    /// Parses the event.
+    ///
+    /// # Errors
+    /// Returns why the event cannot be used.
+    pub fn parse<'a, 'o>(
+        &'a self,
+        origin: impl Into<Origin<'o>>,
+        rules: &impl ProjectRules,
+    ) -> Result<Event<'a>, Rejection> {
+        let scanned = Scanned::first(&self.json, rules.need_click_ids()).ok_or_else(Self::rejection)?;
+        let event = Event::read(scanned, origin, rules)?;
+        let uuid = self.derived_id.as_deref().map_or(event.uuid, Into::into);
+        Ok(Event { uuid, is_repaired: self.is_repaired, ..event })
+    }
+}
