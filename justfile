@@ -65,6 +65,11 @@ crash KILLS="3000":
 dynamodb-local:
     ci/dynamodb-local
 
+# Generated requests against docs/openapi.yaml (needs Python 3)
+[group('test')]
+openapi:
+    ci/openapi
+
 # The real clients of servers, and with --browsers those of browsers, against the service (needs Python 3, Node and npm)
 [group('test')]
 clients *OPTIONS:

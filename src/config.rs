@@ -196,7 +196,8 @@ pub enum UtmField {
 }
 
 /// The names of the events that the service emits. If they are sent to the service again, they pass through unchanged.
-pub(crate) const LIFECYCLE_EVENTS: [&str; 4] = ["$session_start", "$session_end", "$session_merged", "$session_split"];
+pub(crate) const LIFECYCLE_EVENTS: [&str; 5] =
+    ["$session_start", "$session_end", "$session_merged", "$session_split", "$visitor_erased"];
 
 /// Why a setting cannot be used: a sentence that names the setting and what to write instead.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]

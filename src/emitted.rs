@@ -1,11 +1,13 @@
-//! The events that the service emits itself: `$session_end`, and the corrections `$session_merged` and `$session_split`. Each is
-//! an event like any other, with a `uuid` that is the same whenever it is emitted again.
+//! The events that the service emits itself: `$session_end`, the corrections `$session_merged` and `$session_split`, and
+//! `$visitor_erased`. Each is an event like any other, with a `uuid` that is the same whenever it is emitted again.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::session::{Session, Visitor, datetime, rfc3339};
+use crate::storage::Erased;
 use crate::timeline::Correction;
 
 /// An event that the service emits. `P` is its properties.
@@ -68,6 +70,13 @@ struct CorrectionProperties {
     version: u64,
 }
 
+/// The properties of `$visitor_erased`. They have no `$session_version`: the erasure is no correction of a session.
+#[derive(Serialize)]
+struct ErasedProperties<'a> {
+    erased_at: &'a str,
+    erased: &'a Erased,
+}
+
 /// Returns the `$session_end` of a session as a line of JSON. Its `timestamp` is the session's last activity.
 pub fn end_line(session: &Session) -> String {
     let properties = EndProperties {
@@ -110,6 +119,19 @@ pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
         project: &visitor.project,
         timestamp: at.clone(),
         properties: CorrectionProperties { from: *from, into: *into, at, from_event, version },
+    })
+}
+
+/// Returns the `$visitor_erased` of a visitor as a line of JSON. Its `timestamp` is the time of the erasure.
+pub fn erased_line(visitor: &Visitor, erased: &Erased, at: DateTime<Utc>) -> String {
+    let at = rfc3339(at);
+    line(&Emitted {
+        uuid: emitted_uuid(&["$visitor_erased", &visitor.project, &visitor.distinct_id, &at]),
+        event: "$visitor_erased",
+        distinct_id: &visitor.distinct_id,
+        project: &visitor.project,
+        timestamp: Some(at.clone()),
+        properties: ErasedProperties { erased_at: &at, erased },
     })
 }
 

@@ -8,6 +8,7 @@ mod calls;
 mod close;
 mod counters;
 mod timeline_cache;
+mod visitors;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,6 +34,7 @@ pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 pub use counters::Counted;
 use counters::Counters;
 use timeline_cache::TimelineCache;
+pub use visitors::{ListPosition, SessionPage, VisitorExport};
 
 /// The number of visitors that are read with one call, and then written. The sooner a timeline is written after it was read, the
 /// fewer conflicts there are, and each conflict costs a write.

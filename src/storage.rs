@@ -4,6 +4,7 @@ mod budget;
 mod connections;
 mod consumed;
 mod dynamodb;
+mod erased;
 mod error;
 mod memory;
 
@@ -20,6 +21,7 @@ use crate::timeline::Timeline;
 pub(crate) use connections::IDLE;
 pub use consumed::Consumed;
 pub use dynamodb::DynamoDbSessionStorage;
+pub use erased::Erased;
 pub use error::{Cause, SessionError, StorageErrorKind};
 pub use memory::InMemorySessionStorage;
 
@@ -196,6 +198,12 @@ pub trait SessionStorage: Send + Sync {
     ) -> impl Future<Output = Result<Vec<FingerprintPage>, SessionError>> + Send;
     /// Returns what is stored for a session id: see [`Partition`].
     fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send;
+    /// Deletes all that is stored of a visitor, and nothing of others in its partition: first the timeline, then its archived
+    /// sessions, aliases and pages. Items that cannot be read are deleted, too.
+    ///
+    /// A commit that is based on the deleted timeline is a conflict with `None`. What is archived or put as a page at the same
+    /// time can stay, so a caller who has to be sure repeats the call.
+    fn erase(&self, visitor: &Visitor) -> impl Future<Output = Result<Erased, SessionError>> + Send;
 }
 
 /// The maximum number of visitors in one [`SessionStorage::load`]: DynamoDB's maximum for the keys of a `BatchGetItem`.
@@ -272,6 +280,10 @@ macro_rules! forward_storage {
 
             fn find(&self, session_id: Uuid) -> impl Future<Output = Result<Partition, SessionError>> + Send {
                 (**self).find(session_id)
+            }
+
+            fn erase(&self, visitor: &Visitor) -> impl Future<Output = Result<Erased, SessionError>> + Send {
+                (**self).erase(visitor)
             }
         }
     )+};

@@ -20,6 +20,7 @@ mod rewritten;
 pub mod schedule;
 pub mod split_body;
 mod sqs;
+mod visitor;
 
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, PublicAccess};
@@ -181,12 +182,14 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
             Caller::Events => direct::ingest(manager, payload, request_id, now, deadline).await,
             Caller::GetSession(id) => direct::get(manager, id).await,
             Caller::EndSession(id) => direct::end(manager, id).await,
+            // Boxed, so that the futures of all other callers stay small.
+            Caller::EraseVisitor => Box::pin(direct::erase(self, payload)).await,
             Caller::Unknown(what) => {
                 return Err(HandlerError(format!(
                     "the payload is {what}; the ingest function takes requests of an API Gateway, a function URL or a load \
                      balancer, records of SQS, Kinesis, Firehose and SNS (of SQS and Kinesis from an EventBridge Pipe, too), events of \
-                     an EventBridge bus, and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}` or \
-                     `{{\"end_session\":\"id\"}}`"
+                     an EventBridge bus, and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}`, \
+                     `{{\"end_session\":\"id\"}}` or `{{\"erase_visitor\":\"distinct_id\"}}`"
                 )));
             }
         };

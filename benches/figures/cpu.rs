@@ -13,7 +13,9 @@ use session_tracking::event::{Delivery, Event, USUAL_ADDED_BYTES};
 use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::storage::{
+    Commit, CommitOutcome, Due, Erased, Partition, Reading, SessionError, SessionStorage, Stored,
+};
 use session_tracking::timeline::Timeline;
 use session_tracking::trigger::body::{Form, Limits};
 use session_tracking::trigger::split_body::split_body;
@@ -100,6 +102,10 @@ impl SessionStorage for &PreparedBatch {
 
     async fn find(&self, _session: uuid::Uuid) -> Result<Partition, SessionError> {
         Err(SessionError::NotFound)
+    }
+
+    async fn erase(&self, _visitor: &Visitor) -> Result<Erased, SessionError> {
+        Ok(Erased::default())
     }
 }
 

@@ -12,7 +12,7 @@ use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
+    Commit, CommitOutcome, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     StorageErrorKind, Stored,
 };
 use tokio::time::Instant;
@@ -125,6 +125,11 @@ impl SessionStorage for &SlowStore {
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
         self.wait().await;
         self.store.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.wait().await;
+        self.store.erase(visitor).await
     }
 }
 

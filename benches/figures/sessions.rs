@@ -16,7 +16,8 @@ use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage, Stored,
+    Commit, CommitOutcome, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
+    Stored,
 };
 use session_tracking::timeline::Timeline;
 
@@ -82,6 +83,10 @@ impl SessionStorage for &UnencodedStore {
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
         self.empty.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.empty.erase(visitor).await
     }
 }
 

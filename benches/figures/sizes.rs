@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
-use session_tracking::storage::{Commit, CommitOutcome, Due, Partition, Reading, SessionError, SessionStorage, Stored};
+use session_tracking::storage::{
+    Commit, CommitOutcome, Due, Erased, Partition, Reading, SessionError, SessionStorage, Stored,
+};
 use session_tracking::stored::encode_timeline;
 
 /// The bytes of a timeline's item without its sort key and stored form, as DynamoDB counts them: the names of its attributes
@@ -60,5 +62,9 @@ impl<S: SessionStorage> SessionStorage for SizeRecordingStore<S> {
 
     async fn find(&self, session_id: uuid::Uuid) -> Result<Partition, SessionError> {
         self.storage.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.storage.erase(visitor).await
     }
 }

@@ -95,6 +95,13 @@ impl TimelineCache {
         }
     }
 
+    /// Drops the visitor's timeline, because it is erased.
+    pub fn forget(&self, visitor: &Visitor) {
+        let mut state = self.lock();
+        state.young.remove(visitor);
+        state.old.remove(visitor);
+    }
+
     /// Records whether the timeline of a speculative write was current.
     pub fn record(&self, is_current: bool) {
         self.lock().record(is_current);

@@ -23,6 +23,7 @@
 //! - `expires_at` is the TTL, in seconds. It is garbage collection only: no rule relies on it. A timeline with something to close
 //!   has none, and neither has a page until its session is archived.
 
+mod erase;
 mod failure;
 mod items;
 
@@ -42,7 +43,7 @@ use uuid::Uuid;
 use super::budget::RetryBudget;
 use super::connections::Connections;
 use super::{
-    Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError,
+    Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Erased, Found, MAX_MERGES, Partition, Reading, SessionError,
     SessionStorage, StorageErrorKind, Stored,
 };
 use crate::model::{FingerprintPage, SessionState};
@@ -425,6 +426,10 @@ impl SessionStorage for DynamoDbSessionStorage {
         }
         archived.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Partition { timelines, archived })
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.erase_items(visitor).await
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::{
-    Commit, CommitOutcome, Due, ENDLESS_MERGES, Found, MAX_MERGES, Partition, Reading, SessionError, SessionStorage,
-    Stored, due_shard,
+    Commit, CommitOutcome, Due, ENDLESS_MERGES, Erased, Found, MAX_MERGES, Partition, Reading, SessionError,
+    SessionStorage, Stored, due_shard,
 };
 use crate::model::{FingerprintPage, SessionState};
 use crate::session::{Millis, Visitor, visitor_bits};
@@ -212,6 +212,29 @@ impl SessionStorage for InMemorySessionStorage {
             }
         }
         Ok(Partition { timelines, archived })
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        let mut items = self.items();
+        let mut erased = Erased::default();
+        if let Some(timeline) = items.timelines.remove(visitor) {
+            erased.timelines = 1;
+            if let Some(due_at) = timeline.due_at {
+                items.due.remove(&(due_shard(visitor), due_at, visitor.clone()));
+            }
+        }
+        items.sessions.retain(|(_, _, owner), item| {
+            let is_own = owner == visitor;
+            match item.content {
+                Archived::Session(_) => erased.archived_sessions += usize::from(is_own),
+                Archived::MergedInto(_) => erased.merged_ids += usize::from(is_own),
+            }
+            !is_own
+        });
+        let pages = items.pages.len();
+        items.pages.retain(|(owner, ..), _| owner != visitor);
+        erased.pages = pages - items.pages.len();
+        Ok(erased)
     }
 }
 

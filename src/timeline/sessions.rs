@@ -26,7 +26,7 @@ impl Timeline {
     }
 
     /// Returns the state of every session, as if all its events were finalized, and whether an event at `now` would continue it.
-    fn states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
+    pub(crate) fn states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let mut aligned = self.clone();
         // This changes nothing, unless the rules have changed since the ids were given out.
         aligned.realign(config);
@@ -81,7 +81,7 @@ impl SessionState {
     }
 
     /// Returns the session as callers see it. `is_active`: an event that came now would continue it.
-    fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
+    pub(crate) fn session(&self, visitor: &Visitor, is_active: bool) -> Session {
         let last_activity = datetime(self.facts.last_activity);
         // Stored values are valid JSON: see `stored/check.rs`.
         let raw_value = |json: &String| RawValue::from_string(json.clone()).ok();

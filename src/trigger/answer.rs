@@ -82,9 +82,9 @@ struct Note<'a> {
 
 /// The member `error` of an answer.
 #[derive(Serialize)]
-struct Problem<'a> {
-    code: &'a str,
-    message: &'a str,
+pub(super) struct Problem<'a> {
+    pub code: &'a str,
+    pub message: &'a str,
 }
 
 /// An answer under construction: the events so far, each with a comma behind it. Each event is written once, in its final
@@ -259,7 +259,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 /// Returns the bytes that JSON takes inside a JSON string. White space is the only control characters that JSON can contain.
-fn quoted_len(json: &str) -> usize {
+pub(super) fn quoted_len(json: &str) -> usize {
     json.len() + json.bytes().filter(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')).count()
 }
 

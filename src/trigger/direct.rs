@@ -1,18 +1,21 @@
-//! Direct invocations: `{"events":[…]}`, an array of events or one event, and the commands `{"get_session":"id"}` and
-//! `{"end_session":"id"}`. The answer is the body of the HTTP answer, without an envelope.
+//! Direct invocations: `{"events":[…]}`, an array of events or one event, and the commands `{"get_session":"id"}`,
+//! `{"end_session":"id"}` and `{"erase_visitor":"distinct_id","project":"name"}`. The answer is the body of the HTTP answer, without an envelope.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Reply;
 use super::answer::{BodyPlace, Events, error, json, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::string;
 use super::split_body::{Batch, split_body};
+use super::visitor::{Erasure, named};
+use super::{Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
+use crate::output::Output;
 use crate::session::{Millis, Session};
 use crate::storage::{SessionError, SessionStorage};
 
@@ -63,14 +66,44 @@ pub(super) async fn end<S: SessionStorage, C: Clock>(manager: &SessionManager<S,
     }
 }
 
+/// Erases a visitor and answers with what was deleted. Without `project`, it is a visitor of the unnamed project.
+pub(super) async fn erase<S: SessionStorage, C: Clock, O: Output>(ingest: &Ingest<S, C, O>, payload: &str) -> Reply {
+    #[derive(Deserialize)]
+    struct Command<'a> {
+        #[serde(borrow)]
+        erase_visitor: &'a RawValue,
+        #[serde(borrow)]
+        project: Option<&'a RawValue>,
+    }
+    // What has these members was recognized by them.
+    let visitor = match serde_json::from_str::<Command<'_>>(payload) {
+        Ok(Command { erase_visitor, project: None }) => named(string(erase_visitor).as_deref(), ""),
+        Ok(Command { erase_visitor, project: Some(project) }) => match string(project) {
+            Some(project) => named(string(erase_visitor).as_deref(), &project),
+            None => Err(("invalid_project", "`project` is not a string; send a project's name, or leave it out")),
+        },
+        Err(_) => named(None, ""),
+    };
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err((code, message)) => return reply(error(code, message), Counts::only(code)),
+    };
+    match ingest.manager.erase(&visitor, &ingest.output).await {
+        Ok((erased, at)) => reply(json(&Erasure::new(&visitor, erased, at)), Counts::default()),
+        Err(why) => failure_reply(&why),
+    }
+}
+
 fn session_reply(session: Result<Session, SessionError>) -> Reply {
     match session {
         Ok(session) => reply(json(&session), Counts::default()),
-        Err(why) => {
-            log_failure(&why);
-            reply(error(why.code(), advice(&why)), Counts::only(why.code()))
-        }
+        Err(why) => failure_reply(&why),
     }
+}
+
+fn failure_reply(why: &SessionError) -> Reply {
+    log_failure(why);
+    reply(error(why.code(), advice(why)), Counts::only(why.code()))
 }
 
 fn invalid_id(message: &str) -> Reply {

@@ -57,6 +57,8 @@ pub(super) struct Envelope<'a> {
     pub get_session: Option<&'a RawValue>,
     #[serde(borrow, rename = "end_session")]
     pub end_session: Option<&'a RawValue>,
+    #[serde(borrow, rename = "erase_visitor")]
+    pub erase_visitor: Option<&'a RawValue>,
     #[serde(borrow, rename = "detail-type")]
     pub detail_type: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -97,6 +99,8 @@ pub(super) enum Caller<'a> {
     GetSession(&'a RawValue),
     /// A direct invocation that ends a session, with the session's id.
     EndSession(&'a RawValue),
+    /// A direct invocation that erases a visitor, who is named in the payload.
+    EraseVisitor,
     /// Another caller, with what the payload seems to be.
     Unknown(&'static str),
 }
@@ -137,6 +141,7 @@ impl<'a> Caller<'a> {
             Envelope { request_context: Some(_), raw_path: Some(_), .. } => Self::Http2(envelope),
             Envelope { get_session: Some(id), .. } => Self::GetSession(id),
             Envelope { end_session: Some(id), .. } => Self::EndSession(id),
+            Envelope { erase_visitor: Some(_), .. } => Self::EraseVisitor,
             Envelope { delivery_stream_arn: Some(_), .. } | Envelope { invocation_id: Some(_), .. } => Self::Firehose,
             Envelope { detail_type: Some(_), source, .. } => match source.and_then(string) {
                 // Only AWS itself can send such events, and none of them is one of a visitor.
@@ -340,6 +345,7 @@ mod tests {
             Caller::Events => "events",
             Caller::GetSession(_) => "get",
             Caller::EndSession(_) => "end",
+            Caller::EraseVisitor => "erase",
             Caller::Unknown(what) => what,
         }
     }

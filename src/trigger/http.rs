@@ -1,16 +1,18 @@
 //! Requests through API Gateway (payloads 1.0 and 2.0) and function URLs.
 //!
 //! `POST /events` takes events, and so does the root, because a function URL has no path of its own. `GET /sessions/{id}` reads
-//! a session, and `POST /sessions/{id}/end` ends it. The paths of other tracking clients are in [`clients`]. A path may begin with
-//! a stage or any other prefix.
+//! a session, and `POST /sessions/{id}/end` ends it. The paths below `/visitors` are in [`visitors`], those of other tracking
+//! clients in [`clients`]. `GET /health` answers without a call of the store. A path may begin with `/v1`, with a stage or any
+//! other prefix.
 
 mod clients;
 mod cors;
 mod reply;
 mod request;
+mod visitors;
 mod write_key;
 
-use super::answer::{BodyPlace, Events, ResponseStatus, error, json, nothing, report, unreadable};
+use super::answer::{BodyPlace, Events, ResponseStatus, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_bounded};
 use super::body::{Limits, form};
 use super::split_body::{Batch, split_body};
@@ -26,6 +28,7 @@ use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Assignment;
 use reply::Answer;
 pub(super) use request::Request;
+use visitors::VisitorRoute;
 use write_key::{UNKNOWN_KEY, USE_A_KEY};
 
 /// The code of an answer to a request whose events have more visitors than a request without credentials may bring.
@@ -41,6 +44,9 @@ enum Route<'a> {
     Client(Endpoint),
     Get(&'a str),
     End(&'a str),
+    /// A request about the visitor with this `distinct_id`, as the path has it.
+    Visitor(VisitorRoute, &'a str),
+    Health,
     /// A browser asks whether a page may send a request.
     Preflight,
     /// The path exists, but takes other methods, which are named here.
@@ -54,10 +60,15 @@ impl<'a> Route<'a> {
             return Self::Preflight;
         }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        // Our own path is told first, because it is the common one.
+        let is_own = matches!(segments[..], [] | ["events"]);
+        if !is_own && let Some(route) = Self::of_visitor(method, &segments) {
+            return route;
+        }
         let sessions = segments.iter().rposition(|&segment| segment == "sessions");
         let below = sessions.map(|at| &segments[at + 1..]);
         match (method, below) {
-            (_, None) => Self::without_sessions(method, &segments),
+            (_, None) => Self::without_sessions(method, &segments, is_own),
             ("GET", Some([id])) => Self::Get(id),
             (_, Some([_])) => Self::WrongMethod("GET"),
             ("POST", Some([id, "end"])) => Self::End(id),
@@ -66,9 +77,19 @@ impl<'a> Route<'a> {
         }
     }
 
-    fn without_sessions(method: &str, segments: &[&str]) -> Self {
-        // Our own path is told first, because it is the common one.
-        let is_own = matches!(segments, [] | ["events"]);
+    /// Returns the route of a path below `visitors`. The first segment of this name counts, because the id behind it can be any
+    /// word, `sessions` or `visitors` included.
+    fn of_visitor(method: &str, segments: &[&'a str]) -> Option<Self> {
+        let at = segments.iter().position(|&segment| segment == "visitors")?;
+        let Some((id, below)) = segments[at + 1..].split_first() else { return Some(Self::Unknown) };
+        Some(match VisitorRoute::of(below) {
+            Some((route, wanted)) if method == wanted => Self::Visitor(route, id),
+            Some((_, wanted)) => Self::WrongMethod(wanted),
+            None => Self::Unknown,
+        })
+    }
+
+    fn without_sessions(method: &str, segments: &[&str], is_own: bool) -> Self {
         match if is_own { None } else { Endpoint::of(segments) } {
             Some(endpoint) if endpoint.takes(method) => Self::Client(endpoint),
             Some(endpoint) => Self::WrongMethod(endpoint.methods()),
@@ -76,8 +97,17 @@ impl<'a> Route<'a> {
                 "POST" => Self::Events,
                 _ => Self::WrongMethod("POST"),
             },
+            None if segments.last() == Some(&"health") => match method {
+                "GET" | "HEAD" => Self::Health,
+                _ => Self::WrongMethod("GET"),
+            },
             None => Self::Unknown,
         }
+    }
+
+    /// Returns whether the route shows or changes what is stored, so that it asks for credentials.
+    fn is_private(&self) -> bool {
+        matches!(self, Self::Get(_) | Self::End(_) | Self::Visitor(..))
     }
 }
 
@@ -96,20 +126,22 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         // Boxed, so that the futures of all other requests stay small.
         Route::Client(endpoint) => Box::pin(clients::handle(ingest, request, endpoint, deadline)).await,
         Route::Preflight => (Answer::empty(204), Counts::default()),
-        Route::Get(_) | Route::End(_) if request.is_catch_all && !request.is_authenticated => {
-            let message = "sessions are not public; call the route that asks for credentials";
-            (Answer::new(403, error("not_public", message)), Counts::only("not_public"))
+        route if route.is_private() && request.is_catch_all && !request.is_authenticated => {
+            refused(403, "not_public", "sessions and visitors are not public; call the route that asks for credentials")
         }
         Route::Get(id) => session_answer(manager.get(id).await),
         Route::End(id) => session_answer(manager.end_session(id).await),
+        Route::Visitor(route, id) => Box::pin(visitors::handle(ingest, request, route, id)).await,
+        Route::Health => (Answer::new(200, health(request).to_owned()), Counts::default()),
         Route::WrongMethod(allowed) => {
-            let body = error("method_not_allowed", "this path takes another method; see the `allow` header");
-            (Answer { allow: Some(allowed), ..Answer::new(405, body) }, Counts::only("method_not_allowed"))
+            let message = "this path takes another method; see the `allow` header";
+            let (answer, counts) = refused(405, "method_not_allowed", message);
+            (Answer { allow: Some(allowed), ..answer }, counts)
         }
         Route::Unknown => {
-            let message =
-                "no such path; use POST /events, GET /sessions/{id}, POST /sessions/{id}/end or a client's path";
-            (Answer::new(404, error("no_such_path", message)), Counts::only("no_such_path"))
+            let message = "no such path; use POST /events, GET /sessions/{id}, POST /sessions/{id}/end, a path below \
+                           /visitors/{distinct_id} or a client's path";
+            refused(404, "no_such_path", message)
         }
     };
     if let Some(origin) = &request.headers.origin {
@@ -160,6 +192,14 @@ async fn events<S: SessionStorage, C: Clock>(
     (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))
 }
 
+/// Returns the answer to a health check: the function runs. Which version runs is told only to callers with credentials.
+fn health(request: &Request<'_>) -> &'static str {
+    match request.is_catch_all {
+        true => r#"{"status":"ok"}"#,
+        false => concat!(r#"{"status":"ok","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
+    }
+}
+
 fn http_status(status: ResponseStatus) -> u16 {
     match status {
         ResponseStatus::Done => 200,
@@ -173,17 +213,25 @@ fn http_status(status: ResponseStatus) -> u16 {
 fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
     match session {
         Ok(session) => (Answer::new(200, json(&session)), Counts::default()),
-        Err(why) => {
-            log_failure(&why);
-            let status = match why {
-                SessionError::NotFound => 404,
-                SessionError::Ambiguous => 409,
-                SessionError::Corrupt { .. } => 500,
-                _ => 503,
-            };
-            (Answer::new(status, error(why.code(), advice(&why))), Counts::only(why.code()))
-        }
+        Err(why) => failure_answer(&why),
     }
+}
+
+/// Returns the answer to a request that failed.
+fn failure_answer(why: &SessionError) -> (Answer, Counts) {
+    log_failure(why);
+    let status = match why {
+        SessionError::NotFound => 404,
+        SessionError::Ambiguous => 409,
+        SessionError::Corrupt { .. } => 500,
+        _ => 503,
+    };
+    refused(status, why.code(), advice(why))
+}
+
+/// Returns an answer that consists of an error.
+fn refused(status: u16, code: &'static str, message: &str) -> (Answer, Counts) {
+    (Answer::problem(status, code, message), Counts::only(code))
 }
 
 #[cfg(test)]

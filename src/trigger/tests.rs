@@ -6,6 +6,7 @@ mod public;
 mod samples;
 mod sources;
 mod viewers;
+mod visitors;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::model::{FingerprintPage, SessionState};
 use crate::output::MemoryOutput;
 use crate::session::Visitor;
 use crate::storage::{
-    Commit, CommitOutcome, Due, InMemorySessionStorage, Partition, Reading, SessionError, StorageErrorKind, Stored,
+    Commit, CommitOutcome, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError, StorageErrorKind,
+    Stored,
 };
 
 /// 2026-03-10T12:01:00Z: a minute after the last sample was sent.
@@ -82,6 +84,13 @@ impl SessionStorage for FaultyStore {
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.0.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        if visitor.distinct_id == "down" {
+            return Err(SessionError::storage(StorageErrorKind::Other, "secret"));
+        }
+        self.0.erase(visitor).await
     }
 }
 

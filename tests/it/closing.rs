@@ -16,8 +16,8 @@ use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, Found, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
-    StorageErrorKind, Stored, due_shard,
+    Commit, CommitOutcome, Due, Erased, Found, InMemorySessionStorage, Partition, Reading, SessionError,
+    SessionStorage, StorageErrorKind, Stored, due_shard,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -165,6 +165,10 @@ impl SessionStorage for &SlowStorage {
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.store.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.store.erase(visitor).await
     }
 }
 

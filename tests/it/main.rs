@@ -33,6 +33,7 @@ mod mixes;
 mod nexmark;
 #[path = "../../dev/nexmark.rs"]
 mod nexmark_bids;
+mod openapi;
 mod oracle;
 mod pages;
 mod pipeline;

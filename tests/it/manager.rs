@@ -14,8 +14,8 @@ use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::output::{MemoryOutput, Output};
 use session_tracking::session::{DeviceInfo, EventType, Millis, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
-    Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
-    StorageErrorKind, Stored, due_shard,
+    Commit, CommitOutcome, DUE_SHARDS, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError,
+    SessionStorage, StorageErrorKind, Stored, due_shard,
 };
 use uuid::Uuid;
 
@@ -121,6 +121,10 @@ impl SessionStorage for ProbeStorage {
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.inner.find(session_id).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.inner.erase(visitor).await
     }
 }
 

@@ -14,8 +14,8 @@ use session_tracking::manager::{Outcome, SessionManager};
 use session_tracking::model::{FingerprintPage, Kind, SessionState};
 use session_tracking::session::{EventType, Millis, Session, SessionContext, UtmParams, Visitor, datetime, rfc3339};
 use session_tracking::storage::{
-    Commit, CommitOutcome, DUE_SHARDS, Due, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
-    StorageErrorKind, Stored,
+    Commit, CommitOutcome, DUE_SHARDS, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError,
+    SessionStorage, StorageErrorKind, Stored,
 };
 use uuid::Uuid;
 
@@ -105,6 +105,10 @@ impl SessionStorage for Jittery<'_> {
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.call(self.inner.find(session_id)).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.call(self.inner.erase(visitor)).await
     }
 }
 

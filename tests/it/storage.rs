@@ -2,6 +2,7 @@
 
 mod collisions;
 mod differential;
+mod erase;
 mod failures;
 mod warm;
 

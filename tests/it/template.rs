@@ -209,8 +209,16 @@ fn the_function_answers_preflights_and_every_client() {
         let integration = |operation: &Value| serde_yaml_ng::to_string(&operation["x-amazon-apigateway-integration"]);
         assert_eq!(integration(&choice[1]).unwrap(), integration(&choice[2]).unwrap());
     }
-    for event in ["GetSession", "EndSession"] {
-        assert_eq!(string(&events[event]["Properties"]["Auth"]["Authorizer"]), "AWS_IAM");
+    // Every other path of the API shows or changes what is stored.
+    let mut private = Vec::new();
+    for (name, event) in events.as_mapping().unwrap() {
+        if event["Type"] == "HttpApi" {
+            assert_eq!(string(&event["Properties"]["Auth"]["Authorizer"]), "AWS_IAM", "{name:?}");
+            private.push(string(&event["Properties"]["Path"]));
+        }
+    }
+    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}"] {
+        assert!(private.contains(&path.to_owned()) && private.contains(&format!("/v1{path}")), "{path}: {private:?}");
     }
     let default = string(&template["Parameters"]["CorsOrigins"]["Default"]);
     assert_eq!(AllowedOrigins::parse(&default).unwrap(), AllowedOrigins::default());
@@ -268,6 +276,16 @@ fn the_template_is_locked_by_default() {
     let format = template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"].as_str().unwrap();
     for private in ["sourceIp", "userAgent", "path", "queryString", "authorizer", "identity"] {
         assert!(!format.contains(private), "{private}");
+    }
+}
+
+/// Only the function that erases visitors may delete items.
+#[test]
+fn only_the_ingest_function_deletes_items() {
+    let template = template();
+    for (role, wanted) in [("IngestRole", true), ("CloseRole", false)] {
+        let role = serde_yaml_ng::to_string(&template["Resources"][role]).unwrap();
+        assert_eq!(role.contains("dynamodb:DeleteItem"), wanted);
     }
 }
 

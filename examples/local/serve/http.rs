@@ -34,7 +34,6 @@ pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Resp
     let (parts, body) = request.into_parts();
     match (&parts.method, parts.uri.path()) {
         (&Method::GET | &Method::HEAD, "/") => logged(own(StatusCode::OK, &about())),
-        (&Method::GET | &Method::HEAD, "/health") => logged(own(StatusCode::OK, &json!({ "status": "ok" }))),
         // The function knows every other path, and answers the preflights of pages.
         _ => match read(body).await {
             Ok(body) => invoke(&api, &parts, &body).await,
@@ -51,6 +50,10 @@ fn about() -> Value {
             "POST /events",
             "GET /sessions/{id}",
             "POST /sessions/{id}/end",
+            "GET /visitors/{distinct_id}/sessions",
+            "GET /visitors/{distinct_id}/session",
+            "GET /visitors/{distinct_id}/export",
+            "DELETE /visitors/{distinct_id}",
             "GET /health",
             "the paths of other tracking clients, see docs/dialects.md",
         ],

@@ -75,8 +75,8 @@ pub(super) fn read_page(
     session_id: Uuid,
 ) -> Result<Option<FingerprintPage>, SessionError> {
     let rest = read_string(item, "sk").and_then(|sk| sk.get(PAGE_PREFIX.len() + 16..)?.split_at_checked(5));
-    let (digits, of) = rest.ok_or_else(|| corrupt(item, INVALID_KEYS))?;
-    if of.split_once('#') != Some((&owner.project, &owner.distinct_id)) {
+    let (digits, _) = rest.ok_or_else(|| corrupt(item, INVALID_KEYS))?;
+    if page_owner(item) != Some((&owner.project, &owner.distinct_id)) {
         return Ok(None);
     }
     let number = u32::from_str_radix(digits, 16).map_err(|_| corrupt(item, INVALID_KEYS))?;
@@ -84,6 +84,12 @@ pub(super) fn read_page(
     let fingerprints = decode_page(version, state).map_err(|error| unreadable(item, &error))?;
     let (is_late, number) = (number >= LATE_PAGE, number % LATE_PAGE);
     Ok(Some(FingerprintPage { session_id, is_late, number, fingerprints }))
+}
+
+/// Returns the project and the `distinct_id` in a page's sort key. Returns `None` if it is not the key of a page.
+pub(super) fn page_owner(item: &Item) -> Option<(&str, &str)> {
+    let page = read_string(item, "sk")?.strip_prefix(PAGE_PREFIX)?;
+    page.get(16 + 5..)?.split_once('#')
 }
 
 /// Returns the visitor that an item's keys name: the sort key in full, and the partition key by its bits. Returns `None` if the

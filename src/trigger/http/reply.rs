@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::cors;
 use crate::dialect;
-use crate::trigger::answer::json;
+use crate::trigger::answer::{self, json};
 
 /// The longest `retry-after`, in seconds; the shortest is 1. The value is random, so that many callers do not retry at the
 /// same moment.
@@ -26,6 +26,21 @@ pub(super) struct Answer {
 impl Answer {
     pub fn new(status: u16, body: String) -> Self {
         Self { status, content_type: "application/json", allow: None, cors: None, body, is_base64: false }
+    }
+
+    /// An answer that consists of an error: a problem detail (RFC 9457). The member `error` is the form of the answers to events.
+    pub fn problem(status: u16, code: &str, detail: &str) -> Self {
+        #[derive(Serialize)]
+        struct Problem<'a> {
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            code: &'a str,
+            error: answer::Problem<'a>,
+        }
+        let error = answer::Problem { code, message: detail };
+        let problem = Problem { title: title(status), status, detail, code, error };
+        Self { content_type: "application/problem+json", ..Self::new(status, json(&problem)) }
     }
 
     /// An answer without a body.
@@ -71,5 +86,19 @@ impl Answer {
             cors: self.cors.as_ref(),
         };
         json(&Envelope { status_code: self.status, headers, body: &self.body, is_base64_encoded: self.is_base64 })
+    }
+}
+
+/// Returns the phrase of a status. It is the title of a problem without a type of its own.
+fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        500 => "Internal Server Error",
+        _ => "Service Unavailable",
     }
 }

@@ -67,6 +67,23 @@ fn routes() {
         ("GET", "/sessions/x/end", Route::WrongMethod("POST")),
         ("POST", "/sessions", Route::Unknown),
         ("POST", "/sessions/x/begin", Route::Unknown),
+        ("GET", "/v1/visitors/x/sessions", Route::Visitor(VisitorRoute::Sessions, "x")),
+        ("GET", "/visitors/x/session", Route::Visitor(VisitorRoute::Session, "x")),
+        ("GET", "/prod/v1/visitors/x/export/", Route::Visitor(VisitorRoute::Export, "x")),
+        ("DELETE", "/visitors/a%2Fb", Route::Visitor(VisitorRoute::Erase, "a%2Fb")),
+        // An id can be any word of a path.
+        ("GET", "/visitors/sessions/sessions", Route::Visitor(VisitorRoute::Sessions, "sessions")),
+        ("DELETE", "/visitors/visitors", Route::Visitor(VisitorRoute::Erase, "visitors")),
+        ("DELETE", "/visitors/events", Route::Visitor(VisitorRoute::Erase, "events")),
+        ("DELETE", "/v1/visitors/batch", Route::Visitor(VisitorRoute::Erase, "batch")),
+        ("GET", "/visitors/x", Route::WrongMethod("DELETE")),
+        ("DELETE", "/visitors/x/sessions", Route::WrongMethod("GET")),
+        ("POST", "/visitors/x/events", Route::Unknown),
+        ("DELETE", "/visitors", Route::Unknown),
+        ("GET", "/visitors/x/sessions/y", Route::Unknown),
+        ("GET", "/health", Route::Health),
+        ("HEAD", "/v1/health", Route::Health),
+        ("POST", "/health", Route::WrongMethod("GET")),
     ] {
         assert_eq!(Route::of(method, path), wanted, "{method} {path}");
     }
@@ -121,6 +138,18 @@ fn the_query_is_the_same_in_both_payloads() {
     );
     assert_eq!((&*two.query(), &*one.query()), ("a=1%202&b=%26", "a=1+2&b=%26"));
     assert_eq!(two.query(), balanced.query());
+}
+
+#[test]
+fn an_error_is_a_problem_with_todays_member() {
+    let answer: Value = serde_json::from_str(&Answer::problem(404, "not_found", "no such thing").envelope(7)).unwrap();
+    assert_eq!(answer["headers"], serde_json::json!({"content-type": "application/problem+json"}));
+    let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    let wanted = serde_json::json!({
+        "title": "Not Found", "status": 404, "detail": "no such thing", "code": "not_found",
+        "error": {"code": "not_found", "message": "no such thing"},
+    });
+    assert_eq!((&answer["statusCode"], body), (&404.into(), wanted));
 }
 
 #[test]

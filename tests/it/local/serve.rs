@@ -29,7 +29,8 @@ impl Answer {
     }
 
     fn json(&self) -> Value {
-        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
+        let kinds = [Some("application/json"), Some("application/problem+json")];
+        assert!(kinds.contains(&self.header("content-type")), "{}", self.head);
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -76,10 +77,15 @@ fn paths_are_those_that_are_deployed_and_errors_are_json() {
     let session = server.request("GET", &format!("/sessions/{id}"), "", "").json();
     assert_eq!((&session["id"], &session["is_active"]), (&json!(id), &json!(true)));
     assert_eq!(server.request("POST", &format!("/sessions/{id}/end"), "", "").json()["is_active"], false);
-    assert_eq!(server.request("GET", "/health", "", "").json(), json!({ "status": "ok" }));
+    assert_eq!(server.request("GET", "/health", "", "").json()["status"], "ok");
+    let listed = server.request("GET", "/v1/visitors/ada%2Dlovelace/sessions?limit=1", "", "").json();
+    assert_eq!((&listed["sessions"][0]["id"], &listed["after"]), (&json!(id), &Value::Null));
+    assert_eq!(server.request("DELETE", "/v1/visitors/ada-lovelace", "", "").json()["erased"]["timelines"], 1);
+    assert_eq!(server.request("GET", "/v1/visitors/ada-lovelace/session", "", "").status, 404);
     assert_eq!(server.request("GET", "/", "", "").json()["service"], "session-tracking");
     for (method, path, status, code, allow) in [
-        ("POST", "/health", 404, "no_such_path", None),
+        ("POST", "/health", 405, "method_not_allowed", Some("GET")),
+        ("GET", "/visitors/x", 405, "method_not_allowed", Some("DELETE")),
         ("POST", "/elsewhere", 404, "no_such_path", None),
         ("GET", "/favicon.ico", 404, "no_such_path", None),
         ("GET", "/sessions", 404, "no_such_path", None),

@@ -9,8 +9,8 @@ use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::output::Output;
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, Found, Partition, Reading, SessionError, SessionStorage, StorageErrorKind, Stored,
-    due_shard,
+    Commit, CommitOutcome, Due, Erased, Found, Partition, Reading, SessionError, SessionStorage, StorageErrorKind,
+    Stored, due_shard,
 };
 use uuid::Uuid;
 
@@ -148,6 +148,10 @@ impl SessionStorage for FaultyStorage<'_> {
 
     async fn find(&self, session_id: Uuid) -> Result<Partition, SessionError> {
         self.faulty(async || self.inner.find(session_id).await).await
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        self.faulty(async || self.inner.erase(visitor).await).await
     }
 }
 

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::Client;
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Visitor};
 use session_tracking::storage::{
-    Commit, CommitOutcome, Due, DynamoDbSessionStorage, InMemorySessionStorage, Partition, Reading, SessionError,
-    SessionStorage, Stored,
+    Commit, CommitOutcome, Due, DynamoDbSessionStorage, Erased, InMemorySessionStorage, Partition, Reading,
+    SessionError, SessionStorage, Stored,
 };
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -118,6 +118,13 @@ impl SessionStorage for Store {
         match self {
             Self::Memory(storage) => storage.find(session_id).await,
             Self::DynamoDb(table) => wait(table.storage.find(session_id)),
+        }
+    }
+
+    async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
+        match self {
+            Self::Memory(storage) => storage.erase(visitor).await,
+            Self::DynamoDb(table) => wait(table.storage.erase(visitor)),
         }
     }
 }
