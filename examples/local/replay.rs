@@ -154,6 +154,7 @@ impl Replay<'_> {
     }
 
     /// Applies a batch at the time of its last event; before that, the closer has run up to its first.
+    #[expect(clippy::needless_late_init, reason = "what is read borrows from the two, so they have to outlive it")]
     async fn batch(&mut self, lines: &[Line]) -> Result<(), Failure> {
         let Some(end) = lines.last().map(|line| line.end) else { return Ok(()) };
         let first = lines.first().map_or(0, |line| line.received_at);
@@ -162,8 +163,8 @@ impl Replay<'_> {
         }
         let last = lines.iter().map(|line| line.received_at).max().unwrap_or(first);
         self.clock.move_to(last);
-        #[expect(clippy::needless_late_init, reason = "what is read borrows from it, so it has to outlive that")]
-        let (repairs, stripped): (Vec<(usize, Repaired)>, Vec<(usize, Stripped)>);
+        let repairs: Vec<(usize, Repaired)>;
+        let stripped: Vec<(usize, Stripped)>;
         let projects = self.manager.projects();
         let mut read: Vec<_> = lines.iter().map(|line| parse(line, projects)).collect();
         repairs = read.iter().enumerate().filter_map(|(at, event)| Some((at, repaired(event, &lines[at])?))).collect();
