@@ -28,6 +28,8 @@ pub(in crate::trigger) struct Request<'a> {
     pub(super) is_catch_all: bool,
     /// Whether API Gateway or the function URL checked credentials of the caller.
     pub(super) is_authenticated: bool,
+    /// Whether those were AWS credentials, whose policies say what the caller may do.
+    pub(super) is_signed: bool,
     /// What only requests of other clients need.
     unread: Unread<'a>,
 }
@@ -70,6 +72,7 @@ impl<'a> Request<'a> {
             path: envelope.raw_path.and_then(string).unwrap_or_default(),
             is_catch_all: envelope.route_key.is_some_and(|key| key.get() == "\"$default\"" || is_catch_all(key)),
             is_authenticated: is_filled(context.authorizer),
+            is_signed: has_member(context.authorizer, "iam"),
             ..Self::read(envelope, received_at(time(context.time_epoch), now), context.request_id)
         })
     }
@@ -99,8 +102,8 @@ impl<'a> Request<'a> {
         request.unread.is_encoded = context.elb.is_some();
         // A load balancer has no routes, and checks no AWS credentials.
         request.is_catch_all = context.elb.is_some() || envelope.resource.is_some_and(is_catch_all);
-        request.is_authenticated =
-            context.elb.is_none() && (is_filled(context.authorizer) || is_signed(context.identity));
+        request.is_signed = context.elb.is_none() && has_member(context.identity, "userArn");
+        request.is_authenticated = request.is_signed || (context.elb.is_none() && is_filled(context.authorizer));
         Ok(request)
     }
 
@@ -118,6 +121,7 @@ impl<'a> Request<'a> {
             id: id.and_then(string).unwrap_or_default(),
             is_catch_all: false,
             is_authenticated: false,
+            is_signed: false,
             unread: Unread {
                 headers: envelope.headers,
                 several_headers: envelope.multi_value_headers,
@@ -194,20 +198,16 @@ fn is_catch_all(route: &RawValue) -> bool {
 /// Returns whether an authorizer left something: the member of its kind (`iam`, `jwt`, `lambda`), or what it found (payload 1.0).
 /// Without one, gateways and their emulators leave the object out, or write null, an empty object or members that are null.
 fn is_filled(authorizer: Option<&RawValue>) -> bool {
-    let members = authorizer.and_then(|raw| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw.get()).ok());
-    members.is_some_and(|members| members.values().any(|value| value.get() != "null"))
+    members(authorizer).values().any(|value| value.get() != "null")
 }
 
-/// Returns whether a REST API checked a signature (payload 1.0).
-fn is_signed(identity: Option<&RawValue>) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Identity<'a> {
-        #[serde(borrow)]
-        user_arn: Option<&'a RawValue>,
-    }
-    let identity = identity.and_then(|raw| serde_json::from_str::<Identity<'_>>(raw.get()).ok());
-    identity.is_some_and(|identity| identity.user_arn.is_some())
+/// Returns whether an object has a member that is not null.
+fn has_member(object: Option<&RawValue>, name: &str) -> bool {
+    object.is_some() && members(object).get(name).is_some_and(|value| value.get() != "null")
+}
+
+fn members(object: Option<&RawValue>) -> BTreeMap<String, &RawValue> {
+    object.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
 
 fn read_context<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>, needed: &str) -> Result<T, HandlerError> {

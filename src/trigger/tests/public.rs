@@ -209,3 +209,21 @@ async fn credentials_in_events_of_clients_are_removed() {
         assert!(lines.contains("https://shop.test/") && !lines.contains("CANARY"), "{lines}");
     }
 }
+
+/// Where a route takes any path, a token lets its holder send events, and only signed requests read and erase.
+#[tokio::test]
+async fn only_signed_requests_read_by_a_route_for_any_path() {
+    for (kind, is_signed) in CHECKED.into_iter().zip([true, false, true, false]) {
+        let function = visited().await;
+        let event: Value = handle(&function, &serde_json::from_str(STRANGER).unwrap()).await;
+        let id = event["events"][0]["properties"]["$session_id"].as_str().unwrap();
+        for (method, path) in [
+            ("GET", format!("/sessions/{id}")),
+            ("POST", format!("/x/sessions/{id}/end")),
+            ("GET", "/visitors/ada/sessions".to_owned()),
+        ] {
+            let answer = handle(&function, &envelope(kind, method, &path, "")).await;
+            assert_eq!(answer["statusCode"], if is_signed { 200 } else { 403 }, "{kind} {path}: {answer}");
+        }
+    }
+}
