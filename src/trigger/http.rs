@@ -195,7 +195,7 @@ async fn events<S: SessionStorage, C: Clock>(
 
 /// Returns the answer to a health check: the function runs. Which version runs is told only to callers with credentials.
 fn health(request: &Request<'_>) -> &'static str {
-    match request.is_catch_all {
+    match request.is_catch_all && !request.is_authenticated {
         true => r#"{"status":"ok"}"#,
         false => concat!(r#"{"status":"ok","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
     }

@@ -189,3 +189,19 @@ async fn an_erasure_that_is_fed_back_stores_nothing() {
     assert_eq!(answer["events"], json!([event]));
     assert_eq!(ask(&function, "GET", "/visitors/ada/export", "").await.1["version"], Value::Null);
 }
+
+/// The version is told to callers with credentials only, also through a route for any path.
+#[tokio::test]
+async fn a_health_check_tells_the_version_to_callers_with_credentials() {
+    for (authorizer, version) in
+        [(Value::Null, Value::Null), (json!({"iam": {"userArn": "x"}}), json!(env!("CARGO_PKG_VERSION")))]
+    {
+        let request = json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/health",
+            "requestContext": {"http": {"method": "GET"}, "authorizer": authorizer},
+        });
+        let answer = handle(&function(), &request).await;
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!((&answer["statusCode"], &body["status"], &body["version"]), (&json!(200), &json!("ok"), &version));
+    }
+}
