@@ -306,10 +306,11 @@ fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisit
     let timeline = storage.inner.read(visitor).now_or_never().unwrap().unwrap().map(|stored| stored.timeline);
     let mut archived = storage.inner.archived(visitor, 0, Millis::MAX >> 16).now_or_never().unwrap().unwrap();
     if let Some(timeline) = &timeline {
-        // A session that a closer archived, but could not take out of the timeline, still belongs to the timeline.
+        // A session that a closer archived, but could not take out of the timeline, still belongs to the timeline, also if it was
+        // merged into another session since.
         archived.retain(|state| {
             timeline.anchors.iter().all(|anchor| anchor.id != state.id)
-                && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.id != state.id)
+                && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.ids().all(|id| id != state.id))
         });
     }
     let here = timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
