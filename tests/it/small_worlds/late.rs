@@ -33,7 +33,7 @@ impl Check for Late {
         sessions_are_consistent(after, sessions)?;
         if batch.iter().all(|event| after.late >> event & 1 == 1) {
             let old = before.sessions();
-            nothing_moved(before, &old, sessions)?;
+            nothing_moved(before, after, &old, sessions)?;
             match batch {
                 // If sessions overlap, which only overtaken deliveries cause, the rule has no single answer.
                 _ if old.windows(2).any(|pair| span(&pair[0]).1 > span(&pair[1]).0) => {}
@@ -182,7 +182,7 @@ fn is_undisturbed(
 }
 
 /// A batch of late events leaves every session its id and its position; a live session also keeps its start, end and pages.
-fn nothing_moved(before: &Run, before_batch: &[Session], sessions: &[Session]) -> CheckResult {
+fn nothing_moved(before: &Run, after: &Run, before_batch: &[Session], sessions: &[Session]) -> CheckResult {
     for old in before_batch {
         let found = sessions.iter().find(|session| session.id == old.id);
         let Some(session) = found else { return Err(format!("{old:?} is gone")) };
@@ -192,7 +192,8 @@ fn nothing_moved(before: &Run, before_batch: &[Session], sessions: &[Session]) -
             let pages = [&session.entry_url, &session.landing_page, &session.exit_page].map(Option::clone);
             (span(session), pages, session.is_active)
         };
-        let is_over = before.is_over(id_of(old));
+        // The write finalizes a session that is over before it places late events.
+        let is_over = before.is_over(id_of(old)) || after.is_over(id_of(old));
         ensure!(is_over || edges(session) == edges(old), "the live {old:?} became {session:?}");
         let is_changed = session.event_count != old.event_count;
         ensure!(
@@ -212,7 +213,8 @@ fn joined_by_the_rule(before: &Run, old: &[Session], after: &Run, event: usize) 
     // A session that is over grows to include the event, but not beyond its maximum duration.
     let reaches = |session: &&Session| {
         let (start, last) = span(session);
-        let fits = !before.is_over(id_of(session)) || last.max(at) - start.min(at) <= MAX_DURATION;
+        let is_over = before.is_over(id_of(session)) || after.is_over(id_of(session));
+        let fits = !is_over || last.max(at) - start.min(at) <= MAX_DURATION;
         start - TIMEOUT <= at && at <= last + TIMEOUT && fits
     };
     let has_begun = |session: &&Session| span(session).0 <= at;
@@ -222,21 +224,24 @@ fn joined_by_the_rule(before: &Run, old: &[Session], after: &Run, event: usize) 
         let referrer = session.referrer.as_deref().zip(context.referrer.as_deref());
         utm && referrer.is_none_or(|(one, other)| one == other)
     };
-    let last_before = old.iter().rev().filter(has_begun).find(reaches).filter(is_alike);
-    let first_after = old.iter().find(|session| !has_begun(session)).filter(reaches).filter(is_alike);
+    // Of sessions that began at the same time, the one that was made last comes last.
+    let mut old: Vec<&Session> = old.iter().collect();
+    old.sort_by_key(|session| (session.started_at, session.number));
+    let last_before = old.iter().copied().rev().filter(has_begun).find(reaches).filter(is_alike);
+    let first_after = old.iter().copied().find(|session| !has_begun(session)).filter(reaches).filter(is_alike);
     match (joined, last_before.or(first_after)) {
         (Some(session), Some(choice)) => ensure!(session.id == choice.id, "event {event} joined {session:?}"),
         (Some(session), None) => return Err(format!("event {event} joined {session:?}")),
         (None, Some(choice)) => return Err(format!("event {event} did not join {choice:?}")),
-        (None, None) => follows_the_session_before(old, after, event)?,
+        (None, None) => follows_the_session_before(&old, after, event)?,
     }
     Ok(())
 }
 
 /// A session that a late event made is over, and follows the session before it.
-fn follows_the_session_before(old: &[Session], after: &Run, event: usize) -> CheckResult {
+fn follows_the_session_before(old: &[&Session], after: &Run, event: usize) -> CheckResult {
     let at = after.world.at(event);
-    let previous = old.iter().rfind(|session| span(session).0 <= at);
+    let previous = old.iter().copied().rfind(|session| span(session).0 <= at);
     // Archived sessions are looked up only as far back as the event could join one.
     let is_far = |session: &Session| at - span(session).0 > 2 * MAX_DURATION + TIMEOUT;
     if previous.is_some_and(is_far) {
