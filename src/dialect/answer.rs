@@ -32,7 +32,7 @@ impl Answer {
 
 /// What became of an event of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum ClientOutcome {
     /// It is applied.
     Applied,
     /// It is unusable, and sending it again does not help.
@@ -44,20 +44,20 @@ pub enum Fate {
 /// What became of a request's events.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The client's id of each event, if it has one, and the event's fate.
-    pub events: Vec<(Option<String>, Fate)>,
+    /// The client's id of each event, if it has one, and the event's outcome.
+    pub events: Vec<(Option<String>, ClientOutcome)>,
 }
 
 impl Report {
-    /// Returns how many events have a fate.
-    pub fn count(&self, fate: Fate) -> usize {
-        self.events.iter().filter(|(_, own)| *own == fate).count()
+    /// Returns how many events have an outcome.
+    pub fn count(&self, outcome: ClientOutcome) -> usize {
+        self.events.iter().filter(|(_, own)| *own == outcome).count()
     }
 }
 
 /// Returns the answer to events of which none has to be sent again, or of which the client sends again those that are named.
 pub fn success(family: Family, head: &Head<'_>, text: &str, report: &Report) -> Answer {
-    let (applied, rejected) = (report.count(Fate::Applied), report.count(Fate::Rejected));
+    let (applied, rejected) = (report.count(ClientOutcome::Applied), report.count(ClientOutcome::Rejected));
     match family {
         Family::Snowplow if head.method == "GET" => Answer::pixel(),
         Family::PostHog | Family::Snowplow => Answer::json(200, &json!({ "status": 1 })),
@@ -85,12 +85,13 @@ pub fn success(family: Family, head: &Head<'_>, text: &str, report: &Report) -> 
 
 /// Returns PostHog's v1 answer: a result for each event's id.
 fn results(report: &Report) -> Map<String, Value> {
-    let result = |fate| match fate {
-        Fate::Applied => "ok",
-        Fate::Rejected => "drop",
-        Fate::Failed => "retry",
+    let result = |outcome| match outcome {
+        ClientOutcome::Applied => "ok",
+        ClientOutcome::Rejected => "drop",
+        ClientOutcome::Failed => "retry",
     };
-    let named = report.events.iter().filter_map(|(id, fate)| Some((id.clone()?, json!({ "result": result(*fate) }))));
+    let named =
+        report.events.iter().filter_map(|(id, outcome)| Some((id.clone()?, json!({ "result": result(*outcome) }))));
     named.collect()
 }
 

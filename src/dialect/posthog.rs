@@ -11,7 +11,7 @@ use super::{Family, Head, Item, Translation, not_a_body};
 use crate::event::{RejectCode, Rejection, time_of_json};
 use crate::session::{Millis, datetime, rfc3339};
 
-/// Libraries that send a batch again with the time of the first try. Their `sent_at` says nothing about their clock.
+/// Libraries that send a batch again with the time of the first try. Their `sent_at` does not show whether their clock is wrong.
 const STALE_LIBRARIES: [&str; 2] = ["posthog-node", "posthog-edge"];
 
 /// The `distinct_id` of all visitors whose browsers may keep nothing (`cookieless_mode`).

@@ -8,7 +8,7 @@ use super::json::{Members, Object};
 /// The library of RudderStack's Node client, and of Segment's old one, from which it comes.
 const STALE_LIBRARY: &str = "analytics-node";
 
-/// Returns whether a message's `sentAt` is that of the first try. It then says nothing about the sender's clock.
+/// Returns whether a message's `sentAt` is that of the first try. It then does not show whether the sender's clock is wrong.
 pub(super) fn is_stale(context: &Object<'_>) -> bool {
     context.object("library").string("name").is_some_and(|name| name == STALE_LIBRARY)
 }

@@ -15,7 +15,7 @@ use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
 use crate::config::ProjectRules;
-use crate::dialect::answer::{self, Fate, Report};
+use crate::dialect::answer::{self, ClientOutcome, Report};
 use crate::dialect::{self, ClientEvent, Endpoint, Family, Head, Item, Translation, sniff, translate};
 use crate::event::{Delivery, Event, Origin, RejectCode, Rejection};
 use crate::output::Output;
@@ -104,25 +104,25 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     let mut report = Report::default();
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
     for (index, (item, outcome)) in items.into_iter().zip(outcomes).enumerate() {
-        let fate = match outcome {
+        let outcome = match outcome {
             EventOutcome::Applied(line) => {
                 counts.applied += 1;
                 events.push(line, index);
-                Fate::Applied
+                ClientOutcome::Applied
             }
             EventOutcome::Rejected(why) => {
                 counts.rejected += 1;
                 counts.code(why.code.name());
                 rejects.push(reject_line(family, &request.id, index, &item.source, &why), index);
-                Fate::Rejected
+                ClientOutcome::Rejected
             }
             EventOutcome::Failed(error) => {
                 counts.failed += 1;
                 counts.code(error.code());
-                Fate::Failed
+                ClientOutcome::Failed
             }
         };
-        report.events.push((item.id, fate));
+        report.events.push((item.id, outcome));
     }
     // Events that are applied are sent on even if others failed: a beacon is never sent again, and sending an event twice is
     // idempotent for consumers.
@@ -130,7 +130,7 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
         join(ingest.output.send(&events.lines), ingest.rejects.send(&rejects.lines)).await;
     for (sent, unsent) in [(&events, unsent_events), (&rejects, unsent_rejects)] {
         for owner in unsent.into_iter().filter_map(|line| sent.owners.get(line)) {
-            report.events[*owner].1 = Fate::Failed;
+            report.events[*owner].1 = ClientOutcome::Failed;
         }
     }
     (answer_to(family, head, text, &report), counts)
@@ -179,7 +179,7 @@ fn reject_line(family: Family, id: &str, index: usize, source: &str, why: &Rejec
 
 /// Returns the answer to events that were applied, rejected or not applied.
 fn answer_to(family: Family, head: &Head<'_>, text: &str, report: &Report) -> Answer {
-    let failures = report.count(Fate::Failed);
+    let failures = report.count(ClientOutcome::Failed);
     // In PostHog's v1 the client sends only those events again that the answer names.
     let is_named = family == Family::PostHogV1 && failures < report.events.len();
     match failures > 0 && !is_named {
