@@ -7,6 +7,7 @@
 //! service's rules, a project's profile, a project's rules.
 
 mod defaults;
+mod endpoints;
 mod hosts;
 mod nobody;
 mod origins;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 use crate::session::{Millis, datetime};
 use defaults::with_defaults;
+pub use endpoints::Endpoints;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
 pub use origins::AllowedOrigins;
