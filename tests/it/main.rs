@@ -40,6 +40,7 @@ mod pipeline;
 mod profiles;
 mod projects;
 mod proxy;
+mod redrive;
 mod reports;
 mod seed;
 mod sim;
