@@ -35,6 +35,7 @@ mod nexmark;
 mod nexmark_bids;
 mod openapi;
 mod oracle;
+mod outages;
 mod pages;
 mod pipeline;
 mod profiles;
