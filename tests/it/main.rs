@@ -46,6 +46,7 @@ mod reports;
 mod seed;
 mod sim;
 mod small_worlds;
+mod soak;
 mod storage;
 mod stored;
 mod support;
