@@ -234,6 +234,15 @@ impl Counts {
         counts
     }
 
+    /// Counts events that were applied, and that the output did not accept, as failed: they have to be sent again.
+    pub fn not_accepted(&mut self, events: usize) {
+        if events > 0 {
+            self.applied = self.applied.saturating_sub(events);
+            self.failed += events;
+            *self.codes.entry("output_unavailable").or_default() += events;
+        }
+    }
+
     /// Counts a code once.
     pub fn code(&mut self, code: &'static str) {
         *self.codes.entry(code).or_default() += 1;

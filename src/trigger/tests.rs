@@ -295,6 +295,19 @@ async fn a_message_with_a_refused_line_is_redelivered() {
     assert_eq!(ids, ["e-a", "e-b", "e-c"]);
 }
 
+/// The table took them, but they have to be sent again: without this, an output that is down would fail nothing for as long as the
+/// queue delivers again.
+#[tokio::test]
+async fn events_that_the_output_refuses_are_counted_as_failed() {
+    let mut function = function();
+    function.output.refused = Some("e-b");
+    let messages = [json!([event("a"), event("b")]), json!([event("c")])];
+    let records: Vec<Value> = messages.iter().map(|events| record("m", None, &events.to_string())).collect();
+    let payload = json!({ "Records": records }).to_string();
+    let counts = function.handle_measured(PipeRole::Enrichment, "", &payload, Millis::MAX).await.unwrap().counts;
+    assert_eq!((counts.applied, counts.failed, counts.codes["output_unavailable"]), (2, 1, 1));
+}
+
 #[tokio::test]
 async fn an_event_over_several_lines_is_one_line_of_output() {
     let function = function();

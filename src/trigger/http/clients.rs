@@ -128,6 +128,7 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     // idempotent for consumers.
     let (unsent_events, unsent_rejects) =
         join(ingest.output.send(&events.lines), ingest.rejects.send(&rejects.lines)).await;
+    counts.not_accepted(unsent_events.len());
     for (sent, unsent) in [(&events, unsent_events), (&rejects, unsent_rejects)] {
         for owner in unsent.into_iter().filter_map(|line| sent.owners.get(line)) {
             report.events[*owner].1 = ClientOutcome::Failed;
