@@ -151,3 +151,8 @@ build:
 [group('deploy')]
 deploy: build
     sam deploy --guided
+
+# Deploy what `just build` makes to an emulator of AWS on this machine, and use it as an operator would: two minutes (needs Python 3)
+[group('deploy')]
+emulate:
+    ci/deploy
