@@ -4,7 +4,7 @@ import json
 import sys
 import time
 
-from stack import Stack, drain, dynamodb, rule, send, sqs, waiting
+from stack import Stack, drain, dynamodb, exists, rule, send, sqs, waiting
 
 failed = []
 
@@ -140,9 +140,33 @@ def closing(stack):
     check("the schedule closes sessions that are over", ended == ["dan", "eve"], f"{time.time() - started:.0f} s")
 
 
+def wrong_settings(stack):
+    """Of each kind: what the template's bounds know, what only the functions know, and a table that they cannot use."""
+    dynamodb.create_table(
+        TableName="not-ours", BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    before = stack.environment()
+    for parameter, value, sentence in [
+        ("TimeoutSeconds", "0", "must be a number of seconds from 1 to 2592000"),
+        ("Midnight", "Foo/Bar", "midnight is `Foo/Bar`; it must be a time zone's IANA name"),
+        ("Projects", "/opt/none.json", "PROJECTS is `/opt/none.json`, which cannot be read"),
+        ("TableName", "not-ours", "table not-ours has the keys [('id', 'HASH', 'S')]"),
+    ]:
+        succeeded, printed, took = stack.deploy(**{parameter: value})
+        told = next((text for text in (stack.failure(), printed) if sentence in text), None)
+        check(f"{parameter}={value} stops the deployment, which says why", not succeeded and told is not None, took)
+        if told is None:
+            print(stack.failure(), printed)
+    check("the functions keep their settings", stack.environment() == before)
+    status, _ = stack.http("POST", "/events", view("k1", "kim"))
+    check("and go on", status == 200, status)
+
+
 def update(stack, session):
     before = dict(stack.resources)
-    succeeded, _, took = stack.deploy(TimeoutSeconds="900")
+    succeeded, _, took = stack.deploy(TimeoutSeconds="900", KeepQueues="true")
     check("an update with another rule", succeeded, took)
     replaced = sorted(name for name in before if stack.resources.get(name) != before[name])
     check("it replaces nothing", not replaced, replaced)
@@ -153,10 +177,32 @@ def update(stack, session):
 
 
 def deletion(stack):
+    """The update before this asked to keep the queues."""
     count = len(stack.items())
+    send(stack.queue("Output"), ["a line that nobody has read"])
     succeeded, printed, took = stack.delete()
     check("the stack is deleted", succeeded, took if succeeded else printed[-200:])
     check("its table is kept, with its items", len(stack.items()) == count, f"{count} items")
+    kept = [name for name in ("Input", "InputDeadLetter", "Output", "Rejects") if exists(stack.queue(name))]
+    check("queues are kept as asked", kept == ["InputDeadLetter", "Output", "Rejects"], ", ".join(kept))
+    check("unread lines are in the output", waiting(stack.queue("Output")) == 1)
+
+
+def kept_table(table, session, log):
+    """A new stack on the table of a deleted one."""
+    # The emulator's table lost it with the stack, as a table does that is restored from a backup.
+    ttl = {"Enabled": True, "AttributeName": "expires_at"}
+    dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=ttl)
+    stack = Stack("session-tracking-again", log)
+    succeeded, printed, took = stack.deploy(TableName=table)
+    check("a new stack takes the kept table", succeeded, took if succeeded else printed[-2000:])
+    check("it makes no table of its own", "SessionsTable" not in stack.resources and stack.table == table)
+    _, answer = stack.http("POST", "/events", view("k1", "kim"))
+    check("a visitor is in the session from before", session_of(answer) == session)
+    queues = [stack.queue(name) for name in ("InputDeadLetter", "Output", "Rejects")]
+    stack.delete_at_once()
+    check("the new stack is deleted, with its queues", not any(map(exists, queues)))
+    check("the table is still there", len(stack.items()) > 0)
 
 
 def main():
@@ -168,8 +214,10 @@ def main():
     broken, good = queue(stack)
     dead_letters(stack, broken, good)
     closing(stack)
+    wrong_settings(stack)
     update(stack, session)
     deletion(stack)
+    kept_table(stack.table, session, log)
     print(NOT_SHOWN)
     print(f"ci/deploy: {'; '.join(failed)}: NOT OK" if failed else "ci/deploy: passed")
     sys.exit(bool(failed))

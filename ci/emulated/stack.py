@@ -49,6 +49,18 @@ class Stack:
     def delete(self):
         return self.sam("delete", "--no-prompts", "--region", os.environ["AWS_REGION"])
 
+    def delete_at_once(self):
+        """Deletes the stack without `sam`, which looks only every half minute whether it is gone."""
+        cloudformation.delete_stack(StackName=self.name)
+        until = time.time() + 60
+        while time.time() < until and exists(self.queue("Input")):
+            time.sleep(0.5)
+
+    def failure(self):
+        """Returns why the last deployment failed, as CloudFormation tells it."""
+        events = cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
+        return next((event["ResourceStatusReason"] for event in events if "_FAILED" in event["ResourceStatus"]), "")
+
     def read(self):
         described = cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
