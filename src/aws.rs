@@ -33,8 +33,26 @@ pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
     let http = trust::client(settings.ca_bundle.as_deref())?;
     // Lambda sets both as environment variables. The SDK's default chain would create clients for its other sources at every
     // start.
-    let loader = loader().credentials_provider(EnvironmentVariableCredentialsProvider::new());
+    let environment = EnvironmentVariableCredentialsProvider::new();
+    #[cfg(not(feature = "managed-instances"))]
+    let credentials = environment;
+    #[cfg(feature = "managed-instances")]
+    let credentials = or_of_container(environment, &http);
+    let loader = loader().credentials_provider(credentials);
     Ok(loader.region(EnvironmentVariableRegionProvider::new()).http_client(http).load().await)
+}
+
+/// Returns a source of credentials that asks a container's endpoint (`AWS_CONTAINER_CREDENTIALS_FULL_URI`) if the environment has
+/// none. A process on Lambda Managed Instances lives for days, and only such an endpoint renews credentials.
+#[cfg(feature = "managed-instances")]
+fn or_of_container(
+    environment: EnvironmentVariableCredentialsProvider,
+    http: &aws_smithy_runtime_api::client::http::SharedHttpClient,
+) -> aws_config::meta::credentials::CredentialsProviderChain {
+    let config = aws_config::provider_config::ProviderConfig::without_region().with_http_client(http.clone());
+    let container = aws_config::ecs::EcsCredentialsProvider::builder().configure(&config).build();
+    let chain = aws_config::meta::credentials::CredentialsProviderChain::first_try("Environment", environment);
+    chain.or_else("Container", container)
 }
 
 /// Returns a loader with timeouts and retries, but without an HTTP client, credentials and a region. The timeouts are set here,
