@@ -27,6 +27,8 @@ mod fuzz;
 mod identity;
 mod late_table;
 mod local;
+#[cfg(feature = "managed-instances")]
+mod managed;
 mod manager;
 mod memory;
 mod mixes;
@@ -42,6 +44,7 @@ mod projects;
 mod proxy;
 mod reports;
 mod seed;
+mod shared_cache;
 mod sim;
 mod small_worlds;
 mod storage;
