@@ -286,7 +286,7 @@ async fn client() -> Result<aws_sdk_dynamodb::Client, Failure> {
 
 /// Opens a file to append to. A line that a killed run left unfinished is cut off: its batch is sent again.
 fn appended(path: &Path) -> Result<BufWriter<File>, Failure> {
-    let open = || {
+    let open = || -> io::Result<BufWriter<File>> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let end = end_of_lines(&mut file)?;
         file.set_len(end)?;
@@ -303,7 +303,7 @@ fn end_of_lines(file: &mut File) -> io::Result<u64> {
         let start = end.saturating_sub(64 * 1024);
         file.seek(io::SeekFrom::Start(start))?;
         bytes.clear();
-        file.take(end - start).read_to_end(&mut bytes)?;
+        file.by_ref().take(end - start).read_to_end(&mut bytes)?;
         if let Some(at) = memchr::memrchr(b'\n', &bytes) {
             return Ok(start + at as u64 + 1);
         }
