@@ -7,6 +7,8 @@ mod application;
 mod calls;
 mod close;
 mod counters;
+#[cfg(feature = "replay")]
+mod replay;
 mod timeline_cache;
 mod visitors;
 
@@ -33,6 +35,8 @@ pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 pub use counters::Counted;
 use counters::Counters;
+#[cfg(feature = "replay")]
+pub use replay::ReplayPage;
 use timeline_cache::TimelineCache;
 pub use visitors::{ListPosition, SessionPage, VisitorExport};
 
@@ -78,6 +82,9 @@ pub struct SessionManager<S, C = SystemClock> {
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: AtomicU64,
     counters: Counters,
+    /// Where recorded events are kept, if replay is on.
+    #[cfg(feature = "replay")]
+    replay: Option<crate::replay::ReplayStore>,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -94,7 +101,19 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let projects = projects.into();
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
         let (cache, calls, counters) = (TimelineCache::default(), AtomicU64::new(0), Counters::default());
-        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
+        Self {
+            projects,
+            storage,
+            clock,
+            retention,
+            close_grace,
+            page_size: PAGE_FINGERPRINTS,
+            cache,
+            calls,
+            counters,
+            #[cfg(feature = "replay")]
+            replay: None,
+        }
     }
 
     /// Sets how long archived sessions are kept.

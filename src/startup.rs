@@ -49,6 +49,16 @@ impl Service {
         let consumed = Arc::new(Consumed::default());
         let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table).counting(Arc::clone(&consumed));
         let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
+        #[cfg(feature = "replay")]
+        let manager = match &settings.replay {
+            None => manager,
+            Some(replay) => {
+                let connector = aws::connector(settings.ca_bundle.as_deref())?;
+                let endpoint = replay.endpoint.as_deref();
+                let store = crate::replay::s3::in_bucket(&replay.bucket, endpoint, &aws, connector, replay.inputs)?;
+                manager.with_replay(store)
+            }
+        };
         Ok(Self { manager, settings, aws, consumed })
     }
 

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use foldhash::fast::RandomState;
 
+#[cfg(feature = "replay")]
+use super::recordings::Recordings;
 use super::rewritten::{Rewritten, insert_rewritten, repair};
 use super::split_body::RawEvent;
 use crate::clock::Clock;
+#[cfg(feature = "replay")]
+use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Stripped};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::{Millis, id_time};
@@ -86,7 +90,21 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     let mut events = Vec::with_capacity(incoming.len());
     let mut rejections = Vec::with_capacity(incoming.len());
     let mut rewrites = Vec::new();
+    #[cfg(feature = "replay")]
+    let mut recordings = Recordings::of(manager);
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
+        #[cfg(feature = "replay")]
+        if let Some(taken_out) = recordings.take_out(at, &raw_event, origin, manager.projects()) {
+            let rejection = match taken_out {
+                Ok(rewritten) => {
+                    rewrites.push((at, origin, Standing::Recorded, rewritten));
+                    Stripped::rejection()
+                }
+                Err(rejection) => rejection,
+            };
+            rejections.push(Some(rejection));
+            continue;
+        }
         let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, manager.projects()) {
             Ok(event) => match Stripped::of(&event, manager.projects()) {
@@ -114,8 +132,11 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     if has_more_visitors(&events, max_visitors) {
         return None;
     }
-    let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
+    #[cfg_attr(not(feature = "replay"), allow(unused_mut, reason = "only recordings change outcomes"))]
+    let mut outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
+    #[cfg(feature = "replay")]
+    recordings.keep(manager, &rejections, &events, &mut outcomes, deadline).await;
     let mut outcomes = events.iter().zip(outcomes);
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),
