@@ -2,7 +2,7 @@
 
 mod trust;
 #[cfg(feature = "replay")]
-pub(crate) use trust::connector;
+pub use trust::connector;
 
 use std::time::Duration;
 

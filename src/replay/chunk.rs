@@ -80,7 +80,7 @@ struct Line<'a> {
 pub fn prefix_of(visitor: &Visitor) -> String {
     // `#` cannot be part of a project's name, so no two visitors share the hashed string.
     let digest = Sha256::new().chain_update(&visitor.project).chain_update("#").chain_update(&visitor.distinct_id);
-    format!("{PREFIX}/{}", digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    digest.finalize().iter().fold(format!("{PREFIX}/"), |name, byte| name + &format!("{byte:02x}"))
 }
 
 /// Returns the prefix of a visitor's chunks of a day.

@@ -68,10 +68,10 @@ impl Mask {
             mask_string(members, "value");
         }
         // A changed attribute: the id tells nothing about the element.
-        if tag.is_none() {
-            if let Some(Value::Object(attributes)) = members.get_mut("attributes") {
-                mask_string(attributes, "value");
-            }
+        if tag.is_none()
+            && let Some(Value::Object(attributes)) = members.get_mut("attributes")
+        {
+            mask_string(attributes, "value");
         }
         members.values_mut().for_each(|member| self.value(member, in_textarea));
     }

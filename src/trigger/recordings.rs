@@ -67,9 +67,9 @@ impl Recordings {
             return;
         }
         // The index among the events of each raw event.
-        let mut usable = 0;
+        let mut usable = 0..;
         let positions: Vec<Option<usize>> =
-            rejections.iter().map(|rejection| rejection.is_none().then(|| usable).inspect(|_| usable += 1)).collect();
+            rejections.iter().map(|rejection| if rejection.is_none() { usable.next() } else { None }).collect();
         let mut by_visitor: BTreeMap<Visitor, (Vec<usize>, Vec<StoredEvent>)> = BTreeMap::new();
         for (index, recording) in self.found {
             let Some(position) = positions.get(index).copied().flatten() else { continue };

@@ -40,6 +40,8 @@ mod pipeline;
 mod profiles;
 mod projects;
 mod proxy;
+#[cfg(feature = "replay")]
+mod replay;
 mod reports;
 mod seed;
 mod sim;
