@@ -193,3 +193,6 @@ fn kind(event: &StoredEvent) -> Option<u64> {
     }
     serde_json::from_str::<Kind>(&event.data).ok()?.r#type?.as_u64()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,9 @@ const CARRIERS: [(&str, &str); 2] = [("$replay", "$replay_events"), ("$snapshot"
 pub const MAX_RECORDED_BYTES: usize = 2 * 1024 * 1024;
 /// Limit of the recorded events of one event.
 pub const MAX_RECORDED_EVENTS: usize = 10_000;
-/// Limit of the bytes of all recorded events of a request or of a chunk of a queue's messages, decompressed: 16 MB.
-const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Limit of the bytes to which the recorded events of a request or of a queue's message are decompressed: 8 MB. What is not compressed
+/// is bounded by the body.
+const MAX_DECOMPRESSED_BYTES: usize = 8 * 1024 * 1024;
 /// The end of the times that a recorded event can have: the year 10000.
 const TIME_END: Millis = 253_402_300_800_000;
 
@@ -54,25 +55,13 @@ impl Recording {
     }
 }
 
-/// The bytes that the recorded events of a batch may still have.
+/// How many bytes the recorded events of a request may still be decompressed to.
 #[derive(Debug)]
 pub struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(MAX_BATCH_BYTES)
-    }
-}
-
-impl Budget {
-    fn take(&mut self, bytes: usize) -> Result<(), Rejection> {
-        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
-            let message = format!(
-                "the recorded events of a request have more than {MAX_BATCH_BYTES} bytes; send several requests"
-            );
-            Rejection::new(RejectCode::TooLarge, message)
-        })?;
-        Ok(())
+        Self(MAX_DECOMPRESSED_BYTES)
     }
 }
 
@@ -169,7 +158,6 @@ fn recording(property: &str, json: &str, budget: &mut Budget, inputs: Inputs) ->
         if element.len() > MAX_RECORDED_BYTES {
             return Err(too_large(property, index));
         }
-        budget.take(element.len())?;
         let element = without_half_pairs(element);
         let value = serde_json::from_str(&element).map_err(|_| {
             invalid(format!(
@@ -203,10 +191,10 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
         ))?;
     let (event_type, mut data) = match event.get("type").and_then(Value::as_u64) {
         Some(kind) => {
-            let decompressed = rrweb::decompress(event, MAX_RECORDED_BYTES.min(budget.0)).ok_or(Fault::Invalid(
-                "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or as several events",
+            let decompressed = rrweb::decompress(event, MAX_RECORDED_BYTES.min(budget.0));
+            budget.0 -= decompressed.ok_or(Fault::Invalid(
+                "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or in another request",
             ))?;
-            budget.take(decompressed).map_err(|_| Fault::TooLarge)?;
             (rrweb::event_type(kind, event.get("data").unwrap_or(&Value::Null)), value)
         }
         None => {

@@ -20,6 +20,8 @@ pub(super) struct Recordings {
     /// What becomes of the values of inputs; `None` if replay is off.
     inputs: Option<Inputs>,
     budget: Budget,
+    /// The id of the request or message that the budget is for.
+    delivery: String,
     /// The recordings, each with the index of its event in the batch.
     found: Vec<(usize, Recording)>,
 }
@@ -28,7 +30,7 @@ impl Recordings {
     /// Returns no recordings yet.
     pub fn of<S: SessionStorage, C: Clock>(manager: &SessionManager<S, C>) -> Self {
         let inputs = manager.replay_store().map(crate::replay::ReplayStore::inputs);
-        Self { inputs, budget: Budget::default(), found: Vec::new() }
+        Self { inputs, budget: Budget::default(), delivery: String::new(), found: Vec::new() }
     }
 
     /// Takes the recording out of the raw event with this index. Returns the event without it, or why it cannot be used. Returns
@@ -46,6 +48,9 @@ impl Recordings {
             return None;
         }
         let json = std::str::from_utf8(raw_event.bytes()).ok()?;
+        if self.delivery != origin.id {
+            (self.budget, self.delivery) = (Budget::default(), origin.id.to_owned());
+        }
         let TakenOut { json, recording } = take_out(json, &mut self.budget, inputs)?;
         Some(recording.map(|recording| {
             self.found.extend(recording.map(|recording| (index, recording)));
