@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{AllowedOrigins, ConfigError, GivenRules, Projects, PublicAccess};
+use super::{AllowedOrigins, ConfigError, Endpoints, GivenRules, Projects, PublicAccess};
 use crate::metrics::MetricNames;
 use crate::trigger::PipeRole;
 
@@ -49,6 +49,8 @@ pub struct Settings {
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
     /// machine.
     pub ca_bundle: Option<PathBuf>,
+    /// The endpoints of the AWS clients.
+    pub endpoints: Endpoints,
 }
 
 /// The settings of session replay.
@@ -59,8 +61,6 @@ pub struct ReplaySettings {
     pub bucket: String,
     /// `REPLAY_INPUTS`: `mask`, the default, or `keep`.
     pub inputs: crate::replay::Inputs,
-    /// `AWS_ENDPOINT_URL_S3`: another server than S3's own.
-    pub endpoint: Option<String>,
 }
 
 #[cfg(feature = "replay")]
@@ -74,8 +74,7 @@ impl ReplaySettings {
                 return Err(ConfigError(format!("REPLAY_INPUTS is `{other}`; it must be `mask` or `keep`")));
             }
         };
-        let endpoint = non_empty("AWS_ENDPOINT_URL_S3");
-        Ok(non_empty("REPLAY_BUCKET").map(|bucket| Self { bucket: bucket.trim().to_owned(), inputs, endpoint }))
+        Ok(non_empty("REPLAY_BUCKET").map(|bucket| Self { bucket: bucket.trim().to_owned(), inputs }))
     }
 }
 
@@ -131,6 +130,7 @@ impl Settings {
             #[cfg(feature = "replay")]
             replay: ReplaySettings::from_variables(&non_empty)?,
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
+            endpoints: Endpoints::from_variables(&variable),
         })
     }
 
@@ -282,8 +282,8 @@ mod tests {
         let base = [("TABLE", "t"), ("OUTPUT", "stdout")];
         let replay = |pairs: &[(&str, &str)]| settings(&[&base[..], pairs].concat()).map(|settings| settings.replay);
         assert_eq!(replay(&[("REPLAY_INPUTS", "keep")]), Ok(None));
-        let on = replay(&[("REPLAY_BUCKET", " b "), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")]).unwrap().unwrap();
-        assert_eq!((&*on.bucket, on.inputs, on.endpoint.as_deref()), ("b", Inputs::Mask, Some("http://127.0.0.1:1")));
+        let on = replay(&[("REPLAY_BUCKET", " b ")]).unwrap().unwrap();
+        assert_eq!((&*on.bucket, on.inputs), ("b", Inputs::Mask));
         assert_eq!(replay(&[("REPLAY_BUCKET", "b"), ("REPLAY_INPUTS", "keep")]).unwrap().unwrap().inputs, Inputs::Keep);
         assert!(replay(&[("REPLAY_INPUTS", "yes")]).unwrap_err().contains("REPLAY_INPUTS is `yes`; it must be `mask`"));
     }

@@ -52,11 +52,19 @@ pub fn in_bucket(
         .with_credentials(Arc::new(Credentials(provider)))
         .with_http_connector(Connector(connector))
         .with_retry(RETRIES);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint).with_allow_http(true);
+    if let Some(endpoint) = endpoint.map(str::to_owned).or_else(|| special_endpoint(aws)) {
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }
     let store = builder.build().map_err(|error| wrong(&error.to_string()))?;
     Ok(ReplayStore::new(Arc::new(store), inputs))
+}
+
+/// Returns the region's FIPS or dual-stack endpoint, if the settings ask for one.
+fn special_endpoint(aws: &SdkConfig) -> Option<String> {
+    let (fips, dual_stack) = (aws.use_fips() == Some(true), aws.use_dual_stack() == Some(true));
+    let infix = format!("{}{}", if fips { "-fips" } else { "" }, if dual_stack { ".dualstack" } else { "" });
+    (fips || dual_stack)
+        .then(|| format!("https://s3{infix}.{}.amazonaws.com", aws.region().map_or("", |region| region.as_ref())))
 }
 
 /// The credentials of the SDK, which come from the function's environment.
@@ -119,5 +127,23 @@ impl Service {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| HttpError::new_boxed(HttpErrorKind::Interrupted, error))?;
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body.to_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::Region;
+
+    use super::*;
+
+    #[test]
+    fn the_settings_of_the_other_clients_hold_for_the_bucket() {
+        let aws = |fips, dual_stack| {
+            let config = SdkConfig::builder().region(Region::new("eu-west-1"));
+            special_endpoint(&config.use_fips(fips).use_dual_stack(dual_stack).build())
+        };
+        assert_eq!(aws(false, false), None);
+        assert_eq!(aws(true, false).as_deref(), Some("https://s3-fips.eu-west-1.amazonaws.com"));
+        assert_eq!(aws(true, true).as_deref(), Some("https://s3-fips.dualstack.eu-west-1.amazonaws.com"));
     }
 }

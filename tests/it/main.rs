@@ -20,6 +20,7 @@ mod duplicates;
 mod dynamodb;
 mod engine_http;
 mod expiry;
+mod explain;
 mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
