@@ -2,6 +2,8 @@
 //!
 //! What is left of the event is small. It is resolved like any other event, as a passive one, so that it tells its session.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
@@ -84,11 +86,10 @@ pub fn take_out(event: &str, budget: &mut Budget, inputs: Inputs) -> Option<Take
     if !may_carry(event.as_bytes()) {
         return None;
     }
-    let members: Members<'_> = serde_json::from_str(event).ok()?;
-    let name: String = serde_json::from_str(members.event?.get()).ok()?;
+    let fields = members(event)?;
+    let name: String = serde_json::from_str(fields.get("event")?.get()).ok()?;
     let property = CARRIERS.into_iter().find(|(carrier, _)| *carrier == name)?.1;
-    let properties = members.properties.map_or("{}", RawValue::get);
-    let recorded = member(properties, property);
+    let recorded = fields.get("properties").and_then(|raw| members(raw.get())?.get(property).copied());
     let recording = match recorded.map(RawValue::get) {
         None | Some("null") => Err(invalid(format!("the event has no `{property}`; set that property to an array"))),
         // An annotated event that is sent again.
@@ -104,7 +105,7 @@ pub fn take_out(event: &str, budget: &mut Budget, inputs: Inputs) -> Option<Take
     let mut json = String::new();
     if let Some(first) = first {
         let time = format!("\"{}\"", rfc3339(datetime(first)));
-        match members.timestamp {
+        match fields.get("timestamp") {
             None => json = format!("{{\"timestamp\":{time},"),
             Some(null) if null.get() == "null" => edits.push((null.get(), time)),
             Some(_) => {}
@@ -115,21 +116,9 @@ pub fn take_out(event: &str, budget: &mut Budget, inputs: Inputs) -> Option<Take
     Some(TakenOut { json, recording })
 }
 
-/// The members of an event that matter here.
-#[derive(serde::Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    event: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    properties: Option<&'a RawValue>,
-}
-
-/// Returns the member of an object with this name.
-fn member<'a>(object: &'a str, name: &str) -> Option<&'a RawValue> {
-    let members: std::collections::BTreeMap<String, &'a RawValue> = serde_json::from_str(object).ok()?;
-    members.get(name).copied()
+/// Returns the members of an object. Of two members with one name, the last one counts; an event with two is rejected later.
+fn members(object: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(object).ok()
 }
 
 /// Writes `text` from `from` on, with other text instead of these parts of it.
@@ -191,10 +180,15 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
         ))?;
     let (event_type, mut data) = match event.get("type").and_then(Value::as_u64) {
         Some(kind) => {
-            let decompressed = rrweb::decompress(event, MAX_RECORDED_BYTES.min(budget.0));
-            budget.0 -= decompressed.ok_or(Fault::Invalid(
-                "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or in another request",
-            ))?;
+            let max_bytes = MAX_RECORDED_BYTES.min(budget.0);
+            let decompressed = rrweb::decompress(event, max_bytes);
+            // What is too large has cost as much as the limit.
+            budget.0 -= decompressed.unwrap_or(max_bytes);
+            if decompressed.is_none() {
+                return Err(Fault::Invalid(
+                    "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or in another request",
+                ));
+            }
             (rrweb::event_type(kind, event.get("data").unwrap_or(&Value::Null)), value)
         }
         None => {
@@ -224,4 +218,81 @@ fn invalid(message: String) -> Rejection {
 fn too_large(property: &str, index: usize) -> Rejection {
     let message = format!("`{property}[{index}]` has more than {MAX_RECORDED_BYTES} bytes; record less of the page");
     Rejection::new(RejectCode::TooLarge, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn taken_out(event: &str) -> TakenOut {
+        take_out(event, &mut Budget::default(), Inputs::Mask).unwrap()
+    }
+
+    /// Every byte but the recorded events stays, and the event gets the time of its first recorded event if it states none.
+    #[test]
+    fn the_rest_of_the_event_stays_as_it_is() {
+        let recorded = r#"[{"timestamp":1773144000000,"event_type":"dom","data":1}]"#;
+        let hash = "{\"count\":1,\"bytes\":1,\"hash\":\"";
+        for (event, start, end) in [
+            (
+                r#"{"event":"$replay", "properties":{"a" : 1.0,"$replay_events":DATA}}"#,
+                r#"{"timestamp":"2026-03-10T12:00:00.000Z","event":"$replay", "properties":{"a" : 1.0,"$replay_events":"#,
+                "}}",
+            ),
+            (
+                r#"{"timestamp" :null,"event":"$replay","properties":{"$replay_events":DATA}}"#,
+                r#"{"timestamp" :"2026-03-10T12:00:00.000Z","event":"$replay","properties":{"$replay_events":"#,
+                "}}",
+            ),
+            (
+                r#" { "properties":{"$snapshot_data": DATA },"event":"$snapshot","timestamp":"x"} "#,
+                r#" { "properties":{"$snapshot_data": "#,
+                r#" },"event":"$snapshot","timestamp":"x"} "#,
+            ),
+        ] {
+            let TakenOut { json, recording } = taken_out(&event.replace("DATA", recorded));
+            assert_eq!(recording.unwrap().unwrap().events.len(), 1);
+            let summary =
+                json.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).unwrap_or_else(|| panic!("{json}"));
+            assert!(summary.starts_with(hash) && summary.len() == hash.len() + 34, "{summary}");
+        }
+    }
+
+    #[test]
+    fn other_events_are_left_alone() {
+        for event in [
+            "",
+            "7",
+            r#"{"event":"$pageview","a":"$replay"}"#,
+            r#"{"event":7,"x":"$snapshot"}"#,
+            r#"{"event":"$replay""#,
+        ] {
+            assert!(take_out(event, &mut Budget::default(), Inputs::Mask).is_none(), "{event}");
+        }
+    }
+
+    /// Two recordings of one moment are two events, although what is left of them is alike.
+    #[test]
+    fn the_hash_tells_recordings_apart() {
+        let of = |data: &str| {
+            let recorded = json!([{"timestamp": 1, "event_type": "dom", "data": data}]);
+            taken_out(&json!({"event": "$replay", "properties": {"$replay_events": recorded}}).to_string()).json
+        };
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(of("a"), of("a"));
+    }
+
+    /// A bomb that is refused has cost time, too.
+    #[test]
+    fn what_is_refused_is_charged() {
+        let mut budget = Budget::default();
+        let event = json!({"event": "$snapshot", "properties": {"$snapshot_data": [{"type": 2, "cv": "x", "timestamp": 1, "data": "damage"}]}});
+        for _ in 0..10 {
+            let taken_out = take_out(&event.to_string(), &mut budget, Inputs::Mask).unwrap();
+            assert_eq!(taken_out.recording.unwrap_err().code, RejectCode::InvalidReplay);
+        }
+        assert_eq!(budget.0, 0);
+    }
 }
