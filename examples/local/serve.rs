@@ -59,7 +59,7 @@ pub const COMMAND: Command = Command {
             name: "replay",
             value: "FOLDER",
             takes: Takes::Folder,
-            default: "",
+            default: "none",
             about: "keeps recorded events of session replay in this folder; without it, replay is off",
         },
         #[cfg(feature = "replay")]
