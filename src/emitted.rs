@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{Session, Visitor, datetime, rfc3339};
+use crate::session::{Reason, Session, Visitor, datetime, rfc3339};
 use crate::storage::Erased;
 use crate::timeline::Correction;
 
@@ -42,6 +42,8 @@ struct EndProperties<'a> {
     user_id: Option<&'a str>,
     #[serde(rename = "$session_start_reason")]
     reason: &'static str,
+    #[serde(rename = "$session_end_reason")]
+    end_reason: &'static str,
     #[serde(rename = "$session_number")]
     number: u32,
     #[serde(rename = "$previous_session_id")]
@@ -78,7 +80,7 @@ struct ErasedProperties<'a> {
 }
 
 /// Returns the `$session_end` of a session as a line of JSON. Its `timestamp` is the session's last activity.
-pub fn end_line(session: &Session) -> String {
+pub fn end_line(session: &Session, end_reason: Reason) -> String {
     let properties = EndProperties {
         id: &session.id,
         duration: session.duration_seconds(),
@@ -88,6 +90,7 @@ pub fn end_line(session: &Session) -> String {
         referrer: session.referrer.as_deref(),
         user_id: session.user_id.as_deref(),
         reason: session.reason.name(),
+        end_reason: end_reason.name(),
         number: session.number,
         previous: session.previous_session_id.as_deref(),
         is_bounce: session.is_bounce(),

@@ -167,6 +167,8 @@ pub struct SessionState {
     pub previous: Option<Uuid>,
     /// What follows from its events.
     pub facts: SessionFacts,
+    /// The reason of the next session, if its source ended this one. The other reasons for an end follow from the facts.
+    pub ended_by: Option<Reason>,
     /// Custom properties: key and JSON value.
     pub properties: BTreeMap<String, String>,
     /// Ids that were merged into this one.
@@ -188,6 +190,7 @@ impl SessionState {
             number: 0,
             previous: None,
             facts: SessionFacts::begin(Reason::First, 0, Attribution::default()),
+            ended_by: None,
             properties: BTreeMap::new(),
             aliases: Vec::new(),
             fingerprints: Vec::new(),

@@ -182,6 +182,11 @@ impl Reason {
             Self::ClickIdChange => "click_id_change",
         }
     }
+
+    /// Returns whether the source of an event is the reason, and not time or counts.
+    pub fn is_of_source(self) -> bool {
+        matches!(self, Self::UtmChange | Self::ReferrerChange | Self::ClickIdChange)
+    }
 }
 
 /// A session as library callers and the API see it.

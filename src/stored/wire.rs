@@ -11,7 +11,7 @@ use super::{FormatError, id_half, id_of};
 use crate::model::{Activity, PreviousSession};
 use crate::session::{Millis, Visitor};
 use crate::timeline::{Correction, Timeline};
-use origin::{WireOrigin, each_origin_string, each_property_string};
+use origin::{Hidden, WireOrigin, each_origin_string, each_property_string};
 pub(super) use session::{WireSession, WireSessionMore, each_session_string, fingerprints, read_fingerprints};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
@@ -105,7 +105,7 @@ pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a s
         [&context.url, &context.referrer].into_iter().flatten().for_each(|url| add(url));
         each_origin_string(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
         let properties = entry.properties.iter().map(|(key, value)| (key, value));
-        each_property_string(properties, context.user_id.as_deref(), add);
+        each_property_string(properties, Hidden { user_id: context.user_id.as_deref(), ended_by: None }, add);
         if canonical(&entry.uuid).is_none() {
             add(&entry.uuid);
         }

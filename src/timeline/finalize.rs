@@ -9,7 +9,7 @@ use super::{
 };
 use crate::config::SessionConfig;
 use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
-use crate::rules::fold;
+use crate::rules::{ended_by, fold};
 use crate::session::Millis;
 
 /// The maximum number of custom properties that a session keeps. Further keys are dropped.
@@ -124,7 +124,10 @@ impl Timeline {
         };
         let last_is_over = self.is_over(last, cut, watermark, config);
         let ids = primary_ids(&self.anchors, &views);
-        let state = |(number, view): (usize, &SessionView<'_>)| self.state(view, ids[number], number, &ids);
+        let state = |(number, view): (usize, &SessionView<'_>)| SessionState {
+            ended_by: ended_by(&views, number),
+            ..self.state(view, ids[number], number, &ids)
+        };
         let mut states: Vec<SessionState> = views.iter().enumerate().map(state).collect();
         let open = if last_is_over { None } else { states.pop() };
         if let Some(over) = states.last() {

@@ -178,6 +178,11 @@ impl Timeline {
             facts: SessionFacts::begin(reason, entry.at, entry.source().into()),
             ..SessionState::empty(id)
         };
+        // The session after it can be near enough to join, but for its source.
+        let after = spans.get(spans.partition_point(|span| span.start <= entry.at));
+        let after = after.filter(|after| state.facts.activity().reason_for(after.start, config).is_none());
+        state.ended_by =
+            after.and_then(|after| entry.source().change(&after.attribution.source(), config)).map(Reason::from);
         state.grow(entry, config);
         state.late.count(entry);
         state

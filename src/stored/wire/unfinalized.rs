@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::origin::{Origin, WireOrigin, pairs, read_pairs};
+use super::origin::{Hidden, Origin, Properties, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
 use crate::model::{Entry, Kind};
@@ -92,7 +92,7 @@ impl WireEntry {
             click: entry.click.map(u64::to_be_bytes),
             properties: pairs(
                 entry.properties.iter().map(|(key, value)| (key, value)),
-                context.user_id.as_deref(),
+                Hidden { user_id: context.user_id.as_deref(), ended_by: None },
                 strings,
             ),
         }
@@ -107,7 +107,7 @@ impl WireEntry {
         let origin =
             origins.get(self.origin_index as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
-        let (properties, user_id) = read_pairs(&self.properties, strings)?;
+        let Properties { own, user_id, .. } = read_pairs(&self.properties, strings)?;
         Ok(Entry {
             at: after(before, self.gap_ms)?,
             uuid: self.uuid.read(strings)?,
@@ -121,7 +121,7 @@ impl WireEntry {
                 user_id,
             },
             click: self.click.map(u64::from_be_bytes),
-            properties,
+            properties: own,
         })
     }
 }
