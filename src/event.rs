@@ -81,6 +81,10 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// It is of another visitor than those that a request without credentials may bring.
+    TooManyVisitors,
+    /// It comes after the events that a request without credentials may store.
+    TooMuchState,
 }
 
 impl RejectCode {
@@ -101,6 +105,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            Self::TooManyVisitors => "too_many_visitors",
+            Self::TooMuchState => "too_much_state",
         }
     }
 }

@@ -17,6 +17,10 @@ pub const MAX_PROPERTIES: usize = 16;
 /// The maximum size of a session's custom properties in bytes, keys and values together.
 pub const MAX_PROPERTY_BYTES: usize = 1024;
 
+/// An upper bound of what an entry takes in the store beside its strings: its fields, its fingerprint, and the session that it may
+/// begin.
+const ENTRY_BYTES: usize = 100;
+
 impl Timeline {
     /// Takes out the sessions that are over at `now`, and the corrections. The caller emits and archives them before it writes
     /// the remaining timeline. The result depends on nothing but the timeline, `now` and the configuration.
@@ -249,6 +253,14 @@ impl Entry {
         let utm: usize = context.utm.iter().flat_map(|utm| utm.strings()).flatten().map(str::len).sum();
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.uuid.len() + strings + utm + properties
+    }
+
+    /// Returns an upper bound of the bytes that the entry takes in the store, without compression.
+    pub(crate) fn state_bytes(&self) -> usize {
+        let device = self.context.device.iter().flat_map(|device| device.strings());
+        let geo = self.context.geo.iter().flat_map(|geo| geo.strings());
+        let context: usize = device.chain(geo).flatten().map(str::len).sum();
+        ENTRY_BYTES + self.string_bytes() + context
     }
 }
 
