@@ -1,12 +1,14 @@
 //! The events that the service emits itself: `$session_end`, the corrections `$session_merged` and `$session_split`, and
 //! `$visitor_erased`. Each is an event like any other, with a `uuid` that is the same whenever it is emitted again.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{Reason, Session, Visitor, datetime, rfc3339};
+use crate::session::{EventTotal, Reason, Session, Visitor, datetime, rfc3339};
 use crate::storage::Erased;
 use crate::timeline::Correction;
 
@@ -48,6 +50,8 @@ struct EndProperties<'a> {
     number: u32,
     #[serde(rename = "$previous_session_id")]
     previous: Option<&'a str>,
+    #[serde(rename = "$session_counts", skip_serializing_if = "has_none")]
+    counts: &'a BTreeMap<String, EventTotal>,
     #[serde(rename = "$is_bounce")]
     is_bounce: Option<bool>,
     #[serde(rename = "$session_version")]
@@ -55,6 +59,10 @@ struct EndProperties<'a> {
     /// All fields of the session, as the API returns them.
     #[serde(rename = "$session")]
     session: &'a Session,
+}
+
+fn has_none(counts: &&BTreeMap<String, EventTotal>) -> bool {
+    counts.is_empty()
 }
 
 /// The properties of `$session_merged` and `$session_split`.
@@ -93,6 +101,7 @@ pub fn end_line(session: &Session, end_reason: Reason) -> String {
         end_reason: end_reason.name(),
         number: session.number,
         previous: session.previous_session_id.as_deref(),
+        counts: &session.counts,
         is_bounce: session.is_bounce(),
         version: session.version,
         session,

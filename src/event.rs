@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
-use crate::model::{Entry, Kind};
+use crate::model::{Entry, Kind, counts};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
@@ -367,7 +367,11 @@ impl<'a> Event<'a> {
             kind,
             context: properties.context(known, self.viewer.as_deref(), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
-            properties: properties.session_properties(),
+            properties: if config.counted_events.is_empty() {
+                properties.session_properties()
+            } else {
+                properties.session_properties().into_iter().chain(self.count(config)).collect()
+            },
         };
         Some(Arrival {
             entry,
@@ -376,6 +380,16 @@ impl<'a> Event<'a> {
             timed_by_sent_at: self.is_time_corrected,
             may_change_time: self.may_change_time,
         })
+    }
+}
+
+impl Event<'_> {
+    /// Returns the event's count, if it is one of `counted_events`.
+    fn count(&self, config: &SessionConfig) -> Option<(String, String)> {
+        let name = self.fields.event.of(self.text).string()?;
+        let counted = config.counted_events.iter().find(|counted| counted.name == *name)?;
+        let value = counted.property.as_ref().and_then(|property| self.fields.properties.number(property));
+        Some(counts::one(&counted.name, value))
     }
 }
 

@@ -189,6 +189,16 @@ impl Reason {
     }
 }
 
+/// How many events of a name a session has, and the sum of their values.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventTotal {
+    /// The number of events.
+    pub count: u32,
+    /// The sum, a decimal number with at most six digits after the point. `None` if no event had a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<Box<RawValue>>,
+}
+
 /// A session as library callers and the API see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
@@ -237,6 +247,9 @@ pub struct Session {
     pub user_id: Option<String>,
     /// Custom properties from the events' `$session_properties`. The last value of a key wins.
     pub properties: BTreeMap<String, Box<RawValue>>,
+    /// The events that `counted_events` names, by their names. Those that did not occur are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, EventTotal>,
     /// Whether an event at this moment, without a source, would continue the session.
     pub is_active: bool,
     /// Increases with every change. Of two versions of a session, the higher one is right.

@@ -8,7 +8,7 @@ use super::{
     MIN_UNFINALIZED_EVENTS, Overflow, SessionAnchor, Timeline,
 };
 use crate::config::SessionConfig;
-use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
+use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView, counts};
 use crate::rules::{ended_by, fold};
 use crate::session::Millis;
 
@@ -176,6 +176,7 @@ impl Timeline {
                 state.fingerprints.push(entry.uuid.fingerprint());
             }
         }
+        state.settle_counts();
         state
     }
 
@@ -268,14 +269,26 @@ impl SessionState {
     /// Sets an event's custom properties.
     pub(super) fn set_properties(&mut self, entry: &Entry) {
         for (key, value) in &entry.properties {
-            self.set_property(key, value);
+            if counts::is_count(key) {
+                counts::add(&mut self.properties, key, value);
+            } else {
+                self.set_property(key, value);
+            }
+        }
+    }
+
+    /// Adds the counts of late events to those of the session.
+    pub(super) fn settle_counts(&mut self) {
+        if !self.late.counts.is_empty() {
+            counts::settle(&mut self.late.counts, &mut self.properties);
         }
     }
 
     /// Sets a custom property. Drops it if it would exceed [`MAX_PROPERTIES`] or [`MAX_PROPERTY_BYTES`].
     pub(super) fn set_property(&mut self, key: &str, value: &str) {
-        let is_full = self.properties.len() >= MAX_PROPERTIES && !self.properties.contains_key(key);
-        let others = self.properties.iter().filter(|(other, _)| *other != key);
+        let own = || self.properties.iter().filter(|(key, _)| !counts::is_count(key));
+        let is_full = own().count() >= MAX_PROPERTIES && !self.properties.contains_key(key);
+        let others = own().filter(|(other, _)| *other != key);
         let bytes: usize = others.map(|(key, value)| key.len() + value.len()).sum();
         if !is_full && bytes + key.len() + value.len() <= MAX_PROPERTY_BYTES {
             self.properties.insert(key.to_owned(), value.to_owned());

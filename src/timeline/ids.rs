@@ -158,6 +158,7 @@ impl Timeline {
         }
         if let Some(open) = &mut self.open {
             open.late.add(&merged);
+            open.settle_counts();
         }
         self.seq += corrections.len() as u64;
         self.corrections.extend(corrections);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::origin::{Hidden, Properties, WireOrigin, each_origin_string, each_property_string, pairs, read_pairs};
 use super::{IdHalf, after};
 use crate::attribution::Attribution;
-use crate::model::{LateEvents, SessionFacts, SessionState};
+use crate::model::{Counts, LateEvents, SessionFacts, SessionState};
 use crate::session::{Millis, Reason};
 use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
@@ -160,6 +160,7 @@ impl WireLate {
             page_views: self.page_views,
             fingerprints: read_fingerprints(&self.fingerprints)?,
             pages: 0,
+            counts: Counts::new(),
         })
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::origin::{Hidden, Origin, Properties, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
-use crate::model::{Entry, Kind};
+use crate::model::{Counts, Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext};
 use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
@@ -71,6 +71,7 @@ pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
 impl WireEntry {
     pub(super) fn write(
         entry: &Entry,
+        late_counts: &Counts,
         before: Millis,
         origins: &mut Vec<WireOrigin>,
         strings: &StringTable<'_>,
@@ -91,7 +92,7 @@ impl WireEntry {
             origin_index: origin_index as u32,
             click: entry.click.map(u64::to_be_bytes),
             properties: pairs(
-                entry.properties.iter().map(|(key, value)| (key, value)),
+                entry.properties.iter().map(|(key, value)| (key, value)).chain(late_counts),
                 Hidden { user_id: context.user_id.as_deref(), ended_by: None },
                 strings,
             ),
