@@ -45,7 +45,7 @@ pub struct Entry {
     /// A hash of the click id; `None` if the event has none or the click id rule is off.
     pub click: Option<u64>,
     /// Custom session properties: key and JSON value, in the order of the event; then its count, if it is to be counted
-    /// ([`counts`]).
+    /// (`model/counts.rs`).
     pub properties: Vec<(String, String)>,
 }
 
@@ -142,7 +142,7 @@ pub struct LateEvents {
     pub fingerprints: Vec<u64>,
     /// The number of pages that the first fingerprints were moved to; see [`FingerprintPage`].
     pub pages: u32,
-    /// Counts of named events among them ([`counts`]), as long as their session has no state. A state has them among its properties.
+    /// Counts of named events among them (`model/counts.rs`), as long as their session has no state. A state has them among its properties.
     pub counts: Counts,
 }
 
@@ -175,7 +175,7 @@ pub struct SessionState {
     pub facts: SessionFacts,
     /// The reason of the next session, if its source ended this one. The other reasons for an end follow from the facts.
     pub ended_by: Option<Reason>,
-    /// Custom properties: key and JSON value. Counts of named events are among them ([`counts`]).
+    /// Custom properties: key and JSON value. Counts of named events are among them (`model/counts.rs`).
     pub properties: BTreeMap<String, String>,
     /// Ids that were merged into this one.
     pub aliases: Vec<Uuid>,

@@ -28,7 +28,7 @@ impl FromStr for CountedEvent {
         let input = input.trim();
         let (name, property) = input.rsplit_once(':').unwrap_or((input, ""));
         if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || LIFECYCLE_EVENTS.contains(&name) {
-            let what = "which is no event's name, a colon and a property, or has more than 64 bytes of name";
+            let what = "which is no event's name of 1 to 64 bytes, alone or with a colon and a property";
             return Err(ConfigError(format!("has `{input}`, {what}; write for example `order` or `order:value`")));
         }
         let property = Some(property.to_owned()).filter(|property| !property.is_empty());

@@ -32,15 +32,25 @@ const SEEDS: u64 = 600;
 type Manager<'w> = SessionManager<&'w Jittery<'w>, &'w ManualClock>;
 
 /// A store whose calls take turns and time, and fail at random.
-struct Jittery<'c> {
+pub struct Jittery<'c> {
     clock: &'c ManualClock,
-    inner: InMemorySessionStorage,
+    pub inner: InMemorySessionStorage,
     random: Mutex<Seeded>,
     /// How many of a thousand calls fail before they take effect, and as many after it.
     faults: Mutex<usize>,
 }
 
-impl Jittery<'_> {
+impl<'c> Jittery<'c> {
+    /// Returns an empty store, of whose calls `faults` in a thousand fail before they take effect, and as many after it.
+    pub fn new(clock: &'c ManualClock, seed: u64, faults: usize) -> Self {
+        let (random, faults) = (Mutex::new(Seeded(seed)), Mutex::new(faults));
+        Self { clock, inner: InMemorySessionStorage::new(), random, faults }
+    }
+
+    pub fn set_faults(&self, faults: usize) {
+        *self.faults.lock().unwrap() = faults;
+    }
+
     async fn call<T>(&self, operation: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
         self.turns().await;
         self.fail()?;
@@ -217,12 +227,7 @@ async fn run(seed: u64) {
     let mut random = Seeded(seed ^ 0xa77a_c4ed);
     let (clock, sink, answers) = (ManualClock::default(), Sink::default(), Mutex::<Answers>::default());
     clock.set(START);
-    let storage = Jittery {
-        clock: &clock,
-        inner: InMemorySessionStorage::new(),
-        random: Mutex::new(Seeded(seed)),
-        faults: Mutex::new(pick(&mut random, &[0, 20, 100])),
-    };
+    let storage = Jittery::new(&clock, seed, pick(&mut random, &[0, 20, 100]));
     let (lateness, max_duration) = (pick(&mut random, &[0, 5, 300, 3600]), pick(&mut random, &[60, 1800, 86_400]));
     let has_calls = random.below(2) == 0;
     let managers: Vec<Manager<'_>> = (0..1 + random.below(2))
@@ -289,7 +294,7 @@ async fn run(seed: u64) {
             storage.inner.read(&Visitor::new(visitor)).await.unwrap();
         }
     }
-    *storage.faults.lock().unwrap() = 0;
+    storage.set_faults(0);
     finish(&managers[0], &clock, &sink, &sent, &answers).await;
     for visitor in visitors {
         let Some(stored) = storage.inner.read(&Visitor::new(visitor)).await.unwrap() else { continue };
