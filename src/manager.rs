@@ -8,6 +8,7 @@ mod calls;
 mod close;
 mod counters;
 mod explain;
+mod shared;
 mod timeline_cache;
 mod visitors;
 
@@ -34,6 +35,7 @@ pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 pub use counters::Counted;
 use counters::Counters;
+use shared::Shared;
 use timeline_cache::TimelineCache;
 pub use visitors::{ListPosition, SessionPage, VisitorExport};
 
@@ -67,7 +69,7 @@ pub enum Outcome {
 /// Assigns events to sessions, finds and ends sessions, and closes sessions that are over.
 #[derive(Debug)]
 pub struct SessionManager<S, C = SystemClock> {
-    projects: Projects,
+    projects: Shared<Projects>,
     storage: S,
     clock: C,
     retention: Millis,
@@ -75,9 +77,9 @@ pub struct SessionManager<S, C = SystemClock> {
     close_grace: Millis,
     /// The number of fingerprints on a page.
     page_size: usize,
-    cache: TimelineCache,
+    cache: Shared<TimelineCache>,
     /// The number of library calls that recorded an event. The events' ids are in this order.
-    calls: AtomicU64,
+    calls: Shared<AtomicU64>,
     counters: Counters,
 }
 
@@ -92,9 +94,9 @@ impl<S: SessionStorage> SessionManager<S> {
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Returns a manager that uses the caller's clock, for tests and simulations.
     pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
-        let projects = projects.into();
+        let projects = shared::share(projects.into());
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        let (cache, calls, counters) = (TimelineCache::default(), AtomicU64::new(0), Counters::default());
+        let (cache, calls, counters) = (Shared::default(), Shared::default(), Counters::default());
         Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
     }
 

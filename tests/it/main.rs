@@ -30,6 +30,8 @@ mod fuzz;
 mod identity;
 mod late_table;
 mod local;
+#[cfg(feature = "managed-instances")]
+mod managed;
 mod manager;
 mod memory;
 mod mixes;
@@ -47,6 +49,7 @@ mod proxy;
 mod redrive;
 mod reports;
 mod seed;
+mod shared_cache;
 mod sim;
 mod small_worlds;
 mod soak;
