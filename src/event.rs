@@ -32,6 +32,8 @@ pub(crate) use name::is_read_property;
 use properties::Properties;
 use raw_field::Json;
 pub use repair::Repaired;
+#[cfg(feature = "replay")]
+pub(crate) use repair::without_half_pairs;
 pub use stripped::Stripped;
 use text::string_field;
 pub(crate) use text::{check_characters, depth};
@@ -85,6 +87,9 @@ pub enum RejectCode {
     TooManyVisitors,
     /// It comes after the events that a request without credentials may store.
     TooMuchState,
+    /// Its recorded events cannot be used.
+    #[cfg(feature = "replay")]
+    InvalidReplay,
 }
 
 impl RejectCode {
@@ -107,6 +112,8 @@ impl RejectCode {
             Self::InvalidProperties => "invalid_properties",
             Self::TooManyVisitors => "too_many_visitors",
             Self::TooMuchState => "too_much_state",
+            #[cfg(feature = "replay")]
+            Self::InvalidReplay => "invalid_replay",
         }
     }
 }
@@ -331,6 +338,12 @@ impl<'a> Event<'a> {
     /// Returns the visitor that the event belongs to.
     pub fn visitor(&self) -> Visitor {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
+    }
+
+    /// Returns the event's own `timestamp`, as JSON.
+    #[cfg(feature = "replay")]
+    pub(crate) fn timestamp(&self) -> Option<&str> {
+        self.fields.timestamp.of(self.text).raw()
     }
 
     /// Returns the event as the timeline needs it.

@@ -47,6 +47,8 @@ mod profiles;
 mod projects;
 mod proxy;
 mod redrive;
+#[cfg(feature = "replay")]
+mod replay;
 mod reports;
 mod seed;
 mod shared_cache;
