@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
-use crate::model::{Entry, Kind};
+use crate::model::{Entry, Kind, counts};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
@@ -83,6 +83,10 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// It is of another visitor than those that a request without credentials may bring.
+    TooManyVisitors,
+    /// It comes after the events that a request without credentials may store.
+    TooMuchState,
     /// Its recorded events cannot be used.
     #[cfg(feature = "replay")]
     InvalidReplay,
@@ -106,6 +110,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            Self::TooManyVisitors => "too_many_visitors",
+            Self::TooMuchState => "too_much_state",
             #[cfg(feature = "replay")]
             Self::InvalidReplay => "invalid_replay",
         }
@@ -374,7 +380,11 @@ impl<'a> Event<'a> {
             kind,
             context: properties.context(known, self.viewer.as_deref(), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
-            properties: properties.session_properties(),
+            properties: if config.counted_events.is_empty() {
+                properties.session_properties()
+            } else {
+                properties.session_properties().into_iter().chain(self.count(config)).collect()
+            },
         };
         Some(Arrival {
             entry,
@@ -383,6 +393,16 @@ impl<'a> Event<'a> {
             timed_by_sent_at: self.is_time_corrected,
             may_change_time: self.may_change_time,
         })
+    }
+}
+
+impl Event<'_> {
+    /// Returns the event's count, if it is one of `counted_events`.
+    fn count(&self, config: &SessionConfig) -> Option<(String, String)> {
+        let name = self.fields.event.of(self.text).string()?;
+        let counted = config.counted_events.iter().find(|counted| counted.name == *name)?;
+        let value = counted.property.as_ref().and_then(|property| self.fields.properties.number(property));
+        Some(counts::one(&counted.name, value))
     }
 }
 

@@ -167,6 +167,16 @@ impl<'a> Properties<'a> {
     }
 }
 
+impl Properties<'_> {
+    /// Returns the value of the property with this name: a number, or a string that is one.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        let properties: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(self.raw()?).ok()?;
+        let json = properties.get(name)?.get();
+        let number = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
+        number.trim().parse().ok().filter(|number: &f64| number.is_finite())
+    }
+}
+
 /// Returns a string as a session keeps it: truncated, and `None` if it is empty.
 fn kept_string(value: Option<Cow<'_, str>>) -> Option<String> {
     value.filter(|value| !value.is_empty()).map(|value| truncated(&value, MAX_STRING_BYTES).to_owned())

@@ -99,6 +99,11 @@ impl MemberHandler for Properties<'_> {
 }
 
 impl<'a> Properties<'a> {
+    /// Returns the JSON of the properties. Returns `None` if there are none.
+    pub(super) fn raw(&self) -> Option<&'a str> {
+        self.value.of(self.event_json).raw()
+    }
+
     /// Returns the properties of an event that is not scanned yet.
     #[inline]
     pub(super) fn empty(event_json: &'a str, reads_click_ids: bool) -> Self {

@@ -1,6 +1,7 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
 mod clients;
+mod counted;
 mod explain;
 mod lambda_events;
 mod public;
@@ -45,7 +46,10 @@ impl Clock for StoppedClock {
 
 /// A store that does not answer for the visitor `down`, and has a corrupt item for the visitor `corrupt`.
 #[derive(Debug, Default)]
-struct FaultyStore(InMemorySessionStorage);
+struct FaultyStore(InMemorySessionStorage, ArchivedRead);
+
+/// The number of archived sessions that were read.
+type ArchivedRead = std::sync::atomic::AtomicUsize;
 
 impl SessionStorage for FaultyStore {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
@@ -69,7 +73,9 @@ impl SessionStorage for FaultyStore {
         self.0.archive(visitor, session, expires_at).await
     }
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
-        self.0.archived(visitor, from, to).await
+        let archived = self.0.archived(visitor, from, to).await;
+        self.1.fetch_add(archived.iter().flatten().count(), Ordering::Relaxed);
+        archived
     }
     async fn put_pages(
         &self,
