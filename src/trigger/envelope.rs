@@ -295,9 +295,17 @@ impl<'a> Headers<'a> {
 /// Returns the value of one header, by its name in lower case. It parses the whole map, for requests that need a header that
 /// others do not.
 pub(super) fn header(raw: &RawValue, name: &str) -> Option<String> {
-    let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
-    let value = map.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| *value)?;
-    Headers::value(value).map(Cow::into_owned)
+    attribute_of(raw, name, Headers::value).map(Cow::into_owned)
+}
+
+/// Returns one value of a map of headers or attributes, by its name in lower case, read with `value`. It parses the whole map.
+pub(super) fn attribute_of<'a>(
+    raw: &'a RawValue,
+    name: &str,
+    value: fn(&'a RawValue) -> Option<Cow<'a, str>>,
+) -> Option<Cow<'a, str>> {
+    let map: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get()).ok()?;
+    value(map.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| *value)?)
 }
 
 struct HeaderMap<'a>(fn(&'a RawValue) -> Option<Cow<'a, str>>);

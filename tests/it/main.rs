@@ -15,6 +15,7 @@ mod conformance;
 mod consumer;
 mod corpus;
 mod crash;
+mod dependencies;
 mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
@@ -36,17 +37,20 @@ mod nexmark;
 mod nexmark_bids;
 mod openapi;
 mod oracle;
+mod outages;
 mod pages;
 mod pipeline;
 mod profiles;
 mod projects;
 mod proxy;
+mod redrive;
 #[cfg(feature = "replay")]
 mod replay;
 mod reports;
 mod seed;
 mod sim;
 mod small_worlds;
+mod soak;
 mod storage;
 mod stored;
 mod support;
