@@ -76,11 +76,11 @@ fn a_replay_begins_with_the_last_whole_page_if_it_needs_one() {
     let before = vec![old, meta.clone(), page.clone(), change.clone()];
     let with = |own: &[StoredEvent]| read(&[before.clone(), own.to_vec()], 3);
     let own_change = of(1_000_010, INCREMENTAL);
-    assert_eq!(with(&[own_change.clone()]), [meta, page, change, own_change.clone()]);
+    assert_eq!(with(std::slice::from_ref(&own_change)), [meta, page, change, own_change.clone()]);
     let own_page = of(1_000_005, FULL_SNAPSHOT);
     assert_eq!(with(&[own_page.clone(), own_change.clone()]), [own_page, own_change.clone()]);
     let other = event(1_000_005, "1");
-    assert_eq!(with(&[other.clone()]), [other]);
+    assert_eq!(with(std::slice::from_ref(&other)), [other]);
     // Without a page there is nothing to begin with.
     assert_eq!(read(&[vec![of(999_960, INCREMENTAL)], vec![own_change.clone()]], 3), [own_change]);
 }
