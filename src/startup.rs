@@ -1,6 +1,8 @@
 //! The start of both functions, and the deadline of an invocation.
 
 mod log;
+#[cfg(feature = "managed-instances")]
+mod managed;
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use crate::session::Millis;
 use crate::storage::{Consumed, DynamoDbSessionStorage};
 use crate::trigger::PipeRole;
 pub use log::InvocationLog;
+#[cfg(feature = "managed-instances")]
+pub use managed::ManagedIngest;
 
 /// How long an invocation may take if its deadline is plainly wrong, in milliseconds.
 const DEFAULT_INVOCATION_MS: Millis = 30_000;

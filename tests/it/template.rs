@@ -2,6 +2,7 @@
 //! has the same default and bounds in all of them, and no policy has a wildcard.
 
 mod deployment;
+mod managed;
 
 use std::collections::BTreeSet;
 
