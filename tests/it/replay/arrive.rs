@@ -138,7 +138,7 @@ async fn a_whole_page_is_larger_than_an_event_may_be() {
     let answer = world
         .send(json!([
             {"event": "before", "distinct_id": "ada", "timestamp": T0 + 1},
-            replay_event("ada", &[page.clone()]),
+            replay_event("ada", std::slice::from_ref(&page)),
             {"event": "after", "distinct_id": "ada", "timestamp": T0 + 2},
         ]))
         .await;

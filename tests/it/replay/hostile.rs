@@ -67,7 +67,7 @@ async fn compressed_events_are_bounded_together() {
     let text: String =
         gzip(&[&b"\""[..], &vec![b' '; 1_500_000], b"\""].concat()).into_iter().map(char::from).collect();
     let bomb = json!({"type": 2, "cv": "2024-10", "timestamp": T0, "data": text});
-    let events: Vec<Value> = (0..30).map(|_| replay_event("ada", &[bomb.clone()])).collect();
+    let events: Vec<Value> = (0..30).map(|_| replay_event("ada", std::slice::from_ref(&bomb))).collect();
     let answer = world.send(json!(events)).await;
     let rejected = answer["rejected"].as_array().unwrap();
     assert_eq!((answer["events"].as_array().unwrap().len(), rejected.len()), (5, 25));
