@@ -111,9 +111,11 @@ fn notes(traffic: Traffic) -> String {
         "\nWith such sessions, Flink costs less from {} million events a month on.\n\n\
          Assumed: us-east-1, on demand, no free tier; prices of {PRICES_OF}, as other\n\
          sites quoted them. Events of 1 KB; functions of 256 MB that take 10 ms a batch\n\
-         and 0.2 ms an event; 0.02 conflicts a write. The plain store reads and writes\n\
-         for each event and never closes a session. Flink is its smallest application:\n\
-         one processing unit and one for orchestration. The formula: docs/cost.md.\n",
+         and 0.2 ms an event; 0.02 conflicts a write. Sessions of up to 8 events stay in\n\
+         their visitor's timeline; longer ones are archived. The plain store reads and\n\
+         writes for each event and never closes a session. Flink is its smallest\n\
+         application: one processing unit and one for orchestration. The formula:\n\
+         docs/cost.md.\n",
         whole(cheaper / 1e6),
     )
 }

@@ -44,6 +44,7 @@ mod reports;
 mod seed;
 mod sim;
 mod small_worlds;
+mod sparse;
 mod storage;
 mod stored;
 mod support;

@@ -44,20 +44,20 @@ impl Check for Exact {
         sessions_match_the_oracle(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
+    fn closed(&self, emitted: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
         run.consumer.apply_corrections(&closing.corrections, run.world)?;
-        let is_new = run.archive.len() == archived.len() + closing.ended.len();
+        let is_new = run.emitted.len() == emitted.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
         for state in &closing.ended {
             run.versions.record(&state.ended_session(&run.world.visitor))?;
         }
-        // Archived sessions are compared with the oracle again after each later step: they must have been final.
+        // Emitted sessions are compared with the oracle again after each later step: they must have been final.
         Ok(())
     }
 
     fn finished(&self, run: &Run) -> CheckResult {
         let expected = run.expected().sessions.len();
-        ensure!(run.archive.len() == expected, "{} of {expected} sessions ended", run.archive.len());
+        ensure!(run.emitted.len() == expected, "{} of {expected} sessions ended", run.emitted.len());
         ids_lead_to_their_events(run, &run.sessions())
     }
 }
