@@ -8,6 +8,7 @@ mod calls;
 mod close;
 mod closed;
 mod counters;
+mod explain;
 mod timeline_cache;
 mod visitors;
 
@@ -166,29 +167,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// events that are applied stay so.
     pub async fn resolve(&self, events: &[Event<'_>], deadline: Millis) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
-        let (mut nobody, mut bots) = (0_usize, 0_usize);
-        for (index, event) in events.iter().enumerate() {
-            match event.role {
-                Role::Activity(_) | Role::Passive => {}
-                Role::Nobody => {
-                    nobody += 1;
-                    continue;
-                }
-                Role::Bot => {
-                    bots += 1;
-                    continue;
-                }
-                // An event that this service emits belongs to no session.
-                Role::Lifecycle => continue,
-            }
-            let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
-                groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
-                groups.len() - 1
-            });
-            groups[group].indexes.push(index);
-        }
+        let Groups { of_visitors: groups, nobody, bots } = Groups::of(events);
         if bots > 0 {
             tracing::info!(bots, "events of bots are excluded; they get no session");
         }
@@ -394,6 +373,42 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 /// Returns whether less than [`DEADLINE_MARGIN_MS`] is left before the deadline.
 fn is_past(now: Millis, deadline: Millis) -> bool {
     now > deadline.saturating_sub(DEADLINE_MARGIN_MS)
+}
+
+/// The events of a batch by visitor, and the numbers of those that get no session.
+struct Groups {
+    of_visitors: Vec<Group>,
+    nobody: usize,
+    bots: usize,
+}
+
+impl Groups {
+    fn of(events: &[Event<'_>]) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
+        let (mut nobody, mut bots) = (0_usize, 0_usize);
+        for (index, event) in events.iter().enumerate() {
+            match event.role {
+                Role::Activity(_) | Role::Passive => {}
+                Role::Nobody => {
+                    nobody += 1;
+                    continue;
+                }
+                Role::Bot => {
+                    bots += 1;
+                    continue;
+                }
+                // An event that this service emits belongs to no session.
+                Role::Lifecycle => continue,
+            }
+            let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
+                groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
+                groups.len() - 1
+            });
+            groups[group].indexes.push(index);
+        }
+        Self { of_visitors: groups, nobody, bots }
+    }
 }
 
 /// A visitor's events in a batch.

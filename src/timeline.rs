@@ -11,6 +11,8 @@
 
 mod closed;
 mod closing;
+mod explain;
+mod explanation;
 mod fast_path;
 mod finalize;
 mod ids;
@@ -23,6 +25,7 @@ mod watermark;
 
 pub use closed::ClosedSession;
 pub use closing::Closing;
+pub use explanation::{Check, Compared, Comparison, ExplainedSession, Explanation, Rule, Split};
 pub use finalize::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 pub use pages::{PAGE_FINGERPRINTS, Recalled};
 

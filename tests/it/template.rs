@@ -1,6 +1,8 @@
 //! `template.yaml`, `docs/configuration.md` and the code agree: every variable that the functions read is set, every rule
 //! has the same default and bounds in all of them, and no policy has a wildcard.
 
+mod deployment;
+
 use std::collections::BTreeSet;
 
 use regex_lite::Regex;
@@ -217,7 +219,7 @@ fn the_function_answers_preflights_and_every_client() {
             private.push(string(&event["Properties"]["Path"]));
         }
     }
-    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}"] {
+    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}", "/explain"] {
         assert!(private.contains(&path.to_owned()) && private.contains(&format!("/v1{path}")), "{path}: {private:?}");
     }
     let default = string(&template["Parameters"]["CorsOrigins"]["Default"]);
