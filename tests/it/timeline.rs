@@ -431,6 +431,7 @@ fn what_was_emitted_stays_in_the_item_of_another_writer() {
     let config = rules(json!({ "lateness_seconds": 0 }));
     let now = NOON + 200 * MINUTE;
     let mut winner = three_visits(&config);
+    winner.finalize(now, &config);
     let closing = winner.clone().close(now, &config);
     let closed = |state: &SessionState| ClosedSession { state: state.clone(), closed_at: now };
     let kept: Vec<ClosedSession> = closing.ended[..2].iter().map(closed).collect();
