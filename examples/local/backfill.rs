@@ -303,7 +303,7 @@ fn end_of_lines(file: &mut File) -> io::Result<u64> {
         let start = end.saturating_sub(64 * 1024);
         file.seek(io::SeekFrom::Start(start))?;
         bytes.clear();
-        file.by_ref().take(end - start).read_to_end(&mut bytes)?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut bytes)?;
         if let Some(at) = memchr::memrchr(b'\n', &bytes) {
             return Ok(start + at as u64 + 1);
         }

@@ -48,7 +48,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         after: Option<ListPosition>,
         limit: usize,
     ) -> Result<SessionPage, SessionError> {
-        let stored = self.storage.read(visitor).await?;
+        let stored = self.read(visitor, self.clock.now()).await?;
         let mut states = self.states_behind(visitor, stored.as_ref(), after, limit).await?;
         states.retain(|(state, _)| after.is_none_or(|after| position(state) < after));
         let has_more = states.len() > limit;
@@ -64,7 +64,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ///
     /// Storage errors.
     pub async fn export(&self, visitor: &Visitor) -> Result<VisitorExport, SessionError> {
-        let stored = self.storage.read(visitor).await?;
+        let stored = self.read(visitor, self.clock.now()).await?;
         let states = self.states_of(visitor, stored.as_ref()).await?;
         let mut export = VisitorExport::new(visitor, stored.as_ref().map(|stored| &stored.timeline), &states);
         #[cfg(feature = "replay")]

@@ -11,7 +11,7 @@ use super::{FormatError, id_half, id_of};
 use crate::model::counts::is_late_count;
 use crate::model::{Activity, Counts, Entry, PreviousSession};
 use crate::session::{Millis, Visitor};
-use crate::timeline::{Correction, SessionAnchor, Timeline};
+use crate::timeline::{ClosedSession, Correction, SessionAnchor, Timeline};
 use origin::{Hidden, WireOrigin, each_origin_string, each_property_string};
 pub(super) use session::{WireSession, WireSessionMore, each_session_string, fingerprints, read_fingerprints};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
@@ -55,28 +55,61 @@ impl WireWatermark {
     }
 }
 
-/// The fields of a timeline's sessions that follow since format 3.
+/// The fields of a timeline and of its sessions that follow since format 3.
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireMore {
+pub(super) struct WireMore<'a> {
     ended: Vec<WireSessionMore>,
     open: Option<WireSessionMore>,
+    #[serde(borrow)]
+    closed: Vec<WireClosed<'a>>,
 }
 
-impl WireMore {
-    pub(super) fn write(timeline: &Timeline) -> Self {
+/// A closed session.
+#[derive(Serialize, Deserialize)]
+struct WireClosed<'a> {
+    #[serde(borrow)]
+    session: WireSession<'a>,
+    more: WireSessionMore,
+    /// When it was closed: the time since its last activity. It is negative if clocks differed.
+    closed_after_ms: i64,
+}
+
+impl<'a> WireMore<'a> {
+    pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         Self {
             ended: timeline.ended.iter().map(WireSessionMore::write).collect(),
             open: timeline.open.as_ref().map(WireSessionMore::write),
+            closed: timeline.closed.iter().map(|closed| WireClosed::write(closed, strings)).collect(),
         }
     }
 
-    pub(super) fn read(&self, timeline: &mut Timeline) -> Result<(), FormatError> {
+    pub(super) fn read(&self, strings: &StringTableReader, timeline: &mut Timeline) -> Result<(), FormatError> {
         if self.ended.len() != timeline.ended.len() || self.open.is_some() != timeline.open.is_some() {
             return Err(FormatError::Rule("the sessions do not have the fields of their format"));
         }
         let states = timeline.ended.iter_mut().chain(&mut timeline.open);
         self.ended.iter().chain(&self.open).zip(states).for_each(|(more, state)| more.read(state));
+        let bits = timeline.visitor.bits();
+        timeline.closed = self.closed.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?;
         Ok(())
+    }
+}
+
+impl WireClosed<'_> {
+    fn write(closed: &ClosedSession, strings: &StringTable<'_>) -> Self {
+        Self {
+            session: WireSession::write(&closed.state, strings),
+            more: WireSessionMore::write(&closed.state),
+            closed_after_ms: closed.closed_at.saturating_sub(closed.state.facts.last_activity),
+        }
+    }
+
+    fn read(&self, strings: &StringTableReader, visitor_bits: u64) -> Result<ClosedSession, FormatError> {
+        let mut state = self.session.read(strings, visitor_bits)?;
+        self.more.read(&mut state);
+        let closed_at = state.facts.last_activity.checked_add(self.closed_after_ms);
+        let closed_at = closed_at.ok_or(FormatError::Rule("a time is out of range"))?;
+        Ok(ClosedSession { state, closed_at })
     }
 }
 
@@ -98,7 +131,7 @@ fn after(start: Millis, milliseconds: u64) -> Result<Millis, FormatError> {
 
 /// Calls `add` with every string that a timeline stores in the string table.
 pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str)) {
-    for session in timeline.ended.iter().chain(&timeline.open) {
+    for session in timeline.finalized() {
         each_session_string(session, add);
     }
     for entry in &timeline.unfinalized {
@@ -126,6 +159,11 @@ pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a s
 }
 
 impl<'a> WireTimeline<'a> {
+    /// Returns the string table.
+    pub(super) fn strings(&self) -> Result<StringTableReader, FormatError> {
+        StringTableReader::new(&self.strings)
+    }
+
     pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         let mut origins = Vec::new();
         let mut before = 0;
@@ -166,14 +204,18 @@ impl<'a> WireTimeline<'a> {
         }
     }
 
-    pub(super) fn read(&self, watermark: WireWatermark, visitor: Visitor) -> Result<Timeline, FormatError> {
+    pub(super) fn read(
+        &self,
+        strings: &StringTableReader,
+        watermark: WireWatermark,
+        visitor: Visitor,
+    ) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
-        let strings = StringTableReader::new(&self.strings)?;
-        let origins = self.origins.iter().map(|wire| wire.read(&strings)).collect::<Result<Vec<_>, _>>()?;
+        let origins = self.origins.iter().map(|wire| wire.read(strings)).collect::<Result<Vec<_>, _>>()?;
         let mut unfinalized: Vec<Entry> = Vec::with_capacity(self.unfinalized.len());
         let mut before = 0;
         for wire in &self.unfinalized {
-            let entry = wire.read(before, &origins, &strings)?;
+            let entry = wire.read(before, &origins, strings)?;
             before = entry.at;
             unfinalized.push(entry);
         }
@@ -200,15 +242,16 @@ impl<'a> WireTimeline<'a> {
             visitor,
             seq: self.seq,
             watermark: self.watermark.unwrap_or(Millis::MIN),
-            watermark_id: watermark.watermark_id.map(|id| id.read(&strings)).transpose()?,
+            watermark_id: watermark.watermark_id.map(|id| id.read(strings)).transpose()?,
             held_until: watermark.held_until,
             archived: self.archived,
             previous,
-            ended: self.ended.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
-            open: self.open.as_ref().map(|wire| wire.read(&strings, bits)).transpose()?,
+            closed: Vec::new(),
+            ended: self.ended.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
+            open: self.open.as_ref().map(|wire| wire.read(strings, bits)).transpose()?,
             unfinalized,
             anchors,
-            corrections: self.corrections.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
+            corrections: self.corrections.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
             due_at: None,
         })
     }

@@ -77,7 +77,7 @@ impl Timeline {
             state.fingerprints.contains(&fingerprint) || state.late.fingerprints.contains(&fingerprint)
         };
         self.unfinalized.iter().any(|entry| entry.uuid.fingerprint() == fingerprint)
-            || self.ended.iter().chain(&self.open).any(is_in)
+            || self.finalized().any(is_in)
             || self.anchors.iter().any(|anchor| anchor.late.fingerprints.contains(&fingerprint))
     }
 
@@ -120,9 +120,7 @@ impl Timeline {
     /// events come after all others. The exception is a millisecond with more sessions than it has ids; see [`unused_id`].
     fn begin(&self, view: &SessionView<'_>, begun: &[SessionAnchor]) -> SessionAnchor {
         let first = &self.unfinalized[view.first];
-        let finalized = || self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
-        let is_taken =
-            |id| self.anchors.iter().chain(begun).any(|anchor| anchor.id == id) || finalized().any(|other| other == id);
+        let is_taken = |id| self.ids().chain(begun.iter().map(|anchor| anchor.id)).any(|other| other == id);
         let id = unused_id(self.visitor.bits(), first.at, &first.uuid, 0, is_taken);
         SessionAnchor { entry: view.first, id, is_primary: true, version: self.seq + 1, late: LateEvents::default() }
     }

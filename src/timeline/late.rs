@@ -63,8 +63,9 @@ impl Timeline {
         Some((earliest - reach, latest + reach))
     }
 
-    /// Places the late events among new events, which are sorted by time. Returns the other events. Recalled sessions that change
-    /// become part of the timeline again; the others stay archived.
+    /// Places the late events among new events, which are sorted by time. Returns the other events. `recalled` are the archived
+    /// sessions that were read, and the closed ones. Those that change wait for the close function again; the others stay as they
+    /// are.
     pub(super) fn place_late<'a>(
         &mut self,
         new: Vec<&'a Arrival>,
@@ -191,12 +192,16 @@ impl Timeline {
         state
     }
 
-    /// Moves the recalled sessions that changed back into the timeline. These are the ones with the version of this write.
+    /// Moves the recalled sessions that changed to those that wait for the close function. These are the ones with the version of
+    /// this write.
     fn take_back_changed(&mut self, recalled: &mut Vec<SessionState>) {
         let (changed, same) = std::mem::take(recalled).into_iter().partition(|state| state.version == self.seq);
         *recalled = same;
         let changed: Vec<SessionState> = changed;
-        self.archived = self.archived.saturating_sub(changed.len() as u32);
+        let closed = self.closed.len();
+        self.closed.retain(|closed| changed.iter().all(|state| state.id != closed.state.id));
+        let from_archive = changed.len() - (closed - self.closed.len());
+        self.archived = self.archived.saturating_sub(from_archive as u32);
         self.ended.extend(changed);
     }
 }

@@ -37,7 +37,8 @@ impl Timeline {
     fn aligned_states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let ids = primary_ids(&self.anchors, &views);
-        let over = self.ended.iter().map(|state| (state.clone(), false));
+        let closed = self.closed.iter().map(|closed| &closed.state);
+        let over = closed.chain(&self.ended).map(|state| (state.clone(), false));
         let live = views.iter().enumerate().map(|(number, view)| {
             (self.state(view, ids[number], number, &ids), self.is_live(number, &views, now, config))
         });

@@ -55,6 +55,7 @@ mod shared_cache;
 mod sim;
 mod small_worlds;
 mod soak;
+mod sparse;
 mod storage;
 mod stored;
 mod support;

@@ -122,8 +122,12 @@ impl SessionStorage for Jittery<'_> {
     }
 }
 
-/// The number of fingerprints on a page. Sessions are short here, so pages are, too.
-const PAGE_SIZE: usize = 1;
+/// The number of fingerprints on a page. Sessions are short here, so pages are, too. Sessions without pages can stay in their
+/// timeline.
+const PAGE_SIZES: [usize; 2] = [1, 64];
+
+/// The maximum sizes of timelines with closed sessions: at rest, and with events.
+const CLOSED_BYTES: [(usize, usize); 4] = [(512, 928), (400, 300), (2_000, 2_000), (0, 0)];
 
 #[derive(Debug, Clone)]
 pub struct SentEvent {
@@ -230,10 +234,14 @@ async fn run(seed: u64) {
     let storage = Jittery::new(&clock, seed, pick(&mut random, &[0, 20, 100]));
     let (lateness, max_duration) = (pick(&mut random, &[0, 5, 300, 3600]), pick(&mut random, &[60, 1800, 86_400]));
     let has_calls = random.below(2) == 0;
+    let (page_size, sizes) = (PAGE_SIZES[seed as usize % 2], seed as usize / 2);
     let managers: Vec<Manager<'_>> = (0..1 + random.below(2))
-        .map(|_| {
+        .map(|number| {
             let rules = rules(&mut random, lateness, max_duration);
-            SessionManager::with_clock(rules, &storage, &clock).with_page_size(PAGE_SIZE)
+            let (at_rest, with_events) = CLOSED_BYTES[(sizes + number) % CLOSED_BYTES.len()];
+            SessionManager::with_clock(rules, &storage, &clock)
+                .with_page_size(page_size)
+                .with_closed_bytes(at_rest, with_events)
         })
         .collect();
     let timeout = managers[0].config().timeout.num_milliseconds();

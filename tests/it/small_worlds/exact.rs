@@ -45,22 +45,22 @@ impl Check for Exact {
         sessions_match_the_oracle(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
+    fn closed(&self, emitted: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
         run.consumer.apply_corrections(&closing.corrections, run.world)?;
-        let is_new = run.archive.len() == archived.len() + closing.ended.len();
+        let is_new = run.emitted.len() == emitted.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
         for state in &closing.ended {
             run.versions.record(&state.ended_session(&run.world.visitor))?;
             run.versions.record_end(state, &run.world.rules)?;
         }
-        // Archived sessions are compared with the oracle again after each later step: they must have been final.
+        // Emitted sessions are compared with the oracle again after each later step: they must have been final.
         Ok(())
     }
 
     fn finished(&self, run: &Run) -> CheckResult {
         let expected = run.expected().sessions.len();
-        ensure!(run.archive.len() == expected, "{} of {expected} sessions ended", run.archive.len());
-        let mut ended: Vec<&SessionState> = run.archive.iter().collect();
+        ensure!(run.emitted.len() == expected, "{} of {expected} sessions ended", run.emitted.len());
+        let mut ended: Vec<&SessionState> = run.emitted.iter().collect();
         ended.sort_by_key(|state| state.number);
         for (number, state) in ended.iter().enumerate() {
             let next = ended.get(number + 1).map(|next| next.facts.reason.name());

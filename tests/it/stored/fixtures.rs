@@ -17,7 +17,7 @@ use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, 
 use session_tracking::stored::{
     FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
 };
-use session_tracking::timeline::{Correction, PAGE_FINGERPRINTS, Recalled, SessionAnchor, Timeline};
+use session_tracking::timeline::{ClosedSession, Correction, PAGE_FINGERPRINTS, Recalled, SessionAnchor, Timeline};
 use uuid::Uuid;
 
 use super::NOON;
@@ -181,7 +181,7 @@ fn timeline_content(timeline: &Timeline) -> Value {
             "split": id_half(*from, bits), "into": id_half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
         }),
     });
-    json!({
+    let mut content = json!({
         "seq": timeline.seq,
         "frontier": timeline.watermark,
         "archived": timeline.archived,
@@ -191,7 +191,14 @@ fn timeline_content(timeline: &Timeline) -> Value {
         "journal": timeline.unfinalized.iter().map(entry_content).collect::<Vec<_>>(),
         "heads": anchors.collect::<Vec<_>>(),
         "notices": corrections.collect::<Vec<_>>(),
-    })
+    });
+    // Formats before 3 have none.
+    if !timeline.closed.is_empty() {
+        let closed = timeline.closed.iter();
+        content["closed"] =
+            closed.map(|closed| json!([closed.closed_at, session_content(&closed.state, bits)])).collect();
+    }
+    content
 }
 
 fn session_content(state: &SessionState, bits: u64) -> Value {
@@ -271,6 +278,7 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
         timeline("512 entries", visit(&visitor, 512, all_fields)),
         timeline("a long visit", long(&visitor)),
         timeline("400 sessions that wait", waiting(&visitor)),
+        timeline("closed sessions", closed(&visitor)),
         session("a session", SessionState { aliases: Vec::new(), ..over.clone() }),
         session("a session with everything", decorated(over.clone(), &visitor)),
         session("a session with pages", long(&visitor).open.unwrap()),
@@ -442,6 +450,22 @@ fn waiting(visitor: &Visitor) -> Timeline {
         timeline.finalize(at + 6 * MINUTE, &config());
     }
     assert!(timeline.ended.len() >= 399);
+    timeline
+}
+
+/// Returns a visit after two closed ones.
+fn closed(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    for hours in [0, 5, 11] {
+        let at = NOON + hours * 60 * MINUTE;
+        send(&mut timeline, &[(at, all_fields(hours as usize)), (at + 7, json!({}))], at + 7);
+        let closed_at = at + 70 * MINUTE - 13;
+        for state in timeline.close(if hours < 11 { closed_at } else { at }, &config()).ended {
+            timeline.keep_closed(ClosedSession { state, closed_at });
+        }
+    }
+    assert_eq!((timeline.closed.len(), timeline.unfinalized.len(), timeline.archived), (2, 2, 0));
+    timeline.due_at = None;
     timeline
 }
 

@@ -6,7 +6,7 @@ use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timel
 use session_tracking::timeline::{Correction, MAX_PROPERTIES, Timeline};
 use uuid::Uuid;
 
-use super::sample;
+use super::{sample, sample_with_closed};
 
 type Break<T> = (&'static str, fn(&mut T));
 
@@ -151,6 +151,30 @@ fn a_timeline_that_breaks_a_rule_is_refused_by_name() {
     }
 }
 
+/// What breaks a rule in a timeline with closed sessions.
+const CLOSED: [Break<Timeline>; 7] = [
+    (TIME, |t| t.closed[0].closed_at = TOO_EARLY),
+    (TIME, |t| t.closed[1].closed_at = TOO_LATE),
+    ("a closed session has pages", |t| t.closed[1].state.pages = 1),
+    ("a closed session has pages", |t| {
+        t.closed[0].state.late =
+            LateEvents { event_count: 9, fingerprints: vec![1], pages: 1, ..LateEvents::default() };
+    }),
+    (VERSION, |t| t.closed[0].state.version = t.seq + 1),
+    ("the sessions are not in order", |t| t.closed.reverse()),
+    ("two sessions have one id", |t| t.closed[0].state.id = t.open.as_ref().unwrap().id),
+];
+
+#[test]
+fn closed_sessions_that_break_a_rule_are_refused_by_name() {
+    for (number, (sentence, breaks)) in CLOSED.iter().enumerate() {
+        let mut timeline = sample_with_closed();
+        breaks(&mut timeline);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number}");
+    }
+}
+
 #[test]
 fn a_session_that_breaks_a_rule_is_refused_by_name() {
     let timeline = sample();
@@ -164,5 +188,9 @@ fn a_session_that_breaks_a_rule_is_refused_by_name() {
         breaks(&mut timeline.ended[0]);
         let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
         assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number} in a timeline");
+        let mut timeline = sample_with_closed();
+        breaks(&mut timeline.closed[0].state);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number} as a closed session");
     }
 }
