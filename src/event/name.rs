@@ -71,7 +71,6 @@ pub(super) enum GeoField {
 
 impl PropertyName {
     /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
-    #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
         use PropertyName::{Agent, Device, Flag, Geo, IsBot, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
         // Every name in the list begins with one of these.
