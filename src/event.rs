@@ -25,7 +25,7 @@ use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
-use fields::Fields;
+pub use fields::Fields;
 use id::{derived_id, own_id};
 pub(crate) use name::is_read_property;
 use properties::Properties;
@@ -232,16 +232,14 @@ impl<'a> Event<'a> {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
-        let (fields, json) = Fields::parse(bytes)?;
-        Self::read(json, fields, origin, rules)
+        Self::read(Fields::parse(bytes)?, origin, rules)
     }
 
-    /// Reads an event's fields.
+    /// Reads an event that is already parsed as far as its fields.
     ///
     /// # Errors
     /// Returns why the event cannot be used; see [`RejectCode`].
-    fn read<'o>(
-        json: &'a str,
+    pub fn read<'o>(
         fields: Fields<'a>,
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
@@ -278,10 +276,10 @@ impl<'a> Event<'a> {
             role => role,
         };
         Ok(Self {
-            text: json,
+            text: fields.json,
             writes_uuid: uuid.is_none(),
             writes_project,
-            uuid: uuid.unwrap_or_else(|| derived_id(json, &origin, time.is_stated)),
+            uuid: uuid.unwrap_or_else(|| derived_id(fields.json, &origin, time.is_stated)),
             project,
             distinct_id,
             role,

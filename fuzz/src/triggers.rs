@@ -13,7 +13,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor as Walker};
 use serde_json::value::RawValue;
 use session_tracking::clock::Clock;
 use session_tracking::config::{AllowedOrigins, PublicAccess, SessionConfig};
-use session_tracking::event::{Delivery, Event, RejectCode, Repaired};
+use session_tracking::event::{Delivery, Event, Origin, RejectCode, Repaired};
 use session_tracking::manager::SessionManager;
 use session_tracking::output::MemoryOutput;
 use session_tracking::session::{Millis, Reason, Visitor, session_id};
@@ -35,8 +35,14 @@ pub fn body(bytes: &[u8]) {
         let Ok(body) = decode(bytes, is_base64, encoding, MAX_BYTES) else { continue };
         assert!(body.len() <= MAX_BYTES, "decompressed to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
-            let batch = split_body(&body, form, MAX_EVENTS);
-            batch.iter().flat_map(|batch| batch.bytes()).for_each(event);
+            for raw_event in split_body(&body, form, MAX_EVENTS).into_iter().flat_map(|batch| batch.raw_events) {
+                let bytes = raw_event.bytes();
+                event(bytes);
+                // An event that was parsed while the body was split equals one that is parsed from its bytes.
+                let origin = Origin::from(Delivery { received_at: NOON, trusts_received_at: true });
+                let (split, parsed) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
+                assert_eq!(format!("{split:?}"), format!("{parsed:?}"));
+            }
         }
     }
 }

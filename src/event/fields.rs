@@ -3,29 +3,32 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::text::checked_str;
-use super::{RejectCode, Rejection};
+use super::text::{check_limits, checked_str};
+use super::{MAX_EVENT_BYTES, RejectCode, Rejection};
 
-/// An event's fields, each as it is written. A field that occurs twice is an error.
+/// An event that is parsed as far as its fields. Each is as it is written. A field that occurs twice is an error.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
+    /// The event's JSON.
+    #[serde(skip)]
+    pub json: &'a str,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub uuid: Option<&'a str>,
+    pub(super) uuid: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub event: Option<&'a str>,
+    pub(super) event: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub distinct_id: Option<&'a str>,
+    pub(super) distinct_id: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub project: Option<&'a str>,
+    pub(super) project: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub timestamp: Option<&'a str>,
+    pub(super) timestamp: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub sent_at: Option<&'a str>,
+    pub(super) sent_at: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub received_at: Option<&'a str>,
+    pub(super) received_at: Option<&'a str>,
     #[serde(borrow, deserialize_with = "as_written")]
-    pub properties: Option<&'a str>,
+    pub(super) properties: Option<&'a str>,
 }
 
 /// Reads a value that is there. (An `Option` by itself would read null as if the field were absent.)
@@ -34,16 +37,28 @@ fn as_written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de str>, D
 }
 
 impl<'a> Fields<'a> {
-    /// Parses an event as far as its fields, and returns them with the event's JSON.
+    /// Parses an event from its bytes.
     ///
     /// # Errors
     /// The bytes are not one JSON object within the limits of an event, or a field occurs twice.
-    pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a str), Rejection> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
         let json = checked_str(bytes)?;
-        match serde_json::from_str(json) {
-            Ok(fields) => Ok((fields, json)),
-            Err(error) => Err(unreadable(&error)),
+        let fields = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
+        Ok(Self { json, ..fields })
+    }
+
+    /// Parses the event at the beginning of `json`, which may go on behind it. Returns `None` where [`Self::parse`] would return an
+    /// error.
+    pub fn parse_first(json: &'a str) -> Option<Self> {
+        // An array would be taken for the fields in their order.
+        if !json.starts_with('{') {
+            return None;
         }
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<Self>();
+        let fields = values.next()?.ok()?;
+        let json = &json[..values.byte_offset()];
+        let is_within_limits = json.len() <= MAX_EVENT_BYTES && check_limits(json).is_ok();
+        is_within_limits.then_some(Self { json, ..fields })
     }
 }
 
@@ -63,18 +78,26 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<(), RejectCode> {
-        Fields::parse(json.as_bytes()).map(|_| ()).map_err(|rejection| rejection.code)
+        let parsed = Fields::parse(json.as_bytes());
+        // The same event with more behind it.
+        for rest in ["", ",{}", " ]", "{"] {
+            let both = format!("{json}{rest}");
+            let first = Fields::parse_first(&both).filter(|_| json.starts_with('{'));
+            let is_first = first.as_ref().is_some_and(|first| first.json == json);
+            assert_eq!(is_first, parsed.is_ok(), "{both:?}: {first:?}");
+        }
+        parsed.map(|_| ()).map_err(|rejection| rejection.code)
     }
 
     #[test]
     fn a_field_is_absent_or_as_it_is_written() {
         let json = r#" {"uuid":null,"event" : "a\u0062","x":[1],"timestamp":1.50e400,"properties":{ } } "#;
-        let (fields, text) = Fields::parse(json.as_bytes()).unwrap();
-        assert_eq!(text, json.trim());
+        let fields = Fields::parse(json.as_bytes()).unwrap();
+        assert_eq!(fields.json, json.trim());
         let found = [fields.uuid, fields.event, fields.distinct_id, fields.timestamp, fields.properties];
         assert_eq!(found, [Some("null"), Some(r#""a\u0062""#), None, Some("1.50e400"), Some("{ }")]);
         // A key is the same however it is spelled.
-        assert_eq!(Fields::parse(br#"{"\u0065vent":"x"}"#).unwrap().0.event, Some("\"x\""));
+        assert_eq!(Fields::parse(br#"{"\u0065vent":"x"}"#).unwrap().event, Some("\"x\""));
     }
 
     #[test]

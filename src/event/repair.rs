@@ -62,7 +62,7 @@ impl Repaired {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Option<Result<Event<'a>, Rejection>> {
-        let (fields, json) = Fields::parse(self.json.as_bytes()).ok()?;
+        let fields = Fields::parse(self.json.as_bytes()).ok()?;
         let strict_fields = [
             (fields.distinct_id, "distinct_id"),
             (fields.event, "event"),
@@ -70,7 +70,7 @@ impl Repaired {
             (fields.project, "project"),
         ];
         for (field, name) in strict_fields {
-            let range = field.map(|field| range_in(json, field)).unwrap_or_default();
+            let range = field.map(|field| range_in(fields.json, field)).unwrap_or_default();
             if let Some((_, code)) = self.replaced.iter().find(|(at, _)| range.contains(at)) {
                 let what = match code {
                     RejectCode::NulCharacter => "a NUL character; remove it",
@@ -80,7 +80,7 @@ impl Repaired {
                 return Some(Err(Rejection::new(*code, format!("`{name}` contains {what}"))));
             }
         }
-        Some(Event::read(json, fields, origin, rules).map(|event| Event { is_repaired: true, ..event }))
+        Some(Event::read(fields, origin, rules).map(|event| Event { is_repaired: true, ..event }))
     }
 }
 

@@ -49,8 +49,8 @@ impl Stripped {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Event<'a>, Rejection> {
-        let (fields, json) = Fields::parse(self.json.as_bytes()).map_err(|_| Self::rejection())?;
-        let event = Event::read(json, fields, origin, rules)?;
+        let fields = Fields::parse(self.json.as_bytes()).map_err(|_| Self::rejection())?;
+        let event = Event::read(fields, origin, rules)?;
         let uuid = self.derived_id.as_deref().map_or(event.uuid, Into::into);
         Ok(Event { uuid, is_repaired: self.is_repaired, ..event })
     }

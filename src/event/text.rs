@@ -28,14 +28,23 @@ pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
             Err(_) => reject(RejectCode::InvalidJson, "the event is not valid JSON; send one object"),
         };
     }
+    check_limits(text)?;
+    Ok(text)
+}
+
+/// Checks an event's depth and characters.
+///
+/// # Errors
+/// Returns the first fault.
+pub(super) fn check_limits(json: &str) -> Result<(), Rejection> {
+    let bytes = json.as_bytes();
     // Few events have so many brackets. Only in those they are followed.
     let has_many = memchr2_iter(b'{', b'[', bytes).nth(MAX_DEPTH).is_some();
     if has_many && depth(bytes) > MAX_DEPTH {
         let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
         return Err(Rejection::new(RejectCode::TooDeep, message));
     }
-    check_characters(text)?;
-    Ok(text)
+    check_characters(json)
 }
 
 /// Checks that JSON has no character that stores and other consumers refuse.

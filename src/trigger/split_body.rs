@@ -3,22 +3,24 @@
 //! A JSON parser would reject the whole body for one broken event. The splitter recognizes strings, escapes and brackets, and
 //! validates nothing. So an error in one event stays in its raw event, and only that event is rejected. When a bracket is never
 //! closed, the splitter looks for the place where the next event begins. It accepts any bytes and reads them a fixed number of
-//! times. Each raw event is then parsed by `serde_json`.
+//! times.
 
 mod brackets;
 
-use memchr::{memchr_iter, memchr2};
+use memchr::memchr_iter;
 
 use super::body::{BodyError, Form};
 use crate::config::ProjectRules;
 use crate::dialect::{ClientEvent, Standing};
-use crate::event::{Event, Origin, Rejection, time_of_json};
+use crate::event::{Event, Fields, Origin, Rejection, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
 
 /// A raw event: the part of a body where one event is expected.
 #[derive(Debug)]
 pub enum RawEvent<'a> {
+    /// It was already parsed as far as its fields while the body was split.
+    Parsed(Fields<'a>),
     /// It is not checked, and may be empty or invalid.
     Bytes(&'a [u8]),
     /// It was translated from another client's dialect.
@@ -29,6 +31,7 @@ impl<'a> RawEvent<'a> {
     /// Returns the raw event's bytes.
     pub fn bytes(&self) -> &'a [u8] {
         match self {
+            Self::Parsed(fields) => fields.json.as_bytes(),
             Self::Bytes(bytes) => bytes,
             Self::Translated(event) => event.json.as_bytes(),
         }
@@ -38,7 +41,7 @@ impl<'a> RawEvent<'a> {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Translated(event) => event.standing,
-            Self::Bytes(_) => Standing::Activity,
+            Self::Parsed(_) | Self::Bytes(_) => Standing::Activity,
         }
     }
 
@@ -48,6 +51,7 @@ impl<'a> RawEvent<'a> {
     /// Why the event is rejected.
     pub fn parse(self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
         match self {
+            Self::Parsed(fields) => Event::read(fields, origin, rules),
             Self::Bytes(bytes) => Event::parse(bytes, origin, rules),
             Self::Translated(event) => event.parse(origin, rules),
         }
@@ -73,14 +77,16 @@ impl<'a> Batch<'a> {
 /// Bytes of a usual event. They determine the initial capacity for a body's events.
 const USUAL_EVENT_BYTES: usize = 1024;
 
-/// Splits a body into at most `max_events` raw events, in order.
+/// Splits a body into at most `max_events` raw events, in order. The elements of an array are parsed as events while the body is
+/// split, up to the first one that is not an event. After that, only strings and brackets are followed.
 ///
 /// # Errors
 /// The body has no events or too many, or its member `events` is not an array.
 pub fn split_body(body: &[u8], form: Form, max_events: usize) -> Result<Batch<'_>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let found = Vec::with_capacity(max_events.min(body.len() / USUAL_EVENT_BYTES + 1));
-    let mut raw_events = RawEvents { found, max_events, too_many: false, sent_at: None };
+    let valid = std::str::from_utf8(body).ok();
+    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
@@ -103,16 +109,38 @@ struct RawEvents<'a> {
     found: Vec<RawEvent<'a>>,
     max_events: usize,
     too_many: bool,
+    /// The body, while it is UTF-8 and every element that was read of it is an event.
+    valid: Option<&'a str>,
     sent_at: Option<Millis>,
 }
 
 impl<'a> RawEvents<'a> {
     fn push(&mut self, raw_event: &'a [u8]) {
+        self.add(RawEvent::Bytes(trim(raw_event)));
+    }
+
+    fn add(&mut self, raw_event: RawEvent<'a>) {
         if self.found.len() < self.max_events {
-            self.found.push(RawEvent::Bytes(trim(raw_event)));
+            self.found.push(raw_event);
         } else {
             self.too_many = true;
         }
+    }
+
+    /// Parses the event that begins at `at` and returns the index of the comma or bracket that follows it. Returns `None` if there
+    /// is no event, or something else follows it. From then on nothing is parsed any more, so that a broken body is read only once
+    /// more.
+    fn parse(&mut self, at: usize) -> Option<usize> {
+        let body = self.valid.take()?;
+        let (start, _) = token_at(body.as_bytes(), at)?;
+        let event = Fields::parse_first(body.get(start..)?)?;
+        let (next, byte) = token_at(body.as_bytes(), start + event.json.len())?;
+        if !matches!(byte, b',' | b']') {
+            return None;
+        }
+        self.valid = Some(body);
+        self.add(RawEvent::Parsed(event));
+        Some(next)
     }
 
     /// Adds what follows the last event, if anything, as one raw event. Then it is parsed or rejected, and not lost silently.
@@ -286,6 +314,12 @@ fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a>) 
     }
     let mut open = Brackets::default();
     let (mut at, mut resync) = (from, false);
+    while let Some(end) = raw_events.parse(at) {
+        at = end + 1;
+        if body[end] == b']' {
+            return Some(at);
+        }
+    }
     loop {
         let element = find_element(body, at, resync, &mut open);
         let raw_event = body.get(at..element.end).unwrap_or_default();
@@ -381,19 +415,18 @@ impl Iterator for Tokens<'_> {
 
 /// Returns the first byte from `from` on that is not white space, with its index.
 fn token_at(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
-    let space = bytes.get(from..)?.iter().position(|&byte| !is_space(byte))?;
-    Some((from + space, bytes[from + space]))
+    (from..).zip(bytes.get(from..)?.iter().copied()).find(|&(_, byte)| !is_space(byte))
 }
 
 /// Returns the index after the closing quotation mark of a string, or the end of the body if it has none.
 fn string_end(body: &[u8], mut at: usize) -> usize {
-    while let Some(found) = memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
-        at += found;
-        if body[at] == b'"' {
-            return at + 1;
-        }
-        // An escaped quotation mark does not end the string.
-        at += 2;
+    while let Some(&byte) = body.get(at) {
+        at += match byte {
+            b'"' => return at + 1,
+            // An escaped quotation mark does not end the string.
+            b'\\' => 2,
+            _ => 1,
+        };
     }
     body.len()
 }
