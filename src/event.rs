@@ -27,13 +27,11 @@ pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
 pub use fields::Fields;
 use id::{derived_id, own_id};
-pub(crate) use name::is_read_property;
 use properties::Properties;
 pub(crate) use raw::string;
 pub use repair::Repaired;
 pub use stripped::Stripped;
 use text::string_field;
-pub(crate) use text::{check_characters, depth};
 pub use time::TimeFlag;
 pub use viewer::Viewer;
 
@@ -232,7 +230,7 @@ impl<'a> Event<'a> {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
-        Self::read(Fields::parse(bytes)?, origin, rules)
+        Self::read(Fields::parse(bytes, MAX_EVENT_BYTES)?, origin, rules)
     }
 
     /// Reads an event that is already parsed as far as its fields.

@@ -226,7 +226,7 @@ fn json_string(value: &str) -> String {
 /// Returns whether a string can be written as a JSON string without escapes.
 fn needs_no_escape(value: &str) -> bool {
     // Not `any`: without an early end, several bytes are compared at once.
-    !value.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
+    value.bytes().fold(0, |found, byte| found | u8::from(byte < b' ' || byte == b'"' || byte == b'\\')) == 0
 }
 
 /// Returns where a member begins, from what is before its value. Its key is one of the names that annotating writes. No such name

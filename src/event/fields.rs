@@ -37,12 +37,12 @@ fn as_written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de str>, D
 }
 
 impl<'a> Fields<'a> {
-    /// Parses an event from its bytes.
+    /// Parses an event from its bytes, of which it may have `max_bytes`.
     ///
     /// # Errors
     /// The bytes are not one JSON object within the limits of an event, or a field occurs twice.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
-        let json = checked_str(bytes)?;
+    pub fn parse(bytes: &'a [u8], max_bytes: usize) -> Result<Self, Rejection> {
+        let json = checked_str(bytes, max_bytes)?;
         let fields = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
         Ok(Self { json, ..fields })
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<(), RejectCode> {
-        let parsed = Fields::parse(json.as_bytes());
+        let parsed = Fields::parse(json.as_bytes(), MAX_EVENT_BYTES);
         // The same event with more behind it.
         for rest in ["", ",{}", " ]", "{"] {
             let both = format!("{json}{rest}");
@@ -92,12 +92,12 @@ mod tests {
     #[test]
     fn a_field_is_absent_or_as_it_is_written() {
         let json = r#" {"uuid":null,"event" : "a\u0062","x":[1],"timestamp":1.50e400,"properties":{ } } "#;
-        let fields = Fields::parse(json.as_bytes()).unwrap();
+        let fields = Fields::parse(json.as_bytes(), MAX_EVENT_BYTES).unwrap();
         assert_eq!(fields.json, json.trim());
         let found = [fields.uuid, fields.event, fields.distinct_id, fields.timestamp, fields.properties];
         assert_eq!(found, [Some("null"), Some(r#""a\u0062""#), None, Some("1.50e400"), Some("{ }")]);
         // A key is the same however it is spelled.
-        assert_eq!(Fields::parse(br#"{"\u0065vent":"x"}"#).unwrap().event, Some("\"x\""));
+        assert_eq!(Fields::parse(br#"{"\u0065vent":"x"}"#, MAX_EVENT_BYTES).unwrap().event, Some("\"x\""));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The names of the properties that the service reads or writes.
 
-use crate::attribution::CLICK_IDS;
-
 /// A property that the service reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PropertyName {
@@ -123,11 +121,6 @@ impl PropertyName {
             _ => return None,
         })
     }
-}
-
-/// Returns whether the service reads or writes the property of this name, or may read it as a click id.
-pub(crate) fn is_read_property(name: &str) -> bool {
-    PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
 }
 
 #[cfg(test)]

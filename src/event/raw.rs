@@ -11,10 +11,9 @@ pub(super) fn given(json: Option<&str>) -> Option<&str> {
 
 /// Returns the value of a string, without a copy if it has no escapes. Returns `None` for another type.
 pub(crate) fn string(json: &str) -> Option<Cow<'_, str>> {
-    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    match memchr::memchr(b'\\', inner.as_bytes()) {
-        None => Some(Cow::Borrowed(inner)),
-        Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
+    match json.strip_prefix('"')?.strip_suffix('"')? {
+        inner if inner.contains('\\') => serde_json::from_str(json).ok().map(Cow::Owned),
+        inner => Some(Cow::Borrowed(inner)),
     }
 }
 

@@ -62,7 +62,7 @@ impl Repaired {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Option<Result<Event<'a>, Rejection>> {
-        let fields = Fields::parse(self.json.as_bytes()).ok()?;
+        let fields = Fields::parse(self.json.as_bytes(), MAX_EVENT_BYTES).ok()?;
         let strict_fields = [
             (fields.distinct_id, "distinct_id"),
             (fields.event, "event"),

@@ -49,7 +49,8 @@ impl Stripped {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Event<'a>, Rejection> {
-        let fields = Fields::parse(self.json.as_bytes()).map_err(|_| Self::rejection())?;
+        // It is shorter than the event that it was made of.
+        let fields = Fields::parse(self.json.as_bytes(), self.json.len()).map_err(|_| Self::rejection())?;
         let event = Event::read(fields, origin, rules)?;
         let uuid = self.derived_id.as_deref().map_or(event.uuid, Into::into);
         Ok(Event { uuid, is_repaired: self.is_repaired, ..event })

@@ -6,17 +6,17 @@ use memchr::memchr2_iter;
 
 use super::raw::{given, string};
 use super::repair::escape;
-use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
+use super::{MAX_DEPTH, RejectCode, Rejection};
 
 /// Checks the event as a whole and returns it as a string. It does not check that an object is valid JSON.
 ///
 /// # Errors
 /// Returns the first fault: the size, the encoding, not an object, the nesting depth, or a character that is not allowed.
-pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
+pub(super) fn checked_str(bytes: &[u8], max_bytes: usize) -> Result<&str, Rejection> {
     let bytes = bytes.trim_ascii();
     let reject = |code, message: &str| Err(Rejection::new(code, message));
-    if bytes.len() > MAX_EVENT_BYTES {
-        let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", bytes.len());
+    if bytes.len() > max_bytes {
+        let message = format!("the event has {} bytes; at most {max_bytes} are allowed", bytes.len());
         return Err(Rejection::new(RejectCode::TooLarge, message));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -51,7 +51,7 @@ pub(super) fn check_limits(json: &str) -> Result<(), Rejection> {
 ///
 /// # Errors
 /// Returns a rejection for a NUL character or half of a surrogate pair.
-pub(crate) fn check_characters(json: &str) -> Result<(), Rejection> {
+fn check_characters(json: &str) -> Result<(), Rejection> {
     let code = match memchr::memchr(0, json.as_bytes()) {
         Some(_) => Some(RejectCode::NulCharacter),
         None => bad_escape(json.as_bytes()),
@@ -66,7 +66,7 @@ pub(crate) fn check_characters(json: &str) -> Result<(), Rejection> {
 }
 
 /// Returns how deep brackets are nested outside of strings.
-pub(crate) fn depth(bytes: &[u8]) -> usize {
+fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {
