@@ -1,11 +1,11 @@
 //! Replays a file of events through the ingest path, in the input's own time.
 
-mod input;
+pub mod input;
 mod ledger;
 mod progress;
 mod report;
 mod sinks;
-mod spool;
+pub mod spool;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -48,6 +48,7 @@ fn about() -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "paths": [
             "POST /events",
+            "POST /explain",
             "GET /sessions/{id}",
             "POST /sessions/{id}/end",
             "GET /visitors/{distinct_id}/sessions",
