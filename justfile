@@ -107,6 +107,16 @@ deny:
 notice:
     ci/notice
 
+# Write the bill of materials (CycloneDX) of what is linked into the functions
+[group('check')]
+sbom:
+    PATH="$(ci/tools):$PATH" ci/sbom
+
+# Build for arm64 and call the functions under QEMU (needs qemu-user, libc6-arm64-cross)
+[group('check')]
+arm64:
+    ci/arm64
+
 # Run `cargo lambda watch` and `invoke`, and check the answers
 [group('check')]
 smoke:
@@ -156,3 +166,8 @@ build:
 [group('deploy')]
 deploy: build
     sam deploy --guided
+
+# Deploy what `just build` makes to an emulator of AWS on this machine, and use it as an operator would: two minutes (needs Python 3)
+[group('deploy')]
+emulate:
+    ci/deploy

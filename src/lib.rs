@@ -42,7 +42,7 @@
 //! - [`output`]: the destinations of annotated events, ends and corrections
 //! - [`trigger`]: reads the payloads of AWS services and answers them
 //! - [`metrics`]: an invocation's line in the log, from which CloudWatch makes metrics
-//! - [`clock`], [`aws`], [`startup`]: the time, the AWS clients, and the start of a function
+//! - [`clock`], [`aws`], [`startup`], [`notice`]: the time, the AWS clients, the start of a function, and its licences
 //!
 //! The invariants, each with the test that checks it:
 //!
@@ -67,6 +67,7 @@ pub mod event;
 pub mod manager;
 pub mod metrics;
 pub mod model;
+pub mod notice;
 pub mod output;
 pub mod session;
 pub mod startup;

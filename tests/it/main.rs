@@ -15,6 +15,7 @@ mod conformance;
 mod consumer;
 mod corpus;
 mod crash;
+mod dependencies;
 mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;

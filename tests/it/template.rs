@@ -1,6 +1,8 @@
 //! `template.yaml`, `docs/configuration.md` and the code agree: every variable that the functions read is set, every rule
 //! has the same default and bounds in all of them, and no policy has a wildcard.
 
+mod deployment;
+
 use std::collections::BTreeSet;
 
 use regex_lite::Regex;
