@@ -30,6 +30,8 @@ use id::{derived_id, own_id};
 use properties::Properties;
 pub(crate) use raw::string;
 pub use repair::Repaired;
+#[cfg(feature = "replay")]
+pub(crate) use repair::without_half_pairs;
 pub use stripped::Stripped;
 use text::string_field;
 pub use time::TimeFlag;
@@ -78,6 +80,9 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// Its recorded events cannot be used.
+    #[cfg(feature = "replay")]
+    InvalidReplay,
 }
 
 impl RejectCode {
@@ -98,6 +103,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            #[cfg(feature = "replay")]
+            Self::InvalidReplay => "invalid_replay",
         }
     }
 }
@@ -298,6 +305,12 @@ impl<'a> Event<'a> {
     /// Returns the visitor that the event belongs to.
     pub fn visitor(&self) -> Visitor {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
+    }
+
+    /// Returns the event's own `timestamp`, as JSON.
+    #[cfg(feature = "replay")]
+    pub(crate) fn timestamp(&self) -> Option<&str> {
+        self.fields.timestamp.of(self.text).raw()
     }
 
     /// Returns the event as the timeline needs it.

@@ -8,6 +8,8 @@ use serde_json::value::RawValue;
 use super::json::{Object, Pairs, object, quoted};
 use crate::config::ProjectRules;
 use crate::event::{Event, Fields, Origin, RejectCode, Rejection, Role};
+#[cfg(feature = "replay")]
+use crate::model::Kind;
 
 /// Limit of the bytes of a client's event: 200 KB. The line of an event has to fit into a queue's message of 256 KB.
 pub const MAX_CLIENT_EVENT_BYTES: usize = 200 * 1024;
@@ -24,6 +26,10 @@ pub enum Standing {
     Passive,
     /// Its visitor was made up by the client, so it gets no session.
     Nobody,
+    /// It brought recorded events of session replay. It is passive, unless the rules name it among the events that keep a session
+    /// alive.
+    #[cfg(feature = "replay")]
+    Recorded,
 }
 
 impl Standing {
@@ -32,6 +38,8 @@ impl Standing {
         match (self, event.role) {
             (Self::Passive, Role::Activity(_)) => event.role = Role::Passive,
             (Self::Nobody, Role::Activity(_) | Role::Passive) => event.role = Role::Nobody,
+            #[cfg(feature = "replay")]
+            (Self::Recorded, Role::Activity(Kind::Event)) => event.role = Role::Passive,
             _ => {}
         }
     }
@@ -44,6 +52,9 @@ pub struct ClientEvent {
     pub json: String,
     /// How it counts.
     pub standing: Standing,
+    /// The recorded events of session replay that it brought.
+    #[cfg(feature = "replay")]
+    pub recording: Option<crate::replay::recording::Recording>,
 }
 
 impl ClientEvent {
@@ -181,6 +192,11 @@ impl<'t> Builder<'t> {
             let message = format!("the event has more than {MAX_CLIENT_EVENT_BYTES} bytes; send smaller properties");
             return Err(Rejection::new(RejectCode::TooLarge, message));
         }
-        Ok(ClientEvent { json, standing: self.standing })
+        Ok(ClientEvent {
+            json,
+            standing: self.standing,
+            #[cfg(feature = "replay")]
+            recording: None,
+        })
     }
 }
