@@ -57,7 +57,7 @@ pub(super) async fn explain<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let Batch { raw_events, sent_at } = match split_payload(body.get(), manager.projects()) {
+    let Batch { raw_events, sent_at } = match split_payload(body.get()) {
         Ok(batch) => batch,
         Err(why) => return reply(error(why.code(), &why.to_string()), Counts::only(why.code())),
     };
