@@ -20,11 +20,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
-use crate::model::{Entry, Kind};
+use crate::model::{Entry, Kind, counts};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
+use context::number;
 pub use fields::Fields;
 use id::{derived_id, own_id};
 use properties::Properties;
@@ -80,6 +81,10 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// It is of another visitor than those that a request without credentials may bring.
+    TooManyVisitors,
+    /// It comes after the events that a request without credentials may store.
+    TooMuchState,
     /// Its recorded events cannot be used.
     #[cfg(feature = "replay")]
     InvalidReplay,
@@ -103,6 +108,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            Self::TooManyVisitors => "too_many_visitors",
+            Self::TooMuchState => "too_much_state",
             #[cfg(feature = "replay")]
             Self::InvalidReplay => "invalid_replay",
         }
@@ -310,7 +317,7 @@ impl<'a> Event<'a> {
     /// Returns the event's own `timestamp`, as JSON.
     #[cfg(feature = "replay")]
     pub(crate) fn timestamp(&self) -> Option<&str> {
-        self.fields.timestamp.of(self.text).raw()
+        self.fields.timestamp
     }
 
     /// Returns the event as the timeline needs it.
@@ -347,7 +354,11 @@ impl<'a> Event<'a> {
             kind,
             context: properties.context(known, self.viewer.as_deref(), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
-            properties: properties.session_properties(),
+            properties: if config.counted_events.is_empty() {
+                properties.session_properties()
+            } else {
+                properties.session_properties().into_iter().chain(self.count(config)).collect()
+            },
         };
         Some(Arrival {
             entry,
@@ -356,6 +367,16 @@ impl<'a> Event<'a> {
             timed_by_sent_at: self.is_time_corrected,
             may_change_time: self.may_change_time,
         })
+    }
+}
+
+impl Event<'_> {
+    /// Returns the event's count, if it is one of `counted_events`.
+    fn count(&self, config: &SessionConfig) -> Option<(String, String)> {
+        let name = string(self.fields.event?)?;
+        let counted = config.counted_events.iter().find(|counted| counted.name == *name)?;
+        let value = counted.property.as_ref().and_then(|property| number(self.fields.properties?, property));
+        Some(counts::one(&counted.name, value))
     }
 }
 

@@ -8,6 +8,7 @@ mod answer;
 mod asynchronous;
 mod batch;
 pub mod body;
+mod bounds;
 mod direct;
 mod envelope;
 mod explain;

@@ -30,9 +30,6 @@ pub enum Takes {
     Profile,
     /// What an answer tells about sessions.
     Answer,
-    /// The path of a folder.
-    #[cfg(feature = "replay")]
-    Folder,
     /// What becomes of the values of inputs.
     #[cfg(feature = "replay")]
     Inputs,
@@ -60,11 +57,9 @@ impl Takes {
                 format!("one of {}", names.join(", "))
             }
             Self::Answer => "`full` or `ids`".to_owned(),
-            Self::Text => "a name or a path".to_owned(),
-            #[cfg(feature = "replay")]
-            Self::Folder => "the path of a folder".to_owned(),
             #[cfg(feature = "replay")]
             Self::Inputs => "`mask` or `keep`".to_owned(),
+            Self::Text => "a name or a path".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
         }
     }

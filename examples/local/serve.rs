@@ -58,7 +58,7 @@ pub const COMMAND: Command = Command {
         Opt {
             name: "replay",
             value: "FOLDER",
-            takes: Takes::Folder,
+            takes: Takes::Text,
             default: "none",
             about: "keeps recorded events of session replay in this folder; without it, replay is off",
         },

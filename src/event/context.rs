@@ -166,6 +166,13 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// Returns the value of the property with this name: a number, or a string that is one. `json` are all properties.
+pub(super) fn number(json: &str, name: &str) -> Option<f64> {
+    let properties: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json).ok()?;
+    let number = string_or_number(properties.get(name)?.get())?;
+    number.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
 /// Returns a string as a session keeps it: truncated, and `None` if it is empty.
 fn kept_string(value: Option<Cow<'_, str>>) -> Option<String> {
     value.filter(|value| !value.is_empty()).map(|value| truncated(&value, MAX_STRING_BYTES).to_owned())

@@ -231,7 +231,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     deadline: Millis,
 ) -> Counts {
     let mut resolved = Resolved::of(&ingest.manager, messages, decoded, deadline).await;
-    let counts = std::mem::take(&mut resolved.counts);
+    let mut counts = std::mem::take(&mut resolved.counts);
     for (failed, now_failed) in failed.iter_mut().zip(resolved.failed()) {
         *failed |= now_failed;
     }
@@ -239,6 +239,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     let rejects = resolved.rejects(messages, failed);
     let events = resolved.take_events(failed);
     let (unsent_events, unsent_rejects) = join(events.send(&ingest.output), rejects.send(&ingest.rejects)).await;
+    counts.not_accepted(unsent_events.len());
     unsent_events.into_iter().chain(unsent_rejects).for_each(|owner| failed[owner] = true);
     counts
 }

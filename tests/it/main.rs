@@ -20,6 +20,7 @@ mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
+mod erasing;
 mod expiry;
 mod explain;
 mod fake_runtime;

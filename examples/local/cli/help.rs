@@ -50,7 +50,7 @@ fn option_help(option: &Opt) -> String {
         }
         Takes::Time | Takes::Text => String::new(),
         #[cfg(feature = "replay")]
-        Takes::Folder | Takes::Inputs => String::new(),
+        Takes::Inputs => String::new(),
     };
     format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")
 }
