@@ -189,7 +189,7 @@ async fn events<S: SessionStorage, C: Clock>(
         return (Answer::new(401, nothing(UNKNOWN_KEY, USE_A_KEY)), Counts::only(UNKNOWN_KEY));
     };
     let batch = match &body {
-        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
+        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events),
         Err(error) => Err(*error),
     };
     let Batch { raw_events, sent_at } = match batch {

@@ -91,7 +91,7 @@ impl<'b> Resolved<'b> {
         let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
         for (message, body) in messages.iter().zip(decoded) {
             // A message that has already failed has no body here and adds no events.
-            let batch = body.as_ref().map(|body| message.raw_events(body, manager.projects()));
+            let batch = body.as_ref().map(|body| message.raw_events(body));
             let bytes = |batch: &Batch<'b>| raw_bytes(manager, batch);
             split_bodies
                 .push(batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(bytes).map_err(|&error| error)));

@@ -15,11 +15,10 @@ use super::super::split_body::RawEvent;
 use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
-use crate::config::ProjectRules;
 use crate::dialect::answer::{self, ClientOutcome, Report};
 #[cfg(feature = "replay")]
 use crate::dialect::recordings::Recordings;
-use crate::dialect::{self, ClientEvent, Endpoint, Family, Head, Item, Translation, sniff, translate};
+use crate::dialect::{self, Endpoint, Family, Head, Item, Translation, sniff, translate};
 use crate::event::{Delivery, Event, Origin, RejectCode, Rejection};
 use crate::output::Output;
 use crate::session::Millis;
@@ -191,22 +190,18 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     // A client in a browser is the visitor's own; a library on a server is told by its agent.
     let viewer = request.viewer(false);
-    let usable: Vec<(usize, &ClientEvent)> =
-        items.iter().enumerate().filter_map(|(index, item)| Some((index, item.event.as_ref().ok()?))).collect();
-    let incoming: Vec<IncomingEvent<'_>> = usable
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() };
+    let incoming: Vec<IncomingEvent<'_>> = items
         .iter()
-        .map(|&(index, event)| IncomingEvent {
-            raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() },
+        .enumerate()
+        .filter_map(|(index, item)| {
+            let raw_event = RawEvent::Translated(item.event.as_ref().ok()?);
+            Some(IncomingEvent { raw_event, origin: origin(index) })
         })
         .collect();
-    let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
+    let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
     let (resolved, placed) = resolve_bounded(&ingest.manager, incoming.into_iter(), bounds, deadline, annotate).await?;
-    let stripped = &ingest.manager.projects().rules_of(project.unwrap_or_default()).strip_query_params;
-    let mut resolved = usable.into_iter().zip(resolved).map(|((_, event), outcome)| match outcome {
-        EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line, stripped))),
-        other => other,
-    });
+    let mut resolved = resolved.into_iter();
     let outcome = |item: &Item<'_>| match &item.event {
         Err(why) => Some(EventOutcome::Rejected(why.clone())),
         Ok(_) => resolved.next(),

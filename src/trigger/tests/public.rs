@@ -225,7 +225,7 @@ async fn a_removed_parameter_still_tells_events_apart() {
     assert_eq!(views[1], 2, "{answer}");
 }
 
-/// So it is for the events of other clients, also for what is held back of a large one.
+/// So it is for the events of other clients, also for large ones.
 #[tokio::test]
 async fn credentials_in_events_of_clients_are_removed() {
     let function = function();
