@@ -2,12 +2,14 @@
 
 mod input;
 mod ledger;
+mod options;
+mod picture;
 mod progress;
 mod report;
 mod sinks;
 mod spool;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use session_tracking::clock::Clock;
@@ -20,78 +22,29 @@ use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
 use session_tracking::timeline::Assignment;
 
-use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::clock::VirtualClock;
 use crate::dynamodb::TABLE;
 use crate::failure::Failure;
-use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
 use input::{Input, Line, MAX_LINE_BYTES};
 use ledger::Ledgers;
+pub use options::{COMMAND, Options};
+use picture::Picture;
 use progress::Progress;
 use report::Report;
 use sinks::Sinks;
-
-pub const COMMAND: Command = Command {
-    name: "replay",
-    about: "Replays events (NDJSON, one a line) through the ingest path and the closer, and shows what comes of them.",
-    files: Files::One,
-    options: &[
-        Opt { name: "batch", value: "N", takes: Takes::Whole(1, 1000), default: "100", about: "events a batch" },
-        PROFILE,
-        RULES,
-        PROJECTS,
-        Opt {
-            name: "annotated",
-            value: "OUT",
-            takes: Takes::Output,
-            default: "not written",
-            about: "a line an event, in input order: the event with its session on it, or {\"rejected\":{…}}",
-        },
-        Opt {
-            name: "sessions",
-            value: "OUT",
-            takes: Takes::Output,
-            default: "not written",
-            about: "a line a final session, by visitor, then start; written at the end",
-        },
-    ],
-    notes: "
-Time is the input's own: an event is received at its `received_at`, else when the newest event so far happened; at the
-end time runs on until every session is final. Rejected lines are printed on standard error, with number and code.
-Memory does not grow with the input: `tail -f FILE | local replay - --annotated -` goes on for ever. Ctrl-C ends the input.",
-};
 
 /// How often the closer runs, in the input's time.
 const CLOSE_EVERY_MS: Millis = 60_000;
 /// Attempts to apply an event that the store cannot take; the closer makes room between them.
 const ATTEMPTS: u32 = 3;
 
-pub struct Options {
-    file: PathBuf,
-    /// Events a batch.
-    batch: usize,
-    projects: Projects,
-    sinks: Sinks,
-}
-
-impl Options {
-    /// Reads the options of the command line.
-    pub fn read(words: &Words) -> Result<Self, Failure> {
-        let file = words.files().first().cloned().unwrap_or_default();
-        let batch = usize::try_from(words.whole("batch")?).unwrap_or(usize::MAX);
-        let projects = projects(words)?;
-        // The input first: nothing is written for one that cannot be read.
-        Input::check(&file)?;
-        let sinks = Sinks::open(words, &file)?;
-        Ok(Self { file, batch, projects, sinks })
-    }
-}
-
 struct Replay<'a> {
     manager: SessionManager<DynamoDbSessionStorage, &'a VirtualClock>,
     clock: &'a VirtualClock,
     ledgers: Ledgers,
+    /// What `--html` shows, if it is given.
+    picture: Option<Picture>,
     sinks: Sinks,
     report: Report,
     progress: Progress,
@@ -109,6 +62,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         manager: SessionManager::with_clock(options.projects.clone(), storage, &clock),
         clock: &clock,
         ledgers: Ledgers::default(),
+        picture: options.sinks.html.is_some().then(Picture::default),
         sinks: options.sinks,
         report: Report::default(),
         progress: Progress::new(input.bytes),
@@ -120,6 +74,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let took = replay.progress.took();
     replay.progress.clear();
     replay.run_on(&options.projects).await?;
+    replay.write_picture(&options.file)?;
     replay.finish(took, &consumed)?;
     match stopped {
         // A stream has no other end.
@@ -193,7 +148,7 @@ impl Replay<'_> {
                 let (code, why) = (error.code(), error.with_causes());
                 Failure::work(format!("line {} cannot be applied: {code}: {why}", lines[at].number))
             })?;
-            texts[at] = Some(self.placed(event, assignment)?);
+            texts[at] = Some(self.placed(lines[at].received_at, event, assignment)?);
         }
         if let Some(sink) = &mut self.sinks.annotated {
             texts.iter().flatten().try_for_each(|text| sink.line(text))?;
@@ -226,9 +181,17 @@ impl Replay<'_> {
     }
 
     /// Takes note of an event's session; returns its line.
-    fn placed(&mut self, event: &Event<'_>, assignment: Option<Assignment>) -> Result<String, Failure> {
+    fn placed(
+        &mut self,
+        received_at: Millis,
+        event: &Event<'_>,
+        assignment: Option<Assignment>,
+    ) -> Result<String, Failure> {
         let text = event.annotate(assignment.as_ref());
         self.report.annotated(&text);
+        if let Some(picture) = &self.picture {
+            picture.event(&text, received_at);
+        }
         if let Some(assignment) = assignment.filter(|_| matches!(event.role, Role::Activity(_))) {
             let (session_id, uuid) = (assignment.session_id.to_string(), event.uuid.to_string());
             self.ledgers.placed((&event.project, &event.distinct_id), session_id, assignment.at, uuid)?;
@@ -239,6 +202,9 @@ impl Replay<'_> {
     /// Says that a line is rejected; returns the line that takes its place.
     fn rejected(&mut self, line: &Line, rejection: &Rejection) -> String {
         let (code, message) = (rejection.code.name(), &rejection.message);
+        if let Some(picture) = &self.picture {
+            picture.rejected(code, line.received_at);
+        }
         if let Some(text) = self.report.rejected(line.number, code, message) {
             self.progress.clear();
             eprintln!("{text}");
@@ -250,7 +216,8 @@ impl Replay<'_> {
     async fn close(&mut self, now: Millis) -> Result<usize, Failure> {
         self.clock.move_to(now);
         self.closed_at = now;
-        let report = self.manager.cleanup(&self.ledgers, Millis::MAX).await;
+        let output = picture::Tee { ledgers: &self.ledgers, picture: self.picture.as_ref(), now };
+        let report = self.manager.cleanup(&output, Millis::MAX).await;
         let emitted = self.ledgers.take_emitted()?;
         match report.failed {
             0 => Ok(emitted),
@@ -269,6 +236,14 @@ impl Replay<'_> {
             while self.close(now).await? > 0 {}
         }
         Ok(())
+    }
+
+    /// Writes the page, if one is asked for.
+    fn write_picture(&mut self, file: &Path) -> Result<(), Failure> {
+        let (Some(picture), Some(sink)) = (&self.picture, &mut self.sinks.html) else { return Ok(()) };
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        sink.line(&picture.html(&name))?;
+        sink.flush()
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

@@ -42,7 +42,8 @@ fn option_help(option: &Opt) -> String {
         Takes::Whole(..) | Takes::Rules | Takes::Projects | Takes::Profile | Takes::Answer | Takes::Output => {
             format!("\n      takes {}", takes.sentence())
         }
-        Takes::Time => String::new(),
+        Takes::Time | Takes::Nothing => String::new(),
     };
-    format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")
+    let value = if value.is_empty() { String::new() } else { format!(" {value}") };
+    format!("  --{name}{value}\n      {about}{takes}\n      default: {default}\n")
 }
