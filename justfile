@@ -65,6 +65,11 @@ crash KILLS="3000":
 dynamodb-local:
     ci/dynamodb-local
 
+# The redrive of dead letters, on an emulated SQS (needs Python 3)
+[group('test')]
+redrive:
+    ci/redrive
+
 # Generated requests against docs/openapi.yaml (needs Python 3)
 [group('test')]
 openapi:

@@ -233,35 +233,51 @@ impl<'a> Source<'a> {
     /// Compares this source of a session with that of its next event. Returns what differs, if the rules begin a session because
     /// of it.
     pub fn change(&self, event: &Source<'_>, config: &SessionConfig) -> Option<SourceChange> {
-        let first_source_splits = config.direct_then_source == DirectThenSource::Split && self.is_none();
-        let utm = match (self.utm, event.utm) {
-            (Some(one), Some(other)) => {
-                config.utm_fields.iter().any(|field| differs(field.of(one), field.of(other), config.utm_ignore_case))
-            }
-            (None, Some(_)) if self.referrer.is_some() => config.first_campaign == FirstCampaign::Split,
-            (None, Some(_)) => first_source_splits,
-            _ => false,
-        };
-        let referrer = || match (self.referrer, event.referrer) {
-            // Both are external, so both have a host. Equal URLs need no parsing.
-            (Some(one), Some(other)) => one != other && !is_same(one, other, config),
-            (None, Some(_)) => first_source_splits,
-            _ => false,
-        };
-        let click = || match (self.click, event.click) {
-            (Some(one), Some(other)) => one != other,
-            (None, Some(_)) => first_source_splits,
-            _ => false,
-        };
-        if config.new_session_on_utm_change && utm {
+        if config.new_session_on_utm_change && self.has_other_utm(event, config) {
             Some(SourceChange::Utm)
-        } else if config.new_session_on_referrer_change && referrer() {
+        } else if config.new_session_on_referrer_change && self.has_other_referrer(event, config) {
             Some(SourceChange::Referrer)
-        } else if config.new_session_on_click_id_change && click() {
+        } else if config.new_session_on_click_id_change && self.has_other_click(event, config) {
             Some(SourceChange::Click)
         } else {
             None
         }
+    }
+
+    /// Returns whether a campaign of the next event would begin a session, if the rule for campaigns is on.
+    pub(crate) fn has_other_utm(&self, event: &Source<'_>, config: &SessionConfig) -> bool {
+        match (self.utm, event.utm) {
+            (Some(one), Some(other)) => {
+                config.utm_fields.iter().any(|field| differs(field.of(one), field.of(other), config.utm_ignore_case))
+            }
+            (None, Some(_)) if self.referrer.is_some() => config.first_campaign == FirstCampaign::Split,
+            (None, Some(_)) => self.is_split_by_first(config),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a referrer of the next event would begin a session, if the rule for referrers is on.
+    pub(crate) fn has_other_referrer(&self, event: &Source<'_>, config: &SessionConfig) -> bool {
+        match (self.referrer, event.referrer) {
+            // Both are external, so both have a host. Equal URLs need no parsing.
+            (Some(one), Some(other)) => one != other && !is_same(one, other, config),
+            (None, Some(_)) => self.is_split_by_first(config),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a click id of the next event would begin a session, if the rule for click ids is on.
+    pub(crate) fn has_other_click(&self, event: &Source<'_>, config: &SessionConfig) -> bool {
+        match (self.click, event.click) {
+            (Some(one), Some(other)) => one != other,
+            (None, Some(_)) => self.is_split_by_first(config),
+            _ => false,
+        }
+    }
+
+    /// Returns whether this is no source, and the first source begins another session.
+    fn is_split_by_first(&self, config: &SessionConfig) -> bool {
+        config.direct_then_source == DirectThenSource::Split && self.is_none()
     }
 }
 

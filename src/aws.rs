@@ -5,9 +5,11 @@ mod trust;
 use std::time::Duration;
 
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::meta::region::ProvideRegion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 
 use crate::config::{ConfigError, Settings};
@@ -25,40 +27,53 @@ const INITIAL_RETRIES: usize = CALLS_AT_ONCE;
 /// gets a tenth more calls. The SDK's default budget does not charge for a retry that succeeds.
 const SUCCESSES_PER_RETRY: u32 = 5;
 
-/// Loads the configuration that all clients share.
+/// Returns the configuration that all clients share.
+///
+/// It is made by hand, from the environment. `aws_config::load_defaults` also looks into the files of the AWS CLI, and links the
+/// clients of its other sources of credentials: 300 KB that no function needs.
 ///
 /// # Errors
 /// Returns a [`ConfigError`] if the certificates in `AWS_CA_BUNDLE` cannot be used.
 pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
-    let http = trust::client(settings.ca_bundle.as_deref())?;
-    // Lambda sets both as environment variables. The SDK's default chain would create clients for its other sources at every
-    // start.
-    let loader = loader().credentials_provider(EnvironmentVariableCredentialsProvider::new());
-    Ok(loader.region(EnvironmentVariableRegionProvider::new()).http_client(http).load().await)
+    let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+    let config = SdkConfig::builder()
+        .credentials_provider(credentials)
+        .region(EnvironmentVariableRegionProvider::new().region().await)
+        .http_client(trust::client(settings.ca_bundle.as_deref())?)
+        .use_fips(settings.endpoints.use_fips)
+        .use_dual_stack(settings.endpoints.use_dual_stack)
+        .build();
+    Ok(with_limits(config))
 }
 
-/// Returns a loader with timeouts and retries, but without an HTTP client, credentials and a region. The timeouts are set here,
-/// because the SDK sets none for a call.
-pub fn loader() -> ConfigLoader {
+/// Returns a configuration with the timeouts and retries of the functions. The SDK itself sets no timeout for a call.
+pub fn with_limits(config: SdkConfig) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_millis(1_200))
         .operation_timeout(Duration::from_millis(2_800))
         .build();
     let retries = RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF);
-    aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).retry_config(retries)
+    let config = config.into_builder().behavior_version(BehaviorVersion::latest());
+    config.timeout_config(timeouts).retry_config(retries).build()
 }
 
-/// Creates a DynamoDB client.
-pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
-    let config = aws_sdk_dynamodb::config::Builder::from(config).retry_partition(retry_budget("dynamodb")).build();
-    aws_sdk_dynamodb::Client::from_conf(config)
+/// Creates a DynamoDB client. Without an endpoint, that of the configuration is used.
+pub fn dynamodb(config: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_dynamodb::Client {
+    let mut builder = aws_sdk_dynamodb::config::Builder::from(config).retry_partition(retry_budget("dynamodb"));
+    if let Some(endpoint) = endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    aws_sdk_dynamodb::Client::from_conf(builder.build())
 }
 
-/// Creates an SQS client.
-pub fn sqs(config: &SdkConfig) -> aws_sdk_sqs::Client {
-    let config = aws_sdk_sqs::config::Builder::from(config).retry_partition(retry_budget("sqs")).build();
-    aws_sdk_sqs::Client::from_conf(config)
+/// Creates an SQS client. Without an endpoint, that of the configuration is used.
+pub fn sqs(config: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_sqs::Client {
+    let mut builder = aws_sdk_sqs::config::Builder::from(config).retry_partition(retry_budget("sqs"));
+    if let Some(endpoint) = endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    aws_sdk_sqs::Client::from_conf(builder.build())
 }
 
 /// Returns a retry budget. A successful call earns a token, and every retry costs the same number of tokens, whatever the error.

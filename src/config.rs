@@ -7,6 +7,7 @@
 //! service's rules, a project's profile, a project's rules.
 
 mod defaults;
+mod endpoints;
 mod hosts;
 mod nobody;
 mod origins;
@@ -17,12 +18,13 @@ mod settings;
 mod strip;
 mod written;
 
-use chrono::{Datelike, TimeDelta};
+use chrono::{NaiveDate, TimeDelta};
 use chrono_tz::Tz;
 use serde::Deserialize;
 
 use crate::session::{Millis, datetime};
 use defaults::with_defaults;
+pub use endpoints::Endpoints;
 pub use hosts::HostRule;
 pub use nobody::NobodyIds;
 pub use origins::AllowedOrigins;
@@ -241,12 +243,24 @@ impl SessionConfig {
         }
     }
 
+    /// Returns whether an event this many milliseconds after a session's start exceeds the maximum duration.
+    pub(crate) fn is_too_long(&self, duration: Millis) -> bool {
+        duration > self.max_duration_ms()
+    }
+
+    /// Returns whether a session with this many events has reached their maximum number.
+    pub(crate) fn is_full(&self, event_count: u32) -> bool {
+        self.max_events.is_some_and(|max_events| event_count >= max_events)
+    }
+
+    /// Returns the local day of a time; `None` without a `midnight` rule.
+    pub(crate) fn day(&self, at: Millis) -> Option<NaiveDate> {
+        self.midnight.map(|zone| datetime(at).with_timezone(&zone).date_naive())
+    }
+
     /// Returns whether the two times lie on different days. Without a `midnight` rule they never do.
     pub(crate) fn is_other_day(&self, one: Millis, other: Millis) -> bool {
-        self.midnight.is_some_and(|zone| {
-            let day = |at| datetime(at).with_timezone(&zone).num_days_from_ce();
-            day(one) != day(other)
-        })
+        self.midnight.is_some() && self.day(one) != self.day(other)
     }
 }
 

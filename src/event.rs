@@ -216,14 +216,15 @@ pub struct Event<'a> {
     viewer: Option<Arc<Viewer>>,
     uuid_field: WrittenField,
     project_field: WrittenField,
-    fields: Fields<'a>,
+    fields: Box<Fields<'a>>,
 }
 
 /// An event's JSON and the positions of its fields. The JSON is valid; the fields' values are not checked yet.
 #[derive(Debug)]
 pub struct Scanned<'a> {
     json: &'a str,
-    fields: Fields<'a>,
+    /// Boxed, because an event is moved some ten times before it is applied.
+    fields: Box<Fields<'a>>,
 }
 
 impl<'a> Scanned<'a> {

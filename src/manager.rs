@@ -7,6 +7,7 @@ mod application;
 mod calls;
 mod close;
 mod counters;
+mod explain;
 mod timeline_cache;
 mod visitors;
 
@@ -153,29 +154,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// events that are applied stay so.
     pub async fn resolve(&self, events: &[Event<'_>], deadline: Millis) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = events.iter().map(|_| Outcome::Placed(None)).collect();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
-        let (mut nobody, mut bots) = (0_usize, 0_usize);
-        for (index, event) in events.iter().enumerate() {
-            match event.role {
-                Role::Activity(_) | Role::Passive => {}
-                Role::Nobody => {
-                    nobody += 1;
-                    continue;
-                }
-                Role::Bot => {
-                    bots += 1;
-                    continue;
-                }
-                // An event that this service emits belongs to no session.
-                Role::Lifecycle => continue,
-            }
-            let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
-                groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
-                groups.len() - 1
-            });
-            groups[group].indexes.push(index);
-        }
+        let Groups { of_visitors: groups, nobody, bots } = Groups::of(events);
         if bots > 0 {
             tracing::info!(bots, "events of bots are excluded; they get no session");
         }
@@ -358,6 +337,42 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     async fn pause(&self, attempt: u32) {
         let max_ms = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
         self.clock.sleep(Duration::from_millis(self.clock.random() % (max_ms + 1))).await;
+    }
+}
+
+/// The events of a batch by visitor, and the numbers of those that get no session.
+struct Groups {
+    of_visitors: Vec<Group>,
+    nobody: usize,
+    bots: usize,
+}
+
+impl Groups {
+    fn of(events: &[Event<'_>]) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut group_of: HashMap<(&str, &str), usize, RandomState> = HashMap::default();
+        let (mut nobody, mut bots) = (0_usize, 0_usize);
+        for (index, event) in events.iter().enumerate() {
+            match event.role {
+                Role::Activity(_) | Role::Passive => {}
+                Role::Nobody => {
+                    nobody += 1;
+                    continue;
+                }
+                Role::Bot => {
+                    bots += 1;
+                    continue;
+                }
+                // An event that this service emits belongs to no session.
+                Role::Lifecycle => continue,
+            }
+            let group = *group_of.entry((&event.project, &event.distinct_id)).or_insert_with(|| {
+                groups.push(Group { visitor: event.visitor(), indexes: Vec::new() });
+                groups.len() - 1
+            });
+            groups[group].indexes.push(index);
+        }
+        Self { of_visitors: groups, nobody, bots }
     }
 }
 

@@ -246,3 +246,23 @@ pub struct Position {
     /// Whether this is the session's first event.
     pub is_start: bool,
 }
+
+/// What a fold compared an entry with, and what it decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The session before the entry; `None` if there was none.
+    pub before: Option<SessionBeforeEntry>,
+    /// Why the entry ends that session, or begins the first one. `None` if it belongs to the session before it.
+    pub reason: Option<Reason>,
+}
+
+/// The values of the session before an entry that the rules compare with those of the entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionBeforeEntry {
+    /// The index of its view; `None` if it is the [`PreviousSession`].
+    pub view: Option<usize>,
+    /// Its times and counts.
+    pub activity: Activity,
+    /// Its source. `None` if it is the previous session, because time or counts ended that one.
+    pub attribution: Option<Attribution>,
+}

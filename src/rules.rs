@@ -4,7 +4,10 @@
 
 use crate::attribution::{Attribution, SourceChange};
 use crate::config::{DirectThenSource, SessionConfig};
-use crate::model::{Activity, Entry, Kind, Position, PreviousSession, SessionFacts, SessionState, SessionView};
+use crate::model::{
+    Activity, Decision, Entry, Kind, Position, PreviousSession, SessionBeforeEntry, SessionFacts, SessionState,
+    SessionView,
+};
 use crate::session::{Millis, Reason};
 
 impl Activity {
@@ -15,11 +18,11 @@ impl Activity {
             Some(Reason::Explicit)
         } else if config.is_timeout(at - self.last_activity) {
             Some(Reason::Timeout)
-        } else if at - self.started_at > config.max_duration_ms() {
+        } else if config.is_too_long(at - self.started_at) {
             Some(Reason::MaxDuration)
         } else if config.is_other_day(self.last_activity, at) {
             Some(Reason::Midnight)
-        } else if config.max_events.is_some_and(|max_events| self.event_count >= max_events) {
+        } else if config.is_full(self.event_count) {
             Some(Reason::MaxEvents)
         } else {
             None
@@ -140,7 +143,26 @@ pub fn fold<'a>(
     unfinalized: &[Entry],
     config: &SessionConfig,
 ) -> Vec<SessionView<'a>> {
-    fold_each(previous, open, unfinalized, config, |_, _| ())
+    fold_each(previous, open, unfinalized, config, |_, _| (), |_, _| ())
+}
+
+/// Returns the sessions like [`fold`], and for each entry what it was compared with and what was decided.
+pub fn fold_with_decisions<'a>(
+    previous: Option<&PreviousSession>,
+    open: Option<&'a SessionState>,
+    unfinalized: &[Entry],
+    config: &SessionConfig,
+) -> (Vec<SessionView<'a>>, Vec<Decision>) {
+    let mut decisions = Vec::with_capacity(unfinalized.len());
+    let decide = |views: &[SessionView<'a>], reason| {
+        let (view, activity) = (views.len().checked_sub(1), |view: &SessionView<'_>| view.facts.activity());
+        let before = views.last().map(activity).or_else(|| Some(previous?.activity));
+        let attribution = views.last().map(|view| view.facts.attribution.clone());
+        let before = before.map(|activity| SessionBeforeEntry { view, activity, attribution });
+        decisions.push(Decision { before, reason });
+    };
+    let views = fold_each(previous, open, unfinalized, config, decide, |_, _| ());
+    (views, decisions)
 }
 
 /// Returns the sessions like [`fold`], and the position of each entry from the index `from` on.
@@ -152,7 +174,7 @@ pub fn fold_with_positions<'a>(
     config: &SessionConfig,
 ) -> (Vec<SessionView<'a>>, Vec<Position>) {
     let mut positions = Vec::with_capacity(unfinalized.len() - from);
-    let views = fold_each(previous, open, unfinalized, config, |index, view| {
+    let place = |index, view: Option<(usize, &SessionView<'a>)>| {
         if index < from {
             return;
         }
@@ -166,17 +188,20 @@ pub fn fold_with_positions<'a>(
                 is_start: view.base.is_none() && view.first == index,
             },
         });
-    });
+    };
+    let views = fold_each(previous, open, unfinalized, config, |_, _| (), place);
     (views, positions)
 }
 
-/// Folds the unfinalized events. After each entry, calls `each` with the entry's index, and with the index and the current state
-/// of the view that the entry belongs to, if any.
+/// Folds the unfinalized events. Before each entry, calls `decide` with the views before it, and with the reason for which the entry
+/// ends the last of them, if any. After each entry, calls `each` with the entry's index, and with the index and the current state of
+/// the view that the entry belongs to, if any.
 fn fold_each<'a>(
     previous: Option<&PreviousSession>,
     open: Option<&'a SessionState>,
     unfinalized: &[Entry],
     config: &SessionConfig,
+    mut decide: impl FnMut(&[SessionView<'a>], Option<Reason>),
     mut each: impl FnMut(usize, Option<(usize, &SessionView<'a>)>),
 ) -> Vec<SessionView<'a>> {
     let mut views: Vec<SessionView<'a>> = open.map(SessionView::resume).into_iter().collect();
@@ -190,6 +215,7 @@ fn fold_each<'a>(
                     last.activity.reason_for(entry.at, config).unwrap_or(Reason::Timeout)
                 })),
             };
+        decide(&views, reason);
         match (reason, views.last_mut()) {
             (None, Some(view)) => view.absorb(entry, index, config),
             (Some(_), _) if entry.kind == Kind::KeepAlive => {

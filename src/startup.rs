@@ -47,7 +47,8 @@ impl Service {
         let settings = Settings::from_env()?;
         let aws = aws(&settings).await?;
         let consumed = Arc::new(Consumed::default());
-        let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws), &settings.table).counting(Arc::clone(&consumed));
+        let client = aws::dynamodb(&aws, settings.endpoints.dynamodb.as_deref());
+        let storage = DynamoDbSessionStorage::new(client, &settings.table).counting(Arc::clone(&consumed));
         let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
         Ok(Self { manager, settings, aws, consumed })
     }
@@ -92,8 +93,9 @@ impl Service {
         Ok(match destination {
             Destination::Stdout => AnyOutput::Stdout(crate::output::StdoutOutput),
             Destination::Queue(url) => {
-                let aws = self.aws.clone();
-                AnyOutput::Sqs(SqsOutput::new(move || aws::sqs(&aws), url, SystemClock)?)
+                let (aws, endpoint) = (self.aws.clone(), self.settings.endpoints.sqs.clone());
+                let client = move || aws::sqs(&aws, endpoint.as_deref());
+                AnyOutput::Sqs(SqsOutput::new(client, url, SystemClock)?)
             }
         })
     }

@@ -10,6 +10,8 @@
 //! ```
 
 mod closing;
+mod explain;
+mod explanation;
 mod fast_path;
 mod finalize;
 mod ids;
@@ -21,6 +23,7 @@ mod slow_path;
 mod watermark;
 
 pub use closing::Closing;
+pub use explanation::{Check, Compared, Comparison, ExplainedSession, Explanation, Rule, Split};
 pub use finalize::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
 pub use pages::{PAGE_FINGERPRINTS, Recalled};
 

@@ -10,6 +10,7 @@ mod batch;
 pub mod body;
 mod direct;
 mod envelope;
+mod explain;
 mod firehose;
 mod http;
 mod kinesis;
@@ -183,13 +184,14 @@ impl<S: SessionStorage, C: Clock, O: Output> Ingest<S, C, O> {
             Caller::GetSession(id) => direct::get(manager, id).await,
             Caller::EndSession(id) => direct::end(manager, id).await,
             // Boxed, so that the futures of all other callers stay small.
+            Caller::Explain(body) => Box::pin(direct::explain(manager, body, request_id, now, deadline)).await,
             Caller::EraseVisitor => Box::pin(direct::erase(self, payload)).await,
             Caller::Unknown(what) => {
                 return Err(HandlerError(format!(
                     "the payload is {what}; the ingest function takes requests of an API Gateway, a function URL or a load \
                      balancer, records of SQS, Kinesis, Firehose and SNS (of SQS and Kinesis from an EventBridge Pipe, too), events of \
                      an EventBridge bus, and by direct invocation `{{\"events\":[…]}}`, `{{\"get_session\":\"id\"}}`, \
-                     `{{\"end_session\":\"id\"}}` or `{{\"erase_visitor\":\"distinct_id\"}}`"
+                     `{{\"end_session\":\"id\"}}`, `{{\"erase_visitor\":\"distinct_id\"}}` or `{{\"explain\":[…]}}`"
                 )));
             }
         };

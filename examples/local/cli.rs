@@ -30,6 +30,8 @@ pub enum Takes {
     Answer,
     /// A time, in any spelling that an event's time may have.
     Time,
+    /// A name or a path.
+    Text,
     /// No value: the option is given or not.
     Nothing,
 }
@@ -51,6 +53,7 @@ impl Takes {
                 format!("one of {}", names.join(", "))
             }
             Self::Answer => "`full` or `ids`".to_owned(),
+            Self::Text => "a name or a path".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
             Self::Nothing => "no value".to_owned(),
         }

@@ -7,6 +7,7 @@ use std::io::Write;
 use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::failure::Failure;
 use crate::prices::PRICES_OF;
+pub use bill::backfill_dollars;
 use bill::{Line, Traffic, managed_flink, total};
 
 pub const COMMAND: Command = Command {

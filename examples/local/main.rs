@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use lexopt::Arg;
 
+mod backfill;
 mod cli;
 mod clock;
 mod cost;
@@ -32,7 +33,8 @@ mod table;
 
 use failure::Failure;
 
-const COMMANDS: [&cli::Command; 4] = [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND, &cost::COMMAND];
+const COMMANDS: [&cli::Command; 5] =
+    [&replay::COMMAND, &invoke::COMMAND, &serve::COMMAND, &cost::COMMAND, &backfill::COMMAND];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,6 +66,7 @@ async fn run() -> Result<(), Failure> {
     match command.name {
         "replay" => replay::run(replay::Options::read(&words)?).await,
         "cost" => cost::run(cost::Options::read(&words)?),
+        "backfill" => backfill::run(backfill::Options::read(&words)?).await,
         "invoke" => invoke::run(invoke::Options::read(&words)?).await,
         _ => serve::run(serve::Options::read(&words)?).await,
     }

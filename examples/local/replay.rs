@@ -1,17 +1,18 @@
 //! Replays a file of events through the ingest path, in the input's own time.
 
-mod input;
+pub mod input;
 mod ledger;
 mod options;
 mod picture;
 mod progress;
 mod report;
 mod sinks;
-mod spool;
+pub mod spool;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use session_tracking::clock::Clock;
 use session_tracking::config::{ProjectRules, Projects};
 use session_tracking::event::{
@@ -20,7 +21,7 @@ use session_tracking::event::{
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
-use session_tracking::timeline::Assignment;
+use session_tracking::timeline::{Assignment, Explanation};
 
 use crate::clock::VirtualClock;
 use crate::dynamodb::TABLE;
@@ -142,13 +143,19 @@ impl Replay<'_> {
             }
         }
         let (places, events): (Vec<usize>, Vec<Event<'_>>) = events.into_iter().unzip();
+        let explanations = self.explain(&events).await;
         let outcomes = self.resolve(&events).await;
-        for ((&at, event), outcome) in places.iter().zip(&events).zip(outcomes) {
+        for (number, (event, outcome)) in events.iter().zip(outcomes).enumerate() {
+            let at = places[number];
             let assignment = outcome.map_err(|error| {
                 let (code, why) = (error.code(), error.with_causes());
                 Failure::work(format!("line {} cannot be applied: {code}: {why}", lines[at].number))
             })?;
-            texts[at] = Some(self.placed(lines[at].received_at, event, assignment)?);
+            let text = self.placed(event, assignment)?;
+            if let Some(picture) = &self.picture {
+                picture.event(&text, lines[at].received_at, explanations.get(number));
+            }
+            texts[at] = Some(text);
         }
         if let Some(sink) = &mut self.sinks.annotated {
             texts.iter().flatten().try_for_each(|text| sink.line(text))?;
@@ -156,6 +163,18 @@ impl Replay<'_> {
         self.report.events += lines.len() as u64;
         self.progress.show(self.report.events, end);
         Ok(())
+    }
+
+    /// Returns what the service explains about events, if a page shows it.
+    async fn explain(&self, events: &[Event<'_>]) -> Vec<Value> {
+        if self.picture.is_none() {
+            return Vec::new();
+        }
+        let explanations = self.manager.explain(events, Millis::MAX).await;
+        let value = |explanation: Result<Explanation, SessionError>| {
+            explanation.ok().and_then(|explanation| serde_json::to_value(explanation).ok()).unwrap_or_default()
+        };
+        explanations.into_iter().map(value).collect()
     }
 
     /// Resolves events; those that the store cannot take are sent again, as their source would.
@@ -181,17 +200,9 @@ impl Replay<'_> {
     }
 
     /// Takes note of an event's session; returns its line.
-    fn placed(
-        &mut self,
-        received_at: Millis,
-        event: &Event<'_>,
-        assignment: Option<Assignment>,
-    ) -> Result<String, Failure> {
+    fn placed(&mut self, event: &Event<'_>, assignment: Option<Assignment>) -> Result<String, Failure> {
         let text = event.annotate(assignment.as_ref());
         self.report.annotated(&text);
-        if let Some(picture) = &self.picture {
-            picture.event(&text, received_at);
-        }
         if let Some(assignment) = assignment.filter(|_| matches!(event.role, Role::Activity(_))) {
             let (session_id, uuid) = (assignment.session_id.to_string(), event.uuid.to_string());
             self.ledgers.placed((&event.project, &event.distinct_id), session_id, assignment.at, uuid)?;

@@ -1,5 +1,7 @@
 //! Ids that stand for nobody: the values that clients send as `distinct_id` if they have no id.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 /// The default of `nobody_ids`. Programs write these if an id is missing, or many visitors would share them. None of them can be
@@ -42,14 +44,15 @@ const NOBODY_IDS: [&str; 26] = [
 #[serde(from = "Vec<String>")]
 pub struct NobodyIds {
     /// In lower case, sorted, without duplicates.
-    ids: Vec<String>,
+    ids: Vec<Cow<'static, str>>,
     /// The length of the longest id in bytes.
     max_id_bytes: usize,
 }
 
 impl Default for NobodyIds {
     fn default() -> Self {
-        Self::new(NOBODY_IDS)
+        // They are in lower case, so none is copied: every start of a function makes this list.
+        Self::of(NOBODY_IDS.map(Cow::Borrowed).into())
     }
 }
 
@@ -62,11 +65,15 @@ impl From<Vec<String>> for NobodyIds {
 impl NobodyIds {
     /// Returns a list of these ids.
     pub fn new<T: AsRef<str>>(ids: impl IntoIterator<Item = T>) -> Self {
-        let mut ids: Vec<String> = ids.into_iter().map(|id| unquoted(id.as_ref()).to_lowercase()).collect();
+        Self::of(ids.into_iter().map(|id| unquoted(id.as_ref()).to_lowercase().into()).collect())
+    }
+
+    /// Returns a list of ids that are in lower case already.
+    fn of(mut ids: Vec<Cow<'static, str>>) -> Self {
         // Two lists of the same ids must be equal.
         ids.sort_unstable();
         ids.dedup();
-        let max_id_bytes = ids.iter().map(String::len).max().unwrap_or(0);
+        let max_id_bytes = ids.iter().map(|id| id.len()).max().unwrap_or(0);
         Self { ids, max_id_bytes }
     }
 
@@ -77,7 +84,7 @@ impl NobodyIds {
             return id.len() <= self.max_id_bytes && self.ids.iter().any(|other| other.eq_ignore_ascii_case(id));
         }
         // Allocating is acceptable: such ids are rare, and the length of a `distinct_id` is bounded.
-        self.ids.contains(&id.to_lowercase())
+        self.ids.contains(&Cow::Owned(id.to_lowercase()))
     }
 }
 
@@ -93,6 +100,7 @@ mod tests {
     #[test]
     fn ids_are_compared_without_case_blanks_and_quotation_marks() {
         let default = NobodyIds::default();
+        assert_eq!(default, NobodyIds::new(NOBODY_IDS));
         for id in ["undefined", "Undefined", " NULL ", "\"null\"", "'none'", "[object Object]", "NaN", "0", "''"] {
             assert_eq!(default.has(id), id != "''", "{id}");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 
-use super::{AllowedOrigins, ConfigError, GivenRules, Projects, PublicAccess};
+use super::{AllowedOrigins, ConfigError, Endpoints, GivenRules, Projects, PublicAccess};
 use crate::metrics::MetricNames;
 use crate::trigger::PipeRole;
 
@@ -46,6 +46,8 @@ pub struct Settings {
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
     /// machine.
     pub ca_bundle: Option<PathBuf>,
+    /// The endpoints of the AWS clients.
+    pub endpoints: Endpoints,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
             metrics: MetricNames::from_variables(&variable),
             retention: TimeDelta::days(retention),
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
+            endpoints: Endpoints::from_variables(&variable),
         })
     }
 

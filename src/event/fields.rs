@@ -48,10 +48,10 @@ impl<'a> Fields<'a> {
     /// Scans the event at the beginning of `json` in one pass. Returns its fields and its own JSON.
     ///
     /// Returns `None` if `json` does not begin with a valid object within the limits of an event, or if a field occurs twice.
-    pub fn scan(json: &'a str, reads_click_ids: bool) -> Option<(Self, &'a str)> {
+    pub fn scan(json: &'a str, reads_click_ids: bool) -> Option<(Box<Self>, &'a str)> {
         let mut scanner = Scanner::new(json);
-        let mut fields = Self::empty(json, reads_click_ids);
-        let end = scanner.object(0, &mut fields)?;
+        let mut fields = Box::new(Self::empty(json, reads_click_ids));
+        let end = scanner.object(0, &mut *fields)?;
         let event_json = json.get(..end)?;
         fields.properties.event_json = event_json;
         Some((fields, event_json))

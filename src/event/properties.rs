@@ -172,6 +172,9 @@ impl<'a> Properties<'a> {
 
     /// Returns the event's own `$user_id`: a string or a number.
     pub(super) fn user(&self) -> Option<Cow<'a, str>> {
+        if !self.user.is_given() {
+            return None;
+        }
         self.string_or_number(self.user).filter(|user| !user.is_empty())
     }
 
@@ -192,8 +195,10 @@ impl<'a> Properties<'a> {
 
     /// Returns the event's own `$user_id` as it is written, if annotating replaces it because it names no user.
     pub(super) fn empty_user(&self) -> Option<&'a str> {
-        let is_given = self.user.shape != Shape::Absent;
-        self.json(self.user).raw().filter(|&raw| is_given && (raw == "null" || raw == EMPTY_STRING))
+        if self.user.shape == Shape::Absent {
+            return None;
+        }
+        self.json(self.user).raw().filter(|&raw| raw == "null" || raw == EMPTY_STRING)
     }
 
     pub(super) fn json(&self, raw: RawField) -> Json<'a> {
@@ -207,8 +212,11 @@ impl<'a> Properties<'a> {
 
     /// Returns a value that is a string or a number. A number is returned as it is written.
     pub(super) fn string_or_number(&self, raw: RawField) -> Option<Cow<'a, str>> {
+        if raw.shape != Shape::Other {
+            return self.string(raw);
+        }
         let number = self.json(raw).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
-        number.map(Cow::Borrowed).or_else(|| self.string(raw))
+        number.map(Cow::Borrowed)
     }
 
     /// Returns the position of the value of `properties`, if there is one. It may be null or an empty array ([`Self::is_empty`]).

@@ -20,7 +20,7 @@ pub struct InMemorySessionStorage {
     items: Mutex<Items>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Items {
     timelines: BTreeMap<Visitor, TimelineItem>,
     /// The index of due timelines: shard, due time, visitor.
@@ -60,6 +60,13 @@ enum Archived {
     Session(Vec<u8>),
     /// An alias, with the id that it refers to.
     MergedInto(Uuid),
+}
+
+/// A copy holds the items as they are now, like a backup.
+impl Clone for InMemorySessionStorage {
+    fn clone(&self) -> Self {
+        Self { items: Mutex::new(self.items().clone()) }
+    }
 }
 
 impl InMemorySessionStorage {

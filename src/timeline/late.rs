@@ -13,14 +13,26 @@ use crate::rules::{fold, set_first};
 use crate::session::{Millis, Reason};
 
 /// What the rule needs to know about a session.
-struct Span {
-    id: Uuid,
-    start: Millis,
-    last: Millis,
+#[derive(Debug, Clone)]
+pub(super) struct Span {
+    pub id: Uuid,
+    pub start: Millis,
+    pub last: Millis,
     number: u32,
-    attribution: Attribution,
+    pub attribution: Attribution,
     /// Whether the session is over. Only then can a late event extend it.
-    is_over: bool,
+    pub is_over: bool,
+}
+
+/// How a late event was placed.
+pub(super) struct LateDecision {
+    pub fingerprint: u64,
+    /// The session that began last before the event, or one before that, if only that one reaches to the event.
+    pub before: Option<Span>,
+    /// The session that begins first after the event.
+    pub after: Option<Span>,
+    /// Whether the event joined one of them.
+    pub joins: bool,
 }
 
 impl Timeline {
@@ -59,6 +71,7 @@ impl Timeline {
         recalled: &mut Vec<SessionState>,
         known_events: &mut ByFingerprint<EventLocation>,
         config: &SessionConfig,
+        mut decisions: Option<&mut Vec<LateDecision>>,
     ) -> Vec<&'a Arrival> {
         let received_at = new.iter().map(|arrival| arrival.received_at).max().unwrap_or(self.watermark);
         let mut spans: Option<Vec<Span>> = None;
@@ -74,7 +87,12 @@ impl Timeline {
                 continue;
             }
             let spans = spans.get_or_insert_with(|| self.spans(recalled, config));
-            let id = match session_to_join(spans, entry, config) {
+            let decision = decisions.is_some().then(|| LateDecision::of(spans, entry, config));
+            let joined = session_to_join(spans, entry, config);
+            if let (Some(decisions), Some(decision)) = (decisions.as_deref_mut(), decision) {
+                decisions.push(LateDecision { joins: joined.is_ok(), ..decision });
+            }
+            let id = match joined {
                 Ok(id) => {
                     self.count_late(id, entry, recalled, config);
                     id
@@ -199,8 +217,8 @@ impl Span {
 
     /// Returns whether the session may have these edges under the maximum duration. A session that is not over always may,
     /// because a late event does not extend it.
-    fn fits(&self, start: Millis, last: Millis, config: &SessionConfig) -> bool {
-        !self.is_over || last - start <= config.max_duration_ms()
+    pub fn fits(&self, start: Millis, last: Millis, config: &SessionConfig) -> bool {
+        !self.is_over || !config.is_too_long(last - start)
     }
 
     /// Returns whether an event at `at`, not before the session's start, lies in the session or within the timeout after it.
@@ -221,9 +239,9 @@ impl Span {
 fn session_to_join(spans: &mut [Span], entry: &Entry, config: &SessionConfig) -> Result<Uuid, Option<Reason>> {
     let at = entry.at;
     let source = entry.source();
-    let after = spans.partition_point(|span| span.start <= at);
+    let (before, after) = neighbors(spans, at, config);
     let mut reason = None;
-    if let Some(span) = spans[..after].iter_mut().rev().find(|span| span.reaches(at, config)) {
+    if let Some(span) = before.map(|before| &mut spans[before]).filter(|span| span.reaches(at, config)) {
         reason = span.attribution.source().change(&source, config).map(Reason::from);
         if reason.is_none() {
             if span.is_over {
@@ -244,6 +262,23 @@ fn session_to_join(spans: &mut [Span], entry: &Entry, config: &SessionConfig) ->
         }
     }
     Ok(span.id)
+}
+
+/// Returns the indexes of the sessions that a late event is compared with: of the last one before it that reaches to it, or else of
+/// the last one before it; and of the first one after it, which can be missing.
+fn neighbors(spans: &[Span], at: Millis, config: &SessionConfig) -> (Option<usize>, usize) {
+    let after = spans.partition_point(|span| span.start <= at);
+    let reaching = spans[..after].iter().rposition(|span| span.reaches(at, config));
+    (reaching.or(after.checked_sub(1)), after)
+}
+
+impl LateDecision {
+    /// Returns the sessions that [`session_to_join`] is about to compare with the event. It changes them.
+    fn of(spans: &[Span], entry: &Entry, config: &SessionConfig) -> Self {
+        let (before, after) = neighbors(spans, entry.at, config);
+        let (before, after) = (before.map(|before| spans[before].clone()), spans.get(after).cloned());
+        Self { fingerprint: entry.uuid.fingerprint(), before, after, joins: false }
+    }
 }
 
 /// Returns whether a session takes over the source of an event that becomes its first one. An event without a source clears the

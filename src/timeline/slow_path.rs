@@ -7,17 +7,38 @@ use uuid::Uuid;
 
 use super::ids::primary_ids;
 use super::known_events::{ByFingerprint, EventLocation};
+use super::late::LateDecision;
 use super::{Applied, Arrival, Assignment, Overflow, Recalled, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{Kind, Position, SessionState};
 use crate::rules::fold_with_positions;
 use crate::session::Millis;
 
+/// The result of [`Timeline::place`]; see [`Applied`].
+pub(super) struct Placed {
+    pub assignments: Vec<Option<Assignment>>,
+    pub changed: bool,
+    pub reopened: u32,
+}
+
 impl Timeline {
     /// Applies events wherever they belong.
     pub(super) fn apply_slow(&mut self, arrivals: &[Arrival], recalled: Recalled, config: &SessionConfig) -> Applied {
-        let Recalled { sessions: mut recalled, pages } = recalled;
         let corrected = self.corrections.len();
+        let Placed { assignments, changed, reopened } = self.place(arrivals, recalled, config, None);
+        let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
+        Applied { assignments, changed, overflow, reopened }
+    }
+
+    /// Places events wherever they belong, and finalizes none of them. Adds to `late_decisions` how late events were placed.
+    pub(super) fn place(
+        &mut self,
+        arrivals: &[Arrival],
+        recalled: Recalled,
+        config: &SessionConfig,
+        late_decisions: Option<&mut Vec<LateDecision>>,
+    ) -> Placed {
+        let Recalled { sessions: mut recalled, pages } = recalled;
         let (mut before, realigned) = self.aligned(config);
         self.drop_known(&mut recalled);
         let mut known_events = self.known_events(&recalled, &pages);
@@ -35,7 +56,7 @@ impl Timeline {
             self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
             // In order of time, because a late event can move the watermark, and the events after it are then late, too.
             new.sort_by_key(|arrival| (arrival.entry.at, &arrival.entry.uuid));
-            let fresh = self.place_late(new, &mut recalled, &mut known_events, config);
+            let fresh = self.place_late(new, &mut recalled, &mut known_events, config, late_decisions);
             fresh.iter().for_each(|arrival| self.hold(arrival, config));
             if !fresh.is_empty() {
                 self.insert(fresh.into_iter().map(|arrival| arrival.entry.clone()).collect(), &before, config);
@@ -48,9 +69,7 @@ impl Timeline {
                 assignment.is_duplicate = is_duplicate;
             }
         }
-        let changed = changed || realigned;
-        let overflow = if changed { self.bound(arrivals, corrected, config) } else { Overflow::default() };
-        Applied { assignments, changed, overflow, reopened }
+        Placed { assignments, changed: changed || realigned, reopened }
     }
 
     /// Returns the events that are not known, and adds them to the known ones.

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use foldhash::fast::RandomState;
 
+use super::explain::ExplainedEvent;
 use super::rewritten::{Rewritten, insert_rewritten, repair};
 use super::split_body::RawEvent;
 use crate::clock::Clock;
+use crate::config::Projects;
+use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Stripped};
 use crate::manager::{Outcome, SessionManager};
 use crate::session::{Millis, id_time};
@@ -81,36 +84,13 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     deadline: Millis,
     mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> Option<(Vec<EventOutcome<T>>, Placed)> {
-    let rewritten;
     let mut placed = Placed::default();
-    let mut events = Vec::with_capacity(incoming.len());
-    let mut rejections = Vec::with_capacity(incoming.len());
-    let mut rewrites = Vec::new();
-    for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
-        let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
-        match raw_event.parse(origin, manager.projects()) {
-            Ok(event) => match Stripped::of(&event, manager.projects()) {
-                None => {
-                    events.push(event);
-                    rejections.push(None);
-                }
-                Some(stripped) => {
-                    rewrites.push((at, origin, standing, Rewritten::Stripped(stripped)));
-                    rejections.push(Some(Stripped::rejection()));
-                }
-            },
-            Err(rejection) => {
-                if let Some(repaired) = repair(&rejection, bytes, origin, manager.projects()) {
-                    rewrites.push((at, origin, standing, repaired));
-                }
-                rejections.push(Some(rejection));
-            }
-        }
-    }
-    if !rewrites.is_empty() {
-        rewritten = rewrites;
-        events = insert_rewritten(events, &mut rejections, &rewritten, manager.projects());
-    }
+    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
+    let events = if rewrites.is_empty() {
+        events
+    } else {
+        insert_rewritten(events, &mut rejections, &rewrites, manager.projects())
+    };
     if has_more_visitors(&events, max_visitors) {
         return None;
     }
@@ -131,6 +111,66 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
     log_failures(&outcomes);
     Some((outcomes, placed))
+}
+
+/// The events of a body that were parsed.
+struct Parsed<'a> {
+    events: Vec<Event<'a>>,
+    /// For each raw event why it is none of `events`, if it is not.
+    rejections: Vec<Option<Rejection>>,
+    /// The raw events that have to be written anew.
+    rewrites: Vec<(usize, Origin<'a>, Standing, Rewritten)>,
+}
+
+fn parse<'a>(incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>, projects: &Projects) -> Parsed<'a> {
+    let mut events = Vec::with_capacity(incoming.len());
+    let mut rejections = Vec::with_capacity(incoming.len());
+    let mut rewrites = Vec::new();
+    for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
+        let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
+        match raw_event.parse(origin, projects) {
+            Ok(event) => match Stripped::of(&event, projects) {
+                None => {
+                    events.push(event);
+                    rejections.push(None);
+                }
+                Some(stripped) => {
+                    rewrites.push((at, origin, standing, Rewritten::Stripped(stripped)));
+                    rejections.push(Some(Stripped::rejection()));
+                }
+            },
+            Err(rejection) => {
+                if let Some(repaired) = repair(&rejection, bytes, origin, projects) {
+                    rewrites.push((at, origin, standing, repaired));
+                }
+                rejections.push(Some(rejection));
+            }
+        }
+    }
+    Parsed { events, rejections, rewrites }
+}
+
+/// Parses raw events and explains what would become of each. Writes nothing. Returns one outcome for each raw event, in order; one
+/// that would be applied has its explanation.
+pub(super) async fn explain_events<'a, S: SessionStorage, C: Clock>(
+    manager: &SessionManager<S, C>,
+    incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
+    deadline: Millis,
+) -> Vec<EventOutcome<ExplainedEvent>> {
+    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
+    let events = insert_rewritten(events, &mut rejections, &rewrites, manager.projects());
+    let explanations = manager.explain(&events, deadline).await;
+    let mut explained = events.iter().zip(explanations);
+    let outcome = |rejection| match rejection {
+        Some(rejection) => Some(EventOutcome::Rejected(rejection)),
+        None => explained.next().map(|(event, explanation)| match explanation {
+            Ok(explanation) => EventOutcome::Applied(ExplainedEvent::of(event, explanation)),
+            Err(error) => EventOutcome::Failed(error),
+        }),
+    };
+    let outcomes: Vec<_> = rejections.into_iter().filter_map(outcome).collect();
+    log_failures(&outcomes);
+    outcomes
 }
 
 /// Returns whether events have more visitors than allowed. They are only counted if there are that many events.

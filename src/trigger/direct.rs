@@ -1,16 +1,16 @@
 //! Direct invocations: `{"events":[…]}`, an array of events or one event, and the commands `{"get_session":"id"}`,
-//! `{"end_session":"id"}` and `{"erase_visitor":"distinct_id","project":"name"}`. The answer is the body of the HTTP answer, without an envelope.
+//! `{"end_session":"id"}`, `{"erase_visitor":"distinct_id","project":"name"}` and `{"explain":…}`, which takes events. The answer is the body of the HTTP answer, without an envelope.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::{BodyPlace, Events, error, json, report, unreadable};
-use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_events};
+use super::batch::{Counts, IncomingEvent, advice, explain_events, log_failure, resolve_events};
 use super::body::{BodyError, Form, Limits};
 use super::envelope::string;
 use super::split_body::{Batch, split_body};
 use super::visitor::{Erasure, named};
-use super::{Ingest, Reply};
+use super::{Ingest, Reply, explain};
 use crate::clock::Clock;
 use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin};
@@ -48,6 +48,29 @@ fn split_payload<'a>(payload: &'a str, rules: &impl ProjectRules) -> Result<Batc
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }
     split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events, rules)
+}
+
+/// Answers what would become of events: `body` is as for [`ingest`].
+pub(super) async fn explain<S: SessionStorage, C: Clock>(
+    manager: &SessionManager<S, C>,
+    body: &RawValue,
+    id: &str,
+    now: Millis,
+    deadline: Millis,
+) -> Reply {
+    let Batch { raw_events, sent_at } = match split_payload(body.get(), manager.projects()) {
+        Ok(batch) => batch,
+        Err(why) => return reply(error(why.code(), &why.to_string()), Counts::only(why.code())),
+    };
+    let delivery = Delivery { received_at: now, trusts_received_at: true };
+    let origin = |index| Origin { delivery, id, index, sent_at, project: None, viewer: None };
+    let incoming =
+        raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
+    let outcomes = explain_events(manager, incoming, deadline).await;
+    match explain::body(&outcomes, str::len) {
+        Some(body) => reply(body, Counts::default()),
+        None => reply(error("answer_too_large", explain::TOO_LARGE_MESSAGE), Counts::only("answer_too_large")),
+    }
 }
 
 /// Answers with a session.

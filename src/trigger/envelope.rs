@@ -59,6 +59,8 @@ pub(super) struct Envelope<'a> {
     pub end_session: Option<&'a RawValue>,
     #[serde(borrow, rename = "erase_visitor")]
     pub erase_visitor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub explain: Option<&'a RawValue>,
     #[serde(borrow, rename = "detail-type")]
     pub detail_type: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -101,6 +103,8 @@ pub(super) enum Caller<'a> {
     EndSession(&'a RawValue),
     /// A direct invocation that erases a visitor, who is named in the payload.
     EraseVisitor,
+    /// A direct invocation that asks what would become of these events.
+    Explain(&'a RawValue),
     /// Another caller, with what the payload seems to be.
     Unknown(&'static str),
 }
@@ -142,6 +146,7 @@ impl<'a> Caller<'a> {
             Envelope { get_session: Some(id), .. } => Self::GetSession(id),
             Envelope { end_session: Some(id), .. } => Self::EndSession(id),
             Envelope { erase_visitor: Some(_), .. } => Self::EraseVisitor,
+            Envelope { explain: Some(body), .. } => Self::Explain(body),
             Envelope { delivery_stream_arn: Some(_), .. } | Envelope { invocation_id: Some(_), .. } => Self::Firehose,
             Envelope { detail_type: Some(_), source, .. } => match source.and_then(string) {
                 // Only AWS itself can send such events, and none of them is one of a visitor.
@@ -290,9 +295,17 @@ impl<'a> Headers<'a> {
 /// Returns the value of one header, by its name in lower case. It parses the whole map, for requests that need a header that
 /// others do not.
 pub(super) fn header(raw: &RawValue, name: &str) -> Option<String> {
-    let map: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
-    let value = map.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| *value)?;
-    Headers::value(value).map(Cow::into_owned)
+    attribute_of(raw, name, Headers::value).map(Cow::into_owned)
+}
+
+/// Returns one value of a map of headers or attributes, by its name in lower case, read with `value`. It parses the whole map.
+pub(super) fn attribute_of<'a>(
+    raw: &'a RawValue,
+    name: &str,
+    value: fn(&'a RawValue) -> Option<Cow<'a, str>>,
+) -> Option<Cow<'a, str>> {
+    let map: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get()).ok()?;
+    value(map.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| *value)?)
 }
 
 struct HeaderMap<'a>(fn(&'a RawValue) -> Option<Cow<'a, str>>);
@@ -346,6 +359,7 @@ mod tests {
             Caller::GetSession(_) => "get",
             Caller::EndSession(_) => "end",
             Caller::EraseVisitor => "erase",
+            Caller::Explain(_) => "explain",
             Caller::Unknown(what) => what,
         }
     }

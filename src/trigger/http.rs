@@ -1,16 +1,19 @@
 //! Requests through API Gateway (payloads 1.0 and 2.0) and function URLs.
 //!
 //! `POST /events` takes events, and so does the root, because a function URL has no path of its own. `GET /sessions/{id}` reads
-//! a session, and `POST /sessions/{id}/end` ends it. The paths below `/visitors` are in [`visitors`], those of other tracking
+//! a session, and `POST /sessions/{id}/end` ends it. `POST /explain` is in [`explain`]. The paths below `/visitors` are in [`visitors`], those of other tracking
 //! clients in [`clients`]. `GET /health` answers without a call of the store. A path may begin with `/v1`, with a stage or any
 //! other prefix.
 
 mod clients;
 mod cors;
+mod explain;
 mod reply;
 mod request;
 mod visitors;
 mod write_key;
+
+use std::sync::Arc;
 
 use super::answer::{BodyPlace, Events, ResponseStatus, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_bounded};
@@ -20,7 +23,7 @@ use super::{Ingest, Reply};
 use crate::clock::Clock;
 use crate::config::PublicAccess;
 use crate::dialect::Endpoint;
-use crate::event::{Delivery, Event, Origin};
+use crate::event::{Delivery, Event, Origin, Viewer};
 use crate::manager::SessionManager;
 use crate::output::Output;
 use crate::session::{Millis, Session};
@@ -46,6 +49,7 @@ enum Route<'a> {
     End(&'a str),
     /// A request about the visitor with this `distinct_id`, as the path has it.
     Visitor(VisitorRoute, &'a str),
+    Explain,
     Health,
     /// A browser asks whether a page may send a request.
     Preflight,
@@ -97,6 +101,10 @@ impl<'a> Route<'a> {
                 "POST" => Self::Events,
                 _ => Self::WrongMethod("POST"),
             },
+            None if segments.last() == Some(&"explain") => match method {
+                "POST" => Self::Explain,
+                _ => Self::WrongMethod("POST"),
+            },
             None if segments.last() == Some(&"health") => match method {
                 "GET" | "HEAD" => Self::Health,
                 _ => Self::WrongMethod("GET"),
@@ -107,7 +115,7 @@ impl<'a> Route<'a> {
 
     /// Returns whether the route shows or changes what is stored, so that it asks for credentials.
     fn is_private(&self) -> bool {
-        matches!(self, Self::Get(_) | Self::End(_) | Self::Visitor(..))
+        matches!(self, Self::Get(_) | Self::End(_) | Self::Visitor(..) | Self::Explain)
     }
 }
 
@@ -133,6 +141,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         Route::Get(id) => session_answer(manager.get(id).await),
         Route::End(id) => session_answer(manager.end_session(id).await),
         Route::Visitor(route, id) => Box::pin(visitors::handle(ingest, request, route, id)).await,
+        Route::Explain => Box::pin(explain::handle(manager, request, deadline)).await,
         Route::Health => (Answer::new(200, health(request).to_owned()), Counts::default()),
         Route::WrongMethod(allowed) => {
             let message = "this path takes another method; see the `allow` header";
@@ -140,8 +149,8 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
             (Answer { allow: Some(allowed), ..answer }, counts)
         }
         Route::Unknown => {
-            let message = "no such path; use POST /events, GET /sessions/{id}, POST /sessions/{id}/end, a path below \
-                           /visitors/{distinct_id} or a client's path";
+            let message = "no such path; use POST /events, POST /explain, GET /sessions/{id}, POST /sessions/{id}/end, a path \
+                           below /visitors/{distinct_id} or a client's path";
             refused(404, "no_such_path", message)
         }
     };
@@ -175,11 +184,7 @@ async fn events<S: SessionStorage, C: Clock>(
     // Anyone who can reach the API can write `received_at` into an event, so it is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     let mut events = Events::with_room_for(request.body.len(), raw_events.len()).with_detail(access.answer);
-    // Servers and proxies call this path as often as pages do, so that only a rule makes the sender the visitor.
-    let viewer = match manager.projects().all_rules().any(|rules| rules.viewer_headers) {
-        true => request.viewer(true),
-        false => None,
-    };
+    let viewer = viewer_of(manager, request);
     let viewer = viewer.as_ref();
     let origin = |index| Origin { delivery, id: &request.id, index, sent_at, project, viewer };
     let incoming =
@@ -191,6 +196,19 @@ async fn events<S: SessionStorage, C: Clock>(
     };
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
     (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))
+}
+
+/// Returns what the request tells about the visitor. Servers and proxies call these paths as often as pages do, so that only a rule
+/// makes the sender the visitor.
+fn viewer_of<S, C>(manager: &SessionManager<S, C>, request: &Request<'_>) -> Option<Arc<Viewer>>
+where
+    S: SessionStorage,
+    C: Clock,
+{
+    match manager.projects().all_rules().any(|rules| rules.viewer_headers) {
+        true => request.viewer(true),
+        false => None,
+    }
 }
 
 /// Returns the answer to a health check: the function runs. Which version runs is told only to callers with credentials.
@@ -221,13 +239,16 @@ fn session_answer(session: Result<Session, SessionError>) -> (Answer, Counts) {
 /// Returns the answer to a request that failed.
 fn failure_answer(why: &SessionError) -> (Answer, Counts) {
     log_failure(why);
-    let status = match why {
+    refused(failure_status(why), why.code(), advice(why))
+}
+
+fn failure_status(why: &SessionError) -> u16 {
+    match why {
         SessionError::NotFound => 404,
         SessionError::Ambiguous => 409,
         SessionError::Corrupt { .. } => 500,
         _ => 503,
-    };
-    refused(status, why.code(), advice(why))
+    }
 }
 
 /// Returns an answer that consists of an error.

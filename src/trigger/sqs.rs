@@ -1,9 +1,11 @@
 //! Records of an SQS queue, standard or FIFO. A message's body is read like an HTTP body. Its attributes `content-encoding`
-//! (gzip, encoded as base64) and `content-type` are read like headers.
+//! (gzip, encoded as base64) and `content-type` are read like headers. `received-at` and `message-id` are what a redriven message
+//! was first sent with ([`redriven`]).
 //!
 //! A failed message is reported to SQS, and the queue redelivers it.
 
 pub(super) mod record;
+mod redriven;
 
 use std::borrow::Cow;
 
@@ -21,6 +23,7 @@ use crate::session::Millis;
 use crate::storage::SessionStorage;
 use record::Attributes;
 pub(super) use record::Record;
+use redriven::Redriven;
 
 /// Takes records as messages.
 pub(super) fn messages(records: Vec<Record<'_>>, now: Millis) -> Vec<Message<'_>> {
@@ -32,11 +35,17 @@ pub(super) fn message(record: Record<'_>, now: Millis) -> Message<'_> {
     let is_fifo = record.queue.is_some_and(|arn| arn.0.ends_with(".fifo"));
     let Attributes { sent_timestamp, message_group_id } = record.attributes;
     let sent = sent_timestamp.and_then(|sent| millis(&sent.0));
+    let redriven = Redriven::read(record.message_attributes);
+    let sent = sent.into_iter().chain(redriven.received_at).min();
     let id = record.message_id.map(|id| id.0).unwrap_or_default();
     let headers = Headers::read(record.message_attributes, attribute);
     // In a standard queue, groups only serve fairness.
     let group = message_group_id.filter(|_| is_fifo).map(|group| group.0);
-    Message::new("sqs", id, record.body.map(|body| body.0), headers, (sent, now)).in_group(group)
+    let message = Message::new("sqs", id, record.body.map(|body| body.0), headers, (sent, now)).in_group(group);
+    match redriven.message_id {
+        Some(first_id) => message.with_origin(first_id),
+        None => message,
+    }
 }
 
 /// Returns the string value of a message's attribute.

@@ -1,6 +1,7 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
 mod clients;
+mod explain;
 mod lambda_events;
 mod public;
 mod samples;

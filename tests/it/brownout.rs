@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_dynamodb::config::{Credentials, Region};
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::config::{Credentials, Region, SharedCredentialsProvider};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -102,14 +103,13 @@ async fn world() -> (Arc<Table>, SessionManager<DynamoDbSessionStorage, SystemCl
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let router = axum::Router::new().route("/", post(answer)).with_state(Arc::clone(&table));
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-    let config = aws::loader()
+    let config = SdkConfig::builder()
         .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local")))
         .region(Region::new("local"))
         .endpoint_url(endpoint)
-        .load()
-        .await;
-    let storage = DynamoDbSessionStorage::new(aws::dynamodb(&config), TABLE);
+        .build();
+    let storage = DynamoDbSessionStorage::new(aws::dynamodb(&aws::with_limits(config), None), TABLE);
     (table, SessionManager::new(SessionConfig::default(), storage))
 }
 

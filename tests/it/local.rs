@@ -1,5 +1,6 @@
 //! The example `local` as its users run it: the real binary with files, pipes and signals.
 
+mod backfill;
 mod cli;
 mod cost;
 mod demo;

@@ -25,7 +25,7 @@ use crate::support::{ManualClock, Seeded, Sink};
 
 const DAY: Millis = 86_400_000;
 /// The night of a clock change in Berlin: 2026-03-29, midnight.
-const START: Millis = 1_774_738_800_000;
+pub const START: Millis = 1_774_738_800_000;
 /// The number of seeds that `cargo test` runs. `MIX_SEEDS=20000` runs as many as asked, `MIX_SEED=7` one.
 const SEEDS: u64 = 600;
 
@@ -116,17 +116,17 @@ impl SessionStorage for Jittery<'_> {
 const PAGE_SIZE: usize = 1;
 
 #[derive(Debug, Clone)]
-struct SentEvent {
-    uuid: String,
+pub struct SentEvent {
+    pub uuid: String,
     visitor: &'static str,
     name: &'static str,
-    at: Millis,
+    pub at: Millis,
     utm: Option<&'static str>,
     referrer: Option<&'static str>,
 }
 
 impl SentEvent {
-    fn json(&self) -> String {
+    pub fn json(&self) -> String {
         let mut properties = json!({ "$current_url": format!("https://shop.test/{}", self.uuid) });
         let named = [("utm_source", self.utm), ("$referrer", self.referrer)];
         for (name, value) in named.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -142,12 +142,12 @@ impl SentEvent {
     }
 }
 
-fn pick<T: Clone>(random: &mut Seeded, of: &[T]) -> T {
+pub fn pick<T: Clone>(random: &mut Seeded, of: &[T]) -> T {
     of[random.below(of.len())].clone()
 }
 
 /// Returns random rules. Two sets of rules of a world have one maximum duration: see `docs/limits.md`.
-fn rules(random: &mut Seeded, lateness: i64, max_duration: i64) -> SessionConfig {
+pub fn rules(random: &mut Seeded, lateness: i64, max_duration: i64) -> SessionConfig {
     SessionConfig::from_rules(json!({
         "timeout_seconds": pick(random, &[1, 10, 60, 1800]),
         "max_duration_seconds": max_duration,
@@ -295,7 +295,7 @@ async fn run(seed: u64) {
 }
 
 /// Draws an event, or one that was sent before.
-fn event(
+pub fn event(
     random: &mut Seeded,
     sent: &mut Vec<SentEvent>,
     now: Millis,

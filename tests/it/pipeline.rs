@@ -102,7 +102,8 @@ fn event(random: &mut Seeded, rank: usize, index: usize, at: Millis, arrives_at:
 }
 
 impl Event {
-    fn json(&self) -> String {
+    /// Returns it as its sender writes it.
+    pub fn json(&self) -> String {
         let timestamp = rfc3339(datetime(self.at));
         let mut event = json!({
             "uuid": self.uuid, "event": self.name, "distinct_id": self.visitor, "timestamp": timestamp,
@@ -118,6 +119,11 @@ impl Event {
             event["distinct_id"] = Value::Null;
         }
         event.to_string()
+    }
+
+    /// Returns it as the oracle reads it; `None` if it must be rejected.
+    pub fn usable(&self) -> Option<OracleEvent<'_>> {
+        (!self.is_unusable).then(|| self.oracle())
     }
 
     fn oracle(&self) -> OracleEvent<'_> {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use session_tracking::clock::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// How a request is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,21 @@ struct Shared {
     cut: Notify,
     /// By how much every answer is delayed.
     delay: Duration,
+    /// Whether it closes every connection.
+    is_down: watch::Sender<bool>,
 }
 
 impl Proxy {
     /// Starts a proxy to the database at this endpoint, which delays every answer.
     pub async fn start(endpoint: &str, delay: Duration) -> Self {
         let to = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let shared = Arc::new(Shared { to, plan: Mutex::new(None), cut: Notify::new(), delay });
+        let shared = Arc::new(Shared {
+            to,
+            plan: Mutex::new(None),
+            cut: Notify::new(),
+            delay,
+            is_down: watch::Sender::new(false),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn({
@@ -55,6 +63,11 @@ impl Proxy {
             }
         });
         Self { endpoint, shared }
+    }
+
+    /// Closes every connection, those that are open and those to come, until it is up again.
+    pub fn set_down(&self, is_down: bool) {
+        self.shared.is_down.send_replace(is_down);
     }
 
     /// Cuts one request, after some others have passed; or, with `None`, no request.
@@ -86,6 +99,10 @@ impl Shared {
 
     /// Serves a connection, on which requests and answers alternate.
     async fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
+        let mut is_down = self.is_down.subscribe();
+        if *is_down.borrow_and_update() {
+            return Ok(());
+        }
         let mut server = TcpStream::connect(self.to).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
@@ -93,6 +110,7 @@ impl Shared {
         let (mut is_answered, mut cut) = (true, None);
         loop {
             tokio::select! {
+                _ = is_down.changed() => break,
                 read = client.read(&mut request) => {
                     let read = read?;
                     if std::mem::take(&mut is_answered) {

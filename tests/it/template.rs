@@ -217,7 +217,7 @@ fn the_function_answers_preflights_and_every_client() {
             private.push(string(&event["Properties"]["Path"]));
         }
     }
-    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}"] {
+    for path in ["/sessions/{id}", "/sessions/{id}/end", "/visitors/{proxy+}", "/explain"] {
         assert!(private.contains(&path.to_owned()) && private.contains(&format!("/v1{path}")), "{path}: {private:?}");
     }
     let default = string(&template["Parameters"]["CorsOrigins"]["Default"]);

@@ -42,7 +42,7 @@ fn option_help(option: &Opt) -> String {
         Takes::Whole(..) | Takes::Rules | Takes::Projects | Takes::Profile | Takes::Answer | Takes::Output => {
             format!("\n      takes {}", takes.sentence())
         }
-        Takes::Time | Takes::Nothing => String::new(),
+        Takes::Time | Takes::Text | Takes::Nothing => String::new(),
     };
     let value = if value.is_empty() { String::new() } else { format!(" {value}") };
     format!("  --{name}{value}\n      {about}{takes}\n      default: {default}\n")

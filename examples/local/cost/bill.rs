@@ -143,6 +143,14 @@ impl Traffic {
     }
 }
 
+/// Returns the write units and the dollars of history: this many writes of a visitor's part of a batch, and sessions that are opened,
+/// closed and archived. Nobody else writes these visitors, so there are no conflicts.
+pub fn backfill_dollars(writes: f64, sessions: f64) -> (f64, f64) {
+    let units = writes + sessions * (OPEN_UNITS + CLOSE_UNITS + ARCHIVE_UNITS);
+    let read_units = writes * READ_UNITS_A_WRITE + sessions * CLOSE_READ_UNITS;
+    (units, (units * MILLION_WRITE_UNITS + read_units * MILLION_READ_UNITS) / 1e6)
+}
+
 /// Returns the dollars a month of the smallest Managed Flink application. They do not depend on the traffic.
 pub fn managed_flink() -> f64 {
     FLINK_UNITS * MONTH_HOURS * FLINK_UNIT_HOUR + FLINK_GIGABYTES * FLINK_GIGABYTE_MONTH

@@ -12,7 +12,7 @@ pub fn shown(explanation: &Value) -> Value {
     }
     for name in ["session_before", "session_after"] {
         if let Some(rules) = explanation[name]["rules"].as_array() {
-            let rules: Vec<Value> = rules.iter().map(bounded).collect();
+            let rules: Vec<Value> = rules.iter().filter(|check| has_compared(check)).map(bounded).collect();
             part.insert(name.to_owned(), json!({ "rules": rules }));
         }
     }
@@ -22,6 +22,12 @@ pub fn shown(explanation: &Value) -> Value {
         }
     }
     part.into()
+}
+
+/// Returns whether a rule holds, or compared anything: most events have neither a campaign nor a referrer.
+fn has_compared(check: &Value) -> bool {
+    let has = |name: &str| !check[name].is_null();
+    check["holds"] == true || ["ms", "events", "session", "event"].into_iter().any(has)
 }
 
 /// Returns a value whose strings are cut. An explanation is a few levels deep.

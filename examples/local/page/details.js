@@ -75,7 +75,7 @@ function decisionParts(event) {
   if (rows.length === 0) return parts;
   const head = make('tr', {}, ...['rule', 'session', 'event'].map((name) => make('th', { scope: 'col' }, name)));
   const body = rows.map(({ name, session, event: own, isDeciding }) => make('tr', { class: isDeciding && 'deciding' },
-    make('th', { scope: 'row' }, name, ...(isDeciding ? [make('span', { class: 'flag' }, 'decided')] : [])),
+    make('th', { scope: 'row' }, name, ...(isDeciding ? [' ', make('span', { class: 'flag' }, 'decided')] : [])),
     make('td', {}, session ?? '–'), make('td', {}, own ?? '–')));
   parts.push(make('table', {}, make('thead', {}, head), make('tbody', {}, ...body)));
   return parts;

@@ -71,6 +71,8 @@ class Page {
   setTime({ now, speed }) {
     this.time = { now, speed, at: performance.now() };
     this.travel?.show(now, speed);
+    // The rate falls while nothing comes in.
+    this.isListOld = true;
     this.redraw();
   }
 
@@ -143,8 +145,8 @@ class Page {
     this.model.settle();
     if (now - this.listedAt >= LIST_MS && (this.isListOld || this.listedAt < 0)) this.#listRows(now);
     this.#draw();
-    const isShining = this.shining > 0 && !this.isStill.matches;
-    if (this.queue.length > 0 || this.isListOld || isShining) this.redraw();
+    const isMoving = (this.shining > 0 || this.time.speed > 1) && !this.isStill.matches;
+    if (this.queue.length > 0 || this.isListOld || isMoving) this.redraw();
   }
 
   #apply() {

@@ -143,7 +143,7 @@ export class Rows {
     const [x, y] = [event.clientX - boxLeft, event.clientY - top];
     const visitor = this.visitors[Math.floor((y + this.scroller.scrollTop) / ROW)];
     const { left, width } = this.shown;
-    if (!visitor || x < left) return {};
+    if (!visitor || x < left) return visitor ? { visitor } : {};
     const { range } = this.host;
     const distance = (time) => Math.abs(range.x(time, left, width) - x);
     const near = stopsOf(visitor).filter(({ at }) => distance(at) <= NEAR);

@@ -1,5 +1,6 @@
 //! What `--html` shows: the newest lines of the replay, as a page in one file.
 
+use serde_json::Value;
 use session_tracking::output::Output;
 use session_tracking::session::Millis;
 
@@ -12,9 +13,9 @@ use crate::page;
 pub struct Picture(Feed);
 
 impl Picture {
-    /// Adds an annotated event.
-    pub fn event(&self, line: &str, received_at: Millis) {
-        self.0.push(item::event(line, received_at, |_| None));
+    /// Adds an annotated event, and what was explained about it.
+    pub fn event(&self, line: &str, received_at: Millis, explanation: Option<&Value>) {
+        self.0.push(item::event(line, received_at, |_| explanation));
     }
 
     /// Adds a rejected event.

@@ -101,6 +101,9 @@ impl Spool {
 /// A note at the head of a run: its key, the run, its text. Of one key, the notes of earlier runs come first.
 type SessionAnchor = Reverse<(Vec<u8>, usize, Vec<u8>)>;
 
+/// A key, and its notes in the order in which they came.
+pub type Group = (Vec<u8>, Vec<Vec<u8>>);
+
 /// Notes by key.
 pub struct Groups {
     runs: Vec<Box<dyn Read + Send>>,
@@ -131,6 +134,11 @@ impl Groups {
 
     /// Returns the notes of the next key, in the order in which they came.
     pub fn next_group(&mut self) -> io::Result<Option<Vec<Vec<u8>>>> {
+        Ok(self.next_keyed_group()?.map(|(_, texts)| texts))
+    }
+
+    /// Returns the next key and its notes, in the order in which they came.
+    pub fn next_keyed_group(&mut self) -> io::Result<Option<Group>> {
         let Some(Reverse((key, run, text))) = self.heads.pop() else { return Ok(None) };
         self.advance(run)?;
         let mut texts = vec![text];
@@ -139,12 +147,12 @@ impl Groups {
             self.advance(run)?;
             texts.push(text);
         }
-        Ok(Some(texts))
+        Ok(Some((key, texts)))
     }
 }
 
 /// A file that is gone when it is closed.
-fn temporary_file() -> io::Result<File> {
+pub fn temporary_file() -> io::Result<File> {
     let name = format!("session-tracking-{}-{:016x}", std::process::id(), SystemClock.random());
     let path = std::env::temp_dir().join(name);
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;

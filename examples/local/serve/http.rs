@@ -69,6 +69,7 @@ fn about() -> Value {
         "paths": [
             "GET / (for a browser: a page that shows the sessions)",
             "POST /events",
+            "POST /explain",
             "GET /sessions/{id}",
             "POST /sessions/{id}/end",
             "GET /visitors/{distinct_id}/sessions",

@@ -163,7 +163,13 @@ impl<'w> Run<'w> {
         let mut recalled = Recalled { sessions, pages };
         let moved = timeline.move_to_pages(&mut recalled, PAGE_SIZE);
         let prepared = (!moved.is_empty()).then(|| timeline.clone());
+        // One in four, because an explanation takes as long as applying the events.
+        let is_explained = self.steps.bytes().map(usize::from).sum::<usize>() % 4 == 0;
+        let explanations = is_explained.then(|| timeline.explain(&arrivals, recalled.clone(), &self.world.rules));
         let applied = timeline.apply(&arrivals, recalled, &self.world.rules);
+        if let Some(explanations) = explanations {
+            crate::explain::check_all(&explanations, &applied);
+        }
         if prepared.is_some_and(|prepared| prepared == timeline) {
             // Nothing has to be written, so no pages are either.
             return (self.timeline.clone(), applied, Vec::new());

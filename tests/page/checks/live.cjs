@@ -30,6 +30,20 @@ exports.corrections_duplicates_and_clients_are_shown = (browser) => withService(
   await waitForTotals(page, { visitors: 1, sessions: 1 });
 }));
 
+/** The service explains events while a page is open: the values are its own, and not what the page could tell. */
+exports.the_service_explains_what_it_decides = (browser) => withService([], ({ url, post }) => withPage(browser, url, async (page) => {
+  await page.locator('#state', { hasText: 'live' }).waitFor();
+  const ago = (minutes) => new Date(Date.now() - minutes * 60_000).toISOString();
+  for (const minutes of [40, 0]) await post({ uuid: `${minutes}`, event: '$pageview', distinct_id: 'ada', timestamp: ago(minutes) });
+  await waitForTotals(page, { events: 2, sessions: 2 });
+  await page.click('.name button');
+  await page.keyboard.press('End');
+  const text = await page.locator('#details').innerText();
+  for (const part of ['It began a session', 'timeout decided', '≤ 30 min', '40 min', 'max duration', '≤ 1 d']) {
+    holds(text.includes(part), `the details have no \`${part}\`: ${text}`);
+  }
+}));
+
 /** 10,000 events of 2,000 visitors come in while somebody scrolls. */
 exports.ten_thousand_events_stream_in_while_scrolling = (browser) => withService([], ({ url, post }) => withPage(browser, url, async (page) => {
   await measure(page);

@@ -68,7 +68,7 @@ exports.pointing_at_an_event_shows_the_decision = (browser) => withPage(browser,
   await page.keyboard.press('Escape');
   await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
   const text = await page.locator('#details').innerText();
-  for (const part of ['$pageview', 'utm_source=ads', 'began the session', 'news', 'Session 2 of']) {
+  for (const part of ['$pageview', 'utm_source=ads', 'It began a session', 'campaign decided', 'news', '≤ 30 min', '8 min', 'Session 2 of']) {
     holds(text.includes(part), `the details have no \`${part}\`: ${text}`);
   }
 });

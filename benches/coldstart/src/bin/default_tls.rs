@@ -8,7 +8,10 @@ use session_tracking::trigger::Ingest;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let service = Service::start_with(async |_| Ok(aws::loader().load().await)).await?;
+    let service = Service::start_with(async |_| {
+        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+        Ok(aws::with_limits(config))
+    }).await?;
     let (output, rejects) = (service.output()?, service.rejects()?);
     let ingest = Ingest { origins: service.origins(), public: service.public(), manager: service.manager, output, rejects };
     let ingest = &ingest;
