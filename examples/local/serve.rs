@@ -15,6 +15,8 @@ use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::config::{AllowedOrigins, Projects, PublicAccess};
 use session_tracking::manager::{CloseReport, SessionManager};
+#[cfg(feature = "replay")]
+use session_tracking::replay::{Inputs, ReplayStore};
 use session_tracking::storage::DynamoDbSessionStorage;
 use session_tracking::trigger::Ingest;
 
@@ -58,6 +60,22 @@ pub const COMMAND: Command = Command {
             takes: Takes::Answer,
             default: "full",
             about: "`full`: requests count as signed, as by AWS credentials; `ids`: as anyone's, who gets ids and counters",
+        },
+        #[cfg(feature = "replay")]
+        Opt {
+            name: "replay",
+            value: "FOLDER",
+            takes: Takes::Folder,
+            default: "none",
+            about: "keeps recorded events of session replay in this folder; without it, replay is off",
+        },
+        #[cfg(feature = "replay")]
+        Opt {
+            name: "replay-inputs",
+            value: "WHAT",
+            takes: Takes::Inputs,
+            default: "mask",
+            about: "`mask` hides what was typed before it is stored; `keep` keeps it as the recorder sent it",
         },
         Opt {
             name: "close-every",
@@ -105,6 +123,9 @@ pub struct Options {
     grace: TimeDelta,
     /// Whether the page may make time run faster.
     has_time_travel: bool,
+    /// Where recorded events are kept.
+    #[cfg(feature = "replay")]
+    replay: Option<ReplayStore>,
 }
 
 impl Options {
@@ -123,11 +144,25 @@ impl Options {
                 Some("ids") => false,
                 Some(other) => return Err(words.wrong("answer", other)),
             },
+            #[cfg(feature = "replay")]
+            replay: replay(words)?,
             close_every: Duration::from_secs(words.whole("close-every")?),
             grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
             has_time_travel: words.is_given("fast-forward"),
         })
     }
+}
+
+/// Reads where recorded events are kept.
+#[cfg(feature = "replay")]
+fn replay(words: &Words) -> Result<Option<ReplayStore>, Failure> {
+    let inputs = match words.text("replay-inputs")? {
+        None | Some("mask") => Inputs::Mask,
+        Some("keep") => Inputs::Keep,
+        Some(other) => return Err(words.wrong("replay-inputs", other)),
+    };
+    let store = words.path("replay").map(|folder| ReplayStore::in_folder(folder, inputs)).transpose();
+    store.map_err(|error| Failure::usage(format!("--replay: {error}")))
 }
 
 /// The ingest function.
@@ -176,6 +211,15 @@ fn api(options: Options, database: &EmbeddedDynamoDb, stop: Stop) -> Api {
     let (clock, feed) = (ServeClock::new(), Arc::<Feed>::default());
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::with_clock(options.projects, storage, clock.clone()).with_close_grace(options.grace);
+    #[cfg(not(feature = "replay"))]
+    let has_replay = false;
+    #[cfg(feature = "replay")]
+    let has_replay = options.replay.is_some();
+    #[cfg(feature = "replay")]
+    let manager = match options.replay {
+        Some(replay) => manager.with_replay(replay),
+        None => manager,
+    };
     let output = Tap { feed: Arc::clone(&feed), clock: clock.clone(), is_rejects: false };
     let rejects = Tap { is_rejects: true, ..output.clone() };
     let function =
@@ -189,6 +233,7 @@ fn api(options: Options, database: &EmbeddedDynamoDb, stop: Stop) -> Api {
         close_ms: CLOSE_MS * speed,
         clock,
         has_time_travel: options.has_time_travel,
+        has_replay,
         feed,
         traffic: Traffic::default(),
         process: format!("{:016x}", SystemClock.random()),

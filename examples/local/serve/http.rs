@@ -39,6 +39,8 @@ pub struct Api {
     pub clock: ServeClock,
     /// Whether the page may make time run faster.
     pub has_time_travel: bool,
+    /// Whether recorded events are kept, so that the page links to a session's replay.
+    pub has_replay: bool,
     /// What the page shows.
     pub feed: Arc<Feed>,
     /// The sample traffic that the page sends.

@@ -36,8 +36,8 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 
 /// Answers with the page.
 pub fn document(api: &Api) -> Response {
-    let page::Document { html, policy } =
-        page::document("Sessions", &json!({ "live": true, "time_travel": api.has_time_travel }).to_string());
+    let data = json!({ "live": true, "time_travel": api.has_time_travel, "replay": api.has_replay });
+    let page::Document { html, policy } = page::document("Sessions", &data.to_string());
     let policy = format!("{policy}; frame-ancestors 'none'");
     let mut response = html.into_response();
     let headers = [

@@ -44,7 +44,7 @@ fn a_browser_gets_the_page_and_others_the_list_of_paths() {
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
     assert!(policy.ends_with("; frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
-    assert_eq!(data(&page.body), json!({ "live": true, "time_travel": false }));
+    assert_eq!(data(&page.body), json!({ "live": true, "time_travel": false, "replay": false }));
     assert_eq!(server.request("GET", "/", "accept: */*\r\n", "").json()["service"], "session-tracking");
 }
 
