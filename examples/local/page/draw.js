@@ -11,6 +11,8 @@ const SHAPE_DISTANCE = 7;
 /** Where a session of one moment is as wide as this. */
 const LEAST_BAR = 5;
 const MARK_DISTANCE = 88;
+/** What the name of the time zone takes of the axis. */
+const ZONE = 44;
 /** How long something that just happened shines, in milliseconds. */
 export const SHINE = 1800;
 const BADGES = { late: 'L', merged: 'M', split: 'S' };
@@ -51,7 +53,7 @@ export function drawAxis(context, { range, left, width, height, palette }) {
     context.strokeStyle = palette.line;
     line(context, x, height - 7, x, height);
     context.fillStyle = isDay ? palette.ink : palette.dim;
-    if (x + 4 + context.measureText(label).width < width) context.fillText(label, x + 4, height / 2);
+    if (x + 4 + context.measureText(label).width < width - ZONE) context.fillText(label, x + 4, height / 2);
   }
 }
 
