@@ -91,6 +91,11 @@ openapi:
 clients *OPTIONS:
     tests/clients/run {{ OPTIONS }}
 
+# The page of `just serve` in Chromium (needs Node and npm): just page --screenshots writes docs/images anew
+[group('test')]
+page *OPTIONS:
+    tests/page/run {{ OPTIONS }}
+
 # Record pages with rrweb and posthog-js in Chromium, play them back, and compare pictures (needs Node and npm)
 [group('test')]
 replay-browser *OPTIONS:
