@@ -47,7 +47,6 @@ mod proxy;
 mod redrive;
 mod reports;
 mod seed;
-mod shared_cache;
 mod sim;
 mod small_worlds;
 mod soak;
