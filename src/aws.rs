@@ -1,6 +1,8 @@
 //! The AWS clients, configured for a function that starts cold, is frozen between invocations and is billed by the millisecond.
 
 mod trust;
+#[cfg(feature = "replay")]
+pub use trust::connector;
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@ mod calls;
 mod close;
 mod counters;
 mod explain;
+#[cfg(feature = "replay")]
+mod replay;
 mod shared;
 mod timeline_cache;
 mod visitors;
@@ -35,6 +37,8 @@ pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 pub use counters::Counted;
 use counters::Counters;
+#[cfg(feature = "replay")]
+pub use replay::ReplayPage;
 use shared::Shared;
 use timeline_cache::TimelineCache;
 pub use visitors::{ListPosition, SessionPage, VisitorExport};
@@ -81,6 +85,9 @@ pub struct SessionManager<S, C = SystemClock> {
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: Shared<AtomicU64>,
     counters: Counters,
+    /// Where recorded events are kept, if replay is on.
+    #[cfg(feature = "replay")]
+    replay: Option<crate::replay::ReplayStore>,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -97,7 +104,19 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let projects = shared::share(projects.into());
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
         let (cache, calls, counters) = (Shared::default(), Shared::default(), Counters::default());
-        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
+        Self {
+            projects,
+            storage,
+            clock,
+            retention,
+            close_grace,
+            page_size: PAGE_FINGERPRINTS,
+            cache,
+            calls,
+            counters,
+            #[cfg(feature = "replay")]
+            replay: None,
+        }
     }
 
     /// Sets how long archived sessions are kept.

@@ -54,6 +54,16 @@ impl Service {
         let client = aws::dynamodb(&aws, settings.endpoints.dynamodb.as_deref());
         let storage = DynamoDbSessionStorage::new(client, &settings.table).counting(Arc::clone(&consumed));
         let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
+        #[cfg(feature = "replay")]
+        let manager = match &settings.replay {
+            None => manager,
+            Some(replay) => {
+                let connector = aws::connector(settings.ca_bundle.as_deref())?;
+                let endpoint = settings.endpoints.s3.as_deref();
+                let store = crate::replay::s3::in_bucket(&replay.bucket, endpoint, &aws, connector, replay.inputs)?;
+                manager.with_replay(store)
+            }
+        };
         Ok(Self { manager, settings, aws, consumed })
     }
 

@@ -30,6 +30,12 @@ pub enum Takes {
     Profile,
     /// What an answer tells about sessions.
     Answer,
+    /// The path of a folder.
+    #[cfg(feature = "replay")]
+    Folder,
+    /// What becomes of the values of inputs.
+    #[cfg(feature = "replay")]
+    Inputs,
     /// A time, in any spelling that an event's time may have.
     Time,
     /// A name or a path.
@@ -55,6 +61,10 @@ impl Takes {
             }
             Self::Answer => "`full` or `ids`".to_owned(),
             Self::Text => "a name or a path".to_owned(),
+            #[cfg(feature = "replay")]
+            Self::Folder => "the path of a folder".to_owned(),
+            #[cfg(feature = "replay")]
+            Self::Inputs => "`mask` or `keep`".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
         }
     }

@@ -5,11 +5,16 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
+use session_tracking::notice;
 use session_tracking::startup::{Service, deadline};
 use session_tracking::trigger::Ingest;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
+    if let Some(texts) = notice::asked_for(std::env::args()) {
+        println!("{texts}");
+        return Ok(());
+    }
     let service = Service::start().await?;
     let (output, rejects, origins) = (service.output()?, service.rejects()?, service.origins());
     let public = service.public();

@@ -47,6 +47,8 @@ mod concurrent {
                 cache: Arc::clone(&self.cache),
                 calls: Arc::clone(&self.calls),
                 counters: Counters::default(),
+                #[cfg(feature = "replay")]
+                replay: self.replay.clone(),
                 ..*self
             }
         }

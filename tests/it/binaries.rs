@@ -160,6 +160,16 @@ async fn an_invocation_writes_one_line_with_its_metrics_and_nothing_of_its_event
     );
 }
 
+/// Whoever gets a binary gets the licences of what is linked into it.
+#[test]
+fn each_binary_tells_its_licences() {
+    for binary in [INGEST, CLOSE] {
+        let told = std::process::Command::new(binary).arg("--notice").env_clear().output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(told.starts_with(include_str!("../../NOTICE")) && told.contains(include_str!("../../LICENSE")));
+    }
+}
+
 /// The function at the head of the library's documentation, on a database.
 #[tokio::test]
 async fn a_function_of_ones_own_counts_page_views() {

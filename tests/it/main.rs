@@ -15,6 +15,7 @@ mod conformance;
 mod consumer;
 mod corpus;
 mod crash;
+mod dependencies;
 mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
@@ -45,6 +46,8 @@ mod profiles;
 mod projects;
 mod proxy;
 mod redrive;
+#[cfg(feature = "replay")]
+mod replay;
 mod reports;
 mod seed;
 mod sim;

@@ -49,6 +49,8 @@ fn option_help(option: &Opt) -> String {
             format!("\n      takes {}", takes.sentence())
         }
         Takes::Time | Takes::Text => String::new(),
+        #[cfg(feature = "replay")]
+        Takes::Folder | Takes::Inputs => String::new(),
     };
     format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")
 }
