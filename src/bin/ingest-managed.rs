@@ -8,10 +8,15 @@ use std::sync::Arc;
 
 use lambda_runtime::{Error, LambdaEvent, run_concurrent, service_fn};
 use serde_json::value::RawValue;
+use session_tracking::notice;
 use session_tracking::startup::{ManagedIngest, Service};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    if let Some(texts) = notice::asked_for(std::env::args()) {
+        println!("{texts}");
+        return Ok(());
+    }
     let ingest = Arc::new(ManagedIngest::new(Service::start().await?)?);
     run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let ingest = Arc::clone(&ingest);

@@ -51,7 +51,6 @@ mod redrive;
 mod replay;
 mod reports;
 mod seed;
-mod shared_cache;
 mod sim;
 mod small_worlds;
 mod soak;
