@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::serve::Listener;
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::rustls::{ServerConfig, version};
+use tokio_rustls::rustls::{HandshakeKind, ServerConfig, version};
 use tokio_rustls::server::TlsStream;
 
 /// A running server.
@@ -20,6 +21,19 @@ pub struct TlsServer {
     pub url: String,
     /// The certificate of its authority, as PEM.
     pub authority: String,
+    /// The handshakes so far.
+    #[allow(dead_code, reason = "the tests read it, the benches do not")]
+    pub handshakes: Arc<Handshakes>,
+}
+
+/// How many handshakes a server made, by kind.
+#[allow(dead_code, reason = "the tests read it, the benches do not")]
+#[derive(Default)]
+pub struct Handshakes {
+    /// Those in which the client checked the server's certificate.
+    pub full: AtomicUsize,
+    /// Those that resumed an earlier session by a ticket, which takes a client less CPU.
+    pub resumed: AtomicUsize,
 }
 
 impl TlsServer {
@@ -31,14 +45,17 @@ impl TlsServer {
         let (acceptor, authority) = identity()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("https://{}", listener.local_addr()?);
-        tokio::spawn(async { axum::serve(TlsListener { listener, acceptor }, router).await });
-        Ok(Self { url, authority })
+        let handshakes = Arc::<Handshakes>::default();
+        let listener = TlsListener { listener, acceptor, handshakes: Arc::clone(&handshakes) };
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Ok(Self { url, authority, handshakes })
     }
 }
 
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Listener for TlsListener {
@@ -53,6 +70,9 @@ impl Listener for TlsListener {
                 continue;
             }
             if let Ok(stream) = self.acceptor.accept(stream).await {
+                let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                let count = if is_resumed { &self.handshakes.resumed } else { &self.handshakes.full };
+                count.fetch_add(1, Ordering::Relaxed);
                 return (stream, address);
             }
         }

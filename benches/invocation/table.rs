@@ -94,7 +94,7 @@ impl Table {
     /// No certificate can be made, or no port is free.
     pub async fn start_with_tls() -> Result<Self, Failure> {
         let state = Arc::default();
-        let TlsServer { url, authority } = TlsServer::start(Self::router(&state)).await?;
+        let TlsServer { url, authority, .. } = TlsServer::start(Self::router(&state)).await?;
         let path = std::env::temp_dir().join(format!("invocation-{}.pem", std::process::id()));
         std::fs::write(&path, authority)?;
         Ok(Self { url, authority: Some(path), state })

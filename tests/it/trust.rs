@@ -2,6 +2,7 @@
 //! Amazon's authorities.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -73,6 +74,20 @@ async fn a_configured_bundle_replaces_all_others() {
     assert!(!log.contains(FALLBACK_LOG), "{log}");
     let (all, log) = failed(&table.url, &[("AWS_CA_BUNDLE", &others), ("SSL_CERT_FILE", &own)]).await;
     assert_eq!(all, [VISITORS; 2], "{log}");
+}
+
+/// A full handshake takes a client twice the CPU of one that resumes a session. Only the calls that are made before any answer is there
+/// cannot resume one.
+#[tokio::test]
+async fn connections_after_the_first_ones_resume_a_session() {
+    let table = table().await;
+    let authority = file("trust-resumed.pem", &table.authority);
+    let (failed, log) = failed(&table.url, &[("AWS_CA_BUNDLE", &authority)]).await;
+    assert_eq!(failed, [0, 0], "{log}");
+    let count = |kind: &AtomicUsize| kind.load(Ordering::Relaxed);
+    let (full, resumed) = (count(&table.handshakes.full), count(&table.handshakes.resumed));
+    println!("{full} full handshakes, {resumed} resumed");
+    assert!(full <= 2 && (2..=8).contains(&resumed), "{full} full, {resumed} resumed");
 }
 
 #[tokio::test]
