@@ -32,6 +32,8 @@ pub(crate) use name::is_read_property;
 use properties::Properties;
 use raw_field::Json;
 pub use repair::Repaired;
+#[cfg(feature = "replay")]
+pub(crate) use repair::without_half_pairs;
 pub use stripped::Stripped;
 use text::string_field;
 pub(crate) use text::{check_characters, depth};
@@ -81,6 +83,9 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// Its recorded events cannot be used.
+    #[cfg(feature = "replay")]
+    InvalidReplay,
 }
 
 impl RejectCode {
@@ -101,6 +106,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            #[cfg(feature = "replay")]
+            Self::InvalidReplay => "invalid_replay",
         }
     }
 }
@@ -325,6 +332,12 @@ impl<'a> Event<'a> {
     /// Returns the visitor that the event belongs to.
     pub fn visitor(&self) -> Visitor {
         Visitor { project: self.project.clone().into_owned(), distinct_id: self.distinct_id.clone().into_owned() }
+    }
+
+    /// Returns the event's own `timestamp`, as JSON.
+    #[cfg(feature = "replay")]
+    pub(crate) fn timestamp(&self) -> Option<&str> {
+        self.fields.timestamp.of(self.text).raw()
     }
 
     /// Returns the event as the timeline needs it.

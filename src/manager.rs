@@ -8,6 +8,9 @@ mod calls;
 mod close;
 mod counters;
 mod explain;
+#[cfg(feature = "replay")]
+mod replay;
+mod shared;
 mod timeline_cache;
 mod visitors;
 
@@ -34,6 +37,9 @@ pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 pub use counters::Counted;
 use counters::Counters;
+#[cfg(feature = "replay")]
+pub use replay::ReplayPage;
+use shared::Shared;
 use timeline_cache::TimelineCache;
 pub use visitors::{ListPosition, SessionPage, VisitorExport};
 
@@ -67,7 +73,7 @@ pub enum Outcome {
 /// Assigns events to sessions, finds and ends sessions, and closes sessions that are over.
 #[derive(Debug)]
 pub struct SessionManager<S, C = SystemClock> {
-    projects: Projects,
+    projects: Shared<Projects>,
     storage: S,
     clock: C,
     retention: Millis,
@@ -75,10 +81,13 @@ pub struct SessionManager<S, C = SystemClock> {
     close_grace: Millis,
     /// The number of fingerprints on a page.
     page_size: usize,
-    cache: TimelineCache,
+    cache: Shared<TimelineCache>,
     /// The number of library calls that recorded an event. The events' ids are in this order.
-    calls: AtomicU64,
+    calls: Shared<AtomicU64>,
     counters: Counters,
+    /// Where recorded events are kept, if replay is on.
+    #[cfg(feature = "replay")]
+    replay: Option<crate::replay::ReplayStore>,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -92,10 +101,22 @@ impl<S: SessionStorage> SessionManager<S> {
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Returns a manager that uses the caller's clock, for tests and simulations.
     pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
-        let projects = projects.into();
+        let projects = shared::share(projects.into());
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
-        let (cache, calls, counters) = (TimelineCache::default(), AtomicU64::new(0), Counters::default());
-        Self { projects, storage, clock, retention, close_grace, page_size: PAGE_FINGERPRINTS, cache, calls, counters }
+        let (cache, calls, counters) = (Shared::default(), Shared::default(), Counters::default());
+        Self {
+            projects,
+            storage,
+            clock,
+            retention,
+            close_grace,
+            page_size: PAGE_FINGERPRINTS,
+            cache,
+            calls,
+            counters,
+            #[cfg(feature = "replay")]
+            replay: None,
+        }
     }
 
     /// Sets how long archived sessions are kept.

@@ -17,6 +17,8 @@ mod kinesis;
 mod message;
 mod pipe;
 mod process;
+#[cfg(feature = "replay")]
+mod recordings;
 mod rewritten;
 pub mod schedule;
 pub mod split_body;

@@ -18,6 +18,8 @@ pub use suggest::suggestion;
 pub enum Takes {
     /// A whole number from the first to the second, both included.
     Whole(u64, u64),
+    /// A price in dollars, from a hundredth of a cent to a thousand dollars.
+    Dollars,
     /// The path of a file to write, or `-` for standard output.
     Output,
     /// The rules: JSON, or the path of a file with JSON.
@@ -28,6 +30,12 @@ pub enum Takes {
     Profile,
     /// What an answer tells about sessions.
     Answer,
+    /// The path of a folder.
+    #[cfg(feature = "replay")]
+    Folder,
+    /// What becomes of the values of inputs.
+    #[cfg(feature = "replay")]
+    Inputs,
     /// A time, in any spelling that an event's time may have.
     Time,
     /// A name or a path.
@@ -39,6 +47,7 @@ impl Takes {
     pub fn sentence(self) -> String {
         match self {
             Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Dollars => "a price in dollars from 0.0001 to 1000".to_owned(),
             Self::Output => "the path of a file, or `-` for standard output".to_owned(),
             Self::Rules => {
                 "a JSON object such as '{\"timeout_seconds\":600}', or the path of a file with one".to_owned()
@@ -52,6 +61,10 @@ impl Takes {
             }
             Self::Answer => "`full` or `ids`".to_owned(),
             Self::Text => "a name or a path".to_owned(),
+            #[cfg(feature = "replay")]
+            Self::Folder => "the path of a folder".to_owned(),
+            #[cfg(feature = "replay")]
+            Self::Inputs => "`mask` or `keep`".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
         }
     }
@@ -183,6 +196,17 @@ impl Words {
         let value = self.text(name)?.unwrap_or(option.default);
         let number = value.parse().ok().filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| self.wrong(name, value))
+    }
+
+    /// Returns an option's value as dollars, or its default.
+    ///
+    /// # Errors
+    /// It is not a price that [`Takes::Dollars`] takes.
+    pub fn dollars(&self, name: &'static str) -> Result<f64, Failure> {
+        let default = self.command.options.iter().find(|option| option.name == name).map(|option| option.default);
+        let value = self.text(name)?.or(default).unwrap_or_default();
+        let dollars = value.parse().ok().filter(|dollars| (0.0001..=1000.0).contains(dollars));
+        dollars.ok_or_else(|| self.wrong(name, value))
     }
 
     /// Returns an option's value as a string, if it is given.

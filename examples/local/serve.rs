@@ -12,6 +12,8 @@ use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::config::{AllowedOrigins, Projects, PublicAccess};
 use session_tracking::manager::{CloseReport, SessionManager};
 use session_tracking::output::StdoutOutput;
+#[cfg(feature = "replay")]
+use session_tracking::replay::{Inputs, ReplayStore};
 use session_tracking::storage::DynamoDbSessionStorage;
 use session_tracking::trigger::Ingest;
 
@@ -52,6 +54,22 @@ pub const COMMAND: Command = Command {
             default: "full",
             about: "`full`: requests count as signed, as by AWS credentials; `ids`: as anyone's, who gets ids and counters",
         },
+        #[cfg(feature = "replay")]
+        Opt {
+            name: "replay",
+            value: "FOLDER",
+            takes: Takes::Folder,
+            default: "none",
+            about: "keeps recorded events of session replay in this folder; without it, replay is off",
+        },
+        #[cfg(feature = "replay")]
+        Opt {
+            name: "replay-inputs",
+            value: "WHAT",
+            takes: Takes::Inputs,
+            default: "mask",
+            about: "`mask` hides what was typed before it is stored; `keep` keeps it as the recorder sent it",
+        },
         Opt {
             name: "close-every",
             value: "SECONDS",
@@ -89,6 +107,9 @@ pub struct Options {
     is_trusted: bool,
     close_every: Duration,
     grace: TimeDelta,
+    /// Where recorded events are kept.
+    #[cfg(feature = "replay")]
+    replay: Option<ReplayStore>,
 }
 
 impl Options {
@@ -107,10 +128,24 @@ impl Options {
                 Some("ids") => false,
                 Some(other) => return Err(words.wrong("answer", other)),
             },
+            #[cfg(feature = "replay")]
+            replay: replay(words)?,
             close_every: Duration::from_secs(words.whole("close-every")?),
             grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
         })
     }
+}
+
+/// Reads where recorded events are kept.
+#[cfg(feature = "replay")]
+fn replay(words: &Words) -> Result<Option<ReplayStore>, Failure> {
+    let inputs = match words.text("replay-inputs")? {
+        None | Some("mask") => Inputs::Mask,
+        Some("keep") => Inputs::Keep,
+        Some(other) => return Err(words.wrong("replay-inputs", other)),
+    };
+    let store = words.path("replay").map(|folder| ReplayStore::in_folder(folder, inputs)).transpose();
+    store.map_err(|error| Failure::usage(format!("--replay: {error}")))
 }
 
 /// The ingest function.
@@ -127,6 +162,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
     let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
     let manager = SessionManager::new(options.projects, storage).with_close_grace(options.grace);
+    #[cfg(feature = "replay")]
+    let manager = match options.replay {
+        Some(replay) => manager.with_replay(replay),
+        None => manager,
+    };
     let function = Arc::new(Ingest {
         manager,
         output: StdoutOutput,

@@ -8,6 +8,8 @@ use serde_json::value::RawValue;
 use super::json::{Object, Pairs, object, quoted};
 use crate::config::{ProjectRules, StrippedParams};
 use crate::event::{Event, MAX_DEPTH, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role, depth, is_read_property};
+#[cfg(feature = "replay")]
+use crate::model::Kind;
 
 /// Limit of the bytes of a client's event: 200 KB. The line of an event has to fit into a queue's message of 256 KB.
 pub const MAX_CLIENT_EVENT_BYTES: usize = 200 * 1024;
@@ -26,6 +28,10 @@ pub enum Standing {
     Passive,
     /// Its visitor was made up by the client, so it gets no session.
     Nobody,
+    /// It brought recorded events of session replay. It is passive, unless the rules name it among the events that keep a session
+    /// alive.
+    #[cfg(feature = "replay")]
+    Recorded,
 }
 
 impl Standing {
@@ -34,6 +40,8 @@ impl Standing {
         match (self, event.role) {
             (Self::Passive, Role::Activity(_)) => event.role = Role::Passive,
             (Self::Nobody, Role::Activity(_) | Role::Passive) => event.role = Role::Nobody,
+            #[cfg(feature = "replay")]
+            (Self::Recorded, Role::Activity(Kind::Event)) => event.role = Role::Passive,
             _ => {}
         }
     }
@@ -49,6 +57,9 @@ pub struct ClientEvent {
     rest: String,
     /// How it counts.
     pub standing: Standing,
+    /// The recorded events of session replay that it brought.
+    #[cfg(feature = "replay")]
+    pub recording: Option<crate::replay::recording::Recording>,
 }
 
 /// What [`ClientEvent::json`] begins with.
@@ -187,7 +198,13 @@ impl<'t> Builder<'t> {
         member("timestamp", self.timestamp);
         member("sent_at", self.sent_at);
         json.push('}');
-        Ok(ClientEvent { json, rest, standing: self.standing })
+        Ok(ClientEvent {
+            json,
+            rest,
+            standing: self.standing,
+            #[cfg(feature = "replay")]
+            recording: None,
+        })
     }
 }
 

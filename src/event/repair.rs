@@ -84,6 +84,24 @@ impl Repaired {
     }
 }
 
+/// Replaces halves of surrogate pairs, which a recorder can write and no parser takes, in JSON of any size.
+#[cfg(feature = "replay")]
+pub(crate) fn without_half_pairs(json: &str) -> std::borrow::Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let (mut out, mut from, mut at) = (String::new(), 0, 0);
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        let here = at + found;
+        let (length, replaced) = escape(bytes, here);
+        if replaced == Some(RejectCode::LoneSurrogate) {
+            out.push_str(&json[from..here]);
+            out.push_str(ESCAPED_REPLACEMENT);
+            from = here + length;
+        }
+        at = here + length;
+    }
+    if from == 0 { json.into() } else { (out + &json[from..]).into() }
+}
+
 /// Returns the length in bytes of the escape at `at`, and why it has to be replaced, if it has to.
 fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
     let unit = |at: usize| {
@@ -134,6 +152,19 @@ mod tests {
 
     fn with(title: &[u8]) -> Vec<u8> {
         [br#"{"uuid":"a","event":"x","distinct_id":"u","properties":{"title":""#, title, br#""}}"#].concat()
+    }
+
+    #[cfg(feature = "replay")]
+    #[test]
+    fn halves_of_pairs_are_replaced_in_json_of_any_size() {
+        for (json, wanted) in [
+            (r#""a\ud83d b""#, r#""a\ufffd b""#),
+            (r#""\ud83d\ude00 \\ud83d \u0000 \n""#, r#""\ud83d\ude00 \\ud83d \u0000 \n""#),
+            (r#""\ude00\ud83d\"#, r#""\ufffd\ufffd\"#),
+            ("", ""),
+        ] {
+            assert_eq!(without_half_pairs(json), wanted, "{json}");
+        }
     }
 
     #[test]

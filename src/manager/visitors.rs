@@ -61,6 +61,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let stored = self.storage.read(visitor).await?;
         let states = self.states_of(visitor, stored.as_ref()).await?;
         let mut export = VisitorExport::new(visitor, stored.as_ref().map(|stored| &stored.timeline), &states);
+        #[cfg(feature = "replay")]
+        if let Some(replay) = &self.replay {
+            export.add_replay(replay.summary(visitor).await?);
+        }
         for (state, _) in states.iter().filter(|(state, _)| state.may_have_stored_pages(self.page_size)) {
             export.add_pages(&self.storage.pages(visitor, state.id).await?);
         }
@@ -79,6 +83,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let now = self.clock.now();
         self.cache.forget(visitor);
         let erased = self.storage.erase(visitor).await?;
+        #[cfg(feature = "replay")]
+        let erased = match &self.replay {
+            Some(replay) => Erased { replay_chunks: replay.erase(visitor).await?, ..erased },
+            None => erased,
+        };
         let line = erased_line(visitor, &erased, datetime(now));
         if !output.send(&[line]).await.is_empty() {
             return Err(SessionError::storage(StorageErrorKind::Other, "the output did not accept `$visitor_erased`"));
@@ -92,11 +101,21 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         visitor: &Visitor,
         stored: Option<&Stored>,
     ) -> Result<Vec<(SessionState, bool)>, SessionError> {
+        self.states_between(visitor, stored, (0, TIME_END)).await
+    }
+
+    /// Returns the live sessions of a visitor, and the archived ones that began in this time, newest first, as [`Self::states_of`].
+    pub(super) async fn states_between(
+        &self,
+        visitor: &Visitor,
+        stored: Option<&Stored>,
+        (from, to): (Millis, Millis),
+    ) -> Result<Vec<(SessionState, bool)>, SessionError> {
         let (now, config) = (self.clock.now(), self.rules_of(visitor));
         let mut states = stored.map_or_else(Vec::new, |stored| stored.timeline.states(now, config));
         // A session in the timeline is at least as new as in the archive, and so are the ids that were merged into it.
         let known: HashSet<Uuid> = states.iter().flat_map(|(state, _)| state.ids()).collect();
-        let archived = self.storage.archived(visitor, 0, TIME_END).await?;
+        let archived = self.storage.archived(visitor, from, to).await?;
         states.extend(archived.into_iter().filter(|state| !known.contains(&state.id)).map(|state| (state, false)));
         states.sort_by_key(|(state, _)| std::cmp::Reverse(position(state)));
         Ok(states)

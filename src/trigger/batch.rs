@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use foldhash::fast::RandomState;
 
 use super::explain::ExplainedEvent;
+#[cfg(feature = "replay")]
+use super::recordings::Recordings;
 use super::rewritten::{Rewritten, insert_rewritten, repair};
 use super::split_body::RawEvent;
 use crate::clock::Clock;
-use crate::config::Projects;
 use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Stripped};
 use crate::manager::{Outcome, SessionManager};
@@ -85,7 +86,10 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> Option<(Vec<EventOutcome<T>>, Placed)> {
     let mut placed = Placed::default();
-    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
+    let parsed = parse(incoming, manager);
+    #[cfg(feature = "replay")]
+    let recordings = parsed.recordings;
+    let Parsed { events, mut rejections, rewrites, .. } = parsed;
     let events = if rewrites.is_empty() {
         events
     } else {
@@ -94,8 +98,11 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     if has_more_visitors(&events, max_visitors) {
         return None;
     }
-    let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
+    #[cfg_attr(not(feature = "replay"), allow(unused_mut, reason = "only recordings change outcomes"))]
+    let mut outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
+    #[cfg(feature = "replay")]
+    recordings.keep(manager, &rejections, &events, &mut outcomes, deadline).await;
     let mut outcomes = events.iter().zip(outcomes);
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),
@@ -120,13 +127,34 @@ struct Parsed<'a> {
     rejections: Vec<Option<Rejection>>,
     /// The raw events that have to be written anew.
     rewrites: Vec<(usize, Origin<'a>, Standing, Rewritten)>,
+    /// The recorded events that were taken out of them.
+    #[cfg(feature = "replay")]
+    recordings: Recordings,
 }
 
-fn parse<'a>(incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>, projects: &Projects) -> Parsed<'a> {
+fn parse<'a, S: SessionStorage, C: Clock>(
+    incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
+    manager: &SessionManager<S, C>,
+) -> Parsed<'a> {
+    let projects = manager.projects();
+    #[cfg(feature = "replay")]
+    let mut recordings = Recordings::of(manager);
     let mut events = Vec::with_capacity(incoming.len());
     let mut rejections = Vec::with_capacity(incoming.len());
     let mut rewrites = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
+        #[cfg(feature = "replay")]
+        if let Some(taken_out) = recordings.take_out(at, &raw_event, origin, projects) {
+            let rejection = match taken_out {
+                Ok(rewritten) => {
+                    rewrites.push((at, origin, Standing::Recorded, rewritten));
+                    Stripped::rejection()
+                }
+                Err(rejection) => rejection,
+            };
+            rejections.push(Some(rejection));
+            continue;
+        }
         let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, projects) {
             Ok(event) => match Stripped::of(&event, projects) {
@@ -147,7 +175,13 @@ fn parse<'a>(incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>, project
             }
         }
     }
-    Parsed { events, rejections, rewrites }
+    Parsed {
+        events,
+        rejections,
+        rewrites,
+        #[cfg(feature = "replay")]
+        recordings,
+    }
 }
 
 /// Parses raw events and explains what would become of each. Writes nothing. Returns one outcome for each raw event, in order; one
@@ -157,7 +191,7 @@ pub(super) async fn explain_events<'a, S: SessionStorage, C: Clock>(
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
 ) -> Vec<EventOutcome<ExplainedEvent>> {
-    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
+    let Parsed { events, mut rejections, rewrites, .. } = parse(incoming, manager);
     let events = insert_rewritten(events, &mut rejections, &rewrites, manager.projects());
     let explanations = manager.explain(&events, deadline).await;
     let mut explained = events.iter().zip(explanations);

@@ -8,6 +8,8 @@
 mod clients;
 mod cors;
 mod explain;
+#[cfg(feature = "replay")]
+mod replay;
 mod reply;
 mod request;
 mod visitors;
@@ -47,6 +49,9 @@ enum Route<'a> {
     Client(Endpoint),
     Get(&'a str),
     End(&'a str),
+    /// The replay of the session with this id.
+    #[cfg(feature = "replay")]
+    Replay(&'a str),
     /// A request about the visitor with this `distinct_id`, as the path has it.
     Visitor(VisitorRoute, &'a str),
     Explain,
@@ -77,6 +82,10 @@ impl<'a> Route<'a> {
             (_, Some([_])) => Self::WrongMethod("GET"),
             ("POST", Some([id, "end"])) => Self::End(id),
             (_, Some([_, "end"])) => Self::WrongMethod("POST"),
+            #[cfg(feature = "replay")]
+            ("GET", Some([id, "replay"])) => Self::Replay(id),
+            #[cfg(feature = "replay")]
+            (_, Some([_, "replay"])) => Self::WrongMethod("GET"),
             _ => Self::Unknown,
         }
     }
@@ -115,6 +124,10 @@ impl<'a> Route<'a> {
 
     /// Returns whether the route shows or changes what is stored, so that it asks for credentials.
     fn is_private(&self) -> bool {
+        #[cfg(feature = "replay")]
+        if let Self::Replay(_) = self {
+            return true;
+        }
         matches!(self, Self::Get(_) | Self::End(_) | Self::Visitor(..) | Self::Explain)
     }
 }
@@ -140,6 +153,9 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         }
         Route::Get(id) => session_answer(manager.get(id).await),
         Route::End(id) => session_answer(manager.end_session(id).await),
+        // Boxed likewise.
+        #[cfg(feature = "replay")]
+        Route::Replay(id) => Box::pin(replay::handle(manager, request, id)).await,
         Route::Visitor(route, id) => Box::pin(visitors::handle(ingest, request, route, id)).await,
         Route::Explain => Box::pin(explain::handle(manager, request, deadline)).await,
         Route::Health => (Answer::new(200, health(request).to_owned()), Counts::default()),

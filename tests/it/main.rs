@@ -29,6 +29,8 @@ mod fuzz;
 mod identity;
 mod late_table;
 mod local;
+#[cfg(feature = "managed-instances")]
+mod managed;
 mod manager;
 mod memory;
 mod mixes;
@@ -44,8 +46,11 @@ mod profiles;
 mod projects;
 mod proxy;
 mod redrive;
+#[cfg(feature = "replay")]
+mod replay;
 mod reports;
 mod seed;
+mod shared_cache;
 mod sim;
 mod small_worlds;
 mod soak;

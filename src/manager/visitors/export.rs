@@ -30,6 +30,10 @@ pub struct VisitorExport {
     version: Option<u64>,
     /// The time before which all events are finalized.
     watermark: Option<String>,
+    /// What is kept of the visitor's recordings; `None` if replay is off.
+    #[cfg(feature = "replay")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<crate::replay::ReplaySummary>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +88,15 @@ impl VisitorExport {
             event_fingerprints: fingerprints.map(hex).collect(),
             version: timeline.map(|timeline| timeline.seq),
             watermark: watermark.map(|at| rfc3339(datetime(at))),
+            #[cfg(feature = "replay")]
+            replay: None,
         }
+    }
+
+    /// Adds what is kept of the visitor's recordings.
+    #[cfg(feature = "replay")]
+    pub(super) fn add_replay(&mut self, replay: crate::replay::ReplaySummary) {
+        self.replay = Some(replay);
     }
 
     /// Adds the fingerprints of a session's pages.

@@ -16,6 +16,8 @@ use super::{Answer, Request};
 use crate::clock::Clock;
 use crate::config::ProjectRules;
 use crate::dialect::answer::{self, ClientOutcome, Report};
+#[cfg(feature = "replay")]
+use crate::dialect::recordings::Recordings;
 use crate::dialect::{self, ClientEvent, Endpoint, Family, Head, Item, Translation, sniff, translate};
 use crate::event::{Delivery, Event, Origin, RejectCode, Rejection};
 use crate::output::Output;
@@ -42,6 +44,20 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         body: &body,
         received_at: request.received_at,
     };
+    #[cfg(feature = "replay")]
+    match (endpoint, ingest.manager.replay_store()) {
+        (Endpoint::PostHogRecordings, None) => {
+            return super::refused(
+                404,
+                "replay_off",
+                "session replay is off; the operator turns it on (docs/replay.md)",
+            );
+        }
+        (Endpoint::PostHogConfig, Some(_)) => {
+            return (Answer::of(answer::config_with_recording()), Counts::default());
+        }
+        _ => {}
+    }
     if !endpoint.carries_events() {
         return (Answer::of(answer::without_events(endpoint, &head)), Counts::default());
     }
@@ -49,7 +65,21 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
         Ok(text) => text,
         Err(why) => return unreadable(ingest, request, endpoint, &head, why).await,
     };
+    #[cfg(feature = "replay")]
+    let (text, recordings) = {
+        let taken_out = |store: &crate::replay::ReplayStore| Recordings::take_out(endpoint, &text, store.inputs());
+        match ingest.manager.replay_store().and_then(taken_out) {
+            Some((rest, recordings)) => (std::borrow::Cow::Owned(rest), recordings),
+            None => (text, Recordings::default()),
+        }
+    };
     match translate(endpoint, &head, &text) {
+        #[cfg(feature = "replay")]
+        Ok(mut translation) => {
+            recordings.join(&mut translation);
+            ingest_events(ingest, request, &head, &text, translation, deadline).await
+        }
+        #[cfg(not(feature = "replay"))]
         Ok(translation) => ingest_events(ingest, request, &head, &text, translation, deadline).await,
         Err(why) => unreadable(ingest, request, endpoint, &head, why).await,
     }
@@ -79,7 +109,11 @@ async fn unreadable<S: SessionStorage, C: Clock, O: Output>(
         code: why.code.name(),
         why: &why.message,
         index: None,
+        #[cfg(not(feature = "replay"))]
         raw: head.body,
+        // What a recorder saw is not stored unmasked.
+        #[cfg(feature = "replay")]
+        raw: if endpoint == Endpoint::PostHogRecordings { b"" } else { head.body },
     };
     match ingest.rejects.send(&[reject.line()]).await.is_empty() {
         true => (Answer::of(answer::success(family, head, "", &Report::default())), counts),
