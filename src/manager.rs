@@ -302,7 +302,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Reads a visitor's timeline with strong consistency, without the closed sessions that are no longer kept at `now`.
     async fn read(&self, visitor: &Visitor, now: Millis) -> Result<Option<Stored>, SessionError> {
-        let mut stored = self.storage.read(visitor).await?;
+        let mut stored = Box::pin(self.storage.read(visitor)).await?;
         if let Some(stored) = &mut stored {
             stored.timeline.remove_closed_before(self.kept_since(now));
         }

@@ -37,7 +37,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Returns the sessions with this id: at most one for each visitor.
     async fn find(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
-        let partition = self.storage.find(id).await?;
+        let partition = Box::pin(self.storage.find(id)).await?;
         let now = self.clock.now();
         let kept_since = self.kept_since(now);
         let session = |mut timeline: Timeline| {
@@ -95,7 +95,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, config)) {
             return Ok(session);
         }
-        self.record(&visitor, touch).await
+        // Boxed, because a program that awaits this call would otherwise need a larger `recursion_limit`.
+        Box::pin(self.record(&visitor, touch)).await
     }
 
     /// Records an event at the current time for the visitor of a session. Returns the session that the event belongs to, which
@@ -113,7 +114,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             }
             EventType::Event => self.entry(Kind::Event, SessionContext::default()),
         };
-        self.record(&visitor, entry).await
+        // Boxed for the same reason as in `get_or_create`.
+        Box::pin(self.record(&visitor, entry)).await
     }
 
     /// Ends a session and returns it. The visitor's next event begins another session, with the reason `explicit`. If the session
