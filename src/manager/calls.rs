@@ -170,7 +170,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             [Arrival { entry, received_at: now, passive: false, timed_by_sent_at: false, may_change_time: false }];
         // A library call has no invocation that ends, so this is simply enough time for all attempts.
         let deadline = now + 10 * DEADLINE_MARGIN_MS;
-        let resolved = self.apply(visitor, &arrivals, &mut Base { stored, is_speculative: false }, deadline).await;
+        let mut base = Base { stored, is_speculative: false };
+        // Boxed, so that a caller's future is not nested deeper than the compiler's default limit.
+        let resolved = Box::pin(self.apply(visitor, &arrivals, &mut base, deadline)).await;
         if let Some(error) = resolved.rest {
             return Err(error);
         }
