@@ -1,6 +1,8 @@
 //! The AWS clients, configured for a function that starts cold, is frozen between invocations and is billed by the millisecond.
 
 mod trust;
+#[cfg(feature = "replay")]
+pub use trust::connector;
 
 use std::time::Duration;
 
@@ -35,15 +37,31 @@ const SUCCESSES_PER_RETRY: u32 = 5;
 /// # Errors
 /// Returns a [`ConfigError`] if the certificates in `AWS_CA_BUNDLE` cannot be used.
 pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
-    let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+    let http = trust::client(settings.ca_bundle.as_deref())?;
+    let credentials = EnvironmentVariableCredentialsProvider::new();
+    #[cfg(feature = "managed-instances")]
+    let credentials = or_of_container(credentials, &http);
     let config = SdkConfig::builder()
-        .credentials_provider(credentials)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(EnvironmentVariableRegionProvider::new().region().await)
-        .http_client(trust::client(settings.ca_bundle.as_deref())?)
+        .http_client(http)
         .use_fips(settings.endpoints.use_fips)
         .use_dual_stack(settings.endpoints.use_dual_stack)
         .build();
     Ok(with_limits(config))
+}
+
+/// Returns a source of credentials that asks a container's endpoint (`AWS_CONTAINER_CREDENTIALS_FULL_URI`) if the environment has
+/// none. A process on Lambda Managed Instances lives for days, and only such an endpoint renews credentials.
+#[cfg(feature = "managed-instances")]
+fn or_of_container(
+    environment: EnvironmentVariableCredentialsProvider,
+    http: &aws_smithy_runtime_api::client::http::SharedHttpClient,
+) -> aws_config::meta::credentials::CredentialsProviderChain {
+    let config = aws_config::provider_config::ProviderConfig::without_region().with_http_client(http.clone());
+    let container = aws_config::ecs::EcsCredentialsProvider::builder().configure(&config).build();
+    let chain = aws_config::meta::credentials::CredentialsProviderChain::first_try("Environment", environment);
+    chain.or_else("Container", container)
 }
 
 /// Returns a configuration with the timeouts and retries of the functions. The SDK itself sets no timeout for a call.

@@ -15,6 +15,8 @@ mod json;
 mod matomo;
 mod mixpanel;
 mod posthog;
+#[cfg(feature = "replay")]
+pub mod recordings;
 mod rudderstack;
 mod segment;
 pub mod sniff;
@@ -102,6 +104,8 @@ pub struct Item<'t> {
 pub fn translate<'t>(endpoint: Endpoint, head: &Head<'_>, text: &'t str) -> Result<Translation<'t>, Rejection> {
     match endpoint {
         Endpoint::PostHog(family) => posthog::translate(family, head, text),
+        #[cfg(feature = "replay")]
+        Endpoint::PostHogRecordings => posthog::translate(Family::PostHog, head, text),
         Endpoint::Segment => segment::translate(head, text),
         Endpoint::Batch => match amplitude::translate(text) {
             Ok(translation) => Ok(translation),

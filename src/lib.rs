@@ -41,6 +41,7 @@
 //! - [`emitted`]: the events that the service emits: ends and corrections
 //! - [`output`]: the destinations of annotated events, ends and corrections
 //! - [`trigger`]: reads the payloads of AWS services and answers them
+//! - `replay`: recorded events of session replay, under the Cargo feature of that name (`docs/replay.md`)
 //! - [`metrics`]: an invocation's line in the log, from which CloudWatch makes metrics
 //! - [`clock`], [`aws`], [`startup`], [`notice`]: the time, the AWS clients, the start of a function, and its licences
 //!
@@ -69,6 +70,8 @@ pub mod metrics;
 pub mod model;
 pub mod notice;
 pub mod output;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod session;
 pub mod startup;
 pub mod storage;

@@ -9,6 +9,9 @@ mod close;
 mod closed;
 mod counters;
 mod explain;
+#[cfg(feature = "replay")]
+mod replay;
+mod shared;
 mod timeline_cache;
 mod visitors;
 
@@ -36,6 +39,9 @@ pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
 use closed::ClosedLimits;
 pub use counters::Counted;
 use counters::Counters;
+#[cfg(feature = "replay")]
+pub use replay::ReplayPage;
+use shared::Shared;
 use timeline_cache::TimelineCache;
 pub use visitors::{ListPosition, SessionPage, VisitorExport};
 
@@ -69,7 +75,7 @@ pub enum Outcome {
 /// Assigns events to sessions, finds and ends sessions, and closes sessions that are over.
 #[derive(Debug)]
 pub struct SessionManager<S, C = SystemClock> {
-    projects: Projects,
+    projects: Shared<Projects>,
     storage: S,
     clock: C,
     retention: Millis,
@@ -78,10 +84,13 @@ pub struct SessionManager<S, C = SystemClock> {
     /// The number of fingerprints on a page.
     page_size: usize,
     closed_limits: ClosedLimits,
-    cache: TimelineCache,
+    cache: Shared<TimelineCache>,
     /// The number of library calls that recorded an event. The events' ids are in this order.
-    calls: AtomicU64,
+    calls: Shared<AtomicU64>,
     counters: Counters,
+    /// Where recorded events are kept, if replay is on.
+    #[cfg(feature = "replay")]
+    replay: Option<crate::replay::ReplayStore>,
 }
 
 impl<S: SessionStorage> SessionManager<S> {
@@ -95,8 +104,9 @@ impl<S: SessionStorage> SessionManager<S> {
 impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Returns a manager that uses the caller's clock, for tests and simulations.
     pub fn with_clock(projects: impl Into<Projects>, storage: S, clock: C) -> Self {
-        let projects = projects.into();
+        let projects = shared::share(projects.into());
         let (retention, close_grace) = (30 * 86_400_000, CLOSE_GRACE_MS);
+        let (cache, calls, counters) = (Shared::default(), Shared::default(), Counters::default());
         Self {
             projects,
             storage,
@@ -105,9 +115,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             close_grace,
             page_size: PAGE_FINGERPRINTS,
             closed_limits: ClosedLimits::default(),
-            cache: TimelineCache::default(),
-            calls: AtomicU64::new(0),
-            counters: Counters::default(),
+            cache,
+            calls,
+            counters,
+            #[cfg(feature = "replay")]
+            replay: None,
         }
     }
 

@@ -115,12 +115,18 @@ impl MetricLine {
 
     /// Adds what the manager counted.
     pub fn counted(&mut self, counted: Counted) {
-        let Counted { conflicts, speculative_right, speculative_wrong, finalized_early, reopened } = counted;
+        let Counted { conflicts, speculative_right, speculative_wrong, finalized_early, reopened, .. } = counted;
         self.count("Conflicts", conflicts);
         self.count_if_any("SpeculativeWritesRight", speculative_right);
         self.count_if_any("SpeculativeWritesWrong", speculative_wrong);
         self.count_if_any("EventsFinalizedEarly", finalized_early);
         self.count_if_any("SessionsCorrectedAfterEnd", reopened);
+        #[cfg(feature = "replay")]
+        {
+            self.count_if_any("ReplayEvents", counted.replay_kept);
+            self.count_if_any("ReplayBytes", counted.replay_bytes);
+            self.count_if_any("ReplayEventsDropped", counted.replay_dropped);
+        }
     }
 
     /// Adds what the calls of the table consumed.

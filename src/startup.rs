@@ -1,6 +1,8 @@
 //! The start of both functions, and the deadline of an invocation.
 
 mod log;
+#[cfg(feature = "managed-instances")]
+mod managed;
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use crate::session::Millis;
 use crate::storage::{Consumed, DynamoDbSessionStorage};
 use crate::trigger::PipeRole;
 pub use log::InvocationLog;
+#[cfg(feature = "managed-instances")]
+pub use managed::ManagedIngest;
 
 /// How long an invocation may take if its deadline is plainly wrong, in milliseconds.
 const DEFAULT_INVOCATION_MS: Millis = 30_000;
@@ -50,6 +54,16 @@ impl Service {
         let client = aws::dynamodb(&aws, settings.endpoints.dynamodb.as_deref());
         let storage = DynamoDbSessionStorage::new(client, &settings.table).counting(Arc::clone(&consumed));
         let manager = SessionManager::new(settings.projects.clone(), storage).with_retention(settings.retention);
+        #[cfg(feature = "replay")]
+        let manager = match &settings.replay {
+            None => manager,
+            Some(replay) => {
+                let connector = aws::connector(settings.ca_bundle.as_deref())?;
+                let endpoint = settings.endpoints.s3.as_deref();
+                let store = crate::replay::s3::in_bucket(&replay.bucket, endpoint, &aws, connector, replay.inputs)?;
+                manager.with_replay(store)
+            }
+        };
         Ok(Self { manager, settings, aws, consumed })
     }
 

@@ -18,6 +18,8 @@ pub use suggest::suggestion;
 pub enum Takes {
     /// A whole number from the first to the second, both included.
     Whole(u64, u64),
+    /// A price in dollars, from a hundredth of a cent to a thousand dollars.
+    Dollars,
     /// The path of a file to write, or `-` for standard output.
     Output,
     /// The rules: JSON, or the path of a file with JSON.
@@ -28,10 +30,15 @@ pub enum Takes {
     Profile,
     /// What an answer tells about sessions.
     Answer,
+    /// What becomes of the values of inputs.
+    #[cfg(feature = "replay")]
+    Inputs,
     /// A time, in any spelling that an event's time may have.
     Time,
     /// A name or a path.
     Text,
+    /// No value: the option is given or not.
+    Nothing,
 }
 
 impl Takes {
@@ -39,6 +46,7 @@ impl Takes {
     pub fn sentence(self) -> String {
         match self {
             Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Dollars => "a price in dollars from 0.0001 to 1000".to_owned(),
             Self::Output => "the path of a file, or `-` for standard output".to_owned(),
             Self::Rules => {
                 "a JSON object such as '{\"timeout_seconds\":600}', or the path of a file with one".to_owned()
@@ -51,8 +59,11 @@ impl Takes {
                 format!("one of {}", names.join(", "))
             }
             Self::Answer => "`full` or `ids`".to_owned(),
+            #[cfg(feature = "replay")]
+            Self::Inputs => "`mask` or `keep`".to_owned(),
             Self::Text => "a name or a path".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
+            Self::Nothing => "no value".to_owned(),
         }
     }
 }
@@ -106,6 +117,19 @@ pub struct Words {
     files: Vec<PathBuf>,
 }
 
+impl Opt {
+    /// Returns the option's value: the next argument.
+    fn value_of(&self, parser: &mut lexopt::Parser) -> Result<OsString, Failure> {
+        match self.takes {
+            // What `--option=value` brings, the parser refuses at the next argument.
+            Takes::Nothing => Ok(OsString::new()),
+            _ => parser
+                .value()
+                .map_err(|_| Failure::usage(format!("`--{}` needs a value: {}", self.name, self.takes.sentence()))),
+        }
+    }
+}
+
 impl Command {
     /// Parses the arguments after the command's name. Returns `None` for `--help`.
     ///
@@ -118,9 +142,7 @@ impl Command {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Long(name) => {
                     let option = self.option(name)?;
-                    let value = parser.value().map_err(|_| {
-                        Failure::usage(format!("`--{}` needs a value: {}", option.name, option.takes.sentence()))
-                    })?;
+                    let value = option.value_of(&mut parser)?;
                     if read.values.insert(option.name, value).is_some() {
                         return Err(Failure::usage(format!("`--{}` is given twice; give it once", option.name)));
                     }
@@ -185,6 +207,17 @@ impl Words {
         number.ok_or_else(|| self.wrong(name, value))
     }
 
+    /// Returns an option's value as dollars, or its default.
+    ///
+    /// # Errors
+    /// It is not a price that [`Takes::Dollars`] takes.
+    pub fn dollars(&self, name: &'static str) -> Result<f64, Failure> {
+        let default = self.command.options.iter().find(|option| option.name == name).map(|option| option.default);
+        let value = self.text(name)?.or(default).unwrap_or_default();
+        let dollars = value.parse().ok().filter(|dollars| (0.0001..=1000.0).contains(dollars));
+        dollars.ok_or_else(|| self.wrong(name, value))
+    }
+
     /// Returns an option's value as a string, if it is given.
     ///
     /// # Errors
@@ -194,6 +227,11 @@ impl Words {
             None => Ok(None),
             Some(value) => value.to_str().map(Some).ok_or_else(|| self.wrong(name, &value.to_string_lossy())),
         }
+    }
+
+    /// Returns whether an option is given.
+    pub fn is_given(&self, name: &'static str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// Returns an option's value as a path, if it is given.

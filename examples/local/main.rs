@@ -19,7 +19,9 @@ mod demo;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod failure;
+mod feed;
 mod invoke;
+mod page;
 mod price;
 #[path = "../../dev/price.rs"]
 mod prices;

@@ -43,6 +43,42 @@ pub fn client(bundle: Option<&Path>) -> Result<SharedHttpClient, ConfigError> {
     Ok(SharedHttpClient::new(FallbackClient { first, fallback, is_distrusted: Arc::default() }))
 }
 
+/// Returns an HTTP client for calls that are not the SDK's own. It is made with its first call, because it reads the machine's
+/// bundle then.
+///
+/// # Errors
+/// As for [`client`].
+#[cfg(feature = "replay")]
+pub fn connector(bundle: Option<&Path>) -> Result<SharedHttpConnector, ConfigError> {
+    let trusted = match bundle {
+        Some(bundle) => TrustStore::empty().with_pem_certificate(certificates(bundle)?),
+        None => TrustStore::default().with_pem_certificate(AMAZON),
+    };
+    let context = TlsContext::builder().with_trust_store(trusted).build();
+    let context = context.map_err(|error| ConfigError(format!("TLS cannot be set up: {error}")))?;
+    Ok(SharedHttpConnector::new(LazyConnector { context, made: std::sync::OnceLock::new() }))
+}
+
+/// Makes its connector when it is needed.
+#[cfg(feature = "replay")]
+#[derive(Debug)]
+struct LazyConnector {
+    context: TlsContext,
+    made: std::sync::OnceLock<SharedHttpConnector>,
+}
+
+#[cfg(feature = "replay")]
+impl HttpConnector for LazyConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let ring = || tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+        let make = || {
+            let builder = aws_smithy_http_client::Connector::builder().pool_idle_timeout(IDLE).tls_provider(ring());
+            SharedHttpConnector::new(builder.tls_context(self.context.clone()).build())
+        };
+        self.made.get_or_init(make).call(request)
+    }
+}
+
 /// Returns an HTTPS client that trusts these authorities.
 fn https(trusted: TrustStore) -> Result<SharedHttpClient, ConfigError> {
     let context = TlsContext::builder().with_trust_store(trusted).build();

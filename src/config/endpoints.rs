@@ -7,6 +7,9 @@ pub struct Endpoints {
     pub dynamodb: Option<String>,
     /// `AWS_ENDPOINT_URL_SQS`, or else `AWS_ENDPOINT_URL`. `None` for the region's own endpoint.
     pub sqs: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`, or else `AWS_ENDPOINT_URL`. `None` for the region's own endpoint.
+    #[cfg(feature = "replay")]
+    pub s3: Option<String>,
     /// `AWS_USE_FIPS_ENDPOINT`: whether the region's FIPS endpoints are used.
     pub use_fips: bool,
     /// `AWS_USE_DUALSTACK_ENDPOINT`: whether the region's endpoints for IPv4 and IPv6 are used.
@@ -25,6 +28,8 @@ impl Endpoints {
         Self {
             dynamodb: url("AWS_ENDPOINT_URL_DYNAMODB"),
             sqs: url("AWS_ENDPOINT_URL_SQS"),
+            #[cfg(feature = "replay")]
+            s3: url("AWS_ENDPOINT_URL_S3"),
             use_fips: is_true("AWS_USE_FIPS_ENDPOINT"),
             use_dual_stack: is_true("AWS_USE_DUALSTACK_ENDPOINT"),
         }
@@ -45,6 +50,8 @@ mod tests {
         let urls = |dynamodb: Option<&str>, sqs: Option<&str>| Endpoints {
             dynamodb: dynamodb.map(Into::into),
             sqs: sqs.map(Into::into),
+            #[cfg(feature = "replay")]
+            s3: sqs.and(Some("http://all".to_owned())),
             ..Endpoints::default()
         };
         assert_eq!(of(&[]), Endpoints::default());

@@ -43,11 +43,39 @@ pub struct Settings {
     pub metrics: MetricNames,
     /// `RETENTION_DAYS`: how long archived sessions are kept. From 1 to 3,650 days.
     pub retention: TimeDelta,
+    /// Where recorded events are kept. `None` if replay is off.
+    #[cfg(feature = "replay")]
+    pub replay: Option<ReplaySettings>,
     /// `AWS_CA_BUNDLE`: a PEM file with the only certificate authorities to trust. `None` to trust those of Amazon and of the
     /// machine.
     pub ca_bundle: Option<PathBuf>,
     /// The endpoints of the AWS clients.
     pub endpoints: Endpoints,
+}
+
+/// The settings of session replay.
+#[cfg(feature = "replay")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplaySettings {
+    /// `REPLAY_BUCKET`: the bucket of the recorded events.
+    pub bucket: String,
+    /// `REPLAY_INPUTS`: `mask`, the default, or `keep`.
+    pub inputs: crate::replay::Inputs,
+}
+
+#[cfg(feature = "replay")]
+impl ReplaySettings {
+    fn from_variables(non_empty: &impl Fn(&str) -> Option<String>) -> Result<Option<Self>, ConfigError> {
+        use crate::replay::Inputs;
+        let inputs = match non_empty("REPLAY_INPUTS").as_deref().map(str::trim) {
+            None | Some("mask") => Inputs::Mask,
+            Some("keep") => Inputs::Keep,
+            Some(other) => {
+                return Err(ConfigError(format!("REPLAY_INPUTS is `{other}`; it must be `mask` or `keep`")));
+            }
+        };
+        Ok(non_empty("REPLAY_BUCKET").map(|bucket| Self { bucket: bucket.trim().to_owned(), inputs }))
+    }
 }
 
 impl Settings {
@@ -99,6 +127,8 @@ impl Settings {
             pipe_role,
             metrics: MetricNames::from_variables(&variable),
             retention: TimeDelta::days(retention),
+            #[cfg(feature = "replay")]
+            replay: ReplaySettings::from_variables(&non_empty)?,
             ca_bundle: non_empty("AWS_CA_BUNDLE").map(PathBuf::from),
             endpoints: Endpoints::from_variables(&variable),
         })
@@ -187,6 +217,7 @@ mod tests {
             ("IGNORED_REFERRERS", "[\"pay.test\"]"),
             ("PASSIVE_EVENTS", "beat,12"),
             ("KEEP_ALIVE_EVENTS", "[]"),
+            ("COUNTED_EVENTS", "order:value, $exception"),
             ("NOBODY_IDS", "[\"a,b\", \"Nobody\"]"),
             ("EXCLUDE_BOTS", "true"),
             ("VIEWER_HEADERS", "true"),
@@ -213,6 +244,7 @@ mod tests {
             ignored_referrers: vec!["pay.test".parse().unwrap()],
             passive_events: vec!["beat".to_owned(), "12".to_owned()],
             keep_alive_events: Vec::new(),
+            counted_events: vec!["order:value".parse().unwrap(), "$exception".parse().unwrap()],
             nobody_ids: NobodyIds::new(["a,b", "nobody"]),
             exclude_bots: true,
             viewer_headers: true,
@@ -243,6 +275,19 @@ mod tests {
         assert_eq!(role(""), Ok(PipeRole::Enrichment));
         assert_eq!(role("enrichment"), Ok(PipeRole::Enrichment));
         assert_eq!(role(" target "), Ok(PipeRole::Target));
+    }
+
+    #[cfg(feature = "replay")]
+    #[test]
+    fn replay_is_on_where_a_bucket_is_named() {
+        use crate::replay::Inputs;
+        let base = [("TABLE", "t"), ("OUTPUT", "stdout")];
+        let replay = |pairs: &[(&str, &str)]| settings(&[&base[..], pairs].concat()).map(|settings| settings.replay);
+        assert_eq!(replay(&[("REPLAY_INPUTS", "keep")]), Ok(None));
+        let on = replay(&[("REPLAY_BUCKET", " b ")]).unwrap().unwrap();
+        assert_eq!((&*on.bucket, on.inputs), ("b", Inputs::Mask));
+        assert_eq!(replay(&[("REPLAY_BUCKET", "b"), ("REPLAY_INPUTS", "keep")]).unwrap().unwrap().inputs, Inputs::Keep);
+        assert!(replay(&[("REPLAY_INPUTS", "yes")]).unwrap_err().contains("REPLAY_INPUTS is `yes`; it must be `mask`"));
     }
 
     #[test]

@@ -157,6 +157,19 @@ pub fn without_events(endpoint: Endpoint, head: &Head<'_>) -> Answer {
     }
 }
 
+/// Returns PostHog's configuration where session replay is on. The page brings the recorder itself: see `docs/replay.md`.
+#[cfg(feature = "replay")]
+pub fn config_with_recording() -> Answer {
+    Answer::json(
+        200,
+        &json!({
+            "supportedCompression": [],
+            "hasFeatureFlags": false,
+            "sessionRecording": { "endpoint": "/s/" },
+        }),
+    )
+}
+
 /// Returns the answer to a request that failed or is refused. Amplitude reads a number as the code; the others a word.
 pub fn failure(family: Family, status: u16, code: &str, message: &str) -> Answer {
     let body = match family {

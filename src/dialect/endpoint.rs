@@ -50,6 +50,9 @@ const SEGMENT_PATHS: [&str; 16] = [
 pub enum Endpoint {
     /// PostHog's events, of [`Family::PostHog`] or [`Family::PostHogV1`].
     PostHog(Family),
+    /// PostHog's recorded events of session replay, if replay is on.
+    #[cfg(feature = "replay")]
+    PostHogRecordings,
     /// PostHog's or Amplitude's events: both have a path `/batch`, and the body decides.
     Batch,
     /// PostHog's configuration, which its browser client asks for at the start.
@@ -90,6 +93,8 @@ impl Endpoint {
             // Images of Segment and RudderStack are not translated.
             [.., "pixel", _] | [.., "pixel", "v1", _] => return None,
             [.., "v1", kind] if SEGMENT_PATHS.contains(kind) => Self::Segment,
+            #[cfg(feature = "replay")]
+            [.., "s"] => Self::PostHogRecordings,
             [.., "batch"] => Self::Batch,
             [.., "array", _, "config"] => Self::PostHogConfig,
             [.., "array", _, "config.js"] => Self::PostHogScript,
@@ -109,6 +114,8 @@ impl Endpoint {
     /// Returns whether the endpoint takes a method.
     pub fn takes(self, method: &str) -> bool {
         match method {
+            #[cfg(feature = "replay")]
+            "GET" if self == Self::PostHogRecordings => false,
             "GET" => !matches!(self, Self::Segment | Self::SnowplowPost | Self::Amplitude | Self::Batch),
             "POST" => !matches!(
                 self,
@@ -148,6 +155,8 @@ impl Endpoint {
     pub fn family(self) -> Family {
         match self {
             Self::PostHog(family) => family,
+            #[cfg(feature = "replay")]
+            Self::PostHogRecordings => Family::PostHog,
             Self::Batch | Self::PostHogConfig | Self::PostHogScript | Self::PostHogFlags => Family::PostHog,
             Self::Segment | Self::SegmentSettings | Self::RudderStackConfig => Family::Segment,
             Self::SnowplowPost | Self::SnowplowPixel => Family::Snowplow,
@@ -173,6 +182,11 @@ mod tests {
             ("/batch/", Some(Endpoint::Batch)),
             ("/prod//batch", Some(Endpoint::Batch)),
             ("/e/", Some(Endpoint::PostHog(Family::PostHog))),
+            ("/v1/s", Some(Endpoint::Segment)),
+            #[cfg(feature = "replay")]
+            ("/prod/s/", Some(Endpoint::PostHogRecordings)),
+            #[cfg(not(feature = "replay"))]
+            ("/s/", None),
             ("/i/v0/e", Some(Endpoint::PostHog(Family::PostHog))),
             ("/i/v1/analytics/events/", Some(Endpoint::PostHog(Family::PostHogV1))),
             ("/array/phc_x/config", Some(Endpoint::PostHogConfig)),

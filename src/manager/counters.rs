@@ -12,6 +12,17 @@ pub(super) struct Counters {
     speculative_wrong: AtomicU64,
     finalized_early: AtomicU64,
     reopened: AtomicU64,
+    #[cfg(feature = "replay")]
+    replay: ReplayCounters,
+}
+
+/// What became of recorded events.
+#[cfg(feature = "replay")]
+#[derive(Debug, Default)]
+struct ReplayCounters {
+    kept: AtomicU64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
 }
 
 /// What was counted since it was last taken.
@@ -27,6 +38,15 @@ pub struct Counted {
     pub finalized_early: u64,
     /// Sessions that late events changed after their end was emitted.
     pub reopened: u64,
+    /// Recorded events of session replay that were kept.
+    #[cfg(feature = "replay")]
+    pub replay_kept: u64,
+    /// Bytes of the chunks that were written for them.
+    #[cfg(feature = "replay")]
+    pub replay_bytes: u64,
+    /// Recorded events that were dropped, because their visitor is nobody or an excluded bot.
+    #[cfg(feature = "replay")]
+    pub replay_dropped: u64,
 }
 
 impl Counters {
@@ -43,6 +63,19 @@ impl Counters {
         add(&self.reopened, u64::from(applied.reopened));
     }
 
+    /// Counts recorded events that were kept, in chunks of this many bytes.
+    #[cfg(feature = "replay")]
+    pub fn count_replay(&self, kept: usize, bytes: usize) {
+        add(&self.replay.kept, kept as u64);
+        add(&self.replay.bytes, bytes as u64);
+    }
+
+    /// Counts recorded events that were dropped.
+    #[cfg(feature = "replay")]
+    pub fn count_dropped_replay(&self, dropped: usize) {
+        add(&self.replay.dropped, dropped as u64);
+    }
+
     /// Returns the counters and sets them to zero.
     pub fn take(&self) -> Counted {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
@@ -52,6 +85,12 @@ impl Counters {
             speculative_wrong: take(&self.speculative_wrong),
             finalized_early: take(&self.finalized_early),
             reopened: take(&self.reopened),
+            #[cfg(feature = "replay")]
+            replay_kept: take(&self.replay.kept),
+            #[cfg(feature = "replay")]
+            replay_bytes: take(&self.replay.bytes),
+            #[cfg(feature = "replay")]
+            replay_dropped: take(&self.replay.dropped),
         }
     }
 }

@@ -39,9 +39,14 @@ impl InvocationLog {
         })
     }
 
-    /// Completes an invocation's line and writes it.
-    pub fn write(&self, mut line: MetricLine, message: &str) {
-        line.consumed(&self.consumed.take());
+    /// Completes an invocation's line and writes it. What was consumed since the last line is this invocation's.
+    pub fn write(&self, line: MetricLine, message: &str) {
+        self.write_consumed(line, &self.consumed.take(), message);
+    }
+
+    /// Completes the line of an invocation that consumed this, and writes it.
+    pub(super) fn write_consumed(&self, mut line: MetricLine, consumed: &Consumed, message: &str) {
+        line.consumed(consumed);
         let json = line.json(message, &self.names, SystemClock.now());
         // A log that cannot be written must not fail the invocation.
         let _ = writeln!(std::io::stderr().lock(), "{json}");

@@ -13,4 +13,14 @@ pub struct Erased {
     pub merged_ids: usize,
     /// Pages of fingerprints.
     pub pages: usize,
+    /// Chunks of recorded events.
+    #[cfg(feature = "replay")]
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replay_chunks: usize,
+}
+
+#[cfg(feature = "replay")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState};
+use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState, counts};
 use crate::session::Millis;
 use crate::timeline::{
     ClosedSession, Correction, END_MARK_PREFIX, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
@@ -36,7 +36,8 @@ const LATE: &str = "late events do not add up";
 /// Checks a session.
 pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
     let properties = &session.properties;
-    let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let own = || properties.iter().filter(|(key, _)| !counts::is_count(key));
+    let bytes: usize = own().map(|(key, value)| key.len() + value.len()).sum();
     let mut ids = HashSet::new();
     first_broken(&[
         (are_times(&[session.facts.started_at, session.facts.last_activity]), TIME),
@@ -44,8 +45,9 @@ pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
         (session.facts.event_count <= MAX_COUNT, COUNT),
         (session.pages <= MAX_COUNT, COUNT),
         (session.facts.page_views <= session.facts.event_count, "a session has more page views than events"),
-        (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
+        (own().count() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
         (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
+        (properties.iter().all(|(key, value)| counts::is_readable(key, value)), "a count of events cannot be read"),
         ((1..=MAX_COUNT).contains(&session.number), NUMBER),
         (session.version <= MAX_VERSION, VERSION),
         (session.ids().chain(session.previous).all(is_session_id), ID),
@@ -113,6 +115,7 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
         (finalized.max().is_none_or(|last| last < end), "a finalized event is ahead of the watermark"),
         (open.is_some() || begins_a_session, "the unfinalized events begin outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
+        (properties().all(|(key, value)| counts::is_readable(key, value)), "a count of events cannot be read"),
         (unfinalized.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "an end mark has an invalid id"),
     ])
 }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::string_table::{StringTable, StringTableReader};
 use super::{FormatError, id_half, id_of};
-use crate::model::{Activity, PreviousSession};
+use crate::model::counts::is_late_count;
+use crate::model::{Activity, Counts, Entry, PreviousSession};
 use crate::session::{Millis, Visitor};
-use crate::timeline::{ClosedSession, Correction, Timeline};
-use origin::{WireOrigin, each_origin_string, each_property_string};
+use crate::timeline::{ClosedSession, Correction, SessionAnchor, Timeline};
+use origin::{Hidden, WireOrigin, each_origin_string, each_property_string};
 pub(super) use session::{WireSession, WireSessionMore, each_session_string, fingerprints, read_fingerprints};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
@@ -138,10 +139,14 @@ pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a s
         [&context.url, &context.referrer].into_iter().flatten().for_each(|url| add(url));
         each_origin_string(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
         let properties = entry.properties.iter().map(|(key, value)| (key, value));
-        each_property_string(properties, context.user_id.as_deref(), add);
+        each_property_string(properties, Hidden { user_id: context.user_id.as_deref(), ended_by: None }, add);
         if canonical(&entry.uuid).is_none() {
             add(&entry.uuid);
         }
+    }
+    for (key, count) in timeline.anchors.iter().flat_map(|anchor| &anchor.late.counts) {
+        add(key);
+        add(count);
     }
     if let Some(id) = timeline.watermark_id.as_deref().filter(|id| canonical(id).is_none()) {
         add(id);
@@ -162,8 +167,13 @@ impl<'a> WireTimeline<'a> {
     pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         let mut origins = Vec::new();
         let mut before = 0;
-        let unfinalized = timeline.unfinalized.iter().map(|entry| {
-            let wire = WireEntry::write(entry, before, &mut origins, strings);
+        // Only ids of sessions have late events; see `ids::gather_late`. Their counts are stored with the session's first entry.
+        let mut primaries = timeline.anchors.iter().filter(|anchor| anchor.is_primary).peekable();
+        let none = Counts::new();
+        let unfinalized = timeline.unfinalized.iter().enumerate().map(|(index, entry)| {
+            let late_counts =
+                primaries.next_if(|anchor| anchor.entry == index).map_or(&none, |anchor| &anchor.late.counts);
+            let wire = WireEntry::write(entry, late_counts, before, &mut origins, strings);
             before = entry.at;
             wire
         });
@@ -202,7 +212,7 @@ impl<'a> WireTimeline<'a> {
     ) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
         let origins = self.origins.iter().map(|wire| wire.read(strings)).collect::<Result<Vec<_>, _>>()?;
-        let mut unfinalized = Vec::with_capacity(self.unfinalized.len());
+        let mut unfinalized: Vec<Entry> = Vec::with_capacity(self.unfinalized.len());
         let mut before = 0;
         for wire in &self.unfinalized {
             let entry = wire.read(before, &origins, strings)?;
@@ -222,6 +232,12 @@ impl<'a> WireTimeline<'a> {
             }),
             None => None,
         };
+        let mut anchors = self.anchors.iter().map(|wire| wire.read(bits)).collect::<Result<Vec<SessionAnchor>, _>>()?;
+        for anchor in anchors.iter_mut().filter(|anchor| anchor.is_primary) {
+            if let Some(entry) = unfinalized.get_mut(anchor.entry) {
+                anchor.late.counts = entry.properties.extract_if(.., |(key, _)| is_late_count(key)).collect();
+            }
+        }
         Ok(Timeline {
             visitor,
             seq: self.seq,
@@ -234,7 +250,7 @@ impl<'a> WireTimeline<'a> {
             ended: self.ended.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
             open: self.open.as_ref().map(|wire| wire.read(strings, bits)).transpose()?,
             unfinalized,
-            anchors: self.anchors.iter().map(|wire| wire.read(bits)).collect::<Result<_, _>>()?,
+            anchors,
             corrections: self.corrections.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
             due_at: None,
         })

@@ -7,7 +7,7 @@ use super::ids::unused_id;
 use super::{Applied, Arrival, Assignment, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{FingerprintPage, Kind, LateEvents, SessionState, SessionView};
-use crate::rules::fold_with_positions;
+use crate::rules::{ended_by, fold_with_positions};
 
 /// The maximum number of events for the fast path. For more, a map is cheaper than a search for each among all known events.
 const MAX_FAST_EVENTS: usize = 32;
@@ -15,7 +15,7 @@ const MAX_FAST_EVENTS: usize = 32;
 /// The result of appending events.
 struct Appended {
     assignments: Vec<Option<Assignment>>,
-    /// The session that existed before and grows, if there is one.
+    /// The session that existed before and grows or is ended by a source, if there is one.
     grown: Option<Uuid>,
     /// The anchors of the sessions that begin.
     begun: Vec<SessionAnchor>,
@@ -106,7 +106,9 @@ impl Timeline {
                 }
             });
         }
-        let grown = views.iter().rposition(was_there).filter(|&last| views[last].end > old).map(|last| ids[last]);
+        // The end of a session that the source of a new one ends differs from what it was.
+        let changes = |&last: &usize| views[last].end > old || ended_by(&views, last).is_some();
+        let grown = views.iter().rposition(was_there).filter(changes).map(|last| ids[last]);
         let placed = self.unfinalized[old..].iter().zip(&positions).map(|(entry, position)| {
             let number = position.view?;
             Some(self.assignment(&views[number], number, &ids, entry.at, Some(position), self.seq + 1))

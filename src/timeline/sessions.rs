@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::ids::primary_ids;
 use super::{Assignment, Timeline};
 use crate::config::SessionConfig;
-use crate::model::SessionState;
+use crate::model::{SessionState, counts};
 use crate::rules::fold;
 use crate::session::{Millis, Session, Visitor, datetime};
 use serde_json::value::RawValue;
@@ -110,8 +110,10 @@ impl SessionState {
             properties: self
                 .properties
                 .iter()
+                .filter(|(key, _)| !counts::is_count(key))
                 .filter_map(|(key, json)| Some((key.clone(), raw_value(json)?)))
                 .collect(),
+            counts: counts::totals(&self.properties),
             is_active,
             version: self.version,
         }

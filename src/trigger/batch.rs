@@ -1,14 +1,14 @@
 //! The step that all triggers share: takes the raw events of bodies and returns the outcome of each event.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use foldhash::fast::RandomState;
-
+use super::bounds::{Bounds, Exceeded, Excess, exceeded, within};
 use super::explain::ExplainedEvent;
+#[cfg(feature = "replay")]
+use super::recordings::Recordings;
 use super::rewritten::{Rewritten, insert_rewritten, repair};
 use super::split_body::RawEvent;
 use crate::clock::Clock;
-use crate::config::Projects;
 use crate::dialect::Standing;
 use crate::event::{Event, Origin, Rejection, Stripped};
 use crate::manager::{Outcome, SessionManager};
@@ -73,29 +73,42 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     deadline: Millis,
     annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> (Vec<EventOutcome<T>>, Placed) {
-    resolve_bounded(manager, incoming, usize::MAX, deadline, annotate).await.unwrap_or_default()
+    resolve_bounded(manager, incoming, Bounds::NONE, deadline, annotate).await.unwrap_or_default()
 }
 
-/// Does the same for at most `max_visitors`. If the events have more, returns `None`, and nothing is applied.
+/// Does the same within bounds. If the events exceed them, what becomes of them is up to the bounds.
+///
+/// # Errors
+/// The bound that the events exceed, if the request is refused. Then nothing is applied.
 pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
-    max_visitors: usize,
+    bounds: Bounds,
     deadline: Millis,
     mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
-) -> Option<(Vec<EventOutcome<T>>, Placed)> {
+) -> Result<(Vec<EventOutcome<T>>, Placed), Exceeded> {
     let mut placed = Placed::default();
-    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
-    let events = if rewrites.is_empty() {
+    let parsed = parse(incoming, manager);
+    #[cfg(feature = "replay")]
+    let recordings = parsed.recordings;
+    let Parsed { events, mut rejections, rewrites, .. } = parsed;
+    let mut events = if rewrites.is_empty() {
         events
     } else {
         insert_rewritten(events, &mut rejections, &rewrites, manager.projects())
     };
-    if has_more_visitors(&events, max_visitors) {
-        return None;
+    match (exceeded(&events, &bounds.access, manager.projects()), bounds.excess) {
+        (None, _) => {}
+        (Some(exceeded), Excess::Refused) => return Err(exceeded),
+        (Some(_), Excess::Rejected) => {
+            events = within(events, &mut rejections, &bounds.access, manager.projects());
+        }
     }
-    let outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
+    #[cfg_attr(not(feature = "replay"), allow(unused_mut, reason = "only recordings change outcomes"))]
+    let mut outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
+    #[cfg(feature = "replay")]
+    recordings.keep(manager, &rejections, &events, &mut outcomes, deadline).await;
     let mut outcomes = events.iter().zip(outcomes);
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),
@@ -110,7 +123,7 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     };
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
     log_failures(&outcomes);
-    Some((outcomes, placed))
+    Ok((outcomes, placed))
 }
 
 /// The events of a body that were parsed.
@@ -120,13 +133,34 @@ struct Parsed<'a> {
     rejections: Vec<Option<Rejection>>,
     /// The raw events that have to be written anew.
     rewrites: Vec<(usize, Origin<'a>, Standing, Rewritten)>,
+    /// The recorded events that were taken out of them.
+    #[cfg(feature = "replay")]
+    recordings: Recordings,
 }
 
-fn parse<'a>(incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>, projects: &Projects) -> Parsed<'a> {
+fn parse<'a, S: SessionStorage, C: Clock>(
+    incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
+    manager: &SessionManager<S, C>,
+) -> Parsed<'a> {
+    let projects = manager.projects();
+    #[cfg(feature = "replay")]
+    let mut recordings = Recordings::of(manager);
     let mut events = Vec::with_capacity(incoming.len());
     let mut rejections = Vec::with_capacity(incoming.len());
     let mut rewrites = Vec::new();
     for (at, IncomingEvent { raw_event, origin }) in incoming.enumerate() {
+        #[cfg(feature = "replay")]
+        if let Some(taken_out) = recordings.take_out(at, &raw_event, origin, projects) {
+            let rejection = match taken_out {
+                Ok(rewritten) => {
+                    rewrites.push((at, origin, Standing::Recorded, rewritten));
+                    Stripped::rejection()
+                }
+                Err(rejection) => rejection,
+            };
+            rejections.push(Some(rejection));
+            continue;
+        }
         let (bytes, standing) = (raw_event.bytes(), raw_event.standing());
         match raw_event.parse(origin, projects) {
             Ok(event) => match Stripped::of(&event, projects) {
@@ -147,7 +181,13 @@ fn parse<'a>(incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>, project
             }
         }
     }
-    Parsed { events, rejections, rewrites }
+    Parsed {
+        events,
+        rejections,
+        rewrites,
+        #[cfg(feature = "replay")]
+        recordings,
+    }
 }
 
 /// Parses raw events and explains what would become of each. Writes nothing. Returns one outcome for each raw event, in order; one
@@ -157,7 +197,7 @@ pub(super) async fn explain_events<'a, S: SessionStorage, C: Clock>(
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
     deadline: Millis,
 ) -> Vec<EventOutcome<ExplainedEvent>> {
-    let Parsed { events, mut rejections, rewrites } = parse(incoming, manager.projects());
+    let Parsed { events, mut rejections, rewrites, .. } = parse(incoming, manager);
     let events = insert_rewritten(events, &mut rejections, &rewrites, manager.projects());
     let explanations = manager.explain(&events, deadline).await;
     let mut explained = events.iter().zip(explanations);
@@ -171,15 +211,6 @@ pub(super) async fn explain_events<'a, S: SessionStorage, C: Clock>(
     let outcomes: Vec<_> = rejections.into_iter().filter_map(outcome).collect();
     log_failures(&outcomes);
     outcomes
-}
-
-/// Returns whether events have more visitors than allowed. They are only counted if there are that many events.
-fn has_more_visitors(events: &[Event<'_>], max_visitors: usize) -> bool {
-    events.len() > max_visitors && {
-        let visitors: HashSet<(&str, &str), RandomState> =
-            events.iter().map(|event| (&*event.project, &*event.distinct_id)).collect();
-        visitors.len() > max_visitors
-    }
 }
 
 /// The counts of an invocation, for its log line.
@@ -232,6 +263,15 @@ impl Counts {
         let mut counts = Self::default();
         counts.code(code);
         counts
+    }
+
+    /// Counts events that were applied, and that the output did not accept, as failed: they have to be sent again.
+    pub fn not_accepted(&mut self, events: usize) {
+        if events > 0 {
+            self.applied = self.applied.saturating_sub(events);
+            self.failed += events;
+            *self.codes.entry("output_unavailable").or_default() += events;
+        }
     }
 
     /// Counts a code once.

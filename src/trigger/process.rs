@@ -56,6 +56,23 @@ pub(super) fn decode_chunk<'m>(messages: &'m [Message<'_>], failed: &[bool]) -> 
 /// The bytes of each of a message's events, or why its body cannot be read.
 pub(super) type SplitBody<'a> = Result<Vec<&'a [u8]>, BodyError>;
 
+/// Returns the bytes of each event, as the rejects show them.
+#[cfg(not(feature = "replay"))]
+fn raw_bytes<'b, S: SessionStorage, C: Clock>(_manager: &SessionManager<S, C>, batch: &Batch<'b>) -> Vec<&'b [u8]> {
+    batch.bytes()
+}
+
+/// Returns the bytes of each event, as the rejects show them: none of an event with recorded events, which are not masked there.
+#[cfg(feature = "replay")]
+fn raw_bytes<'b, S: SessionStorage, C: Clock>(manager: &SessionManager<S, C>, batch: &Batch<'b>) -> Vec<&'b [u8]> {
+    let mut events = batch.bytes();
+    if manager.replay_store().is_some() {
+        let carriers = events.iter_mut().filter(|event| crate::replay::recording::may_carry(event));
+        carriers.for_each(|event| *event = b"");
+    }
+    events
+}
+
 /// The events of messages, and their outcomes. An applied event is one line of JSON.
 pub(super) struct Resolved<'b> {
     split_bodies: Vec<SplitBody<'b>>,
@@ -74,10 +91,10 @@ impl<'b> Resolved<'b> {
         let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
         for (message, body) in messages.iter().zip(decoded) {
             // A message that has already failed has no body here and adds no events.
-            let batch = body.as_ref().map(|body| message.raw_events(body, manager.projects()));
-            split_bodies.push(
-                batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(Batch::bytes).map_err(|&error| error)),
-            );
+            let batch = body.as_ref().map(|body| message.raw_events(body));
+            let bytes = |batch: &Batch<'b>| raw_bytes(manager, batch);
+            split_bodies
+                .push(batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(bytes).map_err(|&error| error)));
             let Some(Ok(Batch { raw_events, sent_at })) = batch else { continue };
             let origin = |index| message.origin(index, sent_at);
             incoming.extend(
@@ -214,7 +231,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     deadline: Millis,
 ) -> Counts {
     let mut resolved = Resolved::of(&ingest.manager, messages, decoded, deadline).await;
-    let counts = std::mem::take(&mut resolved.counts);
+    let mut counts = std::mem::take(&mut resolved.counts);
     for (failed, now_failed) in failed.iter_mut().zip(resolved.failed()) {
         *failed |= now_failed;
     }
@@ -222,6 +239,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     let rejects = resolved.rejects(messages, failed);
     let events = resolved.take_events(failed);
     let (unsent_events, unsent_rejects) = join(events.send(&ingest.output), rejects.send(&ingest.rejects)).await;
+    counts.not_accepted(unsent_events.len());
     unsent_events.into_iter().chain(unsent_rejects).for_each(|owner| failed[owner] = true);
     counts
 }

@@ -19,10 +19,22 @@ pub(super) fn repair(
     Some(stripped.map_or(Rewritten::Repaired(repaired), Rewritten::Stripped))
 }
 
+/// Returns an event from which the recorded events were taken out.
+#[cfg(feature = "replay")]
+pub(super) fn without_recording(json: String, origin: Origin<'_>, projects: &Projects) -> Rewritten {
+    let stripped = match Event::parse(json.as_bytes(), origin, projects) {
+        Ok(event) => Stripped::of(&event, projects),
+        Err(_) => None,
+    };
+    stripped.map_or(Rewritten::WithoutRecording(json), Rewritten::Stripped)
+}
+
 /// An event whose JSON is not the one that came.
 pub(super) enum Rewritten {
     Repaired(Repaired),
     Stripped(Stripped),
+    #[cfg(feature = "replay")]
+    WithoutRecording(String),
 }
 
 impl Rewritten {
@@ -30,6 +42,8 @@ impl Rewritten {
         match self {
             Self::Repaired(repaired) => repaired.parse(origin, projects),
             Self::Stripped(stripped) => Some(stripped.parse(origin, projects)),
+            #[cfg(feature = "replay")]
+            Self::WithoutRecording(json) => Some(Event::parse(json.as_bytes(), origin, projects)),
         }
     }
 }

@@ -30,13 +30,13 @@ const CALL: Duration = Duration::from_millis(5);
 const DAY: Millis = 86_400_000;
 
 /// A clock on tokio's virtual time.
-struct VirtualClock {
+pub struct VirtualClock {
     began: Instant,
     random: Mutex<Seeded>,
 }
 
 impl VirtualClock {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self { began: Instant::now(), random: Mutex::new(Seeded(seed)) }
     }
 }
@@ -56,10 +56,10 @@ impl Clock for &VirtualClock {
 }
 
 /// A store whose calls take time. Some fail, and some hang.
-struct SlowStorage {
+pub struct SlowStorage {
     store: InMemorySessionStorage,
     /// The maximum that a call takes in addition to 5 ms.
-    jitter_ms: usize,
+    pub jitter_ms: usize,
     /// How many of a thousand calls fail, half of them after they took effect.
     faults: usize,
     /// A visitor whose writes hang, and a shard whose listing does.
@@ -72,7 +72,7 @@ struct SlowStorage {
 }
 
 impl SlowStorage {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             store: InMemorySessionStorage::new(),
             jitter_ms: 0,

@@ -1,6 +1,9 @@
 //! The real functions, killed at any moment. Their messages are redelivered in other compositions, and in the end the sessions
 //! are the oracle's.
 
+#[cfg(feature = "managed-instances")]
+mod managed;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -205,11 +208,12 @@ impl World {
     }
 }
 
-/// Runs a world in which this many ingest functions are killed.
-async fn run(seed: u64, kills: usize) {
+/// Runs a world in which this many ingest functions are killed. `ingest` runs one ingest function after the other, with the draws of
+/// the seed that it is given.
+async fn run(seed: u64, kills: usize, ingest: impl AsyncFn(&World, u64)) {
     let database = EmbeddedDynamoDb::start(0).unwrap();
     let world = World::new(seed, &database.endpoint, kills);
-    let ingest = join_all((0..ENVIRONMENTS as u64).map(|n| world.ingest(seed * 100 + n)));
+    let ingest = join_all((0..ENVIRONMENTS as u64).map(|n| ingest(&world, seed * 100 + n)));
     futures_util::join!(ingest, world.close(seed * 100 + 99));
     world.close_all(&database).await;
     let lines = world.lines.lock().unwrap();
@@ -233,7 +237,7 @@ async fn killed_at_any_moment() {
     let asked = std::env::var("CRASH_KILLS").ok().and_then(|number| number.parse().ok()).unwrap_or(KILLS);
     let began = std::time::Instant::now();
     for world in 0..asked.div_ceil(KILLS) {
-        run(1 + world as u64, KILLS.min(asked)).await;
+        run(1 + world as u64, KILLS.min(asked), World::ingest).await;
     }
     println!("{:.1} s", began.elapsed().as_secs_f64());
 }

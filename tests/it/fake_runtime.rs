@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub enum RuntimeEvent {
 }
 
 struct Invocation {
+    request_id: String,
     payload: String,
     deadline: Millis,
 }
@@ -40,16 +42,22 @@ struct Invocation {
 /// The state of the API for one function.
 struct Api {
     invocations: Mutex<UnboundedReceiver<Invocation>>,
-    events: UnboundedSender<RuntimeEvent>,
+    /// How many requests wait for an invocation.
+    polls: AtomicUsize,
+    /// What the function asks and answers, each with the id of the invocation.
+    events: UnboundedSender<(String, RuntimeEvent)>,
 }
 
 async fn next(State(api): State<Arc<Api>>) -> Response {
-    let Some(Invocation { payload, deadline }) = api.invocations.lock().await.recv().await else {
+    api.polls.fetch_add(1, Ordering::Relaxed);
+    let invocation = api.invocations.lock().await.recv().await;
+    api.polls.fetch_sub(1, Ordering::Relaxed);
+    let Some(Invocation { request_id, payload, deadline }) = invocation else {
         return StatusCode::GONE.into_response();
     };
-    let _ = api.events.send(RuntimeEvent::Taken);
+    let _ = api.events.send((request_id.clone(), RuntimeEvent::Taken));
     let headers = [
-        ("lambda-runtime-aws-request-id", "request".to_owned()),
+        ("lambda-runtime-aws-request-id", request_id),
         ("lambda-runtime-deadline-ms", deadline.to_string()),
         ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:x:1:function:f".to_owned()),
     ];
@@ -58,20 +66,25 @@ async fn next(State(api): State<Arc<Api>>) -> Response {
 
 async fn answer(
     State(api): State<Arc<Api>>,
-    Path((_request, kind)): Path<(String, String)>,
+    Path((request_id, kind)): Path<(String, String)>,
     body: String,
 ) -> StatusCode {
     let event = if kind == "response" { RuntimeEvent::Answer(body) } else { RuntimeEvent::Error(body) };
-    let _ = api.events.send(event);
+    let _ = api.events.send((request_id, event));
     StatusCode::ACCEPTED
 }
 
 /// A function's process.
 pub struct Function {
     child: Child,
-    api: tokio::task::JoinHandle<()>,
+    #[cfg_attr(
+        not(feature = "managed-instances"),
+        allow(dead_code, reason = "only tests of that feature count polls")
+    )]
+    api: Arc<Api>,
+    server: tokio::task::JoinHandle<()>,
     invocations: UnboundedSender<Invocation>,
-    events: UnboundedReceiver<RuntimeEvent>,
+    events: UnboundedReceiver<(String, RuntimeEvent)>,
     output: JoinHandle<String>,
     log: JoinHandle<String>,
 }
@@ -98,13 +111,13 @@ impl Function {
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, receiver) = unbounded_channel();
         let (sender, events) = unbounded_channel();
-        let api = Arc::new(Api { invocations: Mutex::new(receiver), events: sender });
+        let api = Arc::new(Api { invocations: Mutex::new(receiver), polls: AtomicUsize::new(0), events: sender });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{request}/{kind}", post(answer))
             .layer(DefaultBodyLimit::disable())
-            .with_state(api);
-        let api = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+            .with_state(Arc::clone(&api));
+        let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         let mut child = command
             .env_clear()
             .envs([("AWS_LAMBDA_RUNTIME_API", address.as_str()), ("AWS_LAMBDA_FUNCTION_NAME", "f")])
@@ -116,7 +129,7 @@ impl Function {
             .spawn()
             .unwrap();
         let (output, log) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        Self { child, api, invocations, events, output, log }
+        Self { child, api, server, invocations, events, output, log }
     }
 
     /// Returns its process id.
@@ -132,8 +145,23 @@ impl Function {
 
     /// Keeps an invocation ready for its next request.
     pub fn enqueue(&self, payload: String, time: Duration) {
+        self.enqueue_as("request", payload, time);
+    }
+
+    /// Like [`Function::enqueue`], with a request id of its own.
+    pub fn enqueue_as(&self, request_id: &str, payload: String, time: Duration) {
         let deadline = SystemClock.now() + time.as_millis() as Millis;
-        self.invocations.send(Invocation { payload, deadline }).unwrap();
+        self.invocations.send(Invocation { request_id: request_id.to_owned(), payload, deadline }).unwrap();
+    }
+
+    /// Waits until as many of its requests wait for an invocation.
+    #[cfg(feature = "managed-instances")]
+    pub async fn wait_for_polls(&self, polls: usize) {
+        let deadline = SystemClock.now() + MAX_WAIT.as_millis() as Millis;
+        while self.api.polls.load(Ordering::Relaxed) < polls {
+            assert!(SystemClock.now() < deadline, "the function asks for too few invocations at once");
+            SystemClock.sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Returns its next request.
@@ -143,8 +171,18 @@ impl Function {
 
     /// Returns its next request, which may take as long as `max_wait`.
     pub async fn next_event_within(&mut self, max_wait: Duration) -> RuntimeEvent {
+        self.next_request_within(max_wait).await.1
+    }
+
+    /// Returns its next request with the id of the invocation.
+    #[cfg(feature = "managed-instances")]
+    pub async fn next_request(&mut self) -> (String, RuntimeEvent) {
+        self.next_request_within(MAX_WAIT).await
+    }
+
+    async fn next_request_within(&mut self, max_wait: Duration) -> (String, RuntimeEvent) {
         match select(Box::pin(self.events.recv()), Box::pin(SystemClock.sleep(max_wait))).await {
-            Either::Left((Some(event), _)) => event,
+            Either::Left((Some(request), _)) => request,
             _ => panic!("the function sends nothing; has it ended? {:?}", self.child.try_wait()),
         }
     }
@@ -167,7 +205,7 @@ impl Function {
     /// Waits until it ends.
     pub fn wait(mut self) -> Exited {
         let status = self.child.wait().unwrap();
-        self.api.abort();
+        self.server.abort();
         let mut output = self.output.join().unwrap();
         output.truncate(output.rfind('\n').map_or(0, |end| end + 1));
         Exited { lines: output.lines().map(str::to_owned).collect(), log: self.log.join().unwrap(), status }

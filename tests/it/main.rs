@@ -20,6 +20,7 @@ mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
+mod erasing;
 mod expiry;
 mod explain;
 mod fake_runtime;
@@ -29,6 +30,8 @@ mod fuzz;
 mod identity;
 mod late_table;
 mod local;
+#[cfg(feature = "managed-instances")]
+mod managed;
 mod manager;
 mod memory;
 mod mixes;
@@ -44,6 +47,8 @@ mod profiles;
 mod projects;
 mod proxy;
 mod redrive;
+#[cfg(feature = "replay")]
+mod replay;
 mod reports;
 mod seed;
 mod sim;

@@ -12,6 +12,8 @@ use session_tracking::session::{Millis, datetime, rfc3339};
 use crate::consumer::Consumer;
 use crate::oracle::{self, OracleEvent};
 use crate::support::{FinalSession, Seeded};
+#[cfg(feature = "managed-instances")]
+pub use queue::Batch;
 pub use queue::Queue;
 
 /// A generated event.

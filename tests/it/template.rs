@@ -2,6 +2,7 @@
 //! has the same default and bounds in all of them, and no policy has a wildcard.
 
 mod deployment;
+mod managed;
 
 use std::collections::BTreeSet;
 
@@ -40,8 +41,11 @@ fn every_variable_is_set() {
                 "MALLOC_MMAP_THRESHOLD_",
                 "MALLOC_TRIM_THRESHOLD_",
                 "MAX_VISITORS_PER_REQUEST",
+                "MAX_STATE_BYTES_PER_REQUEST",
                 "PUBLIC_ANSWER",
-                "REJECTS"
+                "REJECTS",
+                "REPLAY_BUCKET",
+                "REPLAY_INPUTS",
             ]
             .map(str::to_owned)
         )
@@ -255,6 +259,7 @@ fn the_template_is_locked_by_default() {
             "OUTPUT" => "stdout",
             "PUBLIC_ANSWER" => &default("PublicAnswer"),
             "MAX_VISITORS_PER_REQUEST" => &default("MaxVisitorsPerRequest"),
+            "MAX_STATE_BYTES_PER_REQUEST" => &default("MaxStateBytesPerRequest"),
             _ => return None,
         };
         Some(own.to_owned())
@@ -279,6 +284,45 @@ fn the_template_is_locked_by_default() {
     for private in ["sourceIp", "userAgent", "path", "queryString", "authorizer", "identity"] {
         assert!(!format.contains(private), "{private}");
     }
+}
+
+/// Without `Replay=true` there is no bucket, no permission and no variable of it. With it, the ingest function may read, write and
+/// delete what has the prefix of recordings, and nothing else; recordings expire, are encrypted, and are not public.
+#[test]
+fn replay_is_off_by_default_and_has_the_least_permissions() {
+    let template = template();
+    assert_eq!(as_variable(&template["Parameters"]["Replay"]["Default"]), "false");
+    assert_eq!(as_variable(&template["Parameters"]["ReplayInputs"]["Default"]), "mask");
+    let resources = template["Resources"].as_mapping().unwrap();
+    let of_replay = resources.iter().filter(|(name, _)| name.as_str().unwrap().starts_with("Replay"));
+    let kinds: BTreeSet<&str> = of_replay
+        .inspect(|(name, resource)| assert_eq!(resource["Condition"], "HasReplay", "{name:?}"))
+        .map(|(_, resource)| resource["Type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, BTreeSet::from(["AWS::IAM::Policy", "AWS::S3::Bucket", "AWS::S3::BucketPolicy"]));
+    let variables = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];
+    for name in ["REPLAY_BUCKET", "REPLAY_INPUTS"] {
+        let choice = tagged(&variables[name]).unwrap();
+        assert_eq!((&choice[0], string(&choice[2])), (&"HasReplay".into(), "AWS::NoValue".to_owned()), "{name}");
+    }
+    let policy = &template["Resources"]["ReplayPolicy"]["Properties"];
+    assert_eq!(string(&policy["Roles"][0]), "IngestRole");
+    let statements = policy["PolicyDocument"]["Statement"].as_sequence().unwrap();
+    let actions: Vec<&str> = statements
+        .iter()
+        .flat_map(|statement| statement["Action"].as_sequence().unwrap())
+        .map(|action| action.as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:ListBucket"]);
+    assert_eq!(string(&statements[0]["Resource"]), "${ReplayBucket.Arn}/replay/*");
+    assert_eq!(statements[1]["Condition"]["StringLike"]["s3:prefix"], "replay/*");
+    let bucket = &template["Resources"]["ReplayBucket"]["Properties"];
+    let rule = &bucket["LifecycleConfiguration"]["Rules"][0];
+    assert_eq!((&rule["Status"], &rule["Prefix"]), (&"Enabled".into(), &"replay/".into()));
+    assert_eq!(string(&rule["ExpirationInDays"]), "RetentionDays");
+    assert!(bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0].is_mapping());
+    let access = bucket["PublicAccessBlockConfiguration"].as_mapping().unwrap();
+    assert!(access.len() == 4 && access.values().all(|value| value == &Value::Bool(true)));
 }
 
 /// Only the function that erases visitors may delete items.

@@ -10,6 +10,7 @@ use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
+use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{
     Applied, Arrival, Assignment, ClosedSession, Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
     MAX_UNFINALIZED_EVENTS, MAX_UNFINALIZED_LATE_EVENTS, Overflow, Timeline,
@@ -773,6 +774,53 @@ fn the_largest_end_fits_into_a_message() {
         "is_active": false, "version": u64::MAX,
     }))
     .unwrap();
-    let bytes = session_tracking::emitted::end_line(&session).len();
+    let bytes = session_tracking::emitted::end_line(&session, session_tracking::Reason::MaxDuration).len();
     assert!((100_000..200_000).contains(&bytes), "{bytes}");
+}
+
+/// Why a session ended: the source of the next one, or the first rule of time or counts that held.
+#[test]
+fn a_session_ends_for_the_first_rule_that_holds() {
+    let minutes = |minutes: Millis| NOON + minutes * MINUTE;
+    let event = |at: Millis, referrer: Option<&str>| {
+        let mut arrival = arrival(&format!("e{at}"), at, at);
+        arrival.entry.context.referrer = referrer.map(Into::into);
+        arrival
+    };
+    let (a, b) = (Some("https://a.test/"), Some("https://b.test/"));
+    for (given, events, wanted) in [
+        (json!({}), vec![(0, None)], vec!["timeout"]),
+        (json!({}), vec![(0, a), (5, b)], vec!["referrer_change", "timeout"]),
+        // After the timeout, the other source is not the reason.
+        (json!({}), vec![(0, a), (35, b)], vec!["timeout", "timeout"]),
+        (json!({"max_duration_seconds": 1200}), vec![(0, None), (15, None)], vec!["max_duration"]),
+        (
+            json!({"max_duration_seconds": 1200}),
+            vec![(0, None), (15, None), (25, None)],
+            vec!["max_duration", "max_duration"],
+        ),
+        (json!({"max_events": 2}), vec![(0, None), (5, None)], vec!["max_events"]),
+        (json!({"max_events": 2}), vec![(0, None), (5, None), (50, None)], vec!["max_events", "timeout"]),
+        // It is ten to midnight there, or eleven in the evening.
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-70, None)], vec!["midnight"]),
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-70, None), (0, None)], vec!["midnight", "timeout"]),
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-120, None)], vec!["timeout"]),
+    ] {
+        let config = rules(given);
+        let mut timeline = Timeline::new(Visitor::new("u1"));
+        for (at, referrer) in &events {
+            apply(&mut timeline, &[event(minutes(*at), *referrer)], &config);
+        }
+        // The reason is stored with the session.
+        let stored = encode_timeline(&timeline);
+        let mut timeline = decode_timeline(FORMAT, &stored, Visitor::new("u1")).unwrap();
+        let ended = timeline.close(minutes(3_000), &config).ended;
+        let reasons: Vec<&str> = ended.iter().map(|state| state.end_reason(&config).name()).collect();
+        assert_eq!(reasons, wanted, "{events:?}");
+        for state in ended {
+            let bytes = encode_session(&state);
+            let read = decode_session(FORMAT, &bytes, Visitor::new("u1").bits()).unwrap();
+            assert_eq!(read, state);
+        }
+    }
 }

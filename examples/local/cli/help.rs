@@ -39,10 +39,19 @@ pub fn command_help(command: &Command) -> String {
 fn option_help(option: &Opt) -> String {
     let Opt { name, value, takes, default, about } = option;
     let takes = match takes {
-        Takes::Whole(..) | Takes::Rules | Takes::Projects | Takes::Profile | Takes::Answer | Takes::Output => {
+        Takes::Whole(..)
+        | Takes::Dollars
+        | Takes::Rules
+        | Takes::Projects
+        | Takes::Profile
+        | Takes::Answer
+        | Takes::Output => {
             format!("\n      takes {}", takes.sentence())
         }
-        Takes::Time | Takes::Text => String::new(),
+        Takes::Time | Takes::Text | Takes::Nothing => String::new(),
+        #[cfg(feature = "replay")]
+        Takes::Inputs => String::new(),
     };
-    format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")
+    let value = if value.is_empty() { String::new() } else { format!(" {value}") };
+    format!("  --{name}{value}\n      {about}{takes}\n      default: {default}\n")
 }

@@ -15,6 +15,9 @@ const FLINK_UNIT_HOUR: f64 = 0.11;
 /// Dollars for a gigabyte of Managed Flink's running storage, a month.
 const FLINK_GIGABYTE_MONTH: f64 = 0.10;
 
+/// What Lambda adds to the price of a managed instance.
+const INSTANCE_FEE: f64 = 0.15;
+
 /// Write units of the conflicts, for each write.
 const CONFLICTS_A_WRITE: f64 = 0.02;
 /// Read units of the read before a write: half a unit, because it is eventually consistent.
@@ -37,6 +40,14 @@ const FUNCTION_GIGABYTES: f64 = 0.25;
 /// Seconds that a batch takes: two round trips to DynamoDB, and the CPU of each event. Both are estimated.
 const BATCH_SECONDS: f64 = 0.01;
 const EVENT_SECONDS: f64 = 0.000_2;
+/// Seconds of a processor that a batch takes, beside those of its events: measured, some 7 ms for 100 events of 33 visitors.
+const BATCH_CPU_SECONDS: f64 = 0.001;
+const EVENT_CPU_SECONDS: f64 = 0.000_07;
+/// Managed instances: the least that run, one in each of three zones; their processors that functions have, as Lambda keeps one of
+/// two to itself; and the share of these that is used on average, as Lambda scales out at half.
+pub const MIN_INSTANCES: f64 = 3.0;
+const INSTANCE_PROCESSORS: f64 = 1.0;
+const INSTANCE_USE: f64 = 0.5;
 /// Kilobytes of an event.
 const EVENT_KILOBYTES: f64 = 1.0;
 /// Kilobytes that an HTTP API, and SQS, bill as one request.
@@ -114,17 +125,28 @@ impl Traffic {
     /// Returns the lines of the bill, with events that come through an HTTP API.
     pub fn bill(&self) -> Vec<Line> {
         let batches = self.batches();
-        let seconds = batches * BATCH_SECONDS + self.events * EVENT_SECONDS;
         let requests = batches + MONTH_MINUTES;
         let queries = SHARDS * MONTH_MINUTES * READ_UNITS_A_WRITE;
         let mut lines = self.dynamodb().to_vec();
         lines.extend([
             line("", "ask each minute what is due", queries * MILLION_READ_UNITS / 1e6),
             line("Lambda", "requests", requests * MILLION_LAMBDA_REQUESTS / 1e6),
-            line("", "time", seconds * FUNCTION_GIGABYTES * GIGABYTE_SECOND),
+            line("", "time", self.lambda_time()),
             line("HTTP API", "requests", self.requests_of(HTTP_REQUEST_KILOBYTES) * MILLION_HTTP_REQUESTS / 1e6),
         ]);
         lines
+    }
+
+    /// Returns the dollars a month of the ingest function's time.
+    pub fn lambda_time(&self) -> f64 {
+        let seconds = self.batches() * BATCH_SECONDS + self.events * EVENT_SECONDS;
+        seconds * FUNCTION_GIGABYTES * GIGABYTE_SECOND
+    }
+
+    /// Returns the managed instances that the ingest function needs.
+    pub fn instances(&self) -> f64 {
+        let seconds = self.batches() * BATCH_CPU_SECONDS + self.events * EVENT_CPU_SECONDS;
+        (seconds / (MONTH_HOURS * 3_600.0 * INSTANCE_PROCESSORS * INSTANCE_USE)).ceil().max(MIN_INSTANCES)
     }
 
     /// Returns the dollars a month of SQS, in place of the HTTP API.
@@ -161,6 +183,11 @@ pub fn backfill_dollars(writes: f64, sessions: f64) -> (f64, f64) {
 /// Returns the dollars a month of the smallest Managed Flink application. They do not depend on the traffic.
 pub fn managed_flink() -> f64 {
     FLINK_UNITS * MONTH_HOURS * FLINK_UNIT_HOUR + FLINK_GIGABYTES * FLINK_GIGABYTE_MONTH
+}
+
+/// Returns the dollars a month of as many managed instances, of which each costs this much an hour.
+pub fn managed_instances(instances: f64, instance_hour: f64) -> f64 {
+    instances * MONTH_HOURS * instance_hour * (1.0 + INSTANCE_FEE)
 }
 
 /// Returns the sum of a bill.

@@ -180,7 +180,9 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let Closing { ended, corrections } = &work.closing;
         let mut lines: Vec<String> =
             corrections.iter().map(|correction| correction_line(&work.visitor, correction)).collect();
-        lines.extend(ended.iter().map(|state| end_line(&state.ended_session(&work.visitor))));
+        let config = self.manager.rules_of(&work.visitor);
+        let end = |state: &SessionState| end_line(&state.ended_session(&work.visitor), state.end_reason(config));
+        lines.extend(ended.iter().map(end));
         let accepted = self.outbox.send(lines).await;
         work.has_failed |= accepted.contains(&false);
         work.keep(&accepted);

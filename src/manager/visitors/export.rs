@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
+use crate::model::counts::is_count;
 use crate::model::{Entry, FingerprintPage, Kind, SessionState};
 use crate::session::{DeviceInfo, GeoInfo, Millis, Session, UtmParams, Visitor, datetime, rfc3339};
 use crate::timeline::{Correction, Timeline};
@@ -30,6 +31,10 @@ pub struct VisitorExport {
     version: Option<u64>,
     /// The time before which all events are finalized.
     watermark: Option<String>,
+    /// What is kept of the visitor's recordings; `None` if replay is off.
+    #[cfg(feature = "replay")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<crate::replay::ReplaySummary>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +89,15 @@ impl VisitorExport {
             event_fingerprints: fingerprints.map(hex).collect(),
             version: timeline.map(|timeline| timeline.seq),
             watermark: watermark.map(|at| rfc3339(datetime(at))),
+            #[cfg(feature = "replay")]
+            replay: None,
         }
+    }
+
+    /// Adds what is kept of the visitor's recordings.
+    #[cfg(feature = "replay")]
+    pub(super) fn add_replay(&mut self, replay: crate::replay::ReplaySummary) {
+        self.replay = Some(replay);
     }
 
     /// Adds the fingerprints of a session's pages.
@@ -114,7 +127,12 @@ impl RecentEvent {
             geo: context.geo.as_deref().cloned(),
             user_id: context.user_id.clone(),
             click_id_hash: entry.click.as_ref().map(hex),
-            session_properties: entry.properties.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
+            session_properties: entry
+                .properties
+                .iter()
+                .filter(|(key, _)| !is_count(key))
+                .map(|(key, value)| (key.clone(), json(value)))
+                .collect(),
         }
     }
 }

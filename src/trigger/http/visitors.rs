@@ -109,7 +109,7 @@ async fn sessions<S: SessionStorage, C: Clock>(
 }
 
 /// Returns the answer with this body, if Lambda lets it pass.
-fn whole(body: String) -> (Answer, Counts) {
+pub(super) fn whole(body: String) -> (Answer, Counts) {
     if quoted_len(&body) > MAX_ANSWER_BYTES {
         let message = "the answer is larger than 6 MB; read the visitor's sessions in pages instead";
         return refused(413, "answer_too_large", message);
@@ -125,7 +125,7 @@ fn visitor(id: &str, query: &str) -> Result<Visitor, (&'static str, &'static str
 }
 
 /// Returns the value of a query's parameter; `None` if it is missing or empty.
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let found = form_urlencoded::parse(query.as_bytes()).find(|(key, value)| key == name && !value.is_empty());
     found.map(|(_, value)| value.into_owned())
 }

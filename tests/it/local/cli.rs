@@ -17,6 +17,7 @@ fn every_command_has_help_with_its_defaults() {
                 ("--events-per-session N", "default: 20"),
                 ("--batch N", "default: 100"),
                 ("--per-visitor N", "default: 3"),
+                ("--instance-hour DOLLARS", "default: 0.0816"),
             ],
         ),
         (
@@ -70,6 +71,14 @@ fn arguments_that_are_not_understood_are_named_with_a_correction() {
         (&["serve", "in"], "`serve` takes no file; `in` is one too many"),
         (&["serve", "--port", "70000"], "`--port` takes a whole number from 0 to 65535, not `70000`"),
         (&["serve", "--close-every", "0"], "`--close-every` takes a whole number from 1 to 3600, not `0`"),
+        (
+            &["cost", "--instance-hour", "-1"],
+            "`--instance-hour` takes a price in dollars from 0.0001 to 1000, not `-1`",
+        ),
+        (
+            &["cost", "--instance-hour", "nan"],
+            "`--instance-hour` takes a price in dollars from 0.0001 to 1000, not `nan`",
+        ),
         (&["cost", "in"], "`cost` takes no file; `in` is one too many"),
         (
             &["cost", "--events-per-month", "0"],

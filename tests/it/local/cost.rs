@@ -50,8 +50,8 @@ fn letters() -> BTreeMap<String, f64> {
 #[test]
 fn the_bill_is_that_of_the_formula() {
     let letters = letters();
-    let [w, r, l, life, archive, i, lambda, m, g, a, q] =
-        ["W", "r", "l", "L", "a", "I", "R", "m", "G", "A", "Q"].map(|name| letters[name]);
+    let [w, r, l, life, archive, i, lambda, m, g, a, q, instance, hour] =
+        ["W", "r", "l", "L", "a", "I", "R", "m", "G", "A", "Q", "N", "H"].map(|name| letters[name]);
     for (events, session, batch, visitor) in [
         (10_000_000, 20, 100, 3),
         (10_000_000, 20, 100, 1),
@@ -82,7 +82,33 @@ fn the_bill_is_that_of_the_formula() {
         check("total", rows["total"], total);
         let sqs = e / b * (b / 64.0).ceil() * 3.0 * q / 1e6;
         check("SQS", rows["the same with SQS in place of the HTTP API"], total - http + sqs);
+        let usual = total - e / b * time * m * g;
+        let needed = e / b * (0.001 + 0.00007 * b) / (730.0 * 3_600.0 * 0.5);
+        let instances = needed.ceil().max(instance) * 730.0 * hour * 1.15;
+        check("Managed Instances", rows["the same on Lambda Managed Instances"], usual + instances);
         check("Flink", rows["Managed Flink, without a stream"], 165.6);
+    }
+}
+
+/// With the same processors at a lower price, Managed Instances cost less from some number of events on, and not just below it.
+#[test]
+fn the_price_of_an_instance_decides_whether_it_pays() {
+    let pays = |bill: &str| {
+        let sentence = bill.split_once("Managed Instances do ").unwrap().1.split_once(".\n").unwrap().0.to_owned();
+        sentence
+            .strip_prefix("from ")
+            .map(|rest| rest.split(' ').next().unwrap().replace(',', "").parse::<u64>().unwrap())
+    };
+    assert_eq!(pays(&printed("")), None);
+    for batch in [1, 100] {
+        let bill = |events: u64| {
+            printed(&format!("--instance-hour 0.01 --batch {batch} --per-visitor 1 --events-per-month {events}"))
+        };
+        let at = pays(&bill(10_000_000)).unwrap() * 1_000_000;
+        for (events, is_cheaper) in [(at - at / 50, false), (at + at / 50, true)] {
+            let rows = dollars(&bill(events));
+            assert_eq!(rows["the same on Lambda Managed Instances"] < rows["total"], is_cheaper, "{batch}, {events}");
+        }
     }
 }
 

@@ -221,6 +221,7 @@ impl<'w> Checker<'w> {
         }
         if self.is_exact {
             assert_eq!(sessions, self.expected());
+            consumer.check_end_reasons();
         }
         for event in self.events {
             let is_annotated = annotated.contains(&event.uuid);

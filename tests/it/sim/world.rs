@@ -39,6 +39,8 @@ const PAGE_SIZES: [usize; 5] = [1, 2, 5, 64, 64];
 const CLOSED_BYTES: [(usize, usize); 4] = [(512, 928), (400, 300), (2_000, 2_000), (0, 0)];
 /// More steps than any world needs.
 const MAX_STEPS: usize = 200_000;
+/// One world of this many is managed.
+const MANAGED_EVERY: u64 = 4;
 
 type Worker<'w> = Ingest<&'w FaultyStorage<'w>, &'w SkewedClock<'w>, &'w FaultyOutput<'w>>;
 type Running<'w> = Pin<Box<dyn Future<Output = String> + 'w>>;
@@ -52,12 +54,14 @@ enum Job {
         request: usize,
         worker: usize,
     },
+    /// It goes on after its time limit. Its caller was told that it failed.
+    GivenUp,
 }
 
 struct Task<'w> {
     future: Running<'w>,
     job: Job,
-    /// When Lambda ends it.
+    /// When Lambda ends it, or gives it up.
     ends_at: Millis,
 }
 
@@ -85,12 +89,17 @@ pub struct Plan {
     closer_ahead: Millis,
     /// Whether the oracle applies: no event is late.
     is_exact: bool,
+    /// Whether all invocations are of one process at a time, which has several of them at once, as on Lambda Managed Instances. An
+    /// invocation then goes on after its time limit, and a crash ends all that are under way.
+    is_managed: bool,
     /// Whether the oracle applies if no event took longer than the allowed lateness, from its event time until it was applied.
     is_edge: bool,
 }
 
 impl Plan {
-    fn new(random: &mut Seeded) -> Self {
+    fn new(seed: u64, random: &mut Seeded) -> Self {
+        // By the seed, so that the other worlds are the same as without such worlds.
+        let is_managed = seed.is_multiple_of(MANAGED_EVERY);
         let timeout = [10, 60, 600][random.below(3)];
         // In a quarter of the worlds, events come later than the allowed lateness, or the closer's clock is far ahead.
         let is_exact = random.below(4) > 0;
@@ -139,13 +148,14 @@ impl Plan {
         Self {
             projects,
             events,
-            workers: 1 + random.below(4),
+            workers: 1 + random.below(4) + if is_managed { 2 } else { 0 },
             faults: [0, 20, 100, 250][random.below(4)],
             kills: [0, 10, 40][random.below(3)],
             brown_out: if random.below(4) == 0 { brown_out_at..brown_out_at + 600_000 } else { 0..0 },
             close_every: [60_000, 300_000, 1_200_000][random.below(3)],
             skew: [0, 2_000, 25_000][random.below(3)],
             closer_ahead: if is_exact || is_edge { 0 } else { random.below(7_200_000) as Millis },
+            is_managed,
             is_exact,
             is_edge,
         }
@@ -288,7 +298,7 @@ fn short_sessions(random: &mut Seeded, first: usize, from: Millis, timeout: Mill
 /// Runs the world of a seed. Returns the lines that its consumer has read.
 pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
     let mut random = Seeded(seed ^ 0x5eed_5eed);
-    let mut plan = Plan::new(&mut random);
+    let mut plan = Plan::new(seed, &mut random);
     let sources = Sources::from_events(&plan.events, &mut random);
     // If a worker's clock is behind, it takes a message to be received at its own time, which differs from delivery to delivery.
     let is_stripped = plan.skew == 0 && random.below(3) == 0;
@@ -336,6 +346,7 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
         workers: &workers,
         clocks: &clocks,
         random,
+        process: 0,
         slowest_ms: 0,
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
@@ -365,6 +376,8 @@ struct World<'w> {
     tasks: Vec<Option<Task<'w>>>,
     next_close: Millis,
     random: Seeded,
+    /// The worker that is the process of a managed world.
+    process: usize,
     /// The longest time from an event's event time until it was acknowledged.
     slowest_ms: Millis,
 }
@@ -378,7 +391,7 @@ impl<'w> World<'w> {
             return ControlFlow::Continue(());
         }
         match self.engine.grant() {
-            Some(task) if self.random.below(1000) < self.kills() => self.kill(task, now),
+            Some(task) if self.random.below(1000) < self.kills() => self.crash(task, now),
             Some(task) => self.poll(task, now),
             None if self.start(now) => {}
             None => return self.advance(now),
@@ -430,9 +443,14 @@ impl<'w> World<'w> {
             return false;
         };
         let payload = self.payload(trigger, &messages, now);
-        let at = self.random.below(self.plan.workers);
+        let at = self.worker();
         self.invoke(at, payload, Job::Ingest(trigger, messages), now);
         true
+    }
+
+    /// Returns the worker of the next invocation.
+    fn worker(&mut self) -> usize {
+        if self.plan.is_managed { self.process } else { self.random.below(self.plan.workers) }
     }
 
     /// Sends a request to end a session, if its visitor has one. Usually it names the last session.
@@ -446,8 +464,8 @@ impl<'w> World<'w> {
             return self.end_requests.finish(index, false, now + 1_000, &mut self.random);
         };
         let payload = json!({ "end_session": id }).to_string();
-        let worker = self.random.below(self.plan.workers);
-        self.checker.end_requested(&request.visitor);
+        let worker = self.worker();
+        self.checker.end_requested(&self.end_requests.0[index].visitor);
         self.invoke(worker, payload, Job::EndSession { request: index, worker }, now);
     }
 
@@ -523,7 +541,7 @@ impl<'w> World<'w> {
         };
         let Some(task) = self.tasks[at].take() else { return };
         match task.job {
-            Job::Close => {}
+            Job::Close | Job::GivenUp => {}
             Job::Ingest(trigger, messages) => self.answered(trigger, messages, &answer, now),
             Job::EndSession { request, worker } => {
                 let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -559,11 +577,43 @@ impl<'w> World<'w> {
         }
     }
 
+    /// Ends a task between two of its steps. In a managed world, it ends its whole process, unless it is a closer.
+    fn crash(&mut self, at: usize, now: Millis) {
+        let is_closer = matches!(self.tasks[at], Some(Task { job: Job::Close, .. }));
+        if !self.plan.is_managed || is_closer {
+            return self.kill(at, now);
+        }
+        for at in 0..self.tasks.len() {
+            if self.tasks[at].as_ref().is_some_and(|task| !matches!(task.job, Job::Close)) {
+                self.kill(at, now);
+            }
+        }
+        // The next process may have an old cache.
+        self.process = (self.process + 1) % self.plan.workers;
+    }
+
+    /// Ends a task at its time limit. In a managed world, it goes on for as long again, but its caller is told that it failed.
+    fn time_out(&mut self, at: usize, now: Millis) {
+        let Some(task) = &mut self.tasks[at] else { return };
+        if !self.plan.is_managed || matches!(task.job, Job::Close | Job::GivenUp) {
+            return self.kill(at, now);
+        }
+        task.ends_at += INVOCATION_MS;
+        let job = std::mem::replace(&mut task.job, Job::GivenUp);
+        self.redeliver(job, now);
+    }
+
     /// Ends a task between two of its steps.
     fn kill(&mut self, at: usize, now: Millis) {
-        let Some(task) = self.tasks[at].take() else { return };
-        match task.job {
-            Job::Close => {}
+        if let Some(task) = self.tasks[at].take() {
+            self.redeliver(task.job, now);
+        }
+    }
+
+    /// Arranges that what an invocation was for is tried again.
+    fn redeliver(&mut self, job: Job, now: Millis) {
+        match job {
+            Job::Close | Job::GivenUp => {}
             Job::Ingest(_, messages) => {
                 for message in messages {
                     self.sources.finish(message, false, now + 30_000, &mut self.random);
@@ -599,7 +649,7 @@ impl<'w> World<'w> {
         self.engine.state().now = next;
         for at in 0..self.tasks.len() {
             if self.tasks[at].as_ref().is_some_and(|task| task.ends_at <= next) {
-                self.kill(at, next);
+                self.time_out(at, next);
             }
         }
         ControlFlow::Continue(())

@@ -55,6 +55,7 @@ impl Check for Late {
             let is_higher = corrected.is_none_or(|old| old.version < state.version);
             ensure!(is_higher, "{} is emitted again with its old version {}", state.id, state.version);
             run.versions.record(&state.ended_session(&run.world.visitor))?;
+            run.versions.record_end(state, &run.world.rules)?;
         }
         Ok(())
     }

@@ -29,7 +29,14 @@ async fn fill<S: SessionStorage>(store: &S, timeline: &Timeline) -> SessionState
     session
 }
 
-const ALL: Erased = Erased { timelines: 1, archived_sessions: 1, merged_ids: 1, pages: 2 };
+const ALL: Erased = Erased {
+    timelines: 1,
+    archived_sessions: 1,
+    merged_ids: 1,
+    pages: 2,
+    #[cfg(feature = "replay")]
+    replay_chunks: 0,
+};
 
 /// The part of the contract about erasing. Two visitors share a partition, and two projects a `distinct_id`.
 async fn contract<S: SessionStorage>(store: &S) {

@@ -388,7 +388,13 @@ fn everything(visitor: &Visitor) -> Timeline {
         id: session_id(bits, NOON, "c", 2),
         is_primary,
         version,
-        late: LateEvents { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff], pages: 0 },
+        late: LateEvents {
+            event_count: 2,
+            page_views: 1,
+            fingerprints: vec![5, 0xffff_ffff_ffff],
+            pages: 0,
+            ..LateEvents::default()
+        },
     };
     if timeline.anchors.iter().all(|other| other.entry < last) {
         timeline.anchors.push(anchor(false));
@@ -473,7 +479,13 @@ fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
         aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
         previous: Some(session_id(bits, NOON - 1, "before", 0)),
         pages: 3,
-        late: LateEvents { event_count: 200, page_views: 2, fingerprints: vec![1, 2], pages: 2 },
+        late: LateEvents {
+            event_count: 200,
+            page_views: 2,
+            fingerprints: vec![1, 2],
+            pages: 2,
+            ..LateEvents::default()
+        },
         properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
         ..session
     }

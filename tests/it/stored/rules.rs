@@ -30,9 +30,16 @@ const SESSION: [Break<SessionState>; 24] = [
     ("a session has more page views than events", |s| s.facts.page_views = s.facts.event_count + 1),
     (COUNT, |s| s.facts.event_count = u32::MAX),
     (COUNT, |s| s.late.event_count = u32::MAX),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1], pages: 0 }),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2], pages: 0 }),
-    (LATE, |s| s.late = LateEvents { event_count: 2, page_views: 0, fingerprints: vec![1], pages: 2 }),
+    (LATE, |s| {
+        s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1], pages: 0, ..LateEvents::default() }
+    }),
+    (LATE, |s| {
+        s.late =
+            LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2], pages: 0, ..LateEvents::default() }
+    }),
+    (LATE, |s| {
+        s.late = LateEvents { event_count: 2, page_views: 0, fingerprints: vec![1], pages: 2, ..LateEvents::default() }
+    }),
     (COUNT, |s| s.pages = u32::MAX),
     (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
     (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
@@ -150,7 +157,8 @@ const CLOSED: [Break<Timeline>; 7] = [
     (TIME, |t| t.closed[1].closed_at = TOO_LATE),
     ("a closed session has pages", |t| t.closed[1].state.pages = 1),
     ("a closed session has pages", |t| {
-        t.closed[0].state.late = LateEvents { event_count: 9, page_views: 0, fingerprints: vec![1], pages: 1 };
+        t.closed[0].state.late =
+            LateEvents { event_count: 9, fingerprints: vec![1], pages: 1, ..LateEvents::default() };
     }),
     (VERSION, |t| t.closed[0].state.version = t.seq + 1),
     ("the sessions are not in order", |t| t.closed.reverse()),
