@@ -25,6 +25,11 @@ replay FILE:
 cost *OPTIONS:
     cargo run --example local -- cost {{ OPTIONS }}
 
+# What it costs to send history to a table; with --table NAME it is sent: just backfill history.ndjson --table sessions
+[group('try it')]
+backfill FILE *OPTIONS:
+    cargo run --release --example local -- backfill {{ FILE }} {{ OPTIONS }}
+
 # The functions themselves on port 9001, on the table of `just serve` (needs pip install cargo-lambda ziglang)
 [group('try it')]
 watch:
@@ -65,6 +70,12 @@ crash KILLS="3000":
 dynamodb-local:
     ci/dynamodb-local
 
+# The functions as they ship at 1,000 events a second, while their table goes away (needs cargo-lambda and ziglang)
+[group('test')]
+soak SECONDS="60":
+    cargo lambda build --release
+    SOAK_SECONDS={{ SECONDS }} SOAK_BINARIES=target/lambda cargo test --test it soak -- --nocapture
+
 # The redrive of dead letters, on an emulated SQS (needs Python 3)
 [group('test')]
 redrive:
@@ -79,6 +90,11 @@ openapi:
 [group('test')]
 clients *OPTIONS:
     tests/clients/run {{ OPTIONS }}
+
+# The page of `just serve` in Chromium (needs Node and npm): just page --screenshots writes docs/images anew
+[group('test')]
+page *OPTIONS:
+    tests/page/run {{ OPTIONS }}
 
 # Record pages with rrweb and posthog-js in Chromium, play them back, and compare pictures (needs Node and npm)
 [group('test')]

@@ -119,10 +119,10 @@ def test_bodies_and_attributes_stay_and_the_first_time_and_id_travel(world, caps
     assert len(moved) == len(BODIES) and not world.take(world.dead)
     for message in moved:
         sent = sent_with(message)
-        body, attributes = ids.pop(sent["message-id"])
+        body, attributes = ids.pop(sent["session-tracking-message-id"])
         assert message["Body"] == body
-        assert began <= int(sent["received-at"]) <= ended < int(message["Attributes"]["SentTimestamp"])
-        assert attributes.keys() == message["MessageAttributes"].keys() - {"message-id", "received-at"}
+        assert began <= int(sent["session-tracking-received-at"]) <= ended < int(message["Attributes"]["SentTimestamp"])
+        assert attributes.keys() == message["MessageAttributes"].keys() - {"session-tracking-message-id", "session-tracking-received-at"}
         if attributes:
             assert message["MessageAttributes"]["trace"]["BinaryValue"] == b"\x00\x01"
 
@@ -163,7 +163,7 @@ def test_a_run_that_is_interrupted_is_repeated(world, call, when, monkeypatch):
     assert world.run() == 0
     assert not world.take(world.dead)
     moved = world.take(world.input)
-    assert {sent_with(message)["message-id"] for message in moved} == first, "nothing is lost"
+    assert {sent_with(message)["session-tracking-message-id"] for message in moved} == first, "nothing is lost"
     for message in moved:
         twice = [other for other in moved if sent_with(other) == sent_with(message)]
         assert len({other["Body"] for other in twice}) == 1, "what comes twice comes with one id"
@@ -179,7 +179,7 @@ def test_a_message_that_fails_again_keeps_its_first_time(world):
     time.sleep(0.01)
     world.run()
     [again] = world.take(world.input)
-    assert sent_with(again) == sent_with(once) and sent_with(again)["message-id"] == first
+    assert sent_with(again) == sent_with(once) and sent_with(again)["session-tracking-message-id"] == first
 
 
 def test_one_message_that_is_not_taken_does_not_stop_the_others(world, capsys):
@@ -227,7 +227,7 @@ def test_groups_of_a_fifo_queue_stay_in_order():
             uuids = [json.loads(message["Body"])["uuid"] for message in moved if message["Attributes"]["MessageGroupId"] == group]
             assert uuids == sorted(uuids, key=int) and len(uuids) == 6
         assert all(
-            message["Attributes"]["MessageDeduplicationId"] == "redrive-" + sent_with(message)["message-id"] for message in moved
+            message["Attributes"]["MessageDeduplicationId"] == "redrive-" + sent_with(message)["session-tracking-message-id"] for message in moved
         )
 
 
@@ -246,4 +246,4 @@ def test_the_sample_payload_has_what_the_script_sends(world):
     record = json.loads((ROOT / "events" / "sqs-redriven.json").read_text(encoding="utf-8"))["Records"][0]
     names = {name: value["dataType"] for name, value in record["messageAttributes"].items()}
     assert names == {name: value["DataType"] for name, value in message["MessageAttributes"].items()}
-    assert record["messageAttributes"]["received-at"]["stringValue"].isdigit() and sent_with(message)["message-id"] == first
+    assert record["messageAttributes"]["session-tracking-received-at"]["stringValue"].isdigit() and sent_with(message)["session-tracking-message-id"] == first

@@ -6,6 +6,7 @@
 //! Rules are given in layers ([`GivenRules`]). Each layer overrides the ones before it: the defaults, the service's profile, the
 //! service's rules, a project's profile, a project's rules.
 
+mod counted;
 mod defaults;
 mod endpoints;
 mod hosts;
@@ -23,6 +24,8 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use crate::session::{Millis, datetime};
+pub use counted::CountedEvent;
+use counted::counted_events;
 use defaults::with_defaults;
 pub use endpoints::Endpoints;
 pub use hosts::HostRule;
@@ -100,6 +103,10 @@ with_defaults! {
         /// Names of keep-alive events: they extend a live session, but never begin or count in one. None of them may be passive, too.
         #[serde(deserialize_with = "event_names")]
         pub keep_alive_events: Vec<String> = vec!["$pageleave".to_owned()],
+
+        /// Kinds of events that a session counts, each with a property to sum by choice, such as `order:value`. At most 8.
+        #[serde(deserialize_with = "counted_events")]
+        pub counted_events: Vec<CountedEvent> = Vec::new(),
 
         /// Values of `distinct_id` that stand for nobody. Events with such an id get no session.
         pub nobody_ids: NobodyIds = NobodyIds::default(),

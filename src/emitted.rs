@@ -1,12 +1,14 @@
 //! The events that the service emits itself: `$session_end`, the corrections `$session_merged` and `$session_split`, and
 //! `$visitor_erased`. Each is an event like any other, with a `uuid` that is the same whenever it is emitted again.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{Session, Visitor, datetime, rfc3339};
+use crate::session::{EventTotal, Reason, Session, Visitor, datetime, rfc3339};
 use crate::storage::Erased;
 use crate::timeline::Correction;
 
@@ -42,10 +44,14 @@ struct EndProperties<'a> {
     user_id: Option<&'a str>,
     #[serde(rename = "$session_start_reason")]
     reason: &'static str,
+    #[serde(rename = "$session_end_reason")]
+    end_reason: &'static str,
     #[serde(rename = "$session_number")]
     number: u32,
     #[serde(rename = "$previous_session_id")]
     previous: Option<&'a str>,
+    #[serde(rename = "$session_counts", skip_serializing_if = "has_none")]
+    counts: &'a BTreeMap<String, EventTotal>,
     #[serde(rename = "$is_bounce")]
     is_bounce: Option<bool>,
     #[serde(rename = "$session_version")]
@@ -53,6 +59,10 @@ struct EndProperties<'a> {
     /// All fields of the session, as the API returns them.
     #[serde(rename = "$session")]
     session: &'a Session,
+}
+
+fn has_none(counts: &&BTreeMap<String, EventTotal>) -> bool {
+    counts.is_empty()
 }
 
 /// The properties of `$session_merged` and `$session_split`.
@@ -78,7 +88,7 @@ struct ErasedProperties<'a> {
 }
 
 /// Returns the `$session_end` of a session as a line of JSON. Its `timestamp` is the session's last activity.
-pub fn end_line(session: &Session) -> String {
+pub fn end_line(session: &Session, end_reason: Reason) -> String {
     let properties = EndProperties {
         id: &session.id,
         duration: session.duration_seconds(),
@@ -88,8 +98,10 @@ pub fn end_line(session: &Session) -> String {
         referrer: session.referrer.as_deref(),
         user_id: session.user_id.as_deref(),
         reason: session.reason.name(),
+        end_reason: end_reason.name(),
         number: session.number,
         previous: session.previous_session_id.as_deref(),
+        counts: &session.counts,
         is_bounce: session.is_bounce(),
         version: session.version,
         session,

@@ -9,9 +9,8 @@ mod fields;
 mod id;
 mod name;
 mod properties;
-mod raw_field;
+mod raw;
 mod repair;
-mod scan;
 mod stripped;
 mod text;
 mod time;
@@ -21,22 +20,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{LIFECYCLE_EVENTS, ProjectRules, SessionConfig};
-use crate::model::{Entry, Kind};
+use crate::model::{Entry, Kind, counts};
 use crate::session::{EventId, Millis, SessionContext, Visitor};
 use crate::timeline::Arrival;
 pub use annotate::USUAL_ADDED_BYTES;
 pub(crate) use context::bounded_context;
-use fields::{Fields, WrittenField, diagnosis};
+use context::number;
+pub use fields::Fields;
 use id::{derived_id, own_id};
-pub(crate) use name::is_read_property;
 use properties::Properties;
-use raw_field::Json;
+pub(crate) use raw::string;
 pub use repair::Repaired;
 #[cfg(feature = "replay")]
 pub(crate) use repair::without_half_pairs;
 pub use stripped::Stripped;
 use text::string_field;
-pub(crate) use text::{check_characters, depth};
 pub use time::TimeFlag;
 pub use viewer::Viewer;
 
@@ -83,6 +81,10 @@ pub enum RejectCode {
     InvalidProject,
     /// Its `properties` are not an object. (Null and an empty array count as an empty object.)
     InvalidProperties,
+    /// It is of another visitor than those that a request without credentials may bring.
+    TooManyVisitors,
+    /// It comes after the events that a request without credentials may store.
+    TooMuchState,
     /// Its recorded events cannot be used.
     #[cfg(feature = "replay")]
     InvalidReplay,
@@ -106,6 +108,8 @@ impl RejectCode {
             Self::InvalidUuid => "invalid_uuid",
             Self::InvalidProject => "invalid_project",
             Self::InvalidProperties => "invalid_properties",
+            Self::TooManyVisitors => "too_many_visitors",
+            Self::TooMuchState => "too_much_state",
             #[cfg(feature = "replay")]
             Self::InvalidReplay => "invalid_replay",
         }
@@ -221,32 +225,13 @@ pub struct Event<'a> {
     /// Whether a bot sent it, by its user agent or its own word.
     is_bot: bool,
     viewer: Option<Arc<Viewer>>,
-    uuid_field: WrittenField,
-    project_field: WrittenField,
-    fields: Box<Fields<'a>>,
-}
-
-/// An event's JSON and the positions of its fields. The JSON is valid; the fields' values are not checked yet.
-#[derive(Debug)]
-pub struct Scanned<'a> {
-    json: &'a str,
+    /// Whether annotating writes the `uuid`, because the event's own is no id.
+    writes_uuid: bool,
+    /// Whether annotating writes the `project`, because that of the write key is another than the event's own.
+    writes_project: bool,
+    fields: Fields<'a>,
     /// Boxed, because an event is moved some ten times before it is applied.
-    fields: Box<Fields<'a>>,
-}
-
-impl<'a> Scanned<'a> {
-    /// Scans the event at the beginning of `json`. Click ids are read only where a rule needs them, because they cost time.
-    ///
-    /// Returns `None` if `json` does not begin with a valid object within the limits of an event.
-    pub fn first(json: &'a str, reads_click_ids: bool) -> Option<Self> {
-        let (fields, json) = Fields::scan(json, reads_click_ids)?;
-        Some(Self { json, fields })
-    }
-
-    /// Returns the event's JSON.
-    pub fn text(&self) -> &'a str {
-        self.json
-    }
+    properties: Box<Properties<'a>>,
 }
 
 impl<'a> Event<'a> {
@@ -259,49 +244,43 @@ impl<'a> Event<'a> {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
-        let bytes = bytes.trim_ascii();
-        let scanned = std::str::from_utf8(bytes).ok().and_then(|json| Scanned::first(json, rules.need_click_ids()));
-        match scanned.filter(|scanned| scanned.json.len() == bytes.len()) {
-            Some(scanned) => Self::read(scanned, origin, rules),
-            None => Err(diagnosis(bytes)),
-        }
+        Self::read(Fields::parse(bytes, MAX_EVENT_BYTES)?, origin, rules)
     }
 
-    /// Reads an event that is already scanned.
+    /// Reads an event that is already parsed as far as its fields.
     ///
     /// # Errors
     /// Returns why the event cannot be used; see [`RejectCode`].
     pub fn read<'o>(
-        scanned: Scanned<'a>,
+        fields: Fields<'a>,
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Self, Rejection> {
         let origin = origin.into();
-        let Scanned { json, fields } = scanned;
-        let distinct_id = string_field(
-            fields.distinct_id.of(json),
-            "distinct_id",
-            MAX_DISTINCT_ID_CHARS,
-            RejectCode::InvalidDistinctId,
-        )?
-        .ok_or_else(|| {
-            Rejection::new(RejectCode::MissingDistinctId, "`distinct_id` is missing; set it to the visitor's id")
+        let distinct_id =
+            string_field(fields.distinct_id, "distinct_id", MAX_DISTINCT_ID_CHARS, RejectCode::InvalidDistinctId)?
+                .ok_or_else(|| {
+                    Rejection::new(
+                        RejectCode::MissingDistinctId,
+                        "`distinct_id` is missing; set it to the visitor's id",
+                    )
+                })?;
+        let name = string_field(fields.event, "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(|| {
+            Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name")
         })?;
-        let name = string_field(fields.event.of(json), "event", MAX_NAME_CHARS, RejectCode::InvalidEvent)?.ok_or_else(
-            || Rejection::new(RejectCode::MissingEvent, "`event` is missing; set it to the event's name"),
-        )?;
-        let (project, project_field) = match origin.project {
-            None => (project(fields.project.of(json))?, WrittenField::Kept),
-            Some(of_key) => (Cow::Owned(of_key.to_owned()), WrittenField::with(fields.project.of(json), of_key)),
+        let (project, writes_project) = match origin.project {
+            None => (project(fields.project)?, false),
+            Some(of_key) => {
+                (Cow::Owned(of_key.to_owned()), fields.project.and_then(string).is_none_or(|own| own != of_key))
+            }
         };
         let config = rules.rules_of(&project);
-        let (uuid, uuid_field) = own_id(fields.uuid.of(json))?;
-        let received_at = time::received_at(fields.received_at.of(json), origin.delivery);
-        let (timestamp, sent_at) = (fields.timestamp.of(json), fields.sent_at.of(json));
-        let time = time::event_time(timestamp, sent_at, &origin, received_at, config);
-        fields.properties.check()?;
+        let uuid = own_id(fields.uuid)?;
+        let received_at = time::received_at(fields.received_at, origin.delivery);
+        let time = time::event_time(fields.timestamp, fields.sent_at, &origin, received_at, config);
+        let properties = Properties::of(fields.properties, config.new_session_on_click_id_change)?;
         let viewer = origin.viewer.filter(|viewer| !viewer.needs_rule || config.viewer_headers);
-        let is_bot = is_bot(&fields.properties, viewer);
+        let is_bot = is_bot(&properties, viewer);
         let role = match role(&name, config) {
             Role::Lifecycle => Role::Lifecycle,
             _ if config.nobody_ids.has(&distinct_id) => Role::Nobody,
@@ -309,10 +288,10 @@ impl<'a> Event<'a> {
             role => role,
         };
         Ok(Self {
-            text: json,
-            uuid_field,
-            project_field,
-            uuid: uuid.unwrap_or_else(|| derived_id(json, &origin, time.is_stated)),
+            text: fields.json,
+            writes_uuid: uuid.is_none(),
+            writes_project,
+            uuid: uuid.unwrap_or_else(|| derived_id(fields.json, &origin, time.is_stated)),
             project,
             distinct_id,
             role,
@@ -326,6 +305,7 @@ impl<'a> Event<'a> {
             is_bot,
             viewer: viewer.cloned(),
             fields,
+            properties: Box::new(properties),
         })
     }
 
@@ -337,7 +317,7 @@ impl<'a> Event<'a> {
     /// Returns the event's own `timestamp`, as JSON.
     #[cfg(feature = "replay")]
     pub(crate) fn timestamp(&self) -> Option<&str> {
-        self.fields.timestamp.of(self.text).raw()
+        self.fields.timestamp
     }
 
     /// Returns the event as the timeline needs it.
@@ -354,7 +334,7 @@ impl<'a> Event<'a> {
             Role::Passive => (Kind::Event, true),
             Role::Nobody | Role::Bot | Role::Lifecycle => return None,
         };
-        let properties = &self.fields.properties;
+        let properties = &self.properties;
         let (at, uuid) = (self.at, EventId::new(&self.uuid));
         if passive || kind == Kind::KeepAlive {
             // It counts neither as an event nor as a page view, so nothing else of it is kept.
@@ -374,7 +354,11 @@ impl<'a> Event<'a> {
             kind,
             context: properties.context(known, self.viewer.as_deref(), config),
             click: if config.new_session_on_click_id_change { properties.click() } else { None },
-            properties: properties.session_properties(),
+            properties: if config.counted_events.is_empty() {
+                properties.session_properties()
+            } else {
+                properties.session_properties().into_iter().chain(self.count(config)).collect()
+            },
         };
         Some(Arrival {
             entry,
@@ -383,6 +367,16 @@ impl<'a> Event<'a> {
             timed_by_sent_at: self.is_time_corrected,
             may_change_time: self.may_change_time,
         })
+    }
+}
+
+impl Event<'_> {
+    /// Returns the event's count, if it is one of `counted_events`.
+    fn count(&self, config: &SessionConfig) -> Option<(String, String)> {
+        let name = string(self.fields.event?)?;
+        let counted = config.counted_events.iter().find(|counted| counted.name == *name)?;
+        let value = counted.property.as_ref().and_then(|property| number(self.fields.properties?, property));
+        Some(counts::one(&counted.name, value))
     }
 }
 
@@ -408,9 +402,9 @@ fn role(name: &str, config: &SessionConfig) -> Role {
 }
 
 /// Reads the project. It is empty if the event names none.
-fn project(value: Json<'_>) -> Result<Cow<'_, str>, Rejection> {
+fn project(json: Option<&str>) -> Result<Cow<'_, str>, Rejection> {
     let reject = |message: &str| Err(Rejection::new(RejectCode::InvalidProject, message));
-    match string_field(value, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
+    match string_field(json, "project", MAX_PROJECT_BYTES, RejectCode::InvalidProject)? {
         Some(name) if name.len() > MAX_PROJECT_BYTES => reject("`project` has more than 200 bytes; use a shorter name"),
         Some(name) if name.contains('#') => reject("`project` contains `#`; use a name without it"),
         name => Ok(name.unwrap_or_default()),

@@ -6,6 +6,7 @@
 mod application;
 mod calls;
 mod close;
+mod closed;
 mod counters;
 mod explain;
 #[cfg(feature = "replay")]
@@ -35,6 +36,7 @@ use crate::timeline::{Arrival, Assignment, PAGE_FINGERPRINTS, Timeline};
 use application::{Application, MAX_ATTEMPTS, Step};
 pub(crate) use close::CLOSE_CALLS_AT_ONCE;
 pub use close::{CLOSE_GRACE_MS, CloseReport, Share};
+use closed::ClosedLimits;
 pub use counters::Counted;
 use counters::Counters;
 #[cfg(feature = "replay")]
@@ -81,6 +83,7 @@ pub struct SessionManager<S, C = SystemClock> {
     close_grace: Millis,
     /// The number of fingerprints on a page.
     page_size: usize,
+    closed_limits: ClosedLimits,
     cache: Shared<TimelineCache>,
     /// The number of library calls that recorded an event. The events' ids are in this order.
     calls: Shared<AtomicU64>,
@@ -111,6 +114,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             retention,
             close_grace,
             page_size: PAGE_FINGERPRINTS,
+            closed_limits: ClosedLimits::default(),
             cache,
             calls,
             counters,
@@ -268,18 +272,21 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Returns whether less than [`DEADLINE_MARGIN_MS`] is left before the deadline.
     fn is_time_up(&self, deadline: Millis) -> bool {
-        self.clock.now() > deadline.saturating_sub(DEADLINE_MARGIN_MS)
+        is_past(self.clock.now(), deadline)
     }
 
     /// Applies a visitor's events with one conditional write, and again after each conflict. [`Application`] decides on the
     /// steps; this loop makes the storage calls.
     async fn apply(&self, visitor: &Visitor, arrivals: &[Arrival], base: &mut Base, deadline: Millis) -> Resolved {
         let config = self.rules_of(visitor);
-        let mut application = Application::new(visitor, arrivals, base, self.page_size);
+        let mut application = Application::new(visitor, arrivals, base, self.page_size, self.closed_limits);
         let mut step = Step::Begin;
         loop {
             step = match step {
-                Step::Begin => application.begin(self.is_time_up(deadline), config),
+                Step::Begin => {
+                    let now = self.clock.now();
+                    application.begin(is_past(now, deadline), self.kept_since(now), config)
+                }
                 Step::Recall(from, to) => application.recalled(self.storage.archived(visitor, from, to).await, config),
                 Step::LookUp(sessions) => application.looked_up(self.pages(visitor, &sessions).await, config),
                 Step::Write => self.write_applied(visitor, &mut application).await,
@@ -293,6 +300,15 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         }
     }
 
+    /// Reads a visitor's timeline with strong consistency, without the closed sessions that are no longer kept at `now`.
+    async fn read(&self, visitor: &Visitor, now: Millis) -> Result<Option<Stored>, SessionError> {
+        let mut stored = Box::pin(self.storage.read(visitor)).await?;
+        if let Some(stored) = &mut stored {
+            stored.timeline.remove_closed_before(self.kept_since(now));
+        }
+        Ok(stored)
+    }
+
     /// Reads all pages of these sessions of a visitor.
     async fn pages(&self, visitor: &Visitor, sessions: &[Uuid]) -> Result<Vec<FingerprintPage>, SessionError> {
         let mut pages = Vec::new();
@@ -302,11 +318,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Ok(pages)
     }
 
-    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict. Pages come
-    /// first, so that a crash in between loses nothing.
+    /// Writes the timeline to which events were applied. It replaces the one that was read, or fails with a conflict. Pages and
+    /// closed sessions that leave it come first, so that a crash in between loses nothing.
     async fn write_applied(&self, visitor: &Visitor, application: &mut Application<'_>) -> Step {
         if !application.pages().is_empty()
             && let Err(error) = self.storage.put_pages(visitor, application.pages(), None).await
+        {
+            return application.written(Err(error));
+        }
+        if application.archives_closed()
+            && let Err(error) = self.archive_closed(&mut application.stored().timeline).await
         {
             return application.written(Err(error));
         }
@@ -359,6 +380,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let max_ms = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
         self.clock.sleep(Duration::from_millis(self.clock.random() % (max_ms + 1))).await;
     }
+}
+
+/// Returns whether less than [`DEADLINE_MARGIN_MS`] is left before the deadline.
+fn is_past(now: Millis, deadline: Millis) -> bool {
+    now > deadline.saturating_sub(DEADLINE_MARGIN_MS)
 }
 
 /// The events of a batch by visitor, and the numbers of those that get no session.

@@ -3,6 +3,8 @@
 //! A session has three shapes here. [`SessionState`] is stored. [`SessionView`] is derived from the unfinalized events by a fold.
 //! [`PreviousSession`] is the little that is kept of a session that is over. The first two share [`SessionFacts`].
 
+pub(crate) mod counts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use uuid::Uuid;
 
 use crate::attribution::{Attribution, Source};
 use crate::session::{DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext};
+pub use counts::Counts;
 
 /// The kind of an [`Entry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +44,8 @@ pub struct Entry {
     pub context: SessionContext,
     /// A hash of the click id; `None` if the event has none or the click id rule is off.
     pub click: Option<u64>,
-    /// Custom session properties: key and JSON value, in the order of the event.
+    /// Custom session properties: key and JSON value, in the order of the event; then its count, if it is to be counted
+    /// (`model/counts.rs`).
     pub properties: Vec<(String, String)>,
 }
 
@@ -138,6 +142,8 @@ pub struct LateEvents {
     pub fingerprints: Vec<u64>,
     /// The number of pages that the first fingerprints were moved to; see [`FingerprintPage`].
     pub pages: u32,
+    /// Counts of named events among them (`model/counts.rs`), as long as their session has no state. A state has them among its properties.
+    pub counts: Counts,
 }
 
 /// Fingerprints that were moved out of a session to an item of their own, so that a session's state stays small however many
@@ -167,7 +173,9 @@ pub struct SessionState {
     pub previous: Option<Uuid>,
     /// What follows from its events.
     pub facts: SessionFacts,
-    /// Custom properties: key and JSON value.
+    /// The reason of the next session, if its source ended this one. The other reasons for an end follow from the facts.
+    pub ended_by: Option<Reason>,
+    /// Custom properties: key and JSON value. Counts of named events are among them (`model/counts.rs`).
     pub properties: BTreeMap<String, String>,
     /// Ids that were merged into this one.
     pub aliases: Vec<Uuid>,
@@ -188,6 +196,7 @@ impl SessionState {
             number: 0,
             previous: None,
             facts: SessionFacts::begin(Reason::First, 0, Attribution::default()),
+            ended_by: None,
             properties: BTreeMap::new(),
             aliases: Vec::new(),
             fingerprints: Vec::new(),

@@ -4,9 +4,16 @@
 /// The option that prints them: `bootstrap --notice`.
 const OPTION: &str = "--notice";
 
+/// The texts.
+#[cfg(not(feature = "replay"))]
+const TEXTS: &str = concat!(include_str!("../NOTICE"), "\n", include_str!("../LICENSE"));
+#[cfg(feature = "replay")]
+const TEXTS: &str =
+    concat!(include_str!("../NOTICE"), "\n", include_str!("../NOTICE-replay"), "\n", include_str!("../LICENSE"));
+
 /// Returns the texts, if the arguments of a program ask for them.
 pub fn asked_for(mut arguments: impl Iterator<Item = String>) -> Option<&'static str> {
-    (arguments.nth(1)? == OPTION).then_some(concat!(include_str!("../NOTICE"), "\n", include_str!("../LICENSE")))
+    (arguments.nth(1)? == OPTION).then_some(TEXTS)
 }
 
 #[cfg(test)]

@@ -47,6 +47,21 @@ impl Activity {
     }
 }
 
+impl SessionState {
+    /// Returns why a session that is over ended: the source of the next session, or else the first of the rules of time and counts
+    /// that held. It does not depend on when the next event comes, so it is known when the session is over.
+    pub fn end_reason(&self, config: &SessionConfig) -> Reason {
+        let activity = self.facts.activity();
+        let of_activity = || activity.reason_for(activity.over_from(config), config);
+        self.ended_by.or_else(of_activity).unwrap_or(Reason::Timeout)
+    }
+}
+
+/// Returns the reason of the session after the view with this index, if its source ended that view.
+pub(crate) fn ended_by(views: &[SessionView<'_>], number: usize) -> Option<Reason> {
+    views.get(number + 1).map(|next| next.facts.reason).filter(|reason| reason.is_of_source())
+}
+
 impl From<SourceChange> for Reason {
     fn from(change: SourceChange) -> Self {
         match change {

@@ -182,6 +182,21 @@ impl Reason {
             Self::ClickIdChange => "click_id_change",
         }
     }
+
+    /// Returns whether the source of an event is the reason, and not time or counts.
+    pub fn is_of_source(self) -> bool {
+        matches!(self, Self::UtmChange | Self::ReferrerChange | Self::ClickIdChange)
+    }
+}
+
+/// How many events of a name a session has, and the sum of their values.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventTotal {
+    /// The number of events.
+    pub count: u32,
+    /// The sum, a decimal number with at most six digits after the point. `None` if no event had a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<Box<RawValue>>,
 }
 
 /// A session as library callers and the API see it.
@@ -232,6 +247,9 @@ pub struct Session {
     pub user_id: Option<String>,
     /// Custom properties from the events' `$session_properties`. The last value of a key wins.
     pub properties: BTreeMap<String, Box<RawValue>>,
+    /// The events that `counted_events` names, by their names. Those that did not occur are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, EventTotal>,
     /// Whether an event at this moment, without a source, would continue the session.
     pub is_active: bool,
     /// Increases with every change. Of two versions of a session, the higher one is right.

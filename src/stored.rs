@@ -46,7 +46,7 @@ pub const FORMATS: [Format; NEWEST_FORMAT as usize] = [
     // `held_until` and `watermark_id` follow the timeline. The same release reads and writes it first, because nothing was
     // deployed at that time: see `docs/decisions.md`.
     Format { version: 2, read_since: "0.1.0", written_since: "0.1.0" },
-    // The numbers of pages follow, for the same reason at once.
+    // The numbers of pages and the closed sessions follow, for the same reason at once.
     Format { version: 3, read_since: "0.1.0", written_since: "0.1.0" },
 ];
 
@@ -126,7 +126,7 @@ pub fn encode_item(timeline: &Timeline, room: Room) -> Option<Vec<u8>> {
 /// If the version is not known, if the bytes are not a timeline, or if the timeline breaks a rule.
 pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<Timeline, FormatError> {
     let bytes = compression::decompress(bytes).ok_or(FormatError::Bytes("timeline"))?;
-    let (wire, watermark, more): (WireTimeline<'_>, WireWatermark, Option<WireMore>) = match version {
+    let (wire, watermark, more): (WireTimeline<'_>, WireWatermark, Option<WireMore<'_>>) = match version {
         1 => (decode(version, &bytes, "timeline")?, WireWatermark::default(), None),
         2 => {
             let (wire, watermark) = decode(version, &bytes, "timeline")?;
@@ -137,8 +137,9 @@ pub fn decode_timeline(version: u32, bytes: &[u8], visitor: Visitor) -> Result<T
             (wire, watermark, Some(more))
         }
     };
-    let mut timeline = wire.read(watermark, visitor)?;
-    more.iter().try_for_each(|more| more.read(&mut timeline))?;
+    let strings = wire.strings()?;
+    let mut timeline = wire.read(&strings, watermark, visitor)?;
+    more.iter().try_for_each(|more| more.read(&strings, &mut timeline))?;
     check::timeline(&timeline).map_err(FormatError::Rule)?;
     Ok(timeline)
 }
@@ -193,7 +194,7 @@ fn form(timeline: &Timeline, strings: &StringTable<'_>) -> Vec<u8> {
     encode(&(
         WireTimeline::write(timeline, strings),
         WireWatermark::write(timeline, strings),
-        WireMore::write(timeline),
+        WireMore::write(timeline, strings),
     ))
 }
 

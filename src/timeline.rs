@@ -1,14 +1,15 @@
-//! A visitor's timeline: the sessions that are not archived yet, and the data that is needed to place the next events.
+//! A visitor's timeline: the sessions that are not archived, and the data that is needed to place the next events.
 //!
 //! [`Timeline::apply`] inserts new events into the unfinalized events, folds those again, and assigns a session to every event.
 //! Applying events is idempotent: the same events change nothing a second time. So a retry, a redelivery and a conflict are all
 //! the same case. Pure: no clock, no await, no randomness.
 //!
 //! ```text
-//!   ended … | open (finalized part) | unfinalized events, sorted by time, then uuid
-//!                                   ^ watermark: an event before it is late, any other event is placed exactly
+//!   closed … ended … | open (finalized part) | unfinalized events, sorted by time, then uuid
+//!                                            ^ watermark: an event before it is late, any other event is placed exactly
 //! ```
 
+mod closed;
 mod closing;
 mod explain;
 mod explanation;
@@ -22,6 +23,7 @@ mod sessions;
 mod slow_path;
 mod watermark;
 
+pub use closed::ClosedSession;
 pub use closing::Closing;
 pub use explanation::{Check, Compared, Comparison, ExplainedSession, Explanation, Rule, Split};
 pub use finalize::{MAX_PROPERTIES, MAX_PROPERTY_BYTES};
@@ -74,10 +76,12 @@ pub struct Timeline {
     /// Until this time nothing is finalized, unless a limit is exceeded. It is one timeout after the receipt of the last
     /// backdated event, because more backdated events may follow.
     pub held_until: Option<Millis>,
-    /// The number of the visitor's archived sessions.
+    /// The number of the visitor's archived sessions, without those that came back into the timeline.
     pub archived: u32,
     /// The last session before `open` and `unfinalized`.
     pub previous: Option<PreviousSession>,
+    /// Sessions whose ends were emitted, and that are not archived; ordered by start.
+    pub closed: Vec<ClosedSession>,
     /// Sessions that are over and wait for the close function, ordered by start.
     pub ended: Vec<SessionState>,
     /// The finalized part of the session at the watermark, if that session may continue.
@@ -197,7 +201,7 @@ pub struct Applied {
     pub changed: bool,
     /// What the limits of a timeline made it do early.
     pub overflow: Overflow,
-    /// How many archived sessions late events changed, so that their ends are emitted again.
+    /// How many closed and archived sessions late events changed, so that their ends are emitted again.
     pub reopened: u32,
 }
 
@@ -219,6 +223,7 @@ impl Timeline {
             held_until: None,
             archived: 0,
             previous: None,
+            closed: Vec::new(),
             ended: Vec::new(),
             open: None,
             unfinalized: Vec::new(),
@@ -314,10 +319,14 @@ impl Timeline {
         self.session(primary_ids(&self.anchors, &views)[number], entry.at, config)
     }
 
+    /// Returns the sessions that have finalized events.
+    pub fn finalized(&self) -> impl Iterator<Item = &SessionState> {
+        self.closed.iter().map(|closed| &closed.state).chain(&self.ended).chain(&self.open)
+    }
+
     /// Returns the ids of all sessions, and the ids that were merged into one of them.
     fn ids(&self) -> impl Iterator<Item = Uuid> {
-        let finalized = self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
-        finalized.chain(self.anchors.iter().map(|anchor| anchor.id))
+        self.finalized().flat_map(SessionState::ids).chain(self.anchors.iter().map(|anchor| anchor.id))
     }
 
     /// Inserts new entries into the unfinalized events. Returns the index that each entry had before; `None` for a new entry.

@@ -1,6 +1,6 @@
 //! The triggers: AWS envelopes in, answers out.
 //!
-//! Only the envelope has a type. Our own scanner ([`split_body`]) splits a body into raw events, so that one bad event
+//! Only the envelope has a type. Our own splitter ([`split_body`]) splits a body into raw events, so that one bad event
 //! does not reject the others. All triggers share one step, `batch::resolve_events`; each writes its own kind of answer.
 
 mod alb;
@@ -8,6 +8,7 @@ mod answer;
 mod asynchronous;
 mod batch;
 pub mod body;
+mod bounds;
 mod direct;
 mod envelope;
 mod explain;

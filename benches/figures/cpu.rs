@@ -158,7 +158,7 @@ pub fn ours(batch: &PreparedBatch) -> usize {
     let clock = StoppedClock(batch.received_at);
     let manager = SessionManager::with_clock(SessionConfig::default(), batch, &clock);
     let origin = Delivery { received_at: batch.received_at, trusts_received_at: false }.into();
-    let body = split_body(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events, manager.config());
+    let body = split_body(batch.body.as_bytes(), Form::Any, Limits::REQUEST.events);
     let raw_events = body.map(|body| body.raw_events).unwrap_or_default();
     let mut events: Vec<Event<'_>> = Vec::with_capacity(raw_events.len());
     events.extend(raw_events.into_iter().filter_map(|raw_event| raw_event.parse(origin, manager.config()).ok()));

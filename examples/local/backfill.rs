@@ -7,7 +7,7 @@ mod parsed;
 mod sorted;
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -284,8 +284,30 @@ async fn client() -> Result<aws_sdk_dynamodb::Client, Failure> {
     Ok(session_tracking::aws::dynamodb(&config, settings.endpoints.dynamodb.as_deref()))
 }
 
-/// Opens a file to append to.
+/// Opens a file to append to. A line that a killed run left unfinished is cut off: its batch is sent again.
 fn appended(path: &Path) -> Result<BufWriter<File>, Failure> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    file.map(BufWriter::new).map_err(|error| Failure::file("--annotated", path, &error))
+    let open = || -> io::Result<BufWriter<File>> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let end = end_of_lines(&mut file)?;
+        file.set_len(end)?;
+        Ok(BufWriter::new(file))
+    };
+    open().map_err(|error| Failure::file("--annotated", path, &error))
+}
+
+/// Returns where the last whole line of a file ends.
+fn end_of_lines(file: &mut File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(64 * 1024);
+        file.seek(io::SeekFrom::Start(start))?;
+        bytes.clear();
+        Read::by_ref(file).take(end - start).read_to_end(&mut bytes)?;
+        if let Some(at) = memchr::memrchr(b'\n', &bytes) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }

@@ -30,9 +30,6 @@ pub enum Takes {
     Profile,
     /// What an answer tells about sessions.
     Answer,
-    /// The path of a folder.
-    #[cfg(feature = "replay")]
-    Folder,
     /// What becomes of the values of inputs.
     #[cfg(feature = "replay")]
     Inputs,
@@ -40,6 +37,8 @@ pub enum Takes {
     Time,
     /// A name or a path.
     Text,
+    /// No value: the option is given or not.
+    Nothing,
 }
 
 impl Takes {
@@ -60,12 +59,11 @@ impl Takes {
                 format!("one of {}", names.join(", "))
             }
             Self::Answer => "`full` or `ids`".to_owned(),
-            Self::Text => "a name or a path".to_owned(),
-            #[cfg(feature = "replay")]
-            Self::Folder => "the path of a folder".to_owned(),
             #[cfg(feature = "replay")]
             Self::Inputs => "`mask` or `keep`".to_owned(),
+            Self::Text => "a name or a path".to_owned(),
             Self::Time => "a time such as 2026-03-10T12:00:00Z".to_owned(),
+            Self::Nothing => "no value".to_owned(),
         }
     }
 }
@@ -119,6 +117,19 @@ pub struct Words {
     files: Vec<PathBuf>,
 }
 
+impl Opt {
+    /// Returns the option's value: the next argument.
+    fn value_of(&self, parser: &mut lexopt::Parser) -> Result<OsString, Failure> {
+        match self.takes {
+            // What `--option=value` brings, the parser refuses at the next argument.
+            Takes::Nothing => Ok(OsString::new()),
+            _ => parser
+                .value()
+                .map_err(|_| Failure::usage(format!("`--{}` needs a value: {}", self.name, self.takes.sentence()))),
+        }
+    }
+}
+
 impl Command {
     /// Parses the arguments after the command's name. Returns `None` for `--help`.
     ///
@@ -131,9 +142,7 @@ impl Command {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Long(name) => {
                     let option = self.option(name)?;
-                    let value = parser.value().map_err(|_| {
-                        Failure::usage(format!("`--{}` needs a value: {}", option.name, option.takes.sentence()))
-                    })?;
+                    let value = option.value_of(&mut parser)?;
                     if read.values.insert(option.name, value).is_some() {
                         return Err(Failure::usage(format!("`--{}` is given twice; give it once", option.name)));
                     }
@@ -218,6 +227,11 @@ impl Words {
             None => Ok(None),
             Some(value) => value.to_str().map(Some).ok_or_else(|| self.wrong(name, &value.to_string_lossy())),
         }
+    }
+
+    /// Returns whether an option is given.
+    pub fn is_given(&self, name: &'static str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// Returns an option's value as a path, if it is given.

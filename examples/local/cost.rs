@@ -130,10 +130,11 @@ fn notes(traffic: Traffic, instance_hour: f64) -> String {
          and with such batches, Managed Instances do {instances}.\n\n\
          Assumed: us-east-1, on demand, no free tier; prices of {PRICES_OF}, as other\n\
          sites quoted them. Events of 1 KB; functions of 256 MB that take 10 ms a batch\n\
-         and 0.2 ms an event; 0.02 conflicts a write. The plain store reads and writes\n\
-         for each event and never closes a session. Managed Instances: {} of them, at\n\
-         ${instance_hour} an hour and 15 % more. Flink is its smallest application:\n\
-         one processing unit and one for orchestration. The formula: docs/cost.md.\n",
+         and 0.2 ms an event; 0.02 conflicts a write. Sessions of up to 8 events stay in\n\
+         their visitor's timeline; longer ones are archived. The plain store reads and\n\
+         writes for each event and never closes a session. Managed Instances: {} of them,\n\
+         at ${instance_hour} an hour and 15 % more. Flink is its smallest application: one\n\
+         processing unit and one for orchestration. The formula: docs/cost.md.\n",
         whole(cheaper / 1e6),
         whole(traffic.instances()),
     )

@@ -2,7 +2,7 @@
 //! function's own handler and the close function, on an embedded DynamoDB, in virtual time.
 
 mod screen;
-mod script;
+pub mod script;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};

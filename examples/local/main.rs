@@ -7,6 +7,9 @@
 //!
 //! Each command has a file with its declaration (`COMMAND`, from which its help is made) and its `run`.
 
+// The futures of the service and of the AWS client nest deeper than the compiler's default.
+#![recursion_limit = "256"]
+
 use std::process::ExitCode;
 
 use lexopt::Arg;
@@ -19,7 +22,9 @@ mod demo;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod failure;
+mod feed;
 mod invoke;
+mod page;
 mod price;
 #[path = "../../dev/price.rs"]
 mod prices;

@@ -2,14 +2,17 @@
 
 pub mod input;
 mod ledger;
+mod options;
+mod picture;
 mod progress;
 mod report;
 mod sinks;
 pub mod spool;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use session_tracking::clock::Clock;
 use session_tracking::config::{ProjectRules, Projects};
 use session_tracking::event::{
@@ -18,80 +21,31 @@ use session_tracking::event::{
 use session_tracking::manager::{CLOSE_GRACE_MS, Outcome, SessionManager};
 use session_tracking::session::Millis;
 use session_tracking::storage::{Consumed, DynamoDbSessionStorage, SessionError};
-use session_tracking::timeline::Assignment;
+use session_tracking::timeline::{Assignment, Explanation};
 
-use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::clock::VirtualClock;
 use crate::dynamodb::TABLE;
 use crate::failure::Failure;
-use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
 use input::{Input, Line, MAX_LINE_BYTES};
 use ledger::Ledgers;
+pub use options::{COMMAND, Options};
+use picture::Picture;
 use progress::Progress;
 use report::Report;
 use sinks::Sinks;
-
-pub const COMMAND: Command = Command {
-    name: "replay",
-    about: "Replays events (NDJSON, one a line) through the ingest path and the closer, and shows what comes of them.",
-    files: Files::One,
-    options: &[
-        Opt { name: "batch", value: "N", takes: Takes::Whole(1, 1000), default: "100", about: "events a batch" },
-        PROFILE,
-        RULES,
-        PROJECTS,
-        Opt {
-            name: "annotated",
-            value: "OUT",
-            takes: Takes::Output,
-            default: "not written",
-            about: "a line an event, in input order: the event with its session on it, or {\"rejected\":{…}}",
-        },
-        Opt {
-            name: "sessions",
-            value: "OUT",
-            takes: Takes::Output,
-            default: "not written",
-            about: "a line a final session, by visitor, then start; written at the end",
-        },
-    ],
-    notes: "
-Time is the input's own: an event is received at its `received_at`, else when the newest event so far happened; at the
-end time runs on until every session is final. Rejected lines are printed on standard error, with number and code.
-Memory does not grow with the input: `tail -f FILE | local replay - --annotated -` goes on for ever. Ctrl-C ends the input.",
-};
 
 /// How often the closer runs, in the input's time.
 const CLOSE_EVERY_MS: Millis = 60_000;
 /// Attempts to apply an event that the store cannot take; the closer makes room between them.
 const ATTEMPTS: u32 = 3;
 
-pub struct Options {
-    file: PathBuf,
-    /// Events a batch.
-    batch: usize,
-    projects: Projects,
-    sinks: Sinks,
-}
-
-impl Options {
-    /// Reads the options of the command line.
-    pub fn read(words: &Words) -> Result<Self, Failure> {
-        let file = words.files().first().cloned().unwrap_or_default();
-        let batch = usize::try_from(words.whole("batch")?).unwrap_or(usize::MAX);
-        let projects = projects(words)?;
-        // The input first: nothing is written for one that cannot be read.
-        Input::check(&file)?;
-        let sinks = Sinks::open(words, &file)?;
-        Ok(Self { file, batch, projects, sinks })
-    }
-}
-
 struct Replay<'a> {
     manager: SessionManager<DynamoDbSessionStorage, &'a VirtualClock>,
     clock: &'a VirtualClock,
     ledgers: Ledgers,
+    /// What `--html` shows, if it is given.
+    picture: Option<Picture>,
     sinks: Sinks,
     report: Report,
     progress: Progress,
@@ -109,6 +63,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         manager: SessionManager::with_clock(options.projects.clone(), storage, &clock),
         clock: &clock,
         ledgers: Ledgers::default(),
+        picture: options.sinks.html.is_some().then(Picture::default),
         sinks: options.sinks,
         report: Report::default(),
         progress: Progress::new(input.bytes),
@@ -120,6 +75,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let took = replay.progress.took();
     replay.progress.clear();
     replay.run_on(&options.projects).await?;
+    replay.write_picture(&options.file)?;
     replay.finish(took, &consumed)?;
     match stopped {
         // A stream has no other end.
@@ -187,13 +143,19 @@ impl Replay<'_> {
             }
         }
         let (places, events): (Vec<usize>, Vec<Event<'_>>) = events.into_iter().unzip();
+        let explanations = self.explain(&events).await;
         let outcomes = self.resolve(&events).await;
-        for ((&at, event), outcome) in places.iter().zip(&events).zip(outcomes) {
+        for (number, (event, outcome)) in events.iter().zip(outcomes).enumerate() {
+            let at = places[number];
             let assignment = outcome.map_err(|error| {
                 let (code, why) = (error.code(), error.with_causes());
                 Failure::work(format!("line {} cannot be applied: {code}: {why}", lines[at].number))
             })?;
-            texts[at] = Some(self.placed(event, assignment)?);
+            let text = self.placed(event, assignment)?;
+            if let Some(picture) = &self.picture {
+                picture.event(&text, lines[at].received_at, explanations.get(number));
+            }
+            texts[at] = Some(text);
         }
         if let Some(sink) = &mut self.sinks.annotated {
             texts.iter().flatten().try_for_each(|text| sink.line(text))?;
@@ -201,6 +163,18 @@ impl Replay<'_> {
         self.report.events += lines.len() as u64;
         self.progress.show(self.report.events, end);
         Ok(())
+    }
+
+    /// Returns what the service explains about events, if a page shows it.
+    async fn explain(&self, events: &[Event<'_>]) -> Vec<Value> {
+        if self.picture.is_none() {
+            return Vec::new();
+        }
+        let explanations = self.manager.explain(events, Millis::MAX).await;
+        let value = |explanation: Result<Explanation, SessionError>| {
+            explanation.ok().and_then(|explanation| serde_json::to_value(explanation).ok()).unwrap_or_default()
+        };
+        explanations.into_iter().map(value).collect()
     }
 
     /// Resolves events; those that the store cannot take are sent again, as their source would.
@@ -239,6 +213,9 @@ impl Replay<'_> {
     /// Says that a line is rejected; returns the line that takes its place.
     fn rejected(&mut self, line: &Line, rejection: &Rejection) -> String {
         let (code, message) = (rejection.code.name(), &rejection.message);
+        if let Some(picture) = &self.picture {
+            picture.rejected(code, line.received_at);
+        }
         if let Some(text) = self.report.rejected(line.number, code, message) {
             self.progress.clear();
             eprintln!("{text}");
@@ -250,7 +227,8 @@ impl Replay<'_> {
     async fn close(&mut self, now: Millis) -> Result<usize, Failure> {
         self.clock.move_to(now);
         self.closed_at = now;
-        let report = self.manager.cleanup(&self.ledgers, Millis::MAX).await;
+        let output = picture::Tee { ledgers: &self.ledgers, picture: self.picture.as_ref(), now };
+        let report = self.manager.cleanup(&output, Millis::MAX).await;
         let emitted = self.ledgers.take_emitted()?;
         match report.failed {
             0 => Ok(emitted),
@@ -269,6 +247,14 @@ impl Replay<'_> {
             while self.close(now).await? > 0 {}
         }
         Ok(())
+    }
+
+    /// Writes the page, if one is asked for.
+    fn write_picture(&mut self, file: &Path) -> Result<(), Failure> {
+        let (Some(picture), Some(sink)) = (&self.picture, &mut self.sinks.html) else { return Ok(()) };
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        sink.line(&picture.html(&name))?;
+        sink.flush()
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

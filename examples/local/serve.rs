@@ -1,17 +1,20 @@
 //! Serves the HTTP API and runs the closer. Requests go through the function's own handler, in API Gateway's envelope.
 
+mod clock;
 mod http;
+mod page;
+mod shown;
+mod tap;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use chrono::TimeDelta;
 use serde_json::Value;
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::config::{AllowedOrigins, Projects, PublicAccess};
 use session_tracking::manager::{CloseReport, SessionManager};
-use session_tracking::output::StdoutOutput;
 #[cfg(feature = "replay")]
 use session_tracking::replay::{Inputs, ReplayStore};
 use session_tracking::storage::DynamoDbSessionStorage;
@@ -20,9 +23,13 @@ use session_tracking::trigger::Ingest;
 use crate::cli::{Command, Files, Opt, Takes, Words};
 use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::failure::{Failure, reason};
+use crate::feed::Feed;
 use crate::rules::{PROFILE, PROJECTS, RULES, projects};
 use crate::stop::Stop;
+use clock::{MAX_SPEED, ServeClock};
 use http::Api;
+use tap::Tap;
+use traffic::Traffic;
 
 /// The declaration of `serve`.
 pub const COMMAND: Command = Command {
@@ -58,7 +65,7 @@ pub const COMMAND: Command = Command {
         Opt {
             name: "replay",
             value: "FOLDER",
-            takes: Takes::Folder,
+            takes: Takes::Text,
             default: "none",
             about: "keeps recorded events of session replay in this folder; without it, replay is off",
         },
@@ -84,9 +91,16 @@ pub const COMMAND: Command = Command {
             default: "60",
             about: "how long after its due time a session is closed; deployed, it is a minute, because clocks differ",
         },
+        Opt {
+            name: "fast-forward",
+            value: "",
+            takes: Takes::Nothing,
+            default: "off",
+            about: "lets the page send sample traffic and make time run faster",
+        },
     ],
     notes: "
-Ends of sessions go to standard output, one line of JSON each. The log goes to standard error. To see an end soon:
+In a browser, the port shows the sessions as they arise. Ends go to standard output, one line of JSON each. The log goes to standard error. To see an end soon:
   local serve --close-every 1 --grace 0 --rules '{\"timeout_seconds\":10,\"lateness_seconds\":5}'
 Ctrl-C (or SIGTERM) ends it when the requests in progress are answered, after at most two seconds; a second one, at once.",
 };
@@ -107,6 +121,8 @@ pub struct Options {
     is_trusted: bool,
     close_every: Duration,
     grace: TimeDelta,
+    /// Whether the page may make time run faster.
+    has_time_travel: bool,
     /// Where recorded events are kept.
     #[cfg(feature = "replay")]
     replay: Option<ReplayStore>,
@@ -132,6 +148,7 @@ impl Options {
             replay: replay(words)?,
             close_every: Duration::from_secs(words.whole("close-every")?),
             grace: TimeDelta::seconds(i64::try_from(words.whole("grace")?).unwrap_or_default()),
+            has_time_travel: words.is_given("fast-forward"),
         })
     }
 }
@@ -149,7 +166,7 @@ fn replay(words: &Words) -> Result<Option<ReplayStore>, Failure> {
 }
 
 /// The ingest function.
-type Function = Ingest<DynamoDbSessionStorage, SystemClock, StdoutOutput>;
+type Function = Ingest<DynamoDbSessionStorage, ServeClock, Tap>;
 
 /// Runs `serve`.
 ///
@@ -160,30 +177,20 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     start_log();
     let database =
         EmbeddedDynamoDb::start(options.dynamodb_port).map_err(|error| format!("--dynamodb-port: {error}"))?;
-    let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
-    let manager = SessionManager::new(options.projects, storage).with_close_grace(options.grace);
-    #[cfg(feature = "replay")]
-    let manager = match options.replay {
-        Some(replay) => manager.with_replay(replay),
-        None => manager,
-    };
-    let function = Arc::new(Ingest {
-        manager,
-        output: StdoutOutput,
-        rejects: StdoutOutput,
-        origins: AllowedOrigins::default(),
-        public: PublicAccess::default(),
-    });
+    let port = options.port;
     let unusable = |error: std::io::Error| {
-        Failure::work(format!("--port: port {} of 127.0.0.1 cannot be used: {}", options.port, reason(&error)))
+        Failure::work(format!("--port: port {port} of 127.0.0.1 cannot be used: {}", reason(&error)))
     };
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await.map_err(unusable)?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
     eprintln!("HTTP API   http://{bound}/events");
+    eprintln!("page       http://{bound}/");
     eprintln!("DynamoDB   {} (table {TABLE})", database.endpoint);
     eprintln!("ends of sessions go to standard output, as lines of JSON; stop with Ctrl-C");
-    let api = Api { function: Arc::clone(&function), is_trusted: options.is_trusted };
-    let app = Router::new().fallback(http::answer).with_state(Arc::new(api));
+    let close_every = TimeDelta::from_std(options.close_every).unwrap_or(TimeDelta::MAX).num_milliseconds();
+    let api = Arc::new(api(options, &database, stop.clone()));
+    let routes = page::routes(api.has_time_travel).fallback(http::answer);
+    let app = routes.with_state(Arc::clone(&api));
     let stop_serving = stop.clone();
     let serving = axum::serve(listener, app).with_graceful_shutdown(async move { stop_serving.wait().await });
     let shutdown = async {
@@ -195,7 +202,42 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         served = async { serving.await } => served.map_err(|error| Failure::work(format!("serving: {}", reason(&error)))),
         // A request that is not complete may never end.
         () = shutdown => Ok(()),
-        () = close(&function, options.close_every) => Ok(()),
+        () = close(&api, close_every) => Ok(()),
+    }
+}
+
+/// Returns what the handlers of requests and the closer share.
+fn api(options: Options, database: &EmbeddedDynamoDb, stop: Stop) -> Api {
+    let (clock, feed) = (ServeClock::new(), Arc::<Feed>::default());
+    let storage = DynamoDbSessionStorage::new(database.client(), TABLE);
+    let manager = SessionManager::with_clock(options.projects, storage, clock.clone()).with_close_grace(options.grace);
+    #[cfg(not(feature = "replay"))]
+    let has_replay = false;
+    #[cfg(feature = "replay")]
+    let has_replay = options.replay.is_some();
+    #[cfg(feature = "replay")]
+    let manager = match options.replay {
+        Some(replay) => manager.with_replay(replay),
+        None => manager,
+    };
+    let output = Tap { feed: Arc::clone(&feed), clock: clock.clone(), is_rejects: false };
+    let rejects = Tap { is_rejects: true, ..output.clone() };
+    let function =
+        Ingest { manager, output, rejects, origins: AllowedOrigins::default(), public: PublicAccess::default() };
+    // A request takes real time, while the clock may run faster.
+    let speed = if options.has_time_travel { i64::from(MAX_SPEED) } else { 1 };
+    Api {
+        function,
+        is_trusted: options.is_trusted,
+        request_ms: REQUEST_MS * speed,
+        close_ms: CLOSE_MS * speed,
+        clock,
+        has_time_travel: options.has_time_travel,
+        has_replay,
+        feed,
+        traffic: Traffic::default(),
+        process: format!("{:016x}", SystemClock.random()),
+        stop,
     }
 }
 
@@ -205,11 +247,12 @@ fn start_log() {
     log.with_writer(std::io::stderr).init();
 }
 
-/// Runs the close function on its schedule.
-async fn close(function: &Function, every: Duration) {
+/// Runs the close function on its schedule, in the time of the service's clock.
+async fn close(api: &Api, every_ms: i64) {
     loop {
-        SystemClock.sleep(every).await;
-        let report = function.manager.cleanup(&StdoutOutput, SystemClock.now() + CLOSE_MS).await;
+        api.clock.wait_until(api.clock.now() + every_ms).await;
+        let function = &api.function;
+        let report = function.manager.cleanup(&function.output, api.clock.now() + api.close_ms).await;
         if report.examined > 0 || report.failed > 0 {
             tracing::info!("closed {}", fields(&report));
         }

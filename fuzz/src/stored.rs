@@ -4,7 +4,7 @@ use session_tracking::config::{Boundary, DirectThenSource, SessionConfig};
 use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{EventId, Millis, SessionContext, Visitor};
 use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
-use session_tracking::timeline::{Arrival, Timeline};
+use session_tracking::timeline::{Arrival, ClosedSession, Timeline};
 
 /// Checks that bytes that decode to a timeline can be encoded and decoded to the same timeline, and that every operation on it,
 /// under any rules, gives a timeline that can be stored as well.
@@ -73,7 +73,12 @@ fn check_operations(mut timeline: Timeline, at: Millis, config: &SessionConfig) 
     for mut timeline in [timeline, ended] {
         timeline.finalize(at, config);
         round_trip(&timeline);
-        timeline.close(at + 3_600_000, config).ended.iter().for_each(check_session);
+        for state in timeline.close(at + 3_600_000, config).ended {
+            check_session(&state);
+            if !state.has_pages() {
+                timeline.keep_closed(ClosedSession { state, closed_at: at });
+            }
+        }
         round_trip(&timeline);
     }
 }
@@ -94,7 +99,7 @@ fn check_session(session: &SessionState) {
 
 /// Returns times at which an operation may have an effect: around sessions, events and the watermark, and after the timeouts.
 fn times(timeline: &Timeline, config: &SessionConfig) -> Vec<Millis> {
-    let finalized = timeline.ended.iter().chain(&timeline.open).take(3);
+    let finalized = timeline.finalized().take(3);
     let edges = finalized.flat_map(|session| [session.facts.started_at, session.facts.last_activity]);
     let unfinalized = timeline.unfinalized.iter().take(2).chain(timeline.unfinalized.last()).map(|entry| entry.at);
     let watermark = Some(timeline.watermark).filter(|&at| at != Millis::MIN);

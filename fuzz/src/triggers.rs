@@ -35,15 +35,13 @@ pub fn body(bytes: &[u8]) {
         let Ok(body) = decode(bytes, is_base64, encoding, MAX_BYTES) else { continue };
         assert!(body.len() <= MAX_BYTES, "decompressed to {} bytes", body.len());
         for form in [Form::Any, Form::Lines] {
-            for raw_event in
-                split_body(&body, form, MAX_EVENTS, &config()).into_iter().flat_map(|batch| batch.raw_events)
-            {
+            for raw_event in split_body(&body, form, MAX_EVENTS).into_iter().flat_map(|batch| batch.raw_events) {
                 let bytes = raw_event.bytes();
                 event(bytes);
-                // An event that was scanned while the body was split equals one that is parsed from its bytes.
+                // An event that was parsed while the body was split equals one that is parsed from its bytes.
                 let origin = Origin::from(Delivery { received_at: NOON, trusts_received_at: true });
-                let (scanned, parsed) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
-                assert_eq!(format!("{scanned:?}"), format!("{parsed:?}"));
+                let (split, parsed) = (raw_event.parse(origin, &config()), Event::parse(bytes, origin, &config()));
+                assert_eq!(format!("{split:?}"), format!("{parsed:?}"));
             }
         }
     }

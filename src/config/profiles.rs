@@ -42,7 +42,8 @@ impl GivenRules {
     ///
     /// A profile sets every rule that separates one system's sessions from another's, also those that have our default. So it
     /// replaces the rules below it as a whole. It leaves the rules that describe a site and its senders: `internal_hosts`,
-    /// `ignored_referrers`, `nobody_ids`, `exclude_bots`, `viewer_headers`, `lateness_seconds` and `clock_skew_tolerance_seconds`.
+    /// `ignored_referrers`, `counted_events`, `nobody_ids`, `exclude_bots`, `viewer_headers`, `strip_query_params`, `lateness_seconds`
+    /// and `clock_skew_tolerance_seconds`.
     ///
     /// # Errors
     ///
@@ -139,6 +140,7 @@ mod tests {
         let site = [
             "internal_hosts",
             "ignored_referrers",
+            "counted_events",
             "nobody_ids",
             "exclude_bots",
             "viewer_headers",

@@ -25,28 +25,17 @@ const MEMBERS: &str = "`keys`, `profile` and `rules`";
 pub trait ProjectRules {
     /// Returns the rules of a project. Events that name no project have an empty one.
     fn rules_of(&self, project: &str) -> &SessionConfig;
-
-    /// Returns whether any rules need the click ids of events.
-    fn need_click_ids(&self) -> bool;
 }
 
 impl ProjectRules for SessionConfig {
     fn rules_of(&self, _project: &str) -> &SessionConfig {
         self
     }
-
-    fn need_click_ids(&self) -> bool {
-        self.new_session_on_click_id_change
-    }
 }
 
 impl<R: ProjectRules> ProjectRules for &R {
     fn rules_of(&self, project: &str) -> &SessionConfig {
         (**self).rules_of(project)
-    }
-
-    fn need_click_ids(&self) -> bool {
-        (**self).need_click_ids()
     }
 }
 
@@ -66,28 +55,21 @@ pub struct Projects {
     by_name: HashMap<String, Project, RandomState>,
     /// The name of each write key's project.
     name_by_key: HashMap<String, String, RandomState>,
-    need_click_ids: bool,
 }
 
 impl From<SessionConfig> for Projects {
     /// Returns one set of rules for all events, without any project of its own.
     fn from(rules: SessionConfig) -> Self {
-        let need_click_ids = rules.need_click_ids();
-        Self { default_rules: rules, need_click_ids, ..Self::default() }
+        Self { default_rules: rules, ..Self::default() }
     }
 }
 
 impl ProjectRules for Projects {
-    #[inline]
     fn rules_of(&self, project: &str) -> &SessionConfig {
         if self.by_name.is_empty() {
             return &self.default_rules;
         }
         self.by_name.get(project).map_or(&self.default_rules, |project| &project.rules)
-    }
-
-    fn need_click_ids(&self) -> bool {
-        self.need_click_ids
     }
 }
 
@@ -150,7 +132,6 @@ impl Projects {
             }
         }
         let rules = service.clone().with(profile).with(rules).read().map_err(|error| error.0)?;
-        self.need_click_ids |= rules.need_click_ids();
         self.by_name.insert(name.to_owned(), Project { name: name.to_owned(), rules });
         Ok(())
     }

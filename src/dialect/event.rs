@@ -6,15 +6,13 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::json::{Object, Pairs, object, quoted};
-use crate::config::{ProjectRules, StrippedParams};
-use crate::event::{Event, MAX_DEPTH, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Role, depth, is_read_property};
+use crate::config::ProjectRules;
+use crate::event::{Event, Fields, Origin, RejectCode, Rejection, Role};
 #[cfg(feature = "replay")]
 use crate::model::Kind;
 
 /// Limit of the bytes of a client's event: 200 KB. The line of an event has to fit into a queue's message of 256 KB.
 pub const MAX_CLIENT_EVENT_BYTES: usize = 200 * 1024;
-/// Bytes that are reserved in an event for what is not a property.
-const HEAD_BYTES: usize = 2 * 1024;
 /// The property with the client's own fields that are neither properties nor mapped to a field of ours.
 const CLIENT_FIELDS: &str = "$client_event";
 
@@ -50,11 +48,8 @@ impl Standing {
 /// A client's event, translated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientEvent {
-    /// The event in our own format. It begins with `{"properties":{`.
+    /// The event in our own format. It may be larger than an event that comes in this format.
     pub json: String,
-    /// Further members of the properties, each with a comma behind it. An event that is larger than ours may be has those here that
-    /// the service does not read.
-    rest: String,
     /// How it counts.
     pub standing: Standing,
     /// The recorded events of session replay that it brought.
@@ -62,28 +57,16 @@ pub struct ClientEvent {
     pub recording: Option<crate::replay::recording::Recording>,
 }
 
-/// What [`ClientEvent::json`] begins with.
-const START: &str = "{\"properties\":{";
-
 impl ClientEvent {
     /// Parses the event.
     ///
     /// # Errors
     /// Why the event cannot be used.
     pub fn parse<'a>(&'a self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
-        let mut event = Event::parse(self.json.as_bytes(), origin, rules)?;
+        let fields = Fields::parse(self.json.as_bytes(), MAX_CLIENT_EVENT_BYTES)?;
+        let mut event = Event::read(fields, origin, rules)?;
         self.standing.apply(&mut event);
         Ok(event)
-    }
-
-    /// Completes the annotated event with the properties that were held back.
-    pub fn complete(&self, mut annotated: String, stripped: &StrippedParams) -> String {
-        if let Some(others) = annotated.strip_prefix(START).filter(|_| !self.rest.is_empty()) {
-            let rest = stripped.strip(&self.rest).map_or(Cow::Borrowed(&*self.rest), Cow::Owned);
-            let rest = if others.starts_with('}') { rest.trim_end_matches(',') } else { &rest };
-            annotated.insert_str(START.len(), rest);
-        }
-        annotated
     }
 }
 
@@ -186,9 +169,14 @@ impl<'t> Builder<'t> {
             Rejection::new(RejectCode::MissingDistinctId, format!("the event has no visitor; set {needed}"))
         })?;
         self.set_string("$user_id", self.user.clone());
-        let (properties, rest) = split(self.properties)?;
-        let mut json =
-            format!("{START}{properties}}},\"event\":{},\"distinct_id\":{}", quoted(&name), quoted(&visitor));
+        let properties: Vec<_> =
+            self.properties.iter().map(|(name, json)| format!("{}:{json}", quoted(name))).collect();
+        let mut json = format!(
+            "{{\"properties\":{{{}}},\"event\":{},\"distinct_id\":{}",
+            properties.join(","),
+            quoted(&name),
+            quoted(&visitor)
+        );
         let mut member = |name: &str, value: Option<Cow<'_, str>>| {
             if let Some(value) = value {
                 json.push_str(&format!(",\"{name}\":{value}"));
@@ -198,51 +186,17 @@ impl<'t> Builder<'t> {
         member("timestamp", self.timestamp);
         member("sent_at", self.sent_at);
         json.push('}');
+        // A queue takes these two characters only escaped, which makes them twice as long.
+        let refused = json.matches(['\u{fffe}', '\u{ffff}']).count();
+        if json.len() + 3 * refused > MAX_CLIENT_EVENT_BYTES {
+            let message = format!("the event has more than {MAX_CLIENT_EVENT_BYTES} bytes; send smaller properties");
+            return Err(Rejection::new(RejectCode::TooLarge, message));
+        }
         Ok(ClientEvent {
             json,
-            rest,
             standing: self.standing,
             #[cfg(feature = "replay")]
             recording: None,
         })
     }
-}
-
-/// Splits properties into those that go into the event and those that are held back because the event would be too large. Both
-/// are written as members with commas between them; the second has a comma at its end.
-fn split(properties: BTreeMap<Cow<'_, str>, Cow<'_, str>>) -> Result<(String, String), Rejection> {
-    let total: usize = properties.iter().map(|(name, json)| name.len() + json.len() + 4).sum();
-    if total > MAX_CLIENT_EVENT_BYTES {
-        let message = format!("the event has more than {MAX_CLIENT_EVENT_BYTES} bytes; send smaller properties");
-        return Err(Rejection::new(RejectCode::TooLarge, message));
-    }
-    let is_large = total > MAX_EVENT_BYTES - HEAD_BYTES;
-    let (mut kept, mut rest) = (String::with_capacity(total), String::new());
-    for (name, json) in properties {
-        let is_held_back = is_large && !is_read_property(&name);
-        let members = if is_held_back { &mut rest } else { &mut kept };
-        members.push_str(&quoted(&name));
-        members.push(':');
-        members.push_str(&json);
-        members.push(',');
-    }
-    kept.pop();
-    check(&rest)?;
-    Ok((kept, rest))
-}
-
-/// Checks properties that do not go through the parser of events.
-fn check(members: &str) -> Result<(), Rejection> {
-    // The event and its properties are two levels themselves.
-    if depth(members.as_bytes()) + 2 > MAX_DEPTH {
-        let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
-        return Err(Rejection::new(RejectCode::TooDeep, message));
-    }
-    // A queue takes these two characters only escaped, which makes them twice as long.
-    let refused = members.matches(['\u{fffe}', '\u{ffff}']).count();
-    if members.len() + 3 * refused > MAX_CLIENT_EVENT_BYTES {
-        let message = format!("the event has more than {MAX_CLIENT_EVENT_BYTES} bytes; send smaller properties");
-        return Err(Rejection::new(RejectCode::TooLarge, message));
-    }
-    crate::event::check_characters(members)
 }

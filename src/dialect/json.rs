@@ -60,12 +60,7 @@ pub(super) fn fields(raw: &RawValue) -> Result<Object<'_>, Rejection> {
 
 /// Returns a value that is a string with at least one visible character.
 pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let json = raw.get();
-    let text = match json.strip_prefix('"')?.strip_suffix('"')? {
-        plain if !plain.contains('\\') => Cow::Borrowed(plain),
-        _ => Cow::Owned(serde_json::from_str(json).ok()?),
-    };
-    (!text.trim().is_empty()).then_some(text)
+    crate::event::string(raw.get()).filter(|string| !string.trim().is_empty())
 }
 
 /// Returns a value that is a number, as it is written.

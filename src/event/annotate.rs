@@ -1,12 +1,8 @@
 //! Writing an event's JSON with its session's properties.
 
-use std::fmt::Write;
-
 use uuid::Uuid;
 
-use super::fields::WrittenField;
-use super::properties::ReplacedMember;
-use super::scan::{Span, needs_no_escape};
+use super::raw::{given, range_in, string};
 use super::{Event, Role};
 use crate::config::AnswerDetail;
 use crate::session::{datetime, rfc3339};
@@ -36,57 +32,37 @@ impl Event<'_> {
         if self.role == Role::Lifecycle {
             return out.push_str(self.text);
         }
-        let start = out.len();
-        match &self.fields.properties.value_span() {
-            _ if assignment.is_none() && !self.is_flagged() => out.push_str(self.text),
-            Some(object) if !self.fields.properties.is_empty() => {
-                out.push_str(&self.text[..=object.start]);
-                self.kept_members(*object, assignment.is_some(), out);
-                self.added_members(detail, assignment, out);
-                out.push_str(&self.text[object.end - 1..]);
+        let mut fields = [
+            ("properties", self.fields.properties, assignment.is_some() || self.is_flagged()),
+            ("uuid", self.fields.uuid, self.writes_uuid),
+            ("project", self.fields.project, self.writes_project),
+        ]
+        .map(|(name, json, is_written)| (name, json.map(|json| range_in(self.text, json)), is_written));
+        // In the order of the event, and those that it does not have last.
+        fields.sort_by_key(|(_, range, _)| range.as_ref().map_or(usize::MAX, |range| range.start));
+        let mut copied = 0;
+        for (name, range, _) in fields.iter().filter(|(.., is_written)| *is_written) {
+            match range {
+                Some(range) => {
+                    out.push_str(&self.text[copied..range.start]);
+                    copied = range.end;
+                }
+                None => {
+                    // An event has at least its `distinct_id`, so a comma comes first.
+                    out.push_str(&self.text[copied..self.text.len() - 1]);
+                    copied = self.text.len() - 1;
+                    out.push_str(",\"");
+                    out.push_str(name);
+                    out.push_str("\":");
+                }
             }
-            Some(empty) => {
-                out.push_str(&self.text[..empty.start]);
-                out.push('{');
-                self.added_members(detail, assignment, out);
-                out.push('}');
-                out.push_str(&self.text[empty.end..]);
-            }
-            None => {
-                out.push_str(self.text);
-                append(out, "\"properties\":{}");
-                out.truncate(out.len() - 2);
-                self.added_members(detail, assignment, out);
-                out.push_str("}}");
-            }
-        }
-        if (self.uuid_field, self.project_field) != (WrittenField::Kept, WrittenField::Kept) {
-            self.write_fields(start, out);
-        }
-    }
-
-    /// Writes the id and the project into the event that begins at `start` of `out`, where its own fields are not these.
-    #[inline(never)]
-    fn write_fields(&self, start: usize, out: &mut String) {
-        let fields = [("uuid", self.uuid_field, &self.uuid), ("project", self.project_field, &self.project)];
-        let mut replaced = Vec::new();
-        for (_, field, value) in fields {
-            let WrittenField::Replaced(span) = field else { continue };
-            // A field behind the properties has moved: its distance from the end is what stayed the same.
-            let has_moved = self.fields.properties.value_span().is_some_and(|object| object.start < span.start);
-            let position = if has_moved { out.len() - (self.text.len() - span.start) } else { start + span.start };
-            replaced.push((position..position + span.end - span.start, value));
-        }
-        // The last one first, so that the other does not move before it is replaced.
-        replaced.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
-        for (range, value) in replaced {
-            out.replace_range(range, &json_string(value));
-        }
-        for (name, field, value) in fields {
-            if field == WrittenField::Added {
-                append(out, &format!("\"{name}\":{}", json_string(value)));
+            match *name {
+                "properties" => self.write_properties(detail, assignment, out),
+                "uuid" => out.push_str(&json_string(&self.uuid)),
+                _ => out.push_str(&json_string(&self.project)),
             }
         }
+        out.push_str(&self.text[copied..]);
     }
 
     /// Returns whether a flag has to be added, with or without a session.
@@ -94,27 +70,29 @@ impl Event<'_> {
         self.time_flag.is_some() || self.is_repaired || self.is_bot || self.role == Role::Nobody
     }
 
+    fn write_properties(&self, detail: AnswerDetail, assignment: Option<&Assignment>, out: &mut String) {
+        out.push('{');
+        // What is no object is null or an empty array, which have no members.
+        if let Some(members) = self.fields.properties.and_then(|json| json.strip_prefix('{')?.strip_suffix('}')) {
+            self.kept_members(members, assignment.is_some(), out);
+        }
+        self.added_members(detail, assignment, out);
+        out.push('}');
+    }
+
     /// Copies the members that stay, each with the comma after it. Without a session, the event keeps its own session
     /// properties, such as a client's `$session_id`.
-    fn kept_members(&self, object: Span, has_session: bool, out: &mut String) {
-        let Some(last_end) = self.fields.properties.last_end() else { return };
-        let mut from = object.start + 1;
-        for replaced in self
-            .fields
-            .properties
-            .replaced_members()
-            .filter(|member| has_session || member.is_flag)
-            .map(ReplacedMember::span)
-        {
-            out.push_str(&self.text[from..replaced.start]);
-            from = replaced.end;
-            if replaced.end != last_end {
-                // The comma after it is removed, too. No other byte but white space can be before that comma.
-                from += self.text[from..].find(',').map_or(0, |comma| comma + 1);
-            }
+    fn kept_members(&self, members: &str, has_session: bool, out: &mut String) {
+        let mut rest = members;
+        for replaced in self.properties.replaced.iter().filter(|replaced| has_session || replaced.is_flag) {
+            let value = range_in(rest, replaced.json);
+            out.push_str(&rest[..member_start(&rest[..value.start])]);
+            rest = &rest[value.end..];
+            rest = rest.trim_ascii_start().strip_prefix(',').unwrap_or(rest);
         }
-        if from < last_end {
-            out.push_str(&self.text[from..last_end]);
+        let rest = rest.trim_ascii_end();
+        if !rest.is_empty() {
+            out.push_str(rest);
             out.push(',');
         }
     }
@@ -171,16 +149,17 @@ impl Event<'_> {
         members.string(",\"$entry_url\":", assignment.entry_url.as_deref());
         members.string(",\"$exit_url\":", assignment.exit_page.as_deref());
         members.string(",\"$referrer\":", assignment.referrer.as_deref());
-        let own = self.fields.properties.referrer();
-        if own.raw.is_given() && own.string().as_deref() != assignment.referrer.as_deref() {
-            members.raw(",\"$event_referrer\":", own.raw().unwrap_or("null"));
+        let properties = &self.properties;
+        if let Some(own) = given(properties.referrer)
+            && string(own).as_deref() != assignment.referrer.as_deref()
+        {
+            members.raw(",\"$event_referrer\":", own);
         }
-        let properties = &self.fields.properties;
         match (properties.user(), &assignment.user_id) {
             (None, Some(user_id)) => members.string(",\"$user_id\":", Some(user_id)),
             (None, None) => {
-                if let Some(empty) = properties.empty_user() {
-                    members.raw(",\"$user_id\":", empty);
+                if let Some(no_user) = properties.no_user() {
+                    members.raw(",\"$user_id\":", no_user);
                 }
             }
             (Some(_), _) => {}
@@ -189,11 +168,11 @@ impl Event<'_> {
 
     /// Writes the event's own values of members that are otherwise replaced by those of the session.
     fn own_members(&self, members: &mut MemberWriter<'_>) {
-        if let Some(own) = self.fields.properties.referrer().raw() {
+        if let Some(own) = self.properties.referrer {
             members.raw(",\"$referrer\":", own);
         }
-        if let Some(empty) = self.fields.properties.empty_user() {
-            members.raw(",\"$user_id\":", empty);
+        if let Some(no_user) = self.properties.no_user() {
+            members.raw(",\"$user_id\":", no_user);
         }
     }
 }
@@ -244,10 +223,17 @@ fn json_string(value: &str) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Appends a member to a JSON object that is not empty. (An event has at least its `distinct_id`.)
-fn append(object: &mut String, member: &str) {
-    object.pop();
-    let _ = write!(object, ",{member}}}");
+/// Returns whether a string can be written as a JSON string without escapes.
+fn needs_no_escape(value: &str) -> bool {
+    // Not `any`: without an early end, several bytes are compared at once.
+    value.bytes().fold(0, |found, byte| found | u8::from(byte < b' ' || byte == b'"' || byte == b'\\')) == 0
+}
+
+/// Returns where a member begins, from what is before its value. Its key is one of the names that annotating writes. No such name
+/// has a quotation mark in it, however it is spelled.
+fn member_start(before_value: &str) -> usize {
+    let key_end = before_value.rfind('"').unwrap_or_default();
+    before_value[..key_end].rfind('"').unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -353,6 +339,27 @@ mod tests {
         }
     }
 
+    /// A member of ours is found however its key and the white space around it are spelled, and nothing else is changed.
+    #[test]
+    fn members_are_replaced_however_they_are_spelled() {
+        let head = r#"{"uuid":"e","event":"x","distinct_id":"u","properties":{"#;
+        for (members, left) in [
+            (r#""\u0024session_id" : "a\"\\","z":1.50e400"#, r#""z":1.50e400,"#),
+            (
+                "\n \"z\" : [1, {\"$late\":2}] ,\t\"$l\\u0061te\"\n:\r{\"a\":[\",\"]} , \"y\":\"$late\\\"\" ",
+                "\n \"z\" : [1, {\"$late\":2}] ,\t \"y\":\"$late\\\"\",",
+            ),
+            (r#""$late":"","$late":[],"$session_start":"\",\"" , "$session_id":{}"#, " "),
+            (r#""\"":"\"$late\":1","$late":1"#, r#""\"":"\"$late\":1","#),
+        ] {
+            assert_eq!(
+                annotated(&format!("{head}{members}}}}}")),
+                expect(&format!("{head}{left}"), "", "}}"),
+                "{members}"
+            );
+        }
+    }
+
     /// The session's user is added to an event that names none; the event's own user stays.
     #[test]
     fn an_event_gets_the_user_of_its_session() {
@@ -372,6 +379,11 @@ mod tests {
             (Some("ann"), r#""a":1,"$user_id": "" "#, "\"ann\""),
             (Some("ann"), r#""$user_id":"bob""#, "\"bob\""),
             (Some("ann"), r#""$user_id":7"#, "7"),
+            (Some("ann"), r#""$user_id":42"#, "42"),
+            (Some("ann"), r#""$user_id":{}"#, "\"ann\""),
+            (Some("ann"), r#""$user_id":{"id":1},"a":1"#, "\"ann\""),
+            (Some("ann"), r#""$user_id":true"#, "\"ann\""),
+            (None, r#""$user_id":["b"]"#, "[\"b\"]"),
             (None, r#""$user_id":null"#, "null"),
             (None, r#""$user_id":"","a":1"#, "\"\""),
             (None, r#""$user_id":"bob""#, "\"bob\""),

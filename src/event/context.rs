@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::properties::Properties;
-use super::raw_field::{RawField, Shape};
+use super::raw::{string, string_or_number};
 use super::viewer::Viewer;
 use crate::attribution::{Referrer, click_of, utm_of};
 use crate::config::{InternalCampaigns, SessionConfig};
@@ -30,7 +30,7 @@ impl<'a> Properties<'a> {
     ) -> SessionContext {
         let url = self.url();
         let url = url.as_deref();
-        let referrer = self.string(self.referrer);
+        let referrer = self.referrer.and_then(string);
         let referrer_kind =
             referrer.as_deref().map_or(Referrer::Nothing, |referrer| Referrer::of(referrer, url, config));
         let referrer = referrer.filter(|_| referrer_kind == Referrer::External);
@@ -57,15 +57,14 @@ impl<'a> Properties<'a> {
     }
 
     fn url(&self) -> Option<Cow<'a, str>> {
-        self.string(self.url).filter(|url| !url.is_empty())
+        self.url.and_then(string).filter(|url| !url.is_empty())
     }
 
     fn utm(&self) -> Option<UtmParams> {
-        if self.utm.iter().all(|raw| raw.shape == Shape::Absent) {
+        if self.utm.iter().all(Option::is_none) {
             return None;
         }
-        let mut fields = self.utm.iter().map(|&raw| self.string_or_number(raw).map(Cow::into_owned));
-        UtmParams::of_fields(std::array::from_fn(|_| fields.next().flatten()))
+        UtmParams::of_fields(self.utm.map(|json| Some(string_or_number(json?)?.into_owned())))
     }
 
     /// Returns the hash of the click id from the properties, or else from the URL.
@@ -74,15 +73,15 @@ impl<'a> Properties<'a> {
     }
 
     fn device(&self, known: Option<&Arc<DeviceInfo>>) -> Option<Arc<DeviceInfo>> {
-        if self.device.iter().chain(&self.screen).all(|raw| raw.shape == Shape::Absent) {
+        if self.device.iter().chain(&self.screen).all(Option::is_none) {
             return None;
         }
         if let Some(known) = known.filter(|known| self.is_device(known)) {
             return Some(Arc::clone(known));
         }
         let [kind, os, os_version, browser, browser_version] =
-            self.device.map(|raw| kept_string(self.string_or_number(raw)));
-        let screen_resolution = match self.screen.map(|raw| self.string_or_number(raw)) {
+            self.device.map(|json| kept_string(json.and_then(string_or_number)));
+        let screen_resolution = match self.screen.map(|json| json.and_then(string_or_number)) {
             [Some(width), Some(height)] => kept_string(Some(Cow::Owned([&*width, "x", &*height].concat()))),
             _ => None,
         };
@@ -92,7 +91,6 @@ impl<'a> Properties<'a> {
     }
 
     /// Returns the device that the event names. What it does not name is taken from its user agent, or else from the request.
-    #[inline(never)]
     fn device_by_agent(&self, known: Option<&Arc<DeviceInfo>>, viewer: Option<&Viewer>) -> Option<Arc<DeviceInfo>> {
         let own = self.device(known);
         let is_complete = |own: &DeviceInfo| !own.device_type.is_empty() && own.os.is_some() && own.browser.is_some();
@@ -122,23 +120,24 @@ impl<'a> Properties<'a> {
     /// truncated; the device is then not shared.
     fn is_device(&self, known: &DeviceInfo) -> bool {
         let [fields @ .., screen] = known.strings();
-        let is_screen = match self.screen.map(|raw| self.string_or_number(raw)) {
+        let is_screen = match self.screen.map(|json| json.and_then(string_or_number)) {
             [Some(width), Some(height)] => screen.is_some_and(|screen| {
                 let rest = screen.strip_prefix(&*width).and_then(|rest| rest.strip_prefix('x'));
                 rest == Some(&*height)
             }),
             _ => screen.is_none(),
         };
-        is_screen && self.device.iter().zip(fields).all(|(&raw, field)| is_equal(self.string_or_number(raw), field))
+        is_screen
+            && self.device.iter().zip(fields).all(|(json, field)| is_equal(json.and_then(string_or_number), field))
     }
 
     fn geo(&self, known: Option<&Arc<GeoInfo>>) -> Option<Arc<GeoInfo>> {
-        if self.geo.iter().all(|raw| raw.shape == Shape::Absent) {
+        if self.geo.iter().all(Option::is_none) {
             return None;
         }
         let [country_code, region_code, city, timezone, country_name, region_name] = self.geo;
-        let string = |raw: RawField| self.string(raw).filter(|string| !string.is_empty());
-        let either = |code: RawField, name: RawField| string(code).or_else(|| string(name));
+        let string = |json: Option<&'a str>| json.and_then(string).filter(|string| !string.is_empty());
+        let either = |code, name| string(code).or_else(|| string(name));
         let fields =
             [either(country_code, country_name), either(region_code, region_name), string(city), string(timezone)];
         let is_same = |known: &&Arc<GeoInfo>| known.strings() == fields.each_ref().map(Option::as_deref);
@@ -153,8 +152,8 @@ impl<'a> Properties<'a> {
     /// Returns the custom session properties: keys, and values as JSON. Keys and values that are too long are left out. Returns
     /// nothing if `$session_properties` is not an object.
     pub(super) fn session_properties(&self) -> Vec<(String, String)> {
-        let Some(raw) = self.json(self.session).raw() else { return Vec::new() };
-        let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(raw);
+        let Some(json) = self.session else { return Vec::new() };
+        let parsed: Result<std::collections::BTreeMap<String, &RawValue>, _> = serde_json::from_str(json);
         let pairs = parsed.unwrap_or_default().into_iter();
         pairs
             .filter(|(key, value)| {
@@ -165,6 +164,13 @@ impl<'a> Properties<'a> {
             .map(|(key, value)| (key, value.get().replace(['\n', '\r'], " ")))
             .collect()
     }
+}
+
+/// Returns the value of the property with this name: a number, or a string that is one. `json` are all properties.
+pub(super) fn number(json: &str, name: &str) -> Option<f64> {
+    let properties: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json).ok()?;
+    let number = string_or_number(properties.get(name)?.get())?;
+    number.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// Returns a string as a session keeps it: truncated, and `None` if it is empty.
@@ -248,7 +254,6 @@ pub(crate) fn bounded_context(context: SessionContext) -> SessionContext {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scan::Scanner;
     use super::*;
 
     #[test]
@@ -258,9 +263,7 @@ mod tests {
             "k".repeat(MAX_KEY_BYTES),
             "l".repeat(MAX_KEY_BYTES + 1)
         );
-        let mut properties = Properties::empty(&json, false);
-        properties.scan(&mut Scanner::new(&json), 0).unwrap();
-        let properties = properties.session_properties();
+        let properties = Properties::of(Some(&json), false).unwrap().session_properties();
         let long = "k".repeat(MAX_KEY_BYTES);
         let wanted = [("a", "[1, 2]"), ("b", "\"\\n\""), (long.as_str(), "1")];
         assert!(properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(wanted), "{properties:?}");
@@ -280,8 +283,7 @@ mod tests {
             (r#"{"$user_id":{"id":1}}"#.to_owned(), None),
             ("{}".to_owned(), None),
         ] {
-            let mut properties = Properties::empty(&json, false);
-            properties.scan(&mut Scanner::new(&json), 0).unwrap();
+            let properties = Properties::of(Some(&json), false).unwrap();
             let known = SessionContext { user_id: Some("ann".into()), ..SessionContext::default() };
             let user_id = properties.context(&known, None, &config).user_id;
             assert_eq!(user_id.as_deref(), wanted, "{json}");
@@ -320,9 +322,7 @@ mod tests {
         ];
         let config = SessionConfig::default();
         let context = |json: &String, known: &SessionContext| {
-            let mut properties = Properties::empty(json, false);
-            properties.scan(&mut Scanner::new(json), 0).unwrap();
-            properties.context(known, None, &config)
+            Properties::of(Some(json), false).unwrap().context(known, None, &config)
         };
         let contexts = samples.each_ref().map(|json| context(json, &SessionContext::default()));
         for (json, alone) in samples.iter().zip(&contexts) {

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use super::fields::WrittenField;
-use super::raw_field::{Json, Shape};
+use super::raw::{given, string};
 use super::text::string_field;
 use super::{MAX_NAME_CHARS, Origin, RejectCode, Rejection};
 
@@ -32,21 +31,19 @@ const PLACEHOLDER_IDS: [&str; 16] = [
     "[object object]",
 ];
 
-/// Returns the event's own id, if it has one, and what becomes of its `uuid` field: the derived id replaces a value that is not an
-/// id, such as `null` or `"undefined"`. A UUID is the same in any case, so it is returned in lower case.
-pub(super) fn own_id(value: Json<'_>) -> Result<(Option<Cow<'_, str>>, WrittenField), Rejection> {
-    if value.raw.shape == Shape::Absent {
-        return Ok((None, WrittenField::Added));
+/// Returns the event's own id. Returns `None` if it has none, or if its `uuid` is not an id, such as `null` or `"undefined"`. A UUID
+/// is the same in any case, so it is returned in lower case.
+pub(super) fn own_id(json: Option<&str>) -> Result<Option<Cow<'_, str>>, Rejection> {
+    let Some(json) = given(json) else { return Ok(None) };
+    if string(json).is_some_and(|id| is_placeholder(&id)) {
+        return Ok(None);
     }
-    if value.raw.shape == Shape::Null || value.string().is_some_and(|id| is_placeholder(&id)) {
-        return Ok((None, WrittenField::Replaced(value.raw.span())));
-    }
-    let uuid = string_field(value, "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
+    let uuid = string_field(Some(json), "uuid", MAX_NAME_CHARS, RejectCode::InvalidUuid)?;
     if uuid.as_ref().is_some_and(|uuid| uuid.starts_with(RESERVED)) {
         let message = "`uuid` begins with U+10FFFF, which is reserved; begin it with another character";
         return Err(Rejection::new(RejectCode::InvalidUuid, message));
     }
-    Ok((uuid.map(lower_case_uuid), WrittenField::Kept))
+    Ok(uuid.map(lower_case_uuid))
 }
 
 /// Returns whether a string is not an id: it is blank, a word such as `null`, or the nil or max UUID.
@@ -56,7 +53,6 @@ fn is_placeholder(id: &str) -> bool {
     may_be && is_placeholder_slow(id.trim())
 }
 
-#[inline(never)]
 fn is_placeholder_slow(id: &str) -> bool {
     let bare = id.trim_start_matches("urn:uuid:").trim_matches(['{', '}', '"', '\'']);
     let only = |byte: u8| bare.bytes().all(|other| other.eq_ignore_ascii_case(&byte) || other == b'-');
@@ -67,7 +63,6 @@ fn is_placeholder_slow(id: &str) -> bool {
 }
 
 /// Returns a UUID in lower case, and any other id unchanged.
-#[inline]
 fn lower_case_uuid(id: Cow<'_, str>) -> Cow<'_, str> {
     let has_capitals = || id.bytes().any(|byte| byte.is_ascii_uppercase());
     if matches!(id.len(), 32 | 36 | 38 | 45) && has_capitals() && Uuid::try_parse(&id).is_ok() {

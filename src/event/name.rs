@@ -1,7 +1,5 @@
 //! The names of the properties that the service reads or writes.
 
-use crate::attribution::CLICK_IDS;
-
 /// A property that the service reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PropertyName {
@@ -71,7 +69,6 @@ pub(super) enum GeoField {
 
 impl PropertyName {
     /// Returns the property of this name. Returns `None` if the service neither reads nor writes it.
-    #[inline(always)]
     pub fn of(key: &[u8]) -> Option<Self> {
         use PropertyName::{Agent, Device, Flag, Geo, IsBot, Referrer, Screen, Session, Url, UserId, Utm, WriteOnly};
         // Every name in the list begins with one of these.
@@ -124,11 +121,6 @@ impl PropertyName {
             _ => return None,
         })
     }
-}
-
-/// Returns whether the service reads or writes the property of this name, or may read it as a click id.
-pub(crate) fn is_read_property(name: &str) -> bool {
-    PropertyName::of(name.as_bytes()).is_some() || CLICK_IDS.contains(&name)
 }
 
 #[cfg(test)]

@@ -1,253 +1,157 @@
-//! An event's `properties`: the values that the service reads, and the positions of the members that it replaces.
+//! An event's `properties`: the values that the service reads, and those that annotating replaces.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::name::PropertyName;
-use super::raw_field::{Json, RawField, Shape};
-use super::scan::{Key, MemberHandler, Scanner, Span, Value, skip_space};
+use super::raw::{given, string, string_or_number};
 use super::{RejectCode, Rejection};
 use crate::attribution::{CLICK_IDS, click_hash};
 
-/// An empty string in JSON.
-const EMPTY_STRING: &str = "\"\"";
-
-/// An event's properties, as positions in its JSON.
-#[derive(Debug, Clone)]
+/// An event's properties, each as it is written. Of two with one name, the last one counts.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Properties<'a> {
-    /// The event's JSON. While the event is scanned, it is the string that begins with the event.
-    pub event_json: &'a str,
-    /// The value of `properties`.
-    value: RawField,
-    /// The first member that annotating replaces. It is not in the list, because most events have no other, and a list has to be
-    /// allocated.
-    first_replaced: Option<ReplacedMember>,
-    /// The other members that annotating replaces.
-    more_replaced: Vec<ReplacedMember>,
-    /// The end of the last member, or 0 if there is none.
-    last_end: u16,
-    pub(super) referrer: RawField,
-    pub(super) url: RawField,
-    pub(super) utm: [RawField; 5],
-    pub(super) device: [RawField; 5],
-    pub(super) screen: [RawField; 2],
-    pub(super) geo: [RawField; 6],
-    pub(super) click: Option<u64>,
-    /// Whether click ids are read. They cost time, and only one rule needs them.
-    reads_click_ids: bool,
-    pub(super) session: RawField,
-    user: RawField,
-    agent: RawField,
-    is_bot: RawField,
+    /// The values of the members that annotating replaces, in the order of the JSON.
+    pub replaced: Vec<ReplacedValue<'a>>,
+    pub referrer: Option<&'a str>,
+    pub url: Option<&'a str>,
+    pub utm: [Option<&'a str>; 5],
+    pub device: [Option<&'a str>; 5],
+    pub screen: [Option<&'a str>; 2],
+    pub geo: [Option<&'a str>; 6],
+    pub click: Option<u64>,
+    pub session: Option<&'a str>,
+    user: Option<&'a str>,
+    agent: Option<&'a str>,
+    is_bot: Option<&'a str>,
 }
 
-/// A member that annotating replaces.
+/// The value of a member that annotating replaces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReplacedMember {
-    /// From the key's first quotation mark to the value's end.
-    raw: RawField,
+pub(super) struct ReplacedValue<'a> {
+    pub json: &'a str,
     /// Whether it is a flag ([`PropertyName::Flag`]), which is also replaced without a session.
     pub is_flag: bool,
 }
 
-impl ReplacedMember {
-    pub(super) fn span(&self) -> Span {
-        self.raw.span()
-    }
-}
-
-impl MemberHandler for Properties<'_> {
-    #[inline(always)]
-    fn member(&mut self, scanner: &mut Scanner<'_>, key: Key<'_>, at: usize) -> Option<usize> {
-        let value = scanner.value(at)?;
-        self.last_end = value.end as u16;
-        let field = match PropertyName::of(key.name) {
-            None => {
-                if self.reads_click_ids {
-                    self.click_id(key.name, RawField::new(value));
-                }
-                return Some(value.end);
-            }
-            Some(name @ (PropertyName::WriteOnly | PropertyName::Flag)) => {
-                self.note_replaced(key.start, value.end, name);
-                return Some(value.end);
-            }
-            Some(name @ PropertyName::Referrer) => {
-                self.note_replaced(key.start, value.end, name);
-                &mut self.referrer
-            }
-            Some(name @ PropertyName::UserId) => {
-                if matches!(value.shape, Shape::Null) || value.end - value.start == EMPTY_STRING.len() {
-                    self.note_replaced(key.start, value.end, name);
-                }
-                &mut self.user
-            }
-            Some(name @ PropertyName::IsBot) => {
-                self.note_replaced(key.start, value.end, name);
-                &mut self.is_bot
-            }
-            Some(PropertyName::Agent) => &mut self.agent,
-            Some(PropertyName::Url) => &mut self.url,
-            Some(PropertyName::Session) => &mut self.session,
-            Some(PropertyName::Utm(field)) => &mut self.utm[field as usize],
-            Some(PropertyName::Device(field)) => &mut self.device[field as usize],
-            Some(PropertyName::Screen(field)) => &mut self.screen[field as usize],
-            Some(PropertyName::Geo(field)) => &mut self.geo[field as usize],
-        };
-        *field = RawField::new(value);
-        Some(value.end)
-    }
-}
-
 impl<'a> Properties<'a> {
-    /// Returns the properties of an event that is not scanned yet.
-    #[inline]
-    pub(super) fn empty(event_json: &'a str, reads_click_ids: bool) -> Self {
-        Self {
-            event_json,
-            value: RawField::ABSENT,
-            first_replaced: None,
-            more_replaced: Vec::new(),
-            last_end: 0,
-            referrer: RawField::ABSENT,
-            url: RawField::ABSENT,
-            utm: [RawField::ABSENT; 5],
-            device: [RawField::ABSENT; 5],
-            screen: [RawField::ABSENT; 2],
-            geo: [RawField::ABSENT; 6],
-            click: None,
-            reads_click_ids,
-            session: RawField::ABSENT,
-            user: RawField::ABSENT,
-            agent: RawField::ABSENT,
-            is_bot: RawField::ABSENT,
-        }
-    }
-
-    /// Scans the value of `properties` and returns where it ends.
+    /// Reads the value of `properties`. Null and an empty array, which is how PHP writes an empty map, have no members. Click ids
+    /// are read only where a rule needs them, because they cost time.
     ///
-    /// Returns `None` if it is not valid, or if the event already had `properties`.
-    #[inline(never)]
-    pub(super) fn scan(&mut self, scanner: &mut Scanner<'_>, at: usize) -> Option<usize> {
-        if self.value.shape != Shape::Absent {
-            return None;
-        }
-        let start = skip_space(self.event_json.as_bytes(), at);
-        if self.event_json.as_bytes().get(start) != Some(&b'{') {
-            let value = scanner.value(start)?;
-            self.value = RawField::new(value);
-            return Some(value.end);
-        }
-        let end = scanner.object(start, self)?;
-        self.value = RawField::new(Value { start, end, shape: Shape::Object });
-        Some(end)
-    }
-
-    /// Remembers a member that annotating replaces. `start` is the position of its key's first quotation mark.
-    fn note_replaced(&mut self, start: usize, end: usize, name: PropertyName) {
-        let raw = RawField::new(Value { start, end, shape: Shape::Other });
-        let member = ReplacedMember { raw, is_flag: matches!(name, PropertyName::Flag | PropertyName::IsBot) };
-        match self.first_replaced {
-            None => self.first_replaced = Some(member),
-            Some(_) => self.more_replaced.push(member),
+    /// # Errors
+    /// Returns [`RejectCode::InvalidProperties`] if the value is anything else but an object.
+    pub fn of(json: Option<&'a str>, reads_click_ids: bool) -> Result<Self, Rejection> {
+        let mut properties = Self::default();
+        let Some(json) = given(json).filter(|json| !is_empty_array(json)) else {
+            return Ok(properties);
+        };
+        let members = Members { properties: &mut properties, reads_click_ids };
+        match serde_json::Deserializer::from_str(json).deserialize_map(members) {
+            Ok(()) => Ok(properties),
+            Err(_) => {
+                let message = "`properties` is not an object; send `{…}` or leave it out";
+                Err(Rejection::new(RejectCode::InvalidProperties, message))
+            }
         }
     }
 
-    /// Remembers the value if `key` is a click id. The first click id counts.
-    fn click_id(&mut self, key: &[u8], value: RawField) {
-        let Some(name) = CLICK_IDS.iter().find(|name| name.as_bytes() == key) else { return };
-        if self.click.is_none() {
-            self.click = self.string(value).filter(|id| !id.is_empty()).map(|id| click_hash(name, &id));
+    fn set(&mut self, name: PropertyName, json: &'a str) {
+        let is_replaced = match name {
+            PropertyName::WriteOnly | PropertyName::Flag | PropertyName::Referrer | PropertyName::IsBot => true,
+            PropertyName::UserId => user(json).is_none(),
+            _ => false,
+        };
+        if is_replaced {
+            let is_flag = matches!(name, PropertyName::Flag | PropertyName::IsBot);
+            self.replaced.push(ReplacedValue { json, is_flag });
         }
-    }
-
-    /// Returns the members that annotating replaces, in the order of the JSON.
-    pub(super) fn replaced_members(&self) -> impl Iterator<Item = &ReplacedMember> {
-        self.first_replaced.iter().chain(&self.more_replaced)
-    }
-
-    /// Returns the event's own `$referrer`.
-    pub(super) fn referrer(&self) -> Json<'a> {
-        self.json(self.referrer)
+        let property = match name {
+            PropertyName::WriteOnly | PropertyName::Flag => return,
+            PropertyName::Referrer => &mut self.referrer,
+            PropertyName::UserId => &mut self.user,
+            PropertyName::IsBot => &mut self.is_bot,
+            PropertyName::Agent => &mut self.agent,
+            PropertyName::Url => &mut self.url,
+            PropertyName::Session => &mut self.session,
+            PropertyName::Utm(field) => &mut self.utm[field as usize],
+            PropertyName::Device(field) => &mut self.device[field as usize],
+            PropertyName::Screen(field) => &mut self.screen[field as usize],
+            PropertyName::Geo(field) => &mut self.geo[field as usize],
+        };
+        *property = Some(json);
     }
 
     /// Returns the event's own `$user_id`: a string or a number.
-    pub(super) fn user(&self) -> Option<Cow<'a, str>> {
-        if !self.user.is_given() {
-            return None;
-        }
-        self.string_or_number(self.user).filter(|user| !user.is_empty())
-    }
-
-    /// Returns whether the event has a user agent.
-    pub(super) fn has_agent(&self) -> bool {
-        self.agent.is_given()
-    }
-
-    /// Returns the visitor's user agent.
-    pub(super) fn agent(&self) -> Option<Cow<'a, str>> {
-        self.string(self.agent).filter(|agent| !agent.is_empty())
-    }
-
-    /// Returns whether the event itself states that a bot sent it.
-    pub(super) fn states_bot(&self) -> bool {
-        self.is_bot.shape == Shape::Other && self.json(self.is_bot).raw() == Some("true")
+    pub fn user(&self) -> Option<Cow<'a, str>> {
+        self.user.and_then(user)
     }
 
     /// Returns the event's own `$user_id` as it is written, if annotating replaces it because it names no user.
-    pub(super) fn empty_user(&self) -> Option<&'a str> {
-        if self.user.shape == Shape::Absent {
-            return None;
-        }
-        self.json(self.user).raw().filter(|&raw| raw == "null" || raw == EMPTY_STRING)
+    pub fn no_user(&self) -> Option<&'a str> {
+        self.user.filter(|json| user(json).is_none())
     }
 
-    pub(super) fn json(&self, raw: RawField) -> Json<'a> {
-        raw.of(self.event_json)
+    /// Returns whether the event has a user agent.
+    pub fn has_agent(&self) -> bool {
+        given(self.agent).is_some()
     }
 
-    /// Returns a value that is a string.
-    pub(super) fn string(&self, raw: RawField) -> Option<Cow<'a, str>> {
-        self.json(raw).string()
+    /// Returns the visitor's user agent.
+    pub fn agent(&self) -> Option<Cow<'a, str>> {
+        self.agent.and_then(string).filter(|agent| !agent.is_empty())
     }
 
-    /// Returns a value that is a string or a number. A number is returned as it is written.
-    pub(super) fn string_or_number(&self, raw: RawField) -> Option<Cow<'a, str>> {
-        if raw.shape != Shape::Other {
-            return self.string(raw);
-        }
-        let number = self.json(raw).raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
-        number.map(Cow::Borrowed)
+    /// Returns whether the event itself states that a bot sent it.
+    pub fn states_bot(&self) -> bool {
+        self.is_bot == Some("true")
+    }
+}
+
+/// Returns the user that a `$user_id` names.
+fn user(json: &str) -> Option<Cow<'_, str>> {
+    string_or_number(json).filter(|user| !user.is_empty())
+}
+
+fn is_empty_array(json: &str) -> bool {
+    let elements = json.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    elements.is_some_and(|elements| elements.trim_ascii().is_empty())
+}
+
+/// Reads the members of `properties`. The values that nobody reads are only skipped.
+struct Members<'p, 'a> {
+    properties: &'p mut Properties<'a>,
+    reads_click_ids: bool,
+}
+
+/// A member's key, without a copy if it has no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Visitor<'a> for Members<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
     }
 
-    /// Returns the position of the value of `properties`, if there is one. It may be null or an empty array ([`Self::is_empty`]).
-    pub(super) fn value_span(&self) -> Option<Span> {
-        (self.value.shape != Shape::Absent).then(|| self.value.span())
-    }
-
-    /// Returns whether `properties` is null or an empty array, which is how PHP writes an empty map.
-    pub(super) fn is_empty(&self) -> bool {
-        match self.value.shape {
-            Shape::Null => true,
-            Shape::Other => self.json(self.value).raw().is_some_and(|raw| {
-                raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|rest| rest.trim().is_empty())
-            }),
-            _ => false,
-        }
-    }
-
-    /// Returns the end of the last member, if there is one.
-    pub(super) fn last_end(&self) -> Option<usize> {
-        (self.last_end > 0).then_some(usize::from(self.last_end))
-    }
-
-    /// Checks that `properties` is an object, empty or absent.
-    ///
-    /// # Errors
-    /// Returns [`RejectCode::InvalidProperties`] if it is anything else.
-    pub(super) fn check(&self) -> Result<(), Rejection> {
-        if self.value.is_given() && self.value.shape != Shape::Object && !self.is_empty() {
-            let message = "`properties` is not an object; send `{…}` or leave it out";
-            return Err(Rejection::new(RejectCode::InvalidProperties, message));
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = members.next_key()? {
+            if let Some(name) = PropertyName::of(key.as_bytes()) {
+                self.properties.set(name, members.next_value::<&RawValue>()?.get());
+                continue;
+            }
+            match CLICK_IDS.iter().find(|name| self.reads_click_ids && **name == key) {
+                None => drop(members.next_value::<IgnoredAny>()?),
+                Some(name) => {
+                    // The first click id counts.
+                    let id = string(members.next_value::<&RawValue>()?.get()).filter(|id| !id.is_empty());
+                    self.properties.click = self.properties.click.or_else(|| id.map(|id| click_hash(name, &id)));
+                }
+            }
         }
         Ok(())
     }

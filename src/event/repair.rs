@@ -3,7 +3,9 @@
 //! NUL characters, halves of surrogate pairs (a title cut in the middle of an emoji) and bytes that are not UTF-8 are replaced by
 //! U+FFFD if they are in a string. This is a slow path: it only runs for events that were rejected.
 
-use super::{Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection, Scanned};
+use super::fields::Fields;
+use super::raw::range_in;
+use super::{Event, MAX_EVENT_BYTES, Origin, RejectCode, Rejection};
 use crate::config::ProjectRules;
 
 /// What replaces a character, and what replaces an escape.
@@ -60,9 +62,7 @@ impl Repaired {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Option<Result<Event<'a>, Rejection>> {
-        let scanned = Scanned::first(&self.json, rules.need_click_ids())
-            .filter(|scanned| scanned.json.len() == self.json.len())?;
-        let fields = &scanned.fields;
+        let fields = Fields::parse(self.json.as_bytes(), MAX_EVENT_BYTES).ok()?;
         let strict_fields = [
             (fields.distinct_id, "distinct_id"),
             (fields.event, "event"),
@@ -70,8 +70,8 @@ impl Repaired {
             (fields.project, "project"),
         ];
         for (field, name) in strict_fields {
-            let span = field.span();
-            if let Some((_, code)) = self.replaced.iter().find(|(at, _)| (span.start..span.end).contains(at)) {
+            let range = field.map(|field| range_in(fields.json, field)).unwrap_or_default();
+            if let Some((_, code)) = self.replaced.iter().find(|(at, _)| range.contains(at)) {
                 let what = match code {
                     RejectCode::NulCharacter => "a NUL character; remove it",
                     RejectCode::LoneSurrogate => "half of a surrogate pair; send whole characters",
@@ -80,7 +80,7 @@ impl Repaired {
                 return Some(Err(Rejection::new(*code, format!("`{name}` contains {what}"))));
             }
         }
-        Some(Event::read(scanned, origin, rules).map(|event| Event { is_repaired: true, ..event }))
+        Some(Event::read(fields, origin, rules).map(|event| Event { is_repaired: true, ..event }))
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn without_half_pairs(json: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// Returns the length in bytes of the escape at `at`, and why it has to be replaced, if it has to.
-fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
+pub(super) fn escape(bytes: &[u8], at: usize) -> (usize, Option<RejectCode>) {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))

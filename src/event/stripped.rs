@@ -3,7 +3,9 @@
 //! The event's JSON is written anew without them and read again, so that the session and the annotated event never had them. This is
 //! a slow path: it only runs for events that have such a parameter.
 
-use super::{Event, Origin, RejectCode, Rejection, Role, Scanned, WrittenField};
+use super::fields::Fields;
+use super::raw::range_in;
+use super::{Event, Origin, RejectCode, Rejection, Role};
 use crate::config::ProjectRules;
 
 /// An event's JSON without the parameters.
@@ -18,15 +20,16 @@ pub struct Stripped {
 impl Stripped {
     /// Removes the parameters from the event's properties. Returns `None` if there are none.
     pub fn of(event: &Event<'_>, rules: &impl ProjectRules) -> Option<Self> {
-        let span = event.fields.properties.value_span()?;
         let params = &rules.rules_of(&event.project).strip_query_params;
-        let properties = params.strip(&event.text[span.start..span.end])?;
+        let properties = event.fields.properties?;
+        let stripped = params.strip(properties)?;
         // The service's own events have no such parameters any more, and pass through unchanged.
         if event.role == Role::Lifecycle {
             return None;
         }
-        let json = [&event.text[..span.start], &properties, &event.text[span.end..]].concat();
-        let derived_id = (event.uuid_field != WrittenField::Kept).then(|| event.uuid.clone().into_owned());
+        let range = range_in(event.text, properties);
+        let json = [&event.text[..range.start], &stripped, &event.text[range.end..]].concat();
+        let derived_id = event.writes_uuid.then(|| event.uuid.clone().into_owned());
         Some(Self { json, derived_id, is_repaired: event.is_repaired })
     }
 
@@ -46,8 +49,9 @@ impl Stripped {
         origin: impl Into<Origin<'o>>,
         rules: &impl ProjectRules,
     ) -> Result<Event<'a>, Rejection> {
-        let scanned = Scanned::first(&self.json, rules.need_click_ids()).ok_or_else(Self::rejection)?;
-        let event = Event::read(scanned, origin, rules)?;
+        // It is shorter than the event that it was made of.
+        let fields = Fields::parse(self.json.as_bytes(), self.json.len()).map_err(|_| Self::rejection())?;
+        let event = Event::read(fields, origin, rules)?;
         let uuid = self.derived_id.as_deref().map_or(event.uuid, Into::into);
         Ok(Event { uuid, is_repaired: self.is_repaired, ..event })
     }

@@ -2,18 +2,21 @@
 
 use std::borrow::Cow;
 
-use super::raw_field::Json;
-use super::{MAX_DEPTH, MAX_EVENT_BYTES, RejectCode, Rejection};
+use memchr::memchr2_iter;
+
+use super::raw::{given, string};
+use super::repair::escape;
+use super::{MAX_DEPTH, RejectCode, Rejection};
 
 /// Checks the event as a whole and returns it as a string. It does not check that an object is valid JSON.
 ///
 /// # Errors
 /// Returns the first fault: the size, the encoding, not an object, the nesting depth, or a character that is not allowed.
-pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
+pub(super) fn checked_str(bytes: &[u8], max_bytes: usize) -> Result<&str, Rejection> {
     let bytes = bytes.trim_ascii();
     let reject = |code, message: &str| Err(Rejection::new(code, message));
-    if bytes.len() > MAX_EVENT_BYTES {
-        let message = format!("the event has {} bytes; at most {MAX_EVENT_BYTES} are allowed", bytes.len());
+    if bytes.len() > max_bytes {
+        let message = format!("the event has {} bytes; at most {max_bytes} are allowed", bytes.len());
         return Err(Rejection::new(RejectCode::TooLarge, message));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -25,19 +28,30 @@ pub(super) fn checked_str(bytes: &[u8]) -> Result<&str, Rejection> {
             Err(_) => reject(RejectCode::InvalidJson, "the event is not valid JSON; send one object"),
         };
     }
-    if depth(bytes) > MAX_DEPTH {
+    check_limits(text)?;
+    Ok(text)
+}
+
+/// Checks an event's depth and characters.
+///
+/// # Errors
+/// Returns the first fault.
+pub(super) fn check_limits(json: &str) -> Result<(), Rejection> {
+    let bytes = json.as_bytes();
+    // Few events have so many brackets. Only in those they are followed.
+    let has_many = memchr2_iter(b'{', b'[', bytes).nth(MAX_DEPTH).is_some();
+    if has_many && depth(bytes) > MAX_DEPTH {
         let message = format!("the event is nested deeper than {MAX_DEPTH} levels; flatten it");
         return Err(Rejection::new(RejectCode::TooDeep, message));
     }
-    check_characters(text)?;
-    Ok(text)
+    check_characters(json)
 }
 
 /// Checks that JSON has no character that stores and other consumers refuse.
 ///
 /// # Errors
 /// Returns a rejection for a NUL character or half of a surrogate pair.
-pub(crate) fn check_characters(json: &str) -> Result<(), Rejection> {
+fn check_characters(json: &str) -> Result<(), Rejection> {
     let code = match memchr::memchr(0, json.as_bytes()) {
         Some(_) => Some(RejectCode::NulCharacter),
         None => bad_escape(json.as_bytes()),
@@ -52,7 +66,7 @@ pub(crate) fn check_characters(json: &str) -> Result<(), Rejection> {
 }
 
 /// Returns how deep brackets are nested outside of strings.
-pub(crate) fn depth(bytes: &[u8]) -> usize {
+fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {
@@ -71,23 +85,14 @@ pub(crate) fn depth(bytes: &[u8]) -> usize {
 }
 
 /// Returns the code of the first escape of a NUL character or of half a surrogate pair.
-pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
-    let unit = |at: usize| {
-        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        // `from_str_radix` would accept a plus sign.
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-        u16::from_str_radix(digits, 16).ok()
-    };
+fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', bytes.get(at..)?) {
-        let here = at + found;
-        at = here + 2;
-        match unit(here) {
-            Some(0) => return Some(RejectCode::NulCharacter),
-            Some(0xd800..=0xdbff) if matches!(unit(here + 6), Some(0xdc00..=0xdfff)) => at = here + 12,
-            Some(0xd800..=0xdfff) => return Some(RejectCode::LoneSurrogate),
-            _ => {}
+        let (length, bad) = escape(bytes, at + found);
+        if bad.is_some() {
+            return bad;
         }
+        at += found + length;
     }
     None
 }
@@ -96,29 +101,22 @@ pub(super) fn bad_escape(bytes: &[u8]) -> Option<RejectCode> {
 ///
 /// # Errors
 /// Returns a rejection with `code` if the value is not a string of 1 to `max_chars` characters, or is blank.
-#[inline(always)]
 pub(super) fn string_field<'a>(
-    value: Json<'a>,
+    json: Option<&'a str>,
     field: &str,
     max_chars: usize,
     code: RejectCode,
 ) -> Result<Option<Cow<'a, str>>, Rejection> {
-    if !value.raw.is_given() {
-        return Ok(None);
-    }
-    let Some(text) = value.string() else { return Err(not_a_string(field, code)) };
+    let Some(json) = given(json) else { return Ok(None) };
+    let Some(text) = string(json) else {
+        return Err(Rejection::new(code, format!("`{field}` is not a string; send it as one")));
+    };
     let characters = if text.len() <= max_chars { text.len() } else { text.chars().count() };
     // Fast path: most strings begin with a visible character.
     let is_blank = !text.as_bytes().first().is_some_and(u8::is_ascii_graphic) && text.trim().is_empty();
-    if is_blank || characters > max_chars { Err(bad_length(field, max_chars, code)) } else { Ok(Some(text)) }
-}
-
-#[cold]
-fn not_a_string(field: &str, code: RejectCode) -> Rejection {
-    Rejection::new(code, format!("`{field}` is not a string; send it as one"))
-}
-
-#[cold]
-fn bad_length(field: &str, max_chars: usize, code: RejectCode) -> Rejection {
-    Rejection::new(code, format!("`{field}` must have 1 to {max_chars} characters and not be blank"))
+    if is_blank || characters > max_chars {
+        let message = format!("`{field}` must have 1 to {max_chars} characters and not be blank");
+        return Err(Rejection::new(code, message));
+    }
+    Ok(Some(text))
 }

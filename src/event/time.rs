@@ -5,7 +5,7 @@ mod spelling;
 
 use chrono::DateTime;
 
-use super::raw_field::Json;
+use super::raw::{given, string};
 use super::{Delivery, Origin};
 use crate::config::SessionConfig;
 use crate::session::Millis;
@@ -108,7 +108,6 @@ fn millis(text: &[u8]) -> Option<Millis> {
     }
 }
 
-#[inline]
 fn digit(byte: u8) -> Option<Millis> {
     let digit = byte.wrapping_sub(b'0');
     (digit <= 9).then_some(Millis::from(digit))
@@ -137,25 +136,21 @@ fn is_leap(year: Millis) -> bool {
 }
 
 /// Reads the time that a value states, in any known spelling.
-fn stated_time(value: Json<'_>) -> Option<StatedTime> {
-    let Some(text) = value.string() else { return number_time(value) };
+fn stated_time(json: &str) -> Option<StatedTime> {
+    let Some(text) = string(json) else { return number_time(json) };
     let common = parse_fast(text.as_bytes()).map(|at| StatedTime { at, is_rfc3339: true });
     common.or_else(|| parse_slow(&text)).filter(|stated| stated.at >= 0)
 }
 
 /// The slow path: reads a time in any known spelling.
-#[cold]
-#[inline(never)]
 fn parse_slow(text: &str) -> Option<StatedTime> {
     let rfc3339 = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
     let rfc3339 = rfc3339.map(|at| StatedTime { at, is_rfc3339: true });
     rfc3339.or_else(|| Some(StatedTime { at: spelling::parse(text)?, is_rfc3339: false }))
 }
 
-#[cold]
-#[inline(never)]
-fn number_time(value: Json<'_>) -> Option<StatedTime> {
-    let at = number::parse(value.raw().filter(|raw| raw.starts_with(|c: char| c.is_ascii_digit()))?)?;
+fn number_time(json: &str) -> Option<StatedTime> {
+    let at = number::parse(Some(json).filter(|json| json.starts_with(|first: char| first.is_ascii_digit()))?)?;
     Some(StatedTime { at, is_rfc3339: false })
 }
 
@@ -169,11 +164,11 @@ pub(super) fn of_json(json: &str) -> Option<Millis> {
 }
 
 /// Returns when the event was received: the delivery's time, or an earlier one that the event of a trusted sender states.
-pub(super) fn received_at(value: Json<'_>, delivery: Delivery) -> Millis {
+pub(super) fn received_at(json: Option<&str>, delivery: Delivery) -> Millis {
     if !delivery.trusts_received_at {
         return delivery.received_at;
     }
-    let stated = stated_time(value).map(|stated| stated.at).filter(|&stated| stated >= EARLIEST);
+    let stated = json.and_then(stated_time).map(|stated| stated.at).filter(|&stated| stated >= EARLIEST);
     stated.map_or(delivery.received_at, |stated| stated.min(delivery.received_at))
 }
 
@@ -181,19 +176,19 @@ pub(super) fn received_at(value: Json<'_>, delivery: Delivery) -> Millis {
 ///
 /// A time never causes an event to be rejected. If `timestamp` is not a valid time, the time of receipt is used.
 pub(super) fn event_time(
-    timestamp: Json<'_>,
-    sent_at: Json<'_>,
+    timestamp: Option<&str>,
+    sent_at: Option<&str>,
     origin: &Origin<'_>,
     received_at: Millis,
     config: &SessionConfig,
 ) -> EventTime {
-    if !timestamp.raw.is_given() {
+    let Some(timestamp) = given(timestamp) else {
         return EventTime::of_receipt(received_at, None);
-    }
+    };
     let Some(stated) = stated_time(timestamp) else {
         return EventTime::of_receipt(received_at, Some(TimeFlag::Unparseable));
     };
-    let at = match sent_at.raw.is_given() || origin.sent_at.is_some() {
+    let at = match given(sent_at).is_some() || origin.sent_at.is_some() {
         true => corrected(stated.at, sent_at, origin, received_at, config),
         false => stated.at,
     };
@@ -214,12 +209,12 @@ pub(super) fn event_time(
 /// an invalid one corrects nothing either, because then `sent_at` itself is wrong, for example a field that was never filled.
 fn corrected(
     stated_at: Millis,
-    sent_at: Json<'_>,
+    sent_at: Option<&str>,
     origin: &Origin<'_>,
     received_at: Millis,
     config: &SessionConfig,
 ) -> Millis {
-    let Some(sent_at) = stated_time(sent_at).map(|sent| sent.at).or(origin.sent_at) else { return stated_at };
+    let Some(sent_at) = sent_at.and_then(stated_time).map(|sent| sent.at).or(origin.sent_at) else { return stated_at };
     let skew = received_at.saturating_sub(sent_at);
     if skew.saturating_abs() <= config.clock_skew_tolerance_ms() {
         return stated_at;

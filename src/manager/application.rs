@@ -8,6 +8,7 @@
 //!     └───────────────────────── Read <── Write              the item would be too large: apply fewer events
 //! ```
 
+use super::closed::ClosedLimits;
 use super::{Base, Resolved};
 use crate::config::SessionConfig;
 use crate::model::{FingerprintPage, SessionState};
@@ -51,8 +52,11 @@ pub(super) struct Application<'a> {
     recalled: Vec<SessionState>,
     /// The pages that must be stored before the timeline is.
     pages: Vec<FingerprintPage>,
+    /// Whether the closed sessions must be archived before the timeline is stored.
+    archives_closed: bool,
     /// The number of fingerprints on a page.
     page_size: usize,
+    closed_limits: ClosedLimits,
     /// The result of this attempt.
     applied: Option<Applied>,
     /// The number of arrivals that are applied: all, unless the item would be too large.
@@ -64,15 +68,36 @@ pub(super) struct Application<'a> {
 
 impl<'a> Application<'a> {
     /// Prepares to apply all arrivals to the base.
-    pub fn new(visitor: &'a Visitor, arrivals: &'a [Arrival], base: &'a mut Base, page_size: usize) -> Self {
+    pub fn new(
+        visitor: &'a Visitor,
+        arrivals: &'a [Arrival],
+        base: &'a mut Base,
+        page_size: usize,
+        closed_limits: ClosedLimits,
+    ) -> Self {
         let count = arrivals.len();
         let (recalled, pages) = (Vec::new(), Vec::new());
         let (replaces, applied, rest, attempt) = (None, None, None, 0);
-        Self { visitor, arrivals, base, replaces, recalled, pages, page_size, applied, count, rest, attempt }
+        Self {
+            visitor,
+            arrivals,
+            base,
+            replaces,
+            recalled,
+            pages,
+            archives_closed: false,
+            page_size,
+            closed_limits,
+            applied,
+            count,
+            rest,
+            attempt,
+        }
     }
 
-    /// Begins an attempt, unless the time is up or there were too many.
-    pub fn begin(&mut self, is_time_up: bool, config: &SessionConfig) -> Step {
+    /// Begins an attempt, unless the time is up or there were too many. Sessions that were closed before `kept_since` are no
+    /// longer kept.
+    pub fn begin(&mut self, is_time_up: bool, kept_since: Millis, config: &SessionConfig) -> Step {
         if self.attempt == MAX_ATTEMPTS {
             return failed(SessionError::Contention);
         }
@@ -82,7 +107,9 @@ impl<'a> Application<'a> {
         self.attempt += 1;
         self.replaces = self.base.stored.as_ref().map(|stored| stored.etag);
         let arrivals = &self.arrivals[..self.count];
-        match self.stored().timeline.recall_range(arrivals, config) {
+        let timeline = &mut self.stored().timeline;
+        timeline.remove_closed_before(kept_since);
+        match timeline.recall_range(arrivals, config) {
             Some((from, to)) => Step::Recall(from, to),
             None => self.look_up(Vec::new(), config),
         }
@@ -114,15 +141,18 @@ impl<'a> Application<'a> {
 
     /// Applies the events and decides whether to write the result.
     fn decide(&mut self, pages: Vec<FingerprintPage>, config: &SessionConfig) -> Step {
-        let (arrivals, page_size) = (&self.arrivals[..self.count], self.page_size);
+        let (arrivals, page_size, limits) = (&self.arrivals[..self.count], self.page_size, self.closed_limits);
         let mut recalled = Recalled { sessions: std::mem::take(&mut self.recalled), pages };
         let timeline = &mut self.stored().timeline;
         let moved = timeline.move_to_pages(&mut recalled, page_size);
         let applied = timeline.apply(arrivals, recalled, config);
-        self.pages = moved;
         let has_changed = applied.changed;
+        self.archives_closed = has_changed && limits.are_exceeded(timeline);
+        self.pages = moved;
         self.applied = Some(applied);
         match (has_changed, self.base.is_speculative) {
+            // What an outdated timeline still has can be erased by now, so it must not be archived.
+            (true, true) if self.archives_closed => Step::Read,
             (true, _) => Step::Write,
             // There is no write whose condition would show that the cached timeline is still the stored one.
             (false, true) => Step::Read,
@@ -138,6 +168,11 @@ impl<'a> Application<'a> {
     /// Returns the pages that must be stored before the timeline is.
     pub fn pages(&self) -> &[FingerprintPage] {
         &self.pages
+    }
+
+    /// Returns whether the closed sessions must be archived before the timeline is stored.
+    pub fn archives_closed(&self) -> bool {
+        self.archives_closed
     }
 
     /// Returns the step after a write, or after its pages could not be stored.

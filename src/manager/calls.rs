@@ -8,7 +8,7 @@ use super::{Arrival, Base, CommitOutcome, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, Sess
 use crate::clock::Clock;
 use crate::event::bounded_context;
 use crate::model::{Entry, Kind};
-use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
+use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor, datetime};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
@@ -37,10 +37,14 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Returns the sessions with this id: at most one for each visitor.
     async fn find(&self, id: Uuid) -> Result<Vec<Session>, SessionError> {
-        let partition = self.storage.find(id).await?;
+        let partition = Box::pin(self.storage.find(id)).await?;
         let now = self.clock.now();
-        let session = |timeline: &Timeline| timeline.session(id, now, self.rules_of(&timeline.visitor));
-        let mut found: Vec<Session> = partition.timelines.iter().filter_map(session).collect();
+        let kept_since = self.kept_since(now);
+        let session = |mut timeline: Timeline| {
+            timeline.remove_closed_before(kept_since);
+            timeline.session(id, now, self.rules_of(&timeline.visitor))
+        };
+        let mut found: Vec<Session> = partition.timelines.into_iter().filter_map(session).collect();
         for (visitor, state) in &partition.archived {
             let is_theirs =
                 |session: &Session| session.project == visitor.project && session.distinct_id == visitor.distinct_id;
@@ -59,13 +63,18 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// [`SessionError::NotFound`] if the visitor has no session, and storage errors.
     pub async fn get_by_user(&self, visitor: impl Into<Visitor>) -> Result<Session, SessionError> {
         let visitor = visitor.into();
-        let stored = self.storage.read(&visitor).await?.ok_or(SessionError::NotFound)?;
-        let timeline = stored.timeline;
-        if let Some(session) = timeline.sessions(self.clock.now(), self.rules_of(&visitor)).pop() {
-            return Ok(session);
+        let now = self.clock.now();
+        let timeline = self.read(&visitor, now).await?.ok_or(SessionError::NotFound)?.timeline;
+        let (last, previous) = (timeline.sessions(now, self.rules_of(&visitor)).pop(), timeline.previous);
+        // A later session than those of the timeline can be archived.
+        let is_later = |session: &Session| {
+            let place = (session.started_at, session.number);
+            previous.is_some_and(|previous| (datetime(previous.activity.started_at), previous.number) > place)
+        };
+        match last.filter(|session| !is_later(session)) {
+            Some(session) => Ok(session),
+            None => self.get_of(&visitor, previous.ok_or(SessionError::NotFound)?.id).await,
         }
-        let last = timeline.previous.ok_or(SessionError::NotFound)?;
-        self.get_of(&visitor, last.id).await
     }
 
     /// Returns the session that an event of the visitor with this context would belong to now. Begins a session if there is none.
@@ -81,12 +90,13 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ) -> Result<Session, SessionError> {
         let visitor = visitor.into();
         let touch = self.entry(Kind::Touch, context);
-        let stored = self.storage.read(&visitor).await?;
+        let stored = self.read(&visitor, touch.at).await?;
         let config = self.rules_of(&visitor);
         if let Some(session) = stored.and_then(|stored| stored.timeline.session_of_call(&touch, config)) {
             return Ok(session);
         }
-        self.record(&visitor, touch).await
+        // Boxed, because a program that awaits this call would otherwise need a larger `recursion_limit`.
+        Box::pin(self.record(&visitor, touch)).await
     }
 
     /// Records an event at the current time for the visitor of a session. Returns the session that the event belongs to, which
@@ -104,7 +114,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             }
             EventType::Event => self.entry(Kind::Event, SessionContext::default()),
         };
-        self.record(&visitor, entry).await
+        // Boxed for the same reason as in `get_or_create`.
+        Box::pin(self.record(&visitor, entry)).await
     }
 
     /// Ends a session and returns it. The visitor's next event begins another session, with the reason `explicit`. If the session
@@ -119,7 +130,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         for attempt in 0..MAX_ATTEMPTS {
             let found = self.get(session_id).await?;
             let visitor = Visitor { project: found.project.clone(), distinct_id: found.distinct_id.clone() };
-            let Some(stored) = self.storage.read(&visitor).await? else { return Ok(found) };
+            let Some(stored) = self.read(&visitor, self.clock.now()).await? else { return Ok(found) };
             let mut timeline: Timeline = stored.timeline;
             let (now, config) = (self.clock.now(), self.rules_of(&visitor));
             if !timeline.end(id, now, config) {
@@ -150,7 +161,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     /// Applies the entry of a library call. Returns the session that it belongs to.
     async fn record(&self, visitor: &Visitor, entry: Entry) -> Result<Session, SessionError> {
         let now = entry.at;
-        let stored = self.storage.read(visitor).await?;
+        let stored = self.read(visitor, now).await?;
         // Calls that are made one after the other must be placed in that order, also within a millisecond and from several
         // processes.
         let at = stored.as_ref().map_or(now, |stored| stored.timeline.time_of_call(now, &entry.uuid));

@@ -1,5 +1,5 @@
-//! Closing sessions that are over: emit them, archive them, take them out of the timeline, in this order. After a crash between
-//! two steps, a later run repeats the steps with the same content, and nothing is lost.
+//! Closing sessions that are over: emit them, archive those that cannot stay in their timeline, write the timeline, in this order.
+//! After a crash between two steps, a later run repeats the steps with the same content, and nothing is lost.
 //!
 //! A run lists all shards of the due index, reads due timelines in small groups, and closes each timeline by itself. A timeline
 //! or a shard that is slow or fails does not hold up the others. A timeline with thousands of sessions is closed in bounded

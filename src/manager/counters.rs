@@ -36,7 +36,7 @@ pub struct Counted {
     pub speculative_wrong: u64,
     /// Events that were finalized early, because their visitor had more than a timeline holds.
     pub finalized_early: u64,
-    /// Sessions that late events changed after they were archived.
+    /// Sessions that late events changed after their end was emitted.
     pub reopened: u64,
     /// Recorded events of session replay that were kept.
     #[cfg(feature = "replay")]

@@ -53,7 +53,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             return Err(SessionError::Deadline);
         }
         let (visitor, config) = (&group.visitor, self.rules_of(&group.visitor));
-        let base = Base { stored: self.storage.read(visitor).await?, is_speculative: false };
+        let base = Base { stored: self.read(visitor, self.clock.now()).await?, is_speculative: false };
         let arrivals = self.arrivals(group, events, &base);
         let stored = base.stored.map(|stored| stored.timeline);
         let mut timeline = stored.unwrap_or_else(|| Timeline::new(visitor.clone()));

@@ -128,9 +128,8 @@ impl CacheState {
 
 /// Returns roughly the memory that a timeline takes, in units of half a kilobyte, the size of an event.
 fn weight(timeline: &Timeline) -> usize {
-    let states = timeline.ended.iter().chain(&timeline.open);
     let fingerprints: usize =
-        states.map(|state| 4 + (state.fingerprints.len() + state.late.fingerprints.len()) / 64).sum();
+        timeline.finalized().map(|state| 4 + (state.fingerprints.len() + state.late.fingerprints.len()) / 64).sum();
     1 + timeline.unfinalized.len() + fingerprints
 }
 

@@ -8,12 +8,18 @@ use uuid::Uuid;
 
 use super::SessionManager;
 use crate::clock::Clock;
+use crate::config::SessionConfig;
 use crate::emitted::erased_line;
 use crate::model::SessionState;
 use crate::output::Output;
 use crate::session::{Millis, Session, Visitor, datetime};
 use crate::storage::{Erased, SessionError, SessionStorage, StorageErrorKind, Stored};
 pub use export::VisitorExport;
+
+/// With at most this many archived sessions, the whole archive is read: one read costs less than several small ones.
+const FEW_SESSIONS: usize = 50;
+/// The length of the first range of the archive that is read for a list: a week.
+const RANGE_MS: Millis = 7 * 86_400_000;
 
 /// A time behind those of all session ids.
 const TIME_END: Millis = (1 << 48) - 1;
@@ -42,8 +48,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         after: Option<ListPosition>,
         limit: usize,
     ) -> Result<SessionPage, SessionError> {
-        let stored = self.storage.read(visitor).await?;
-        let mut states = self.states_of(visitor, stored.as_ref()).await?;
+        let stored = self.read(visitor, self.clock.now()).await?;
+        let mut states = self.states_behind(visitor, stored.as_ref(), after, limit).await?;
         states.retain(|(state, _)| after.is_none_or(|after| position(state) < after));
         let has_more = states.len() > limit;
         states.truncate(limit);
@@ -58,7 +64,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ///
     /// Storage errors.
     pub async fn export(&self, visitor: &Visitor) -> Result<VisitorExport, SessionError> {
-        let stored = self.storage.read(visitor).await?;
+        let stored = self.read(visitor, self.clock.now()).await?;
         let states = self.states_of(visitor, stored.as_ref()).await?;
         let mut export = VisitorExport::new(visitor, stored.as_ref().map(|stored| &stored.timeline), &states);
         #[cfg(feature = "replay")]
@@ -95,6 +101,44 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Ok((erased, now))
     }
 
+    /// Returns a visitor's sessions like [`Self::states_of`], but of a visitor with many archived sessions not those that lie behind
+    /// the first `limit` sessions behind `after` and one more.
+    ///
+    /// The archive is read by the times of the sessions' ids, newest first, in ranges that become longer. A session does not begin
+    /// after the time of its id. So one that is not read yet begins before the last range, and all behind that are known.
+    async fn states_behind(
+        &self,
+        visitor: &Visitor,
+        stored: Option<&Stored>,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Result<Vec<(SessionState, bool)>, SessionError> {
+        let Some(stored) = stored.filter(|stored| stored.timeline.archived as usize > FEW_SESSIONS) else {
+            return self.states_of(visitor, stored).await;
+        };
+        let (now, config) = (self.clock.now(), self.rules_of(visitor));
+        let mut states = stored.timeline.states(now, config);
+        let known: HashSet<Uuid> = states.iter().flat_map(|(state, _)| state.ids()).collect();
+        let newest = after.map_or(now, |(at, _)| at);
+        let (mut to, mut range_ms) = (after.map_or(TIME_END, |(at, _)| at + max_id_after_start_ms(config)), RANGE_MS);
+        loop {
+            let from = (newest - range_ms).max(0);
+            let archived = self.storage.archived(visitor, from, to).await?;
+            let is_new = |state: &SessionState| !known.contains(&state.id);
+            states.extend(archived.into_iter().filter(is_new).map(|state| (state, false)));
+            let is_listed = |state: &SessionState| {
+                state.facts.started_at >= from && after.is_none_or(|after| position(state) < after)
+            };
+            let listed = states.iter().filter(|(state, _)| is_listed(state)).count();
+            if from == 0 || listed > limit {
+                break;
+            }
+            (to, range_ms) = (from - 1, range_ms.saturating_mul(4));
+        }
+        states.sort_by_key(|(state, _)| std::cmp::Reverse(position(state)));
+        Ok(states)
+    }
+
     /// Returns all sessions of a visitor, live and archived, newest first, each with whether an event now would continue it.
     async fn states_of(
         &self,
@@ -120,6 +164,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         states.sort_by_key(|(state, _)| std::cmp::Reverse(position(state)));
         Ok(states)
     }
+}
+
+/// Returns how long after a session's start the time of its id can be; see `timeline::late`.
+fn max_id_after_start_ms(config: &SessionConfig) -> Millis {
+    2 * config.max_duration_ms()
 }
 
 fn position(state: &SessionState) -> ListPosition {

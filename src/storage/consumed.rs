@@ -38,7 +38,7 @@ impl Consumed {
         self.conflicts.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of calls of which DynamoDB reported the capacity, and of conflicts.
+    /// Returns the number of calls, also those that failed or were not answered in time. What the SDK sends again is one call.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -56,22 +56,24 @@ impl Consumed {
         }
     }
 
+    /// Adds a call that begins.
+    pub(super) fn add_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds a conditional write whose condition failed. DynamoDB bills a unit for it, but does not report it with the error.
     pub(super) fn add_conflict(&self) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
-        self.calls.fetch_add(1, Ordering::Relaxed);
         self.table_write.fetch_add(1000, Ordering::Relaxed);
     }
 
     /// Adds what a read consumed.
     pub(super) fn add_read(&self, capacity: &ConsumedCapacity) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         add(&self.read, capacity.capacity_units().unwrap_or_default());
     }
 
     /// Adds what a write consumed in the table and in the index.
     pub(super) fn add_write(&self, capacity: &ConsumedCapacity) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         let index = capacity.global_secondary_indexes().map_or(0.0, |indexes| {
             indexes.values().filter_map(aws_sdk_dynamodb::types::Capacity::capacity_units).sum()
         });

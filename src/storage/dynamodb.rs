@@ -41,7 +41,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::budget::RetryBudget;
-use super::connections::Connections;
+use super::connections::{Connections, Slot};
 use super::{
     Commit, CommitOutcome, Consumed, Due, ENDLESS_MERGES, Erased, Found, MAX_MERGES, Partition, Reading, SessionError,
     SessionStorage, StorageErrorKind, Stored,
@@ -96,6 +96,15 @@ impl DynamoDbSessionStorage {
         self.consumed.as_ref().map(|_| ReturnConsumedCapacity::Indexes)
     }
 
+    /// Waits until a call may begin, and counts it, whatever becomes of it.
+    async fn begin_call(&self) -> Slot<'_> {
+        let slot = self.connections.slot().await;
+        if let Some(consumed) = &self.consumed {
+            consumed.add_call();
+        }
+        slot
+    }
+
     fn count_read(&self, capacity: Option<&ConsumedCapacity>) {
         if let (Some(consumed), Some(capacity)) = (&self.consumed, capacity) {
             consumed.add_read(capacity);
@@ -125,7 +134,7 @@ impl DynamoDbSessionStorage {
         for _ in 0..MAX_BATCH_ROUNDS {
             let request = self.client.batch_get_item().request_items(&self.table, pending);
             let request = request.set_return_consumed_capacity(self.capacity_report());
-            let slot = self.connections.slot().await;
+            let slot = self.begin_call().await;
             let answer = request.send().await.map_err(call_error)?;
             drop(slot);
             answer.consumed_capacity().iter().for_each(|capacity| self.count_read(Some(capacity)));
@@ -189,7 +198,7 @@ impl DynamoDbSessionStorage {
                 .consistent_read(reading == Reading::Strong)
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.capacity_report());
-            let slot = self.connections.slot().await;
+            let slot = self.begin_call().await;
             let answer = query.send().await.map_err(call_error)?;
             drop(slot);
             self.count_read(answer.consumed_capacity());
@@ -218,7 +227,7 @@ impl DynamoDbSessionStorage {
             .expression_attribute_values(":newest", number(i64::from(NEWEST_FORMAT)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .set_return_consumed_capacity(self.capacity_report());
-        let slot = self.connections.slot().await;
+        let slot = self.begin_call().await;
         let answer = put.send().await;
         drop(slot);
         match answer {
@@ -239,7 +248,7 @@ impl DynamoDbSessionStorage {
     async fn put_page(&self, item: Item) -> Result<(), SessionError> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
         let put = put.set_return_consumed_capacity(self.capacity_report());
-        let slot = self.connections.slot().await;
+        let slot = self.begin_call().await;
         let answer = put.send().await;
         drop(slot);
         self.count_write(answer.map_err(call_error)?.consumed_capacity());
@@ -289,7 +298,7 @@ impl SessionStorage for DynamoDbSessionStorage {
                 put.condition_expression("etag = :replaces").expression_attribute_values(":replaces", etag_value(etag))
             }
         };
-        let slot = self.connections.slot().await;
+        let slot = self.begin_call().await;
         let answer = put.send().await;
         drop(slot);
         match answer {
@@ -337,7 +346,7 @@ impl SessionStorage for DynamoDbSessionStorage {
                 .limit(i32::try_from(limit - due.len()).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.capacity_report());
-            let slot = self.connections.slot().await;
+            let slot = self.begin_call().await;
             let answer = query.send().await.map_err(call_error)?;
             drop(slot);
             self.count_read(answer.consumed_capacity());

@@ -6,9 +6,11 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState};
+use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionState, counts};
 use crate::session::Millis;
-use crate::timeline::{Correction, END_MARK_PREFIX, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline};
+use crate::timeline::{
+    ClosedSession, Correction, END_MARK_PREFIX, MAX_PROPERTIES, MAX_PROPERTY_BYTES, SessionAnchor, Timeline,
+};
 
 /// The earliest valid time: 1999-01-01T00:00:00Z. Events are not before the year 2000, and no rule reaches back a year.
 const MIN_TIME: Millis = 915_148_800_000;
@@ -28,12 +30,14 @@ const NUMBER: &str = "a session's number is out of range";
 const VERSION: &str = "a version is out of range";
 const ID: &str = "a session id is not of version 7";
 const BACKWARDS: &str = "a session ends before it begins";
+const ORDER: &str = "the sessions are not in order";
 const LATE: &str = "late events do not add up";
 
 /// Checks a session.
 pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
     let properties = &session.properties;
-    let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let own = || properties.iter().filter(|(key, _)| !counts::is_count(key));
+    let bytes: usize = own().map(|(key, value)| key.len() + value.len()).sum();
     let mut ids = HashSet::new();
     first_broken(&[
         (are_times(&[session.facts.started_at, session.facts.last_activity]), TIME),
@@ -41,8 +45,9 @@ pub(super) fn session(session: &SessionState) -> Result<(), &'static str> {
         (session.facts.event_count <= MAX_COUNT, COUNT),
         (session.pages <= MAX_COUNT, COUNT),
         (session.facts.page_views <= session.facts.event_count, "a session has more page views than events"),
-        (properties.len() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
+        (own().count() <= MAX_PROPERTIES && bytes <= MAX_PROPERTY_BYTES, "a session has too many properties"),
         (properties.values().all(|value| is_json(value)), "a session property is not JSON"),
+        (properties.iter().all(|(key, value)| counts::is_readable(key, value)), "a count of events cannot be read"),
         ((1..=MAX_COUNT).contains(&session.number), NUMBER),
         (session.version <= MAX_VERSION, VERSION),
         (session.ids().chain(session.previous).all(is_session_id), ID),
@@ -58,9 +63,9 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
         (timeline.watermark == Millis::MIN || are_times(&[timeline.watermark]), TIME),
         (timeline.held_until.is_none_or(|until| are_times(&[until])), TIME),
     ])?;
-    let sessions = || timeline.ended.iter().chain(&timeline.open);
-    sessions().try_for_each(session)?;
-    sessions().try_for_each(|session| version(session.version, timeline))?;
+    timeline.finalized().try_for_each(session)?;
+    timeline.finalized().try_for_each(|session| version(session.version, timeline))?;
+    timeline.closed.iter().try_for_each(closed)?;
     timeline.previous.iter().try_for_each(previous)?;
     unfinalized(timeline)?;
     timeline.anchors.iter().try_for_each(|one| anchor(one, timeline))?;
@@ -68,13 +73,15 @@ pub(super) fn timeline(timeline: &Timeline) -> Result<(), &'static str> {
     let anchors = &timeline.anchors;
     let mut ids = HashSet::new();
     first_broken(&[
-        (timeline.ended.is_sorted_by_key(|session| session.facts.started_at), "the sessions are not in order"),
+        (timeline.ended.is_sorted_by_key(|session| session.facts.started_at), ORDER),
+        (timeline.closed.is_sorted_by_key(|closed| closed.state.facts.started_at), ORDER),
         (
             anchors.is_sorted_by(|a, b| (a.entry, 0) < (b.entry, u8::from(!b.is_primary))),
             "the anchors are not in order",
         ),
         (
-            sessions()
+            timeline
+                .finalized()
                 .flat_map(SessionState::ids)
                 .chain(anchors.iter().map(|anchor| anchor.id))
                 .all(|id| ids.insert(id)),
@@ -108,6 +115,7 @@ fn unfinalized(timeline: &Timeline) -> Result<(), &'static str> {
         (finalized.max().is_none_or(|last| last < end), "a finalized event is ahead of the watermark"),
         (open.is_some() || begins_a_session, "the unfinalized events begin outside any session"),
         (properties().all(|(_, value)| is_json(value)), "a session property is not JSON"),
+        (properties().all(|(key, value)| counts::is_readable(key, value)), "a count of events cannot be read"),
         (unfinalized.iter().all(|entry| is_mark_or_event(entry, timeline.seq)), "an end mark has an invalid id"),
     ])
 }
@@ -119,6 +127,11 @@ fn is_mark_or_event(entry: &Entry, seq: u64) -> bool {
         Some(write) => entry.kind == Kind::End && write.parse().is_ok_and(|write: u64| write <= seq),
         None => entry.kind != Kind::End,
     }
+}
+
+/// Checks what a closed session has beyond its state.
+fn closed(closed: &ClosedSession) -> Result<(), &'static str> {
+    first_broken(&[(are_times(&[closed.closed_at]), TIME), (!closed.state.has_pages(), "a closed session has pages")])
 }
 
 /// Checks the previous session.

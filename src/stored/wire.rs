@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::string_table::{StringTable, StringTableReader};
 use super::{FormatError, id_half, id_of};
-use crate::model::{Activity, PreviousSession};
+use crate::model::counts::is_late_count;
+use crate::model::{Activity, Counts, Entry, PreviousSession};
 use crate::session::{Millis, Visitor};
-use crate::timeline::{Correction, Timeline};
-use origin::{WireOrigin, each_origin_string, each_property_string};
+use crate::timeline::{ClosedSession, Correction, SessionAnchor, Timeline};
+use origin::{Hidden, WireOrigin, each_origin_string, each_property_string};
 pub(super) use session::{WireSession, WireSessionMore, each_session_string, fingerprints, read_fingerprints};
 use unfinalized::{WireAnchor, WireCorrection, WireEntry, WireUuid, canonical};
 
@@ -54,28 +55,61 @@ impl WireWatermark {
     }
 }
 
-/// The fields of a timeline's sessions that follow since format 3.
+/// The fields of a timeline and of its sessions that follow since format 3.
 #[derive(Serialize, Deserialize)]
-pub(super) struct WireMore {
+pub(super) struct WireMore<'a> {
     ended: Vec<WireSessionMore>,
     open: Option<WireSessionMore>,
+    #[serde(borrow)]
+    closed: Vec<WireClosed<'a>>,
 }
 
-impl WireMore {
-    pub(super) fn write(timeline: &Timeline) -> Self {
+/// A closed session.
+#[derive(Serialize, Deserialize)]
+struct WireClosed<'a> {
+    #[serde(borrow)]
+    session: WireSession<'a>,
+    more: WireSessionMore,
+    /// When it was closed: the time since its last activity. It is negative if clocks differed.
+    closed_after_ms: i64,
+}
+
+impl<'a> WireMore<'a> {
+    pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         Self {
             ended: timeline.ended.iter().map(WireSessionMore::write).collect(),
             open: timeline.open.as_ref().map(WireSessionMore::write),
+            closed: timeline.closed.iter().map(|closed| WireClosed::write(closed, strings)).collect(),
         }
     }
 
-    pub(super) fn read(&self, timeline: &mut Timeline) -> Result<(), FormatError> {
+    pub(super) fn read(&self, strings: &StringTableReader, timeline: &mut Timeline) -> Result<(), FormatError> {
         if self.ended.len() != timeline.ended.len() || self.open.is_some() != timeline.open.is_some() {
             return Err(FormatError::Rule("the sessions do not have the fields of their format"));
         }
         let states = timeline.ended.iter_mut().chain(&mut timeline.open);
         self.ended.iter().chain(&self.open).zip(states).for_each(|(more, state)| more.read(state));
+        let bits = timeline.visitor.bits();
+        timeline.closed = self.closed.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?;
         Ok(())
+    }
+}
+
+impl WireClosed<'_> {
+    fn write(closed: &ClosedSession, strings: &StringTable<'_>) -> Self {
+        Self {
+            session: WireSession::write(&closed.state, strings),
+            more: WireSessionMore::write(&closed.state),
+            closed_after_ms: closed.closed_at.saturating_sub(closed.state.facts.last_activity),
+        }
+    }
+
+    fn read(&self, strings: &StringTableReader, visitor_bits: u64) -> Result<ClosedSession, FormatError> {
+        let mut state = self.session.read(strings, visitor_bits)?;
+        self.more.read(&mut state);
+        let closed_at = state.facts.last_activity.checked_add(self.closed_after_ms);
+        let closed_at = closed_at.ok_or(FormatError::Rule("a time is out of range"))?;
+        Ok(ClosedSession { state, closed_at })
     }
 }
 
@@ -97,7 +131,7 @@ fn after(start: Millis, milliseconds: u64) -> Result<Millis, FormatError> {
 
 /// Calls `add` with every string that a timeline stores in the string table.
 pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a str)) {
-    for session in timeline.ended.iter().chain(&timeline.open) {
+    for session in timeline.finalized() {
         each_session_string(session, add);
     }
     for entry in &timeline.unfinalized {
@@ -105,10 +139,14 @@ pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a s
         [&context.url, &context.referrer].into_iter().flatten().for_each(|url| add(url));
         each_origin_string(context.utm.as_deref(), context.device.as_deref(), context.geo.as_deref(), add);
         let properties = entry.properties.iter().map(|(key, value)| (key, value));
-        each_property_string(properties, context.user_id.as_deref(), add);
+        each_property_string(properties, Hidden { user_id: context.user_id.as_deref(), ended_by: None }, add);
         if canonical(&entry.uuid).is_none() {
             add(&entry.uuid);
         }
+    }
+    for (key, count) in timeline.anchors.iter().flat_map(|anchor| &anchor.late.counts) {
+        add(key);
+        add(count);
     }
     if let Some(id) = timeline.watermark_id.as_deref().filter(|id| canonical(id).is_none()) {
         add(id);
@@ -121,11 +159,21 @@ pub(super) fn each_string<'a>(timeline: &'a Timeline, add: &mut impl FnMut(&'a s
 }
 
 impl<'a> WireTimeline<'a> {
+    /// Returns the string table.
+    pub(super) fn strings(&self) -> Result<StringTableReader, FormatError> {
+        StringTableReader::new(&self.strings)
+    }
+
     pub(super) fn write(timeline: &Timeline, strings: &StringTable<'a>) -> Self {
         let mut origins = Vec::new();
         let mut before = 0;
-        let unfinalized = timeline.unfinalized.iter().map(|entry| {
-            let wire = WireEntry::write(entry, before, &mut origins, strings);
+        // Only ids of sessions have late events; see `ids::gather_late`. Their counts are stored with the session's first entry.
+        let mut primaries = timeline.anchors.iter().filter(|anchor| anchor.is_primary).peekable();
+        let none = Counts::new();
+        let unfinalized = timeline.unfinalized.iter().enumerate().map(|(index, entry)| {
+            let late_counts =
+                primaries.next_if(|anchor| anchor.entry == index).map_or(&none, |anchor| &anchor.late.counts);
+            let wire = WireEntry::write(entry, late_counts, before, &mut origins, strings);
             before = entry.at;
             wire
         });
@@ -156,14 +204,18 @@ impl<'a> WireTimeline<'a> {
         }
     }
 
-    pub(super) fn read(&self, watermark: WireWatermark, visitor: Visitor) -> Result<Timeline, FormatError> {
+    pub(super) fn read(
+        &self,
+        strings: &StringTableReader,
+        watermark: WireWatermark,
+        visitor: Visitor,
+    ) -> Result<Timeline, FormatError> {
         let bits = visitor.bits();
-        let strings = StringTableReader::new(&self.strings)?;
-        let origins = self.origins.iter().map(|wire| wire.read(&strings)).collect::<Result<Vec<_>, _>>()?;
-        let mut unfinalized = Vec::with_capacity(self.unfinalized.len());
+        let origins = self.origins.iter().map(|wire| wire.read(strings)).collect::<Result<Vec<_>, _>>()?;
+        let mut unfinalized: Vec<Entry> = Vec::with_capacity(self.unfinalized.len());
         let mut before = 0;
         for wire in &self.unfinalized {
-            let entry = wire.read(before, &origins, &strings)?;
+            let entry = wire.read(before, &origins, strings)?;
             before = entry.at;
             unfinalized.push(entry);
         }
@@ -180,19 +232,26 @@ impl<'a> WireTimeline<'a> {
             }),
             None => None,
         };
+        let mut anchors = self.anchors.iter().map(|wire| wire.read(bits)).collect::<Result<Vec<SessionAnchor>, _>>()?;
+        for anchor in anchors.iter_mut().filter(|anchor| anchor.is_primary) {
+            if let Some(entry) = unfinalized.get_mut(anchor.entry) {
+                anchor.late.counts = entry.properties.extract_if(.., |(key, _)| is_late_count(key)).collect();
+            }
+        }
         Ok(Timeline {
             visitor,
             seq: self.seq,
             watermark: self.watermark.unwrap_or(Millis::MIN),
-            watermark_id: watermark.watermark_id.map(|id| id.read(&strings)).transpose()?,
+            watermark_id: watermark.watermark_id.map(|id| id.read(strings)).transpose()?,
             held_until: watermark.held_until,
             archived: self.archived,
             previous,
-            ended: self.ended.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
-            open: self.open.as_ref().map(|wire| wire.read(&strings, bits)).transpose()?,
+            closed: Vec::new(),
+            ended: self.ended.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
+            open: self.open.as_ref().map(|wire| wire.read(strings, bits)).transpose()?,
             unfinalized,
-            anchors: self.anchors.iter().map(|wire| wire.read(bits)).collect::<Result<_, _>>()?,
-            corrections: self.corrections.iter().map(|wire| wire.read(&strings, bits)).collect::<Result<_, _>>()?,
+            anchors,
+            corrections: self.corrections.iter().map(|wire| wire.read(strings, bits)).collect::<Result<_, _>>()?,
             due_at: None,
         })
     }

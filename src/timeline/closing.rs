@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{Correction, Timeline};
+use super::{ClosedSession, Correction, Timeline};
 use crate::model::SessionState;
 use crate::session::Millis;
 
 /// The sessions and corrections of a timeline that the close function has to emit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Closing {
-    /// Sessions that are over. They are archived, too.
+    /// Sessions that are over. They are archived or kept as closed ones, too.
     pub ended: Vec<SessionState>,
     /// Corrections.
     pub corrections: Vec<Correction>,
@@ -58,6 +58,16 @@ fn split<T>(items: &mut Vec<T>, is_kept: &[bool]) -> Vec<T> {
 }
 
 impl Timeline {
+    /// Moves the sessions of `closing` that are the same in `kept` to the closed ones. Those that have changed stay in `closing`.
+    pub fn keep_closed_again(&mut self, kept: &[ClosedSession], closing: &mut Closing) {
+        for closed in kept {
+            if let Some(at) = closing.ended.iter().position(|state| *state == closed.state) {
+                closing.ended.remove(at);
+                self.keep_closed(closed.clone());
+            }
+        }
+    }
+
     /// Puts back what [`Timeline::close`] took out and the close function could not finish. `due_at` is the timeline's due time
     /// before it was closed.
     pub fn put_back(&mut self, rest: Closing, due_at: Option<Millis>) {

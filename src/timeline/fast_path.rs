@@ -7,7 +7,7 @@ use super::ids::unused_id;
 use super::{Applied, Arrival, Assignment, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{FingerprintPage, Kind, LateEvents, SessionState, SessionView};
-use crate::rules::fold_with_positions;
+use crate::rules::{ended_by, fold_with_positions};
 
 /// The maximum number of events for the fast path. For more, a map is cheaper than a search for each among all known events.
 const MAX_FAST_EVENTS: usize = 32;
@@ -15,7 +15,7 @@ const MAX_FAST_EVENTS: usize = 32;
 /// The result of appending events.
 struct Appended {
     assignments: Vec<Option<Assignment>>,
-    /// The session that existed before and grows, if there is one.
+    /// The session that existed before and grows or is ended by a source, if there is one.
     grown: Option<Uuid>,
     /// The anchors of the sessions that begin.
     begun: Vec<SessionAnchor>,
@@ -77,7 +77,7 @@ impl Timeline {
             state.fingerprints.contains(&fingerprint) || state.late.fingerprints.contains(&fingerprint)
         };
         self.unfinalized.iter().any(|entry| entry.uuid.fingerprint() == fingerprint)
-            || self.ended.iter().chain(&self.open).any(is_in)
+            || self.finalized().any(is_in)
             || self.anchors.iter().any(|anchor| anchor.late.fingerprints.contains(&fingerprint))
     }
 
@@ -106,7 +106,9 @@ impl Timeline {
                 }
             });
         }
-        let grown = views.iter().rposition(was_there).filter(|&last| views[last].end > old).map(|last| ids[last]);
+        // The end of a session that the source of a new one ends differs from what it was.
+        let changes = |&last: &usize| views[last].end > old || ended_by(&views, last).is_some();
+        let grown = views.iter().rposition(was_there).filter(changes).map(|last| ids[last]);
         let placed = self.unfinalized[old..].iter().zip(&positions).map(|(entry, position)| {
             let number = position.view?;
             Some(self.assignment(&views[number], number, &ids, entry.at, Some(position), self.seq + 1))
@@ -118,9 +120,7 @@ impl Timeline {
     /// events come after all others. The exception is a millisecond with more sessions than it has ids; see [`unused_id`].
     fn begin(&self, view: &SessionView<'_>, begun: &[SessionAnchor]) -> SessionAnchor {
         let first = &self.unfinalized[view.first];
-        let finalized = || self.ended.iter().chain(&self.open).flat_map(SessionState::ids);
-        let is_taken =
-            |id| self.anchors.iter().chain(begun).any(|anchor| anchor.id == id) || finalized().any(|other| other == id);
+        let is_taken = |id| self.ids().chain(begun.iter().map(|anchor| anchor.id)).any(|other| other == id);
         let id = unused_id(self.visitor.bits(), first.at, &first.uuid, 0, is_taken);
         SessionAnchor { entry: view.first, id, is_primary: true, version: self.seq + 1, late: LateEvents::default() }
     }

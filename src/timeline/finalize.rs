@@ -8,14 +8,18 @@ use super::{
     MIN_UNFINALIZED_EVENTS, Overflow, SessionAnchor, Timeline,
 };
 use crate::config::SessionConfig;
-use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView};
-use crate::rules::fold;
+use crate::model::{Entry, Kind, PreviousSession, SessionState, SessionView, counts};
+use crate::rules::{ended_by, fold};
 use crate::session::Millis;
 
 /// The maximum number of custom properties that a session keeps. Further keys are dropped.
 pub const MAX_PROPERTIES: usize = 16;
 /// The maximum size of a session's custom properties in bytes, keys and values together.
 pub const MAX_PROPERTY_BYTES: usize = 1024;
+
+/// An upper bound of what an entry takes in the store beside its strings: its fields, its fingerprint, and the session that it may
+/// begin.
+const ENTRY_BYTES: usize = 100;
 
 impl Timeline {
     /// Takes out the sessions that are over at `now`, and the corrections. The caller emits and archives them before it writes
@@ -124,7 +128,10 @@ impl Timeline {
         };
         let last_is_over = self.is_over(last, cut, watermark, config);
         let ids = primary_ids(&self.anchors, &views);
-        let state = |(number, view): (usize, &SessionView<'_>)| self.state(view, ids[number], number, &ids);
+        let state = |(number, view): (usize, &SessionView<'_>)| SessionState {
+            ended_by: ended_by(&views, number),
+            ..self.state(view, ids[number], number, &ids)
+        };
         let mut states: Vec<SessionState> = views.iter().enumerate().map(state).collect();
         let open = if last_is_over { None } else { states.pop() };
         if let Some(over) = states.last() {
@@ -169,6 +176,7 @@ impl Timeline {
                 state.fingerprints.push(entry.uuid.fingerprint());
             }
         }
+        state.settle_counts();
         state
     }
 
@@ -247,20 +255,40 @@ impl Entry {
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.uuid.len() + strings + utm + properties
     }
+
+    /// Returns an upper bound of the bytes that the entry takes in the store, without compression.
+    pub(crate) fn state_bytes(&self) -> usize {
+        let device = self.context.device.iter().flat_map(|device| device.strings());
+        let geo = self.context.geo.iter().flat_map(|geo| geo.strings());
+        let context: usize = device.chain(geo).flatten().map(str::len).sum();
+        ENTRY_BYTES + self.string_bytes() + context
+    }
 }
 
 impl SessionState {
     /// Sets an event's custom properties.
     pub(super) fn set_properties(&mut self, entry: &Entry) {
         for (key, value) in &entry.properties {
-            self.set_property(key, value);
+            if counts::is_count(key) {
+                counts::add(&mut self.properties, key, value);
+            } else {
+                self.set_property(key, value);
+            }
+        }
+    }
+
+    /// Adds the counts of late events to those of the session.
+    pub(super) fn settle_counts(&mut self) {
+        if !self.late.counts.is_empty() {
+            counts::settle(&mut self.late.counts, &mut self.properties);
         }
     }
 
     /// Sets a custom property. Drops it if it would exceed [`MAX_PROPERTIES`] or [`MAX_PROPERTY_BYTES`].
     pub(super) fn set_property(&mut self, key: &str, value: &str) {
-        let is_full = self.properties.len() >= MAX_PROPERTIES && !self.properties.contains_key(key);
-        let others = self.properties.iter().filter(|(other, _)| *other != key);
+        let own = || self.properties.iter().filter(|(key, _)| !counts::is_count(key));
+        let is_full = own().count() >= MAX_PROPERTIES && !self.properties.contains_key(key);
+        let others = own().filter(|(other, _)| *other != key);
         let bytes: usize = others.map(|(key, value)| key.len() + value.len()).sum();
         if !is_full && bytes + key.len() + value.len() <= MAX_PROPERTY_BYTES {
             self.properties.insert(key.to_owned(), value.to_owned());

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{Entry, Kind, LateEvents, SessionView};
-use crate::rules::fold;
+use crate::rules::{ended_by, fold};
 use crate::session::{Millis, Reason, session_id};
 
 /// The number of ids that one event can give, after its first one: twelve bits of an id derive from the event and a salt.
@@ -26,6 +26,8 @@ pub(super) struct SessionBefore {
     /// The number of its entries without keep-alive events.
     counted: usize,
     last_activity: Millis,
+    /// See [`crate::model::SessionState::ended_by`].
+    ended_by: Option<Reason>,
 }
 
 impl Timeline {
@@ -96,6 +98,7 @@ impl Timeline {
             end: view.end,
             counted: self.counted(view).count(),
             last_activity: view.facts.last_activity,
+            ended_by: ended_by(&views, number),
         };
         Some(views.iter().enumerate().map(before).collect())
     }
@@ -142,6 +145,7 @@ impl Timeline {
                     && was.previous == self.previous_of(number, &ids)
                     && was.counted == self.counted(view).count()
                     && was.last_activity == view.facts.last_activity
+                    && was.ended_by == ended_by(&views, number)
             };
             let all_old = self.counted(view).all(|entry| origin[entry].is_some_and(|old| old_ids[old] == Some(id)));
             if !(all_old && before.iter().any(same)) {
@@ -154,6 +158,7 @@ impl Timeline {
         }
         if let Some(open) = &mut self.open {
             open.late.add(&merged);
+            open.settle_counts();
         }
         self.seq += corrections.len() as u64;
         self.corrections.extend(corrections);

@@ -29,17 +29,16 @@ impl Timeline {
         recalled: &[SessionState],
         pages: &[FingerprintPage],
     ) -> ByFingerprint<EventLocation> {
-        let states = || recalled.iter().chain(&self.ended).chain(&self.open);
-        let finalized: usize = states().map(|state| state.fingerprints.len()).sum();
+        let finalized: usize = recalled.iter().chain(self.finalized()).map(|state| state.fingerprints.len()).sum();
         let on_pages: usize = pages.iter().map(|page| page.fingerprints.len()).sum();
         let mut known_events = ByFingerprint::default();
         known_events.reserve(self.unfinalized.len() + finalized + on_pages + 8);
         // The timeline comes last, with its pages, because it counts. A close function that died under other rules can have
         // archived a session with an event that is in another session here.
         let is_recalled = |page: &&FingerprintPage| recalled.iter().any(|state| state.id == page.session_id);
-        let (archived, here): (Vec<_>, Vec<_>) = pages.iter().partition(is_recalled);
+        let (archived, own): (Vec<_>, Vec<_>) = pages.iter().partition(is_recalled);
         add_finalized(&mut known_events, &archived, recalled.iter());
-        add_finalized(&mut known_events, &here, self.ended.iter().chain(&self.open));
+        add_finalized(&mut known_events, &own, self.finalized());
         for anchor in &self.anchors {
             known_events.extend(
                 anchor.late.fingerprints.iter().map(|&fingerprint| (fingerprint, EventLocation::Late(anchor.id))),

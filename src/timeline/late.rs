@@ -8,7 +8,7 @@ use super::known_events::{ByFingerprint, EventLocation};
 use super::{Arrival, Timeline};
 use crate::attribution::{Attribution, Source};
 use crate::config::{DirectThenSource, SessionConfig};
-use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState};
+use crate::model::{Entry, Kind, LateEvents, PreviousSession, SessionFacts, SessionState, counts};
 use crate::rules::{fold, set_first};
 use crate::session::{Millis, Reason};
 
@@ -63,8 +63,9 @@ impl Timeline {
         Some((earliest - reach, latest + reach))
     }
 
-    /// Places the late events among new events, which are sorted by time. Returns the other events. Recalled sessions that change
-    /// become part of the timeline again; the others stay archived.
+    /// Places the late events among new events, which are sorted by time. Returns the other events. `recalled` are the archived
+    /// sessions that were read, and the closed ones. Those that change wait for the close function again; the others stay as they
+    /// are.
     pub(super) fn place_late<'a>(
         &mut self,
         new: Vec<&'a Arrival>,
@@ -140,9 +141,11 @@ impl Timeline {
             state.version = self.seq;
             state.grow(entry, config);
             state.late.count(entry);
+            state.settle_counts();
         } else if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
             open.version = self.seq;
             open.late.count(entry);
+            open.settle_counts();
         } else if let Some(anchor) = self.anchors.iter_mut().find(|anchor| anchor.id == id) {
             anchor.version = self.seq;
             anchor.late.count(entry);
@@ -178,17 +181,27 @@ impl Timeline {
             facts: SessionFacts::begin(reason, entry.at, entry.source().into()),
             ..SessionState::empty(id)
         };
+        // The session after it can be near enough to join, but for its source.
+        let after = spans.get(spans.partition_point(|span| span.start <= entry.at));
+        let after = after.filter(|after| state.facts.activity().reason_for(after.start, config).is_none());
+        state.ended_by =
+            after.and_then(|after| entry.source().change(&after.attribution.source(), config)).map(Reason::from);
         state.grow(entry, config);
         state.late.count(entry);
+        state.settle_counts();
         state
     }
 
-    /// Moves the recalled sessions that changed back into the timeline. These are the ones with the version of this write.
+    /// Moves the recalled sessions that changed to those that wait for the close function. These are the ones with the version of
+    /// this write.
     fn take_back_changed(&mut self, recalled: &mut Vec<SessionState>) {
         let (changed, same) = std::mem::take(recalled).into_iter().partition(|state| state.version == self.seq);
         *recalled = same;
         let changed: Vec<SessionState> = changed;
-        self.archived = self.archived.saturating_sub(changed.len() as u32);
+        let closed = self.closed.len();
+        self.closed.retain(|closed| changed.iter().all(|state| state.id != closed.state.id));
+        let from_archive = changed.len() - (closed - self.closed.len());
+        self.archived = self.archived.saturating_sub(from_archive as u32);
         self.ended.extend(changed);
     }
 }
@@ -296,6 +309,7 @@ impl LateEvents {
         self.event_count = self.event_count.saturating_add(1);
         self.page_views = self.page_views.saturating_add(u32::from(entry.kind == Kind::Pageview));
         self.fingerprints.push(entry.uuid.fingerprint());
+        entry.properties.iter().for_each(|(key, json)| counts::add_late(&mut self.counts, key, json));
     }
 
     /// Adds the late events of a session that was merged into this one. That session was not finalized, so it has no pages.
@@ -303,6 +317,7 @@ impl LateEvents {
         self.event_count = self.event_count.saturating_add(other.event_count);
         self.page_views = self.page_views.saturating_add(other.page_views);
         self.fingerprints.extend(&other.fingerprints);
+        other.counts.iter().for_each(|(key, json)| counts::add(&mut self.counts, key, json));
     }
 }
 
@@ -310,7 +325,7 @@ impl SessionState {
     /// Extends a session that is over to include a late event, and updates its properties.
     fn grow(&mut self, entry: &Entry, config: &SessionConfig) {
         let is_last = entry.at >= self.facts.last_activity;
-        for (key, value) in &entry.properties {
+        for (key, value) in entry.properties.iter().filter(|(key, _)| !counts::is_count(key)) {
             if is_last || !self.properties.contains_key(key) {
                 self.set_property(key, value);
             }

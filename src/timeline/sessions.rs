@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::ids::primary_ids;
 use super::{Assignment, Timeline};
 use crate::config::SessionConfig;
-use crate::model::SessionState;
+use crate::model::{SessionState, counts};
 use crate::rules::fold;
 use crate::session::{Millis, Session, Visitor, datetime};
 use serde_json::value::RawValue;
@@ -37,7 +37,8 @@ impl Timeline {
     fn aligned_states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let views = fold(self.previous.as_ref(), self.open.as_ref(), &self.unfinalized, config);
         let ids = primary_ids(&self.anchors, &views);
-        let over = self.ended.iter().map(|state| (state.clone(), false));
+        let closed = self.closed.iter().map(|closed| &closed.state);
+        let over = closed.chain(&self.ended).map(|state| (state.clone(), false));
         let live = views.iter().enumerate().map(|(number, view)| {
             (self.state(view, ids[number], number, &ids), self.is_live(number, &views, now, config))
         });
@@ -109,8 +110,10 @@ impl SessionState {
             properties: self
                 .properties
                 .iter()
+                .filter(|(key, _)| !counts::is_count(key))
                 .filter_map(|(key, json)| Some((key.clone(), raw_value(json)?)))
                 .collect(),
+            counts: counts::totals(&self.properties),
             is_active,
             version: self.version,
         }

@@ -41,6 +41,7 @@ impl Timeline {
         let Recalled { sessions: mut recalled, pages } = recalled;
         let (mut before, realigned) = self.aligned(config);
         self.drop_known(&mut recalled);
+        recalled.extend(self.closed.iter().map(|closed| closed.state.clone()));
         let mut known_events = self.known_events(&recalled, &pages);
         let mut new = self.new_events(arrivals, &mut known_events);
         let changed = !new.is_empty();
@@ -50,7 +51,7 @@ impl Timeline {
             new = self.new_events(arrivals, &mut known_events);
         }
         let is_duplicate = duplicates(arrivals, &new);
-        let archived = self.archived;
+        let emitted = self.emitted();
         if changed {
             // Higher than the versions under which the recalled sessions were archived.
             self.seq = recalled.iter().map(|state| state.version).fold(self.seq, u64::max) + 1;
@@ -62,7 +63,7 @@ impl Timeline {
                 self.insert(fresh.into_iter().map(|arrival| arrival.entry.clone()).collect(), &before, config);
             }
         }
-        let reopened = archived.saturating_sub(self.archived);
+        let reopened = emitted.saturating_sub(self.emitted());
         let mut assignments = self.assign(arrivals, &known_events, &recalled, config);
         for (assignment, is_duplicate) in assignments.iter_mut().zip(is_duplicate) {
             if let Some(assignment) = assignment {

@@ -1,9 +1,8 @@
 //! The step that all triggers share: takes the raw events of bodies and returns the outcome of each event.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use foldhash::fast::RandomState;
-
+use super::bounds::{Bounds, Exceeded, Excess, exceeded, within};
 use super::explain::ExplainedEvent;
 #[cfg(feature = "replay")]
 use super::recordings::Recordings;
@@ -74,29 +73,36 @@ pub(super) async fn resolve_events<'a, S: SessionStorage, C: Clock, T>(
     deadline: Millis,
     annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
 ) -> (Vec<EventOutcome<T>>, Placed) {
-    resolve_bounded(manager, incoming, usize::MAX, deadline, annotate).await.unwrap_or_default()
+    resolve_bounded(manager, incoming, Bounds::NONE, deadline, annotate).await.unwrap_or_default()
 }
 
-/// Does the same for at most `max_visitors`. If the events have more, returns `None`, and nothing is applied.
+/// Does the same within bounds. If the events exceed them, what becomes of them is up to the bounds.
+///
+/// # Errors
+/// The bound that the events exceed, if the request is refused. Then nothing is applied.
 pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     manager: &SessionManager<S, C>,
     incoming: impl ExactSizeIterator<Item = IncomingEvent<'a>>,
-    max_visitors: usize,
+    bounds: Bounds,
     deadline: Millis,
     mut annotate: impl FnMut(&Event<'_>, Option<&Assignment>) -> T,
-) -> Option<(Vec<EventOutcome<T>>, Placed)> {
+) -> Result<(Vec<EventOutcome<T>>, Placed), Exceeded> {
     let mut placed = Placed::default();
     let parsed = parse(incoming, manager);
     #[cfg(feature = "replay")]
     let recordings = parsed.recordings;
     let Parsed { events, mut rejections, rewrites, .. } = parsed;
-    let events = if rewrites.is_empty() {
+    let mut events = if rewrites.is_empty() {
         events
     } else {
         insert_rewritten(events, &mut rejections, &rewrites, manager.projects())
     };
-    if has_more_visitors(&events, max_visitors) {
-        return None;
+    match (exceeded(&events, &bounds.access, manager.projects()), bounds.excess) {
+        (None, _) => {}
+        (Some(exceeded), Excess::Refused) => return Err(exceeded),
+        (Some(_), Excess::Rejected) => {
+            events = within(events, &mut rejections, &bounds.access, manager.projects());
+        }
     }
     #[cfg_attr(not(feature = "replay"), allow(unused_mut, reason = "only recordings change outcomes"))]
     let mut outcomes = if events.is_empty() { Vec::new() } else { manager.resolve(&events, deadline).await };
@@ -117,7 +123,7 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     };
     let outcomes: Vec<_> = rejections.into_iter().map(outcome).collect();
     log_failures(&outcomes);
-    Some((outcomes, placed))
+    Ok((outcomes, placed))
 }
 
 /// The events of a body that were parsed.
@@ -207,15 +213,6 @@ pub(super) async fn explain_events<'a, S: SessionStorage, C: Clock>(
     outcomes
 }
 
-/// Returns whether events have more visitors than allowed. They are only counted if there are that many events.
-fn has_more_visitors(events: &[Event<'_>], max_visitors: usize) -> bool {
-    events.len() > max_visitors && {
-        let visitors: HashSet<(&str, &str), RandomState> =
-            events.iter().map(|event| (&*event.project, &*event.distinct_id)).collect();
-        visitors.len() > max_visitors
-    }
-}
-
 /// The counts of an invocation, for its log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -266,6 +263,15 @@ impl Counts {
         let mut counts = Self::default();
         counts.code(code);
         counts
+    }
+
+    /// Counts events that were applied, and that the output did not accept, as failed: they have to be sent again.
+    pub fn not_accepted(&mut self, events: usize) {
+        if events > 0 {
+            self.applied = self.applied.saturating_sub(events);
+            self.failed += events;
+            *self.codes.entry("output_unavailable").or_default() += events;
+        }
     }
 
     /// Counts a code once.

@@ -12,7 +12,6 @@ use super::split_body::{Batch, split_body};
 use super::visitor::{Erasure, named};
 use super::{Ingest, Reply, explain};
 use crate::clock::Clock;
-use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin};
 use crate::manager::SessionManager;
 use crate::output::Output;
@@ -27,7 +26,7 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let Batch { raw_events, sent_at } = match split_payload(payload, manager.projects()) {
+    let Batch { raw_events, sent_at } = match split_payload(payload) {
         Ok(batch) => batch,
         Err(error) => return reply(unreadable(error), Counts::only(error.code())),
     };
@@ -43,11 +42,11 @@ pub(super) async fn ingest<S: SessionStorage, C: Clock>(
     reply(body, Counts::of(&outcomes, placed))
 }
 
-fn split_payload<'a>(payload: &'a str, rules: &impl ProjectRules) -> Result<Batch<'a>, BodyError> {
+fn split_payload(payload: &str) -> Result<Batch<'_>, BodyError> {
     if payload.len() > Limits::DIRECT.bytes {
         return Err(BodyError::TooLarge(Limits::DIRECT.bytes));
     }
-    split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events, rules)
+    split_body(payload.as_bytes(), Form::Any, Limits::DIRECT.events)
 }
 
 /// Answers what would become of events: `body` is as for [`ingest`].
@@ -58,7 +57,7 @@ pub(super) async fn explain<S: SessionStorage, C: Clock>(
     now: Millis,
     deadline: Millis,
 ) -> Reply {
-    let Batch { raw_events, sent_at } = match split_payload(body.get(), manager.projects()) {
+    let Batch { raw_events, sent_at } = match split_payload(body.get()) {
         Ok(batch) => batch,
         Err(why) => return reply(error(why.code(), &why.to_string()), Counts::only(why.code())),
     };

@@ -205,23 +205,16 @@ fn first_source(records: &str) -> Option<Cow<'_, str>> {
 
 /// Returns the string that a JSON value holds, without a copy if it has no escapes. Returns `None` for another type.
 pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    match inside_quotes(raw)? {
-        inner if inner.contains('\\') => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-        inner => Some(Cow::Borrowed(inner)),
-    }
+    crate::event::string(raw.get())
 }
 
 /// Returns the bytes of the string that a JSON value holds, like [`string`]. Half of a surrogate pair becomes bytes that are
 /// not UTF-8. Then only its event is rejected, and not the whole body.
 pub(super) fn string_bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
-    match inside_quotes(raw)? {
+    match raw.get().strip_prefix('"')?.strip_suffix('"')? {
         inner if inner.contains('\\') => serde_json::from_str::<Bytes>(raw.get()).ok().map(|bytes| Cow::Owned(bytes.0)),
         inner => Some(Cow::Borrowed(inner.as_bytes())),
     }
-}
-
-fn inside_quotes(raw: &RawValue) -> Option<&str> {
-    raw.get().strip_prefix('"')?.strip_suffix('"')
 }
 
 /// The bytes of a JSON string.

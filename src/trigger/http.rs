@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::answer::{BodyPlace, Events, ResponseStatus, json, nothing, report, unreadable};
 use super::batch::{Counts, IncomingEvent, advice, log_failure, resolve_bounded};
 use super::body::{Limits, form};
+use super::bounds::{Bounds, Excess};
 use super::split_body::{Batch, split_body};
 use super::{Ingest, Reply};
 use crate::clock::Clock;
@@ -35,12 +36,6 @@ use reply::Answer;
 pub(super) use request::Request;
 use visitors::VisitorRoute;
 use write_key::{UNKNOWN_KEY, USE_A_KEY};
-
-/// The code of an answer to a request whose events have more visitors than a request without credentials may bring.
-const TOO_MANY_VISITORS: &str = "too_many_visitors";
-/// What the sender of such a request has to do.
-const SEND_FEWER_VISITORS: &str = "the events have more visitors than a request without credentials may have; send several \
-                                   requests, sign the request, or use the queue";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,6 +127,13 @@ impl<'a> Route<'a> {
     }
 }
 
+impl<S, C, O> Ingest<S, C, O> {
+    /// Returns what the caller of a request may do and see.
+    fn access_of(&self, request: &Request<'_>) -> PublicAccess {
+        if request.is_authenticated { PublicAccess::TRUSTED } else { self.public }
+    }
+}
+
 /// Answers a request.
 pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
     ingest: &Ingest<S, C, O>,
@@ -140,10 +142,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock, O: Output>(
 ) -> Reply {
     let manager = &ingest.manager;
     let (mut answer, counts) = match Route::of(&request.method, &request.path) {
-        Route::Events => {
-            let access = if request.is_authenticated { PublicAccess::TRUSTED } else { ingest.public };
-            events(manager, request, access, deadline).await
-        }
+        Route::Events => events(manager, request, ingest.access_of(request), deadline).await,
         // Boxed, so that the futures of all other requests stay small.
         Route::Client(endpoint) => Box::pin(clients::handle(ingest, request, endpoint, deadline)).await,
         Route::Preflight => (Answer::empty(204), Counts::default()),
@@ -190,7 +189,7 @@ async fn events<S: SessionStorage, C: Clock>(
         return (Answer::new(401, nothing(UNKNOWN_KEY, USE_A_KEY)), Counts::only(UNKNOWN_KEY));
     };
     let batch = match &body {
-        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
+        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events),
         Err(error) => Err(*error),
     };
     let Batch { raw_events, sent_at } = match batch {
@@ -206,9 +205,10 @@ async fn events<S: SessionStorage, C: Clock>(
     let incoming =
         raw_events.into_iter().enumerate().map(|(index, raw_event)| IncomingEvent { raw_event, origin: origin(index) });
     let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| events.push(event, assignment);
-    let Some((outcomes, placed)) = resolve_bounded(manager, incoming, access.max_visitors, deadline, annotate).await
-    else {
-        return (Answer::new(413, nothing(TOO_MANY_VISITORS, SEND_FEWER_VISITORS)), Counts::only(TOO_MANY_VISITORS));
+    let bounds = Bounds { access, excess: Excess::Refused };
+    let (outcomes, placed) = match resolve_bounded(manager, incoming, bounds, deadline, annotate).await {
+        Ok(resolved) => resolved,
+        Err(why) => return (Answer::new(413, nothing(why.code(), why.message())), Counts::only(why.code())),
     };
     let (status, body) = report(&outcomes, events, BodyPlace::InEnvelope);
     (Answer::new(http_status(status), body), Counts::of(&outcomes, placed))

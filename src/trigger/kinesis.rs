@@ -124,7 +124,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::SessionConfig;
 
     const NOW: Millis = 1_773_144_060_000;
 
@@ -149,7 +148,7 @@ mod tests {
             assert_eq!(message.group.as_deref(), Some("shardId-000000000001"));
             assert_eq!(origin.delivery.received_at, 1_773_144_000_123);
             let decoded = message.decoded();
-            let events = message.raw_events(&decoded, &SessionConfig::default()).unwrap();
+            let events = message.raw_events(&decoded).unwrap();
             assert_eq!(events.bytes(), [b"1", b"2"]);
         }
     }
@@ -161,7 +160,7 @@ mod tests {
         let ids: Vec<_> = messages.iter().map(|message| (&*message.id, message.origin(0, None).id)).collect();
         assert_eq!(ids, [("7", "shardId-000000000001:7/0"), ("7", "shardId-000000000001:7/1")]);
         let decoded = messages[1].decoded();
-        let events = messages[1].raw_events(&decoded, &SessionConfig::default()).unwrap();
+        let events = messages[1].raw_events(&decoded).unwrap();
         assert_eq!(events.bytes(), [b"{\"b\":2}", b"{\"c\":3}"]);
     }
 
@@ -178,7 +177,7 @@ mod tests {
         ] {
             let messages = messages(leaked(&json!([record])), NOW).unwrap().remove(0);
             let decoded = messages[0].decoded();
-            assert_eq!(messages[0].raw_events(&decoded, &SessionConfig::default()).err(), Some(wanted), "{record}");
+            assert_eq!(messages[0].raw_events(&decoded).err(), Some(wanted), "{record}");
         }
         assert!(super::messages("7", NOW).is_err());
     }

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use super::body::{BodyError, Limits, decode, form, is_json};
 use super::envelope::{Headers, received_at};
 use super::split_body::{Batch, split_body};
-use crate::config::ProjectRules;
 use crate::event::{Delivery, Origin, RejectCode};
 use crate::session::Millis;
 use reject::Reject;
@@ -134,16 +133,12 @@ impl<'a> Message<'a> {
     }
 
     /// Splits the decoded body into raw events.
-    pub fn raw_events<'b>(
-        &self,
-        decoded: &'b Result<Cow<'_, [u8]>, BodyError>,
-        rules: &impl ProjectRules,
-    ) -> Result<Batch<'b>, BodyError> {
+    pub fn raw_events<'b>(&self, decoded: &'b Result<Cow<'_, [u8]>, BodyError>) -> Result<Batch<'b>, BodyError> {
         let body = decoded.as_ref().map_err(|&error| error)?;
         if self.is_test {
             return Ok(Batch { raw_events: Vec::new(), sent_at: None });
         }
-        split_body(body, form(self.headers.content_type.as_deref())?, self.limits.events, rules)
+        split_body(body, form(self.headers.content_type.as_deref())?, self.limits.events)
     }
 
     /// Returns the line in the rejects of an event of this message.

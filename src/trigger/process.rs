@@ -91,7 +91,7 @@ impl<'b> Resolved<'b> {
         let (mut incoming, mut split_bodies) = (Vec::new(), Vec::with_capacity(messages.len()));
         for (message, body) in messages.iter().zip(decoded) {
             // A message that has already failed has no body here and adds no events.
-            let batch = body.as_ref().map(|body| message.raw_events(body, manager.projects()));
+            let batch = body.as_ref().map(|body| message.raw_events(body));
             let bytes = |batch: &Batch<'b>| raw_bytes(manager, batch);
             split_bodies
                 .push(batch.as_ref().map_or(Ok(Vec::new()), |batch| batch.as_ref().map(bytes).map_err(|&error| error)));
@@ -231,7 +231,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     deadline: Millis,
 ) -> Counts {
     let mut resolved = Resolved::of(&ingest.manager, messages, decoded, deadline).await;
-    let counts = std::mem::take(&mut resolved.counts);
+    let mut counts = std::mem::take(&mut resolved.counts);
     for (failed, now_failed) in failed.iter_mut().zip(resolved.failed()) {
         *failed |= now_failed;
     }
@@ -239,6 +239,7 @@ async fn process_chunk<S: SessionStorage, C: Clock, O: Output>(
     let rejects = resolved.rejects(messages, failed);
     let events = resolved.take_events(failed);
     let (unsent_events, unsent_rejects) = join(events.send(&ingest.output), rejects.send(&ingest.rejects)).await;
+    counts.not_accepted(unsent_events.len());
     unsent_events.into_iter().chain(unsent_rejects).for_each(|owner| failed[owner] = true);
     counts
 }

@@ -1,29 +1,26 @@
 //! Splits a body into raw events.
 //!
-//! The scanner recognizes strings, escapes and brackets, and validates nothing. So an error in one event stays in its raw event,
-//! and only that event is rejected. When a bracket is never closed, the scanner looks for the place where the next event begins.
-//! It accepts any bytes and reads them a fixed number of times.
+//! A JSON parser would reject the whole body for one broken event. The splitter recognizes strings, escapes and brackets, and
+//! validates nothing. So an error in one event stays in its raw event, and only that event is rejected. When a bracket is never
+//! closed, the splitter looks for the place where the next event begins. It accepts any bytes and reads them a fixed number of
+//! times.
 
 mod brackets;
 
-use memchr::{memchr_iter, memchr2};
+use memchr::memchr_iter;
 
 use super::body::{BodyError, Form};
 use crate::config::ProjectRules;
 use crate::dialect::{ClientEvent, Standing};
-use crate::event::{Event, Origin, Rejection, Scanned, time_of_json};
+use crate::event::{Event, Fields, Origin, Rejection, time_of_json};
 use crate::session::Millis;
 use brackets::Brackets;
 
 /// A raw event: the part of a body where one event is expected.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are events; a heap allocation for each costs more than the bytes"
-)]
 pub enum RawEvent<'a> {
-    /// It was already scanned while the body was split.
-    Event(Scanned<'a>),
+    /// It was already parsed as far as its fields while the body was split.
+    Parsed(Fields<'a>),
     /// It is not checked, and may be empty or invalid.
     Bytes(&'a [u8]),
     /// It was translated from another client's dialect.
@@ -34,7 +31,7 @@ impl<'a> RawEvent<'a> {
     /// Returns the raw event's bytes.
     pub fn bytes(&self) -> &'a [u8] {
         match self {
-            Self::Event(scanned) => scanned.text().as_bytes(),
+            Self::Parsed(fields) => fields.json.as_bytes(),
             Self::Bytes(bytes) => bytes,
             Self::Translated(event) => event.json.as_bytes(),
         }
@@ -44,7 +41,7 @@ impl<'a> RawEvent<'a> {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Translated(event) => event.standing,
-            Self::Event(_) | Self::Bytes(_) => Standing::Activity,
+            Self::Parsed(_) | Self::Bytes(_) => Standing::Activity,
         }
     }
 
@@ -54,7 +51,7 @@ impl<'a> RawEvent<'a> {
     /// Why the event is rejected.
     pub fn parse(self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
         match self {
-            Self::Event(scanned) => Event::read(scanned, origin, rules),
+            Self::Parsed(fields) => Event::read(fields, origin, rules),
             Self::Bytes(bytes) => Event::parse(bytes, origin, rules),
             Self::Translated(event) => event.parse(origin, rules),
         }
@@ -80,22 +77,16 @@ impl<'a> Batch<'a> {
 /// Bytes of a usual event. They determine the initial capacity for a body's events.
 const USUAL_EVENT_BYTES: usize = 1024;
 
-/// Splits a body into at most `max_events` raw events, in order. The elements of an array are scanned as events while the body
-/// is split, up to the first one that is not an event. After that, only strings and brackets are followed.
+/// Splits a body into at most `max_events` raw events, in order. The elements of an array are parsed as events while the body is
+/// split, up to the first one that is not an event. After that, only strings and brackets are followed.
 ///
 /// # Errors
 /// The body has no events or too many, or its member `events` is not an array.
-pub fn split_body<'a>(
-    body: &'a [u8],
-    form: Form,
-    max_events: usize,
-    rules: &impl ProjectRules,
-) -> Result<Batch<'a>, BodyError> {
+pub fn split_body(body: &[u8], form: Form, max_events: usize) -> Result<Batch<'_>, BodyError> {
     let body = trim(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
-    let valid = std::str::from_utf8(body).ok();
     let found = Vec::with_capacity(max_events.min(body.len() / USUAL_EVENT_BYTES + 1));
-    let reads_click_ids = rules.need_click_ids();
-    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, reads_click_ids, sent_at: None };
+    let valid = std::str::from_utf8(body).ok();
+    let mut raw_events = RawEvents { found, max_events, too_many: false, valid, sent_at: None };
     match (form, body.first()) {
         (_, None) => {}
         (Form::Any, Some(b'[')) => {
@@ -118,9 +109,8 @@ struct RawEvents<'a> {
     found: Vec<RawEvent<'a>>,
     max_events: usize,
     too_many: bool,
-    /// The body, while it is UTF-8 and everything that was read of it is valid.
+    /// The body, while it is UTF-8 and every element that was read of it is an event.
     valid: Option<&'a str>,
-    reads_click_ids: bool,
     sent_at: Option<Millis>,
 }
 
@@ -137,20 +127,19 @@ impl<'a> RawEvents<'a> {
         }
     }
 
-    /// Scans the event that begins at `at` and returns the index of the comma or bracket that follows it. Returns `None` if there
-    /// is no event, or something else follows it. From then on nothing is scanned any more, so that a broken body is read only
-    /// once more.
-    fn read(&mut self, at: usize) -> Option<usize> {
+    /// Parses the event that begins at `at` and returns the index of the comma or bracket that follows it. Returns `None` if there
+    /// is no event, or something else follows it. From then on nothing is parsed any more, so that a broken body is read only once
+    /// more.
+    fn parse(&mut self, at: usize) -> Option<usize> {
         let body = self.valid.take()?;
-        let start = at + body.as_bytes().get(at..)?.iter().position(|&byte| !is_space(byte))?;
-        let event = Scanned::first(body.get(start..)?, self.reads_click_ids)?;
-        let end = start + event.text().len();
-        let next = end + body.as_bytes().get(end..)?.iter().position(|&byte| !is_space(byte))?;
-        if !matches!(body.as_bytes()[next], b',' | b']') {
+        let (start, _) = token_at(body.as_bytes(), at)?;
+        let event = Fields::parse_first(body.get(start..)?)?;
+        let (next, byte) = token_at(body.as_bytes(), start + event.json.len())?;
+        if !matches!(byte, b',' | b']') {
             return None;
         }
         self.valid = Some(body);
-        self.add(RawEvent::Event(event));
+        self.add(RawEvent::Parsed(event));
         Some(next)
     }
 
@@ -185,27 +174,17 @@ fn split_objects<'a>(mut bytes: &'a [u8], raw_events: &mut RawEvents<'a>) -> &'a
 /// Returns the end of the object at the start of `bytes`, if another object follows it.
 fn end_before_object(bytes: &[u8]) -> Option<usize> {
     // In valid JSON a `{` follows a `}` only between such objects and in strings. So most bodies need no further check.
-    let is_followed = |end: usize| {
-        let rest = &bytes[end + 1..];
-        rest.iter().find(|&&byte| !is_space(byte)) == Some(&b'{')
-    };
-    if !memchr_iter(b'}', bytes).any(is_followed) {
+    let is_followed = |end: usize| matches!(token_at(bytes, end + 1), Some((_, b'{')));
+    if !memchr_iter(b'}', bytes).any(is_followed) || !matches!(token_at(bytes, 0), Some((_, b'{'))) {
         return None;
     }
     let mut open = Brackets::default();
-    let mut at = bytes.iter().position(|&byte| !is_space(byte)).filter(|&first| bytes[first] == b'{')?;
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' {
-            at = string_end(bytes, at + 1);
-            continue;
-        }
+    let is_end = |&(_, byte): &(usize, u8)| {
         open.pass(byte);
-        if open.depth() == 0 {
-            return is_followed(at).then_some(at + 1);
-        }
-        at += 1;
-    }
-    None
+        open.depth() == 0
+    };
+    let (end, _) = Tokens { bytes, at: 0 }.find(is_end)?;
+    is_followed(end).then_some(end + 1)
 }
 
 /// Splits a body that begins with an object: `{"events":[…]}`, one event, or the first of several.
@@ -276,42 +255,35 @@ enum EventsMember {
 fn read_outline<'a>(body: &'a [u8], raw_events: &mut RawEvents<'a>) -> Outline {
     let mut outline = Outline::default();
     let mut open = Brackets::default();
-    let (mut at, mut last) = (0, b',');
-    while let Some(&byte) = body.get(at) {
-        if byte == b'"' {
-            let is_key = open.depth() == 1 && matches!(last, b'{' | b',');
-            let end = string_end(body, at + 1);
-            let key = body.get(at + 1..end - 1).filter(|_| is_key);
-            (at, last) = (end, b'"');
-            match (key, value_at(body, end)) {
-                (Some(b"event"), _) => outline.is_event = true,
-                (Some(b"events" | b"batch"), Some((value, b'['))) => match split_array(body, value + 1, raw_events) {
-                    None => return Outline { events: Some(EventsMember::Open), ..outline },
-                    Some(end) => {
-                        outline.events = Some(EventsMember::Closed(end));
-                        (at, last) = (end, b']');
-                    }
-                },
-                (Some(b"sent_at"), Some((value, _))) => {
-                    raw_events.sent_at = read_sent_at(body, value).or(raw_events.sent_at);
-                }
-                (Some(b"events"), Some(_)) if outline.events.is_none() => {
-                    outline.events = Some(EventsMember::NotAnArray);
-                }
-                _ => {}
-            }
-            continue;
-        }
+    let mut tokens = Tokens { bytes: body, at: 0 };
+    let mut last = b',';
+    while let Some((at, byte)) = tokens.next() {
+        let is_key = byte == b'"' && open.depth() == 1 && matches!(last, b'{' | b',');
         if byte == b'{' && open.rules_out_object_after(last) {
             return outline;
         }
         open.pass(byte);
-        at += 1;
         if open.depth() == 0 {
-            return Outline { end: Some(at), ..outline };
+            return Outline { end: Some(at + 1), ..outline };
         }
-        if !is_space(byte) {
-            last = byte;
+        last = byte;
+        let key = body.get(at + 1..tokens.at - 1).filter(|_| is_key);
+        match (key, key.and_then(|_| value_at(body, tokens.at))) {
+            (Some(b"event"), _) => outline.is_event = true,
+            (Some(b"events" | b"batch"), Some((value, b'['))) => match split_array(body, value + 1, raw_events) {
+                None => return Outline { events: Some(EventsMember::Open), ..outline },
+                Some(end) => {
+                    outline.events = Some(EventsMember::Closed(end));
+                    (tokens.at, last) = (end, b']');
+                }
+            },
+            (Some(b"sent_at"), Some((value, _))) => {
+                raw_events.sent_at = read_sent_at(body, value).or(raw_events.sent_at);
+            }
+            (Some(b"events"), Some(_)) if outline.events.is_none() => {
+                outline.events = Some(EventsMember::NotAnArray);
+            }
+            _ => {}
         }
     }
     outline
@@ -328,12 +300,8 @@ fn read_sent_at(body: &[u8], from: usize) -> Option<Millis> {
 
 /// Returns the index and the first byte of the value after a key that ends at `key_end`.
 fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
-    let next = |from: usize| {
-        let skipped = body.get(from..)?.iter().position(|&byte| !is_space(byte))?;
-        Some((from + skipped, body[from + skipped]))
-    };
-    match next(key_end)? {
-        (colon, b':') => next(colon + 1),
+    match token_at(body, key_end)? {
+        (colon, b':') => token_at(body, colon + 1),
         _ => None,
     }
 }
@@ -341,19 +309,19 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
 /// Splits the array whose first element begins at `from`. Returns the index after its closing bracket, or `None` if it has none.
 /// Then the rest of the body becomes the last raw event.
 fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a>) -> Option<usize> {
-    let first = body.get(from..).unwrap_or_default().iter().position(|&byte| !is_space(byte));
-    if let Some(closed) = first.filter(|&first| body[from + first] == b']') {
-        return Some(from + closed + 1);
+    if let Some((closed, b']')) = token_at(body, from) {
+        return Some(closed + 1);
     }
+    let mut open = Brackets::default();
     let (mut at, mut resync) = (from, false);
-    while let Some(end) = raw_events.read(at) {
+    while let Some(end) = raw_events.parse(at) {
         at = end + 1;
         if body[end] == b']' {
             return Some(at);
         }
     }
     loop {
-        let element = find_element(body, at, resync);
+        let element = find_element(body, at, resync, &mut open);
         let raw_event = body.get(at..element.end).unwrap_or_default();
         match element.stop {
             Stop::Comma => {
@@ -406,38 +374,59 @@ enum Stop {
     End,
 }
 
-/// Finds the end of the element that begins at `from`. With `resync`, it also ends where the next one seems to begin.
-fn find_element(body: &[u8], from: usize, resync: bool) -> Element {
-    let mut open = Brackets::default();
-    let (mut at, mut last) = (from, b',');
-    while let Some(&byte) = body.get(at) {
-        match byte {
-            b'"' => {
-                (at, last) = (string_end(body, at + 1), b'"');
+/// Finds the end of the element that begins at `from`. With `resync`, it also ends where the next one seems to begin. `open` is
+/// passed in so that its memory is used again.
+fn find_element(body: &[u8], from: usize, resync: bool, open: &mut Brackets) -> Element {
+    open.clear();
+    let mut last = b',';
+    for (end, byte) in (Tokens { bytes: body, at: from }) {
+        let stop = match byte {
+            b',' if open.depth() == 0 => Stop::Comma,
+            b']' if open.depth() == 0 => Stop::Closed,
+            b'{' if resync && open.rules_out_object_after(last) => Stop::NextObject,
+            _ => {
+                open.pass(byte);
+                last = byte;
                 continue;
             }
-            b',' if open.depth() == 0 => return Element { end: at, stop: Stop::Comma },
-            b']' if open.depth() == 0 => return Element { end: at, stop: Stop::Closed },
-            b'{' if resync && open.rules_out_object_after(last) => return Element { end: at, stop: Stop::NextObject },
-            _ => open.pass(byte),
-        }
-        if !is_space(byte) {
-            last = byte;
-        }
-        at += 1;
+        };
+        return Element { end, stop };
     }
     Element { end: body.len(), stop: Stop::End }
 }
 
+/// The bytes that are neither white space nor inside of a string, with their indexes. Of a string, the opening quotation mark is
+/// among them.
+struct Tokens<'a> {
+    bytes: &'a [u8],
+    /// Where the next one is looked for.
+    at: usize,
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = (usize, u8);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (start, byte) = token_at(self.bytes, self.at)?;
+        self.at = if byte == b'"' { string_end(self.bytes, start + 1) } else { start + 1 };
+        Some((start, byte))
+    }
+}
+
+/// Returns the first byte from `from` on that is not white space, with its index.
+fn token_at(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
+    (from..).zip(bytes.get(from..)?.iter().copied()).find(|&(_, byte)| !is_space(byte))
+}
+
 /// Returns the index after the closing quotation mark of a string, or the end of the body if it has none.
 fn string_end(body: &[u8], mut at: usize) -> usize {
-    while let Some(found) = memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
-        at += found;
-        if body[at] == b'"' {
-            return at + 1;
-        }
-        // An escaped quotation mark does not end the string.
-        at += 2;
+    while let Some(&byte) = body.get(at) {
+        at += match byte {
+            b'"' => return at + 1,
+            // An escaped quotation mark does not end the string.
+            b'\\' => 2,
+            _ => 1,
+        };
     }
     body.len()
 }

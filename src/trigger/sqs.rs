@@ -1,5 +1,5 @@
 //! Records of an SQS queue, standard or FIFO. A message's body is read like an HTTP body. Its attributes `content-encoding`
-//! (gzip, encoded as base64) and `content-type` are read like headers. `received-at` and `message-id` are what a redriven message
+//! (gzip, encoded as base64) and `content-type` are read like headers. `session-tracking-received-at` and `session-tracking-message-id` are what a redriven message
 //! was first sent with ([`redriven`]).
 //!
 //! A failed message is reported to SQS, and the queue redelivers it.

@@ -1,6 +1,7 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
 mod clients;
+mod counted;
 mod explain;
 mod lambda_events;
 mod public;
@@ -45,7 +46,10 @@ impl Clock for StoppedClock {
 
 /// A store that does not answer for the visitor `down`, and has a corrupt item for the visitor `corrupt`.
 #[derive(Debug, Default)]
-struct FaultyStore(InMemorySessionStorage);
+struct FaultyStore(InMemorySessionStorage, ArchivedRead);
+
+/// The number of archived sessions that were read.
+type ArchivedRead = std::sync::atomic::AtomicUsize;
 
 impl SessionStorage for FaultyStore {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
@@ -69,7 +73,9 @@ impl SessionStorage for FaultyStore {
         self.0.archive(visitor, session, expires_at).await
     }
     async fn archived(&self, visitor: &Visitor, from: Millis, to: Millis) -> Result<Vec<SessionState>, SessionError> {
-        self.0.archived(visitor, from, to).await
+        let archived = self.0.archived(visitor, from, to).await;
+        self.1.fetch_add(archived.iter().flatten().count(), Ordering::Relaxed);
+        archived
     }
     async fn put_pages(
         &self,
@@ -293,6 +299,19 @@ async fn a_message_with_a_refused_line_is_redelivered() {
     assert_eq!(deliver(&function, &records).await, [""; 0]);
     let ids: Vec<_> = sent(&function.output).iter().map(|event| event["uuid"].clone()).collect();
     assert_eq!(ids, ["e-a", "e-b", "e-c"]);
+}
+
+/// The table took them, but they have to be sent again: without this, an output that is down would fail nothing for as long as the
+/// queue delivers again.
+#[tokio::test]
+async fn events_that_the_output_refuses_are_counted_as_failed() {
+    let mut function = function();
+    function.output.refused = Some("e-b");
+    let messages = [json!([event("a"), event("b")]), json!([event("c")])];
+    let records: Vec<Value> = messages.iter().map(|events| record("m", None, &events.to_string())).collect();
+    let payload = json!({ "Records": records }).to_string();
+    let counts = function.handle_measured(PipeRole::Enrichment, "", &payload, Millis::MAX).await.unwrap().counts;
+    assert_eq!((counts.applied, counts.failed, counts.codes["output_unavailable"]), (2, 1, 1));
 }
 
 #[tokio::test]

@@ -108,6 +108,20 @@ impl Consumer {
         }
     }
 
+    /// Checks why sessions ended by why the next ones began.
+    pub fn check_end_reasons(&self) {
+        let mut by_number: BTreeMap<(&str, &str, u64), &Value> = BTreeMap::new();
+        for ((visitor, _), end) in &self.ends {
+            let project = end["$session"]["project"].as_str().unwrap_or_default();
+            by_number.insert((project, visitor, end["$session_number"].as_u64().unwrap()), end);
+        }
+        for (&(project, visitor, number), end) in &by_number {
+            let next = by_number.get(&(project, visitor, number + 1));
+            let next = next.map(|next| next["$session_start_reason"].as_str().unwrap());
+            assert!(is_end_reason(end["$session_end_reason"].as_str().unwrap(), next), "{end}, then {next:?}");
+        }
+    }
+
     /// Returns the final sessions, sorted by visitor and start.
     pub fn sessions(&self) -> Vec<FinalSession> {
         let mut events: HashMap<&(String, String), Vec<(Millis, &str)>> = HashMap::new();
@@ -130,6 +144,17 @@ impl Consumer {
         };
         sessions.sort_by_key(key);
         sessions.into_iter().map(|(_, session)| session).collect()
+    }
+}
+
+/// Returns whether a session can have ended for this reason, if the next session began for that one. A source and a request end the
+/// session before; of the other rules, the first one that held need not be the one that the next event met.
+pub fn is_end_reason(end: &str, next: Option<&str>) -> bool {
+    let is_of_time = ["timeout", "max_duration", "midnight", "max_events"].contains(&end);
+    match next {
+        Some("timeout" | "max_duration" | "midnight") => is_of_time,
+        Some(next) => end == next,
+        None => is_of_time || end == "explicit",
     }
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod cost;
 mod demo;
 mod invoke;
+mod page;
 mod replay;
 mod serve;
 mod spool;

@@ -20,6 +20,7 @@ mod duplicates;
 #[path = "../../dev/dynamodb.rs"]
 mod dynamodb;
 mod engine_http;
+mod erasing;
 mod expiry;
 mod explain;
 mod fake_runtime;
@@ -53,6 +54,7 @@ mod seed;
 mod sim;
 mod small_worlds;
 mod soak;
+mod sparse;
 mod storage;
 mod stored;
 mod support;

@@ -166,6 +166,11 @@ fn manager<'a>(store: &'a ProbeStorage, clock: &'a RecordingClock) -> Manager<'a
     SessionManager::with_clock(SessionConfig::default(), store, clock)
 }
 
+/// Returns a manager that archives each session when it is closed.
+fn archiving_manager<'a>(store: &'a ProbeStorage, clock: &'a RecordingClock) -> Manager<'a> {
+    manager(store, clock).with_closed_bytes(0, 0)
+}
+
 /// After a conflict the closer closes the item of the other writer: by the rules of its project, under which the visits below are
 /// two sessions. By the service's, they are one.
 #[tokio::test]
@@ -192,7 +197,7 @@ async fn a_conflict_of_the_closer_is_resolved_by_the_rules_of_the_project() {
     let visitor = Visitor { project: "short".to_owned(), distinct_id: "u".to_owned() };
     let left = store.inner.read(&visitor).await.unwrap().unwrap().timeline;
     assert!(left.ended.is_empty() && left.open.is_none() && left.corrections.is_empty(), "{left:?}");
-    assert_eq!((left.due_at, left.archived), (None, 2));
+    assert_eq!((left.due_at, left.archived, left.closed.len()), (None, 0, 2), "both stay, as closed ones");
 }
 
 /// Applies page views at noon, each given as visitor and event number.
@@ -228,7 +233,7 @@ fn errors(outcomes: &[Outcome]) -> Vec<Option<&SessionError>> {
 async fn items_are_kept_as_long_as_they_can_be_asked_for() {
     for (days, retention) in [(30, None), (7, Some(TimeDelta::days(7)))] {
         let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
-        let manager = manager(&store, &clock);
+        let manager = archiving_manager(&store, &clock);
         let manager = match retention {
             None => manager,
             Some(retention) => manager.with_retention(retention),
@@ -411,7 +416,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     let later = NOON + 36 * MINUTE + 1;
 
     let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
-    let service = manager(&store, &clock);
+    let service = archiving_manager(&store, &clock);
     resolve(&service, &events, Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
     let output = MemoryOutput::default();
@@ -426,7 +431,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     // If the output or the archive fails, each timeline is tried once in a run, and the run goes on.
     for (output_fails, archive_fails) in [(true, false), (false, true)] {
         let (store, clock) = (ProbeStorage { archive_fails, ..ProbeStorage::default() }, RecordingClock::at(NOON));
-        let service = manager(&store, &clock);
+        let service = archiving_manager(&store, &clock);
         resolve(&service, &events, Millis::MAX).await;
         clock.now.store(later, Ordering::Relaxed);
         let report = match output_fails {
@@ -447,7 +452,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
 
     // A run whose deadline is too close does not begin.
     let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
-    let service = manager(&store, &clock);
+    let service = archiving_manager(&store, &clock);
     resolve(&service, &events, Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
     let report = service.cleanup(&MemoryOutput::default(), later + DEADLINE_MARGIN_MS - 1).await;
@@ -465,7 +470,7 @@ async fn a_run_closes_a_full_shard_and_reports_what_it_did() {
     );
     assert_eq!(output.take().len(), 65);
     let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
-    let service = manager(&store, &clock);
+    let service = archiving_manager(&store, &clock);
     resolve(&service, &events[..1], Millis::MAX).await;
     clock.now.store(later, Ordering::Relaxed);
     store.conflicts.store(3, Ordering::Relaxed);

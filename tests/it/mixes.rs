@@ -32,15 +32,25 @@ const SEEDS: u64 = 600;
 type Manager<'w> = SessionManager<&'w Jittery<'w>, &'w ManualClock>;
 
 /// A store whose calls take turns and time, and fail at random.
-struct Jittery<'c> {
+pub struct Jittery<'c> {
     clock: &'c ManualClock,
-    inner: InMemorySessionStorage,
+    pub inner: InMemorySessionStorage,
     random: Mutex<Seeded>,
     /// How many of a thousand calls fail before they take effect, and as many after it.
     faults: Mutex<usize>,
 }
 
-impl Jittery<'_> {
+impl<'c> Jittery<'c> {
+    /// Returns an empty store, of whose calls `faults` in a thousand fail before they take effect, and as many after it.
+    pub fn new(clock: &'c ManualClock, seed: u64, faults: usize) -> Self {
+        let (random, faults) = (Mutex::new(Seeded(seed)), Mutex::new(faults));
+        Self { clock, inner: InMemorySessionStorage::new(), random, faults }
+    }
+
+    pub fn set_faults(&self, faults: usize) {
+        *self.faults.lock().unwrap() = faults;
+    }
+
     async fn call<T>(&self, operation: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
         self.turns().await;
         self.fail()?;
@@ -112,8 +122,12 @@ impl SessionStorage for Jittery<'_> {
     }
 }
 
-/// The number of fingerprints on a page. Sessions are short here, so pages are, too.
-const PAGE_SIZE: usize = 1;
+/// The number of fingerprints on a page. Sessions are short here, so pages are, too. Sessions without pages can stay in their
+/// timeline.
+const PAGE_SIZES: [usize; 2] = [1, 64];
+
+/// The maximum sizes of timelines with closed sessions: at rest, and with events.
+const CLOSED_BYTES: [(usize, usize); 4] = [(512, 928), (400, 300), (2_000, 2_000), (0, 0)];
 
 #[derive(Debug, Clone)]
 pub struct SentEvent {
@@ -127,7 +141,8 @@ pub struct SentEvent {
 
 impl SentEvent {
     pub fn json(&self) -> String {
-        let mut properties = json!({ "$current_url": format!("https://shop.test/{}", self.uuid) });
+        let url = format!("https://shop.test/{}", self.uuid);
+        let mut properties = json!({ "$current_url": url, "value": self.tenths() as f64 / 10.0 });
         let named = [("utm_source", self.utm), ("$referrer", self.referrer)];
         for (name, value) in named.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             properties[name] = value.into();
@@ -135,6 +150,11 @@ impl SentEvent {
         let (uuid, name, visitor, at) = (&self.uuid, self.name, self.visitor, rfc3339(datetime(self.at)));
         json!({ "uuid": uuid, "event": name, "distinct_id": visitor, "timestamp": at, "properties": properties })
             .to_string()
+    }
+
+    /// Returns ten times the value that the event brings.
+    fn tenths(&self) -> u64 {
+        self.at as u64 % 17 + self.uuid.bytes().map(u64::from).sum::<u64>() % 5
     }
 
     fn is_counted(&self) -> bool {
@@ -156,6 +176,7 @@ pub fn rules(random: &mut Seeded, lateness: i64, max_duration: i64) -> SessionCo
         "direct_then_source": pick(random, &["continue", "split", "upgrade"]),
         "first_campaign": pick(random, &["continue", "split"]),
         "passive_events": ["passive"],
+        "counted_events": ["click:value", "$pageview"],
         "max_events": pick(random, &[None, None, None, Some(1), Some(2), Some(3)]),
         "midnight": pick(random, &[None, None, Some("Europe/Berlin")]),
     }))
@@ -210,18 +231,17 @@ async fn run(seed: u64) {
     let mut random = Seeded(seed ^ 0xa77a_c4ed);
     let (clock, sink, answers) = (ManualClock::default(), Sink::default(), Mutex::<Answers>::default());
     clock.set(START);
-    let storage = Jittery {
-        clock: &clock,
-        inner: InMemorySessionStorage::new(),
-        random: Mutex::new(Seeded(seed)),
-        faults: Mutex::new(pick(&mut random, &[0, 20, 100])),
-    };
+    let storage = Jittery::new(&clock, seed, pick(&mut random, &[0, 20, 100]));
     let (lateness, max_duration) = (pick(&mut random, &[0, 5, 300, 3600]), pick(&mut random, &[60, 1800, 86_400]));
     let has_calls = random.below(2) == 0;
+    let (page_size, sizes) = (PAGE_SIZES[seed as usize % 2], seed as usize / 2);
     let managers: Vec<Manager<'_>> = (0..1 + random.below(2))
-        .map(|_| {
+        .map(|number| {
             let rules = rules(&mut random, lateness, max_duration);
-            SessionManager::with_clock(rules, &storage, &clock).with_page_size(PAGE_SIZE)
+            let (at_rest, with_events) = CLOSED_BYTES[(sizes + number) % CLOSED_BYTES.len()];
+            SessionManager::with_clock(rules, &storage, &clock)
+                .with_page_size(page_size)
+                .with_closed_bytes(at_rest, with_events)
         })
         .collect();
     let timeout = managers[0].config().timeout.num_milliseconds();
@@ -282,7 +302,7 @@ async fn run(seed: u64) {
             storage.inner.read(&Visitor::new(visitor)).await.unwrap();
         }
     }
-    *storage.faults.lock().unwrap() = 0;
+    storage.set_faults(0);
     finish(&managers[0], &clock, &sink, &sent, &answers).await;
     for visitor in visitors {
         let Some(stored) = storage.inner.read(&Visitor::new(visitor)).await.unwrap() else { continue };
@@ -364,9 +384,34 @@ fn check(sent: &[SentEvent], sink: &Sink, answers: &Answers, has_calls: bool) {
             assert_eq!(session.event_count, session.events.len() as u64, "{session:#?}");
         }
     }
+    if !has_calls {
+        check_counts(sent, &consumer);
+    }
     let total: u64 = consumer.ends.values().map(|end| end["$session"]["event_count"].as_u64().unwrap()).sum();
     let least = counted as u64 + answers.recorded;
     assert!((least..=least + answers.maybe_recorded).contains(&total), "{total} counted, {least} sent");
+}
+
+/// Checks that each session counts the named events that a consumer has in it, late ones included.
+fn check_counts(sent: &[SentEvent], consumer: &Consumer) {
+    let by_uuid: HashMap<&str, &SentEvent> = sent.iter().map(|event| (event.uuid.as_str(), event)).collect();
+    let mut wanted: HashMap<(&str, &str, &str), (u64, u64)> = HashMap::new();
+    for (uuid, copy) in &consumer.events {
+        let event = by_uuid[uuid.as_str()];
+        let sum = wanted.entry((event.visitor, copy.session(), event.name)).or_default();
+        *sum = (sum.0 + 1, sum.1 + event.tenths());
+    }
+    for ((visitor, id), end) in &consumer.ends {
+        for name in ["click", "$pageview"] {
+            let total = &end["$session"]["counts"][name];
+            let (count, tenths) = wanted.remove(&(visitor.as_str(), id.as_str(), name)).unwrap_or_default();
+            assert_eq!(total["count"].as_u64().unwrap_or(0), count, "{name}: {end}");
+            assert_eq!(end["$session_counts"][name], *total);
+            let sum = total["sum"].as_f64().map(|sum| (sum * 10.0).round() as u64);
+            assert_eq!(sum, (name == "click" && count > 0).then_some(tenths), "{name}: {end}");
+        }
+    }
+    assert!(wanted.is_empty(), "{wanted:?}");
 }
 
 #[test]

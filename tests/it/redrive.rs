@@ -59,7 +59,9 @@ fn record(id: &str, sent_at: Millis, body: &str, attributes: Value) -> Value {
 
 /// The attributes of a message that was first sent at noon as `m1`.
 fn first_sent(mut attributes: Value) -> Value {
-    for (name, value) in [("received-at", NOON.to_string()), ("message-id", "m1".to_owned())] {
+    for (name, value) in
+        [("session-tracking-received-at", NOON.to_string()), ("session-tracking-message-id", "m1".to_owned())]
+    {
         attributes[name] = json!({ "stringValue": value, "dataType": "String" });
     }
     attributes

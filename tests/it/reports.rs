@@ -57,8 +57,6 @@ fn decided(id: &str) -> Option<Value> {
             "sessions": [{"events": ["a"], "start": "2026-03-10T15:33:09.000Z"}], "flags": {"a": "unparseable"},
         }),
         "R040" => (0..4).map(nobody).collect(),
-        // Documented behavior: `a` was archived before it was sent again, so it is counted again.
-        "R045" => json!({"sessions": [{"event_count": 1}, {"event_count": 2}]}),
         // Current behavior: the campaign in the event's properties takes precedence over the one in its URL.
         "R069" => json!({"sessions": [
             {"utm": {"source": "ad"}},

@@ -32,7 +32,7 @@ use odometer::Odometer;
 use run::Clock;
 use session_tracking::session::Millis;
 use walk::{Between, Check, Walk, replay};
-use world::{TIMEOUT, World};
+use world::{MAX_EVENTS, TIMEOUT, World};
 
 /// No gap, and gaps just below, at and just above the timeout.
 const GAPS: &[Millis] = &[0, TIMEOUT - 1, TIMEOUT, TIMEOUT + 1];
@@ -54,18 +54,38 @@ struct Family {
     sources: &'static str,
     events: usize,
     between: Between,
+    /// The maximum number of closed sessions that stay in the timeline.
+    max_closed: usize,
 }
 
 /// Three events under the default rules, with every source.
-const FAMILY: Family =
-    Family { rules: "default", lateness: 60_000, gaps: GAPS, sources: "-AB12", events: 3, between: Between::Nothing };
+const FAMILY: Family = Family {
+    rules: "default",
+    lateness: 60_000,
+    gaps: GAPS,
+    sources: "-AB12",
+    events: 3,
+    between: Between::Nothing,
+    max_closed: 1,
+};
 const LATE_FAMILY: Family = Family { lateness: TIMEOUT, gaps: WIDE_GAPS, sources: "-12", ..FAMILY };
+
+/// Closed sessions are all archived, one of them stays in the timeline, or all stay.
+const MAX_CLOSED: [usize; 3] = [0, 1, MAX_EVENTS];
+
+/// Calls [`ways`] for each of [`MAX_CLOSED`]. Returns how many ways there are each time.
+fn ways_closed<C: Check + Copy + Send + Sync>(check: C, family: Family) -> u64 {
+    let [first, others @ ..] = MAX_CLOSED.map(|max_closed| ways(check, Family { max_closed, ..family }));
+    assert_eq!(others, [first; MAX_CLOSED.len() - 1]);
+    first
+}
 
 /// Goes every way through all worlds of a family. Returns how many ways there are.
 fn ways<C: Check + Copy + Send + Sync>(check: C, family: Family) -> u64 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = |thread: usize| {
-        let mut walk = Walk { check, between: family.between, sources: family.sources, ways: 0 };
+        let Family { between, max_closed, sources, .. } = family;
+        let mut walk = Walk { check, between, max_closed, sources, ways: 0 };
         let mut odometer = Odometer::default();
         let mut number = 0;
         while odometer.next() {
@@ -135,18 +155,23 @@ const OVERTAKEN_WAYS: &[&str] = &[
 
 #[test]
 fn ways_worth_knowing() {
-    EXACT_WAYS.iter().for_each(|way| replay(&Exact, way));
-    LATE_WAYS.iter().for_each(|way| replay(&Late(Clock::Newest), way));
-    OVERTAKEN_WAYS.iter().for_each(|way| replay(&Late(Clock::Own), way));
+    for max_closed in MAX_CLOSED {
+        EXACT_WAYS.iter().for_each(|way| replay(&Exact, way, max_closed));
+        LATE_WAYS.iter().for_each(|way| replay(&Late(Clock::Newest), way, max_closed));
+        OVERTAKEN_WAYS.iter().for_each(|way| replay(&Late(Clock::Own), way, max_closed));
+    }
 }
 
 #[test]
 fn one_and_two_events() {
     for between in [Between::Nothing, Between::Close] {
-        assert_eq!(ways(Exact, Family { events: 1, between, ..FAMILY }), 3);
-        assert_eq!(ways(Exact, Family { events: 2, between, ..FAMILY }), 4 * 11 * 4);
+        assert_eq!(ways_closed(Exact, Family { events: 1, between, ..FAMILY }), 3);
+        assert_eq!(ways_closed(Exact, Family { events: 2, between, ..FAMILY }), 4 * 11 * 4);
     }
-    assert_eq!(ways(Late(Clock::Newest), Family { events: 2, between: Between::CloseAnytime, ..LATE_FAMILY }), 280);
+    assert_eq!(
+        ways_closed(Late(Clock::Newest), Family { events: 2, between: Between::CloseAnytime, ..LATE_FAMILY }),
+        280
+    );
 }
 
 #[test]
@@ -154,7 +179,7 @@ fn three_events_whatever_happens_in_between() {
     assert_eq!(ways(Exact, FAMILY), 16 * 45 * 24);
     assert_eq!(ways(Exact, Family { between: Between::Each, ..FAMILY }), 69_120);
     let family = Family { lateness: 0, sources: "-12", ..FAMILY };
-    assert_eq!(ways(Exact, Family { between: Between::CloseAnytime, ..family }), 20_846);
+    assert_eq!(ways_closed(Exact, Family { between: Between::CloseAnytime, ..family }), 20_846);
     assert_eq!(ways(Exact, Family { between: Between::EndRequests, ..family }), 33_600);
 }
 
@@ -199,7 +224,7 @@ fn five_events() {
 fn late_events() {
     for (lateness, ways_of_three) in [(0, 42_378), (TIMEOUT, 58_422)] {
         let family = Family { lateness, between: Between::CloseAnytime, ..LATE_FAMILY };
-        assert_eq!(ways(Late(Clock::Newest), family), ways_of_three);
+        assert_eq!(ways_closed(Late(Clock::Newest), family), ways_of_three);
     }
     let family = Family { events: 4, sources: "-", between: Between::Close, ..LATE_FAMILY };
     assert_eq!(ways(Late(Clock::Newest), family), 64 * 192);
@@ -211,7 +236,7 @@ fn deliveries_that_overtake_one_another() {
         let family = Family { lateness, between: Between::Each, ..LATE_FAMILY };
         assert_eq!(ways(Late(Clock::Own), family), 21_504);
         let family = Family { events: 4, sources: "-", gaps: NARROW_GAPS, between: Between::Close, ..family };
-        assert_eq!(ways(Late(Clock::Own), family), 27 * 192);
+        assert_eq!(ways_closed(Late(Clock::Own), family), 27 * 192);
     }
 }
 

@@ -1,9 +1,7 @@
 //! The functions' binaries under steady load, while their table is away for a while: nothing is lost, and memory stays flat.
 //!
-//! `cargo test` runs five seconds with the binaries that it builds. A minute with those that ship, as `docs/operations.md` reports it:
-//!
-//!     cargo lambda build --release
-//!     SOAK_SECONDS=60 SOAK_BINARIES=target/lambda cargo test --test it soak -- --nocapture
+//! `cargo test` runs five seconds with the binaries that it builds. `docs/operations.md` reports a minute with those that ship:
+//! `SOAK_SECONDS=60 SOAK_BINARIES=target/lambda cargo test --test it soak -- --nocapture`.
 
 mod queue;
 mod traffic;

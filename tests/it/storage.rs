@@ -362,7 +362,26 @@ async fn errors_name_the_item_or_the_error_of_the_service() {
 
     let other_table = DynamoDbSessionStorage::new(client, "elsewhere");
     let error = other_table.read(&timeline.visitor).await.unwrap_err();
-    assert_eq!(error.with_causes(), "storage is not available: ResourceNotFoundException (status 400)");
+    assert!(error.with_causes().ends_with("(status 400); there is no table of the name in TABLE"), "{error:?}");
+}
+
+/// A table with other keys, as somebody may give to a stack, is named by what it lacks.
+#[tokio::test]
+async fn a_table_of_another_kind_is_named_by_what_it_lacks() {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+    let client = EmbeddedDynamoDb::start(0).unwrap().client();
+    let id =
+        AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build().unwrap();
+    let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap();
+    let create = client.create_table().table_name("another").billing_mode(BillingMode::PayPerRequest);
+    create.attribute_definitions(id).key_schema(key).send().await.unwrap();
+    let store = DynamoDbSessionStorage::new(client, "another");
+    let read = store.read(&timeline("u1", NOON).visitor).await.unwrap_err();
+    let listed = store.due(0, None, NOON, 1).await.unwrap_err();
+    for error in [read, listed] {
+        let line = error.with_causes();
+        assert!(line.ends_with("its index `due`, are not those that docs/deploy.md lists"), "{line}");
+    }
 }
 
 /// Only reads for batches are eventually consistent, for half the price, because the conditional write verifies them.

@@ -41,6 +41,7 @@ fn every_variable_is_set() {
                 "MALLOC_MMAP_THRESHOLD_",
                 "MALLOC_TRIM_THRESHOLD_",
                 "MAX_VISITORS_PER_REQUEST",
+                "MAX_STATE_BYTES_PER_REQUEST",
                 "PUBLIC_ANSWER",
                 "REJECTS",
                 "REPLAY_BUCKET",
@@ -258,6 +259,7 @@ fn the_template_is_locked_by_default() {
             "OUTPUT" => "stdout",
             "PUBLIC_ANSWER" => &default("PublicAnswer"),
             "MAX_VISITORS_PER_REQUEST" => &default("MaxVisitorsPerRequest"),
+            "MAX_STATE_BYTES_PER_REQUEST" => &default("MaxStateBytesPerRequest"),
             _ => return None,
         };
         Some(own.to_owned())

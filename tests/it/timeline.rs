@@ -10,9 +10,10 @@ use session_tracking::model::{Entry, Kind, SessionState};
 use session_tracking::session::{
     DeviceInfo, EventId, GeoInfo, Millis, Reason, SessionContext, UtmParams, Visitor, session_id,
 };
+use session_tracking::stored::{FORMAT, decode_session, decode_timeline, encode_session, encode_timeline};
 use session_tracking::timeline::{
-    Applied, Arrival, Assignment, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES, MAX_UNFINALIZED_EVENTS,
-    MAX_UNFINALIZED_LATE_EVENTS, Overflow, Timeline,
+    Applied, Arrival, Assignment, ClosedSession, Closing, MAX_PROPERTIES, MAX_PROPERTY_BYTES, MAX_UNFINALIZED_BYTES,
+    MAX_UNFINALIZED_EVENTS, MAX_UNFINALIZED_LATE_EVENTS, Overflow, Timeline,
 };
 use uuid::Uuid;
 
@@ -369,7 +370,84 @@ fn sessions_that_a_dead_closer_archived_count_once() {
     assert!(closed.ended[0].version > archived[0].version);
 }
 
-/// Like the test above, but after the closer died a backdated event merges the two sessions. The archived copy of the one that is
+/// Returns a timeline of three sessions of one event, an hour apart, which are over.
+fn three_visits(config: &SessionConfig) -> Timeline {
+    let mut timeline = empty();
+    for (uuid, minutes) in [("a", 0), ("b", 60), ("c", 120)] {
+        apply(&mut timeline, &[arrival(uuid, NOON + minutes * MINUTE, NOON + minutes * MINUTE)], config);
+    }
+    timeline
+}
+
+/// For events, a closed session is an archived one that is always recalled, whichever of the sessions are closed.
+#[test]
+fn closed_sessions_are_like_recalled_ones() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let mut archived = three_visits(&config);
+    let now = NOON + 200 * MINUTE;
+    let sessions = archived.close(now, &config).ended;
+    for closed in 0..8_usize {
+        let is_closed = |number: usize| closed >> number & 1 == 1;
+        let mut timeline = archived.clone();
+        let mut recalled = Vec::new();
+        for (number, state) in sessions.iter().enumerate() {
+            if is_closed(number) {
+                timeline.keep_closed(ClosedSession { state: state.clone(), closed_at: now });
+            } else {
+                recalled.push(state.clone());
+            }
+        }
+        assert_eq!(timeline.archived as usize + timeline.closed.len(), 3);
+        // Duplicates, late events that join or make a session, and one that is not late; alone and together.
+        let minutes = [0, 5, -29, 30, 31, 60, 95, 119, 121, 149, 199];
+        let arrivals: Vec<Arrival> = minutes
+            .iter()
+            .map(|minutes| {
+                let uuid = match minutes {
+                    0 => "a",
+                    60 => "b",
+                    _ => &format!("e{minutes}"),
+                };
+                arrival(uuid, NOON + minutes * MINUTE, now)
+            })
+            .collect();
+        let alone = arrivals.iter().map(std::slice::from_ref);
+        for batch in alone.chain([&arrivals[..]]) {
+            let (mut with, mut without) = (timeline.clone(), archived.clone());
+            let applied =
+                [with.apply(batch, recalled.clone(), &config), without.apply(batch, sessions.clone(), &config)];
+            assert_eq!(applied[0], applied[1]);
+            let emitted = |timeline: &Timeline| timeline.archived as usize + timeline.closed.len();
+            assert_eq!(emitted(&with), emitted(&without));
+            with.closed.clear();
+            assert_eq!(with, Timeline { archived: with.archived, ..without });
+        }
+    }
+}
+
+/// A closer emitted sessions that are to stay as closed ones. In the item of another writer they stay, too, except for the one that
+/// has changed, which is emitted again.
+#[test]
+fn what_was_emitted_stays_in_the_item_of_another_writer() {
+    let config = rules(json!({ "lateness_seconds": 0 }));
+    let now = NOON + 200 * MINUTE;
+    let mut winner = three_visits(&config);
+    winner.finalize(now, &config);
+    let closing = winner.clone().close(now, &config);
+    let closed = |state: &SessionState| ClosedSession { state: state.clone(), closed_at: now };
+    let kept: Vec<ClosedSession> = closing.ended[..2].iter().map(closed).collect();
+    apply(&mut winner, &[arrival("late", NOON + 5 * MINUTE, now)], &config);
+    let (was_due, mut over) = (winner.due_at, winner.close(now, &config));
+    winner.keep_closed_again(&kept, &mut over);
+    // The third one was archived.
+    let rest = over.without(&Closing { ended: closing.ended[2..].to_vec(), corrections: Vec::new() });
+    assert_eq!(rest.ended.iter().map(|state| state.id).collect::<Vec<_>>(), [closing.ended[0].id]);
+    winner.put_back(rest, was_due);
+    assert_eq!((winner.closed.as_slice(), winner.ended.len(), winner.archived), (&kept[1..], 1, 1));
+    assert!(winner.due_at.is_some() && winner.ended[0].version > closing.ended[0].version);
+}
+
+/// Like `sessions_that_a_dead_closer_archived_count_once`, but after the closer died a backdated event merges the two sessions. The archived copy of the one that is
 /// only an alias now does not count either.
 #[test]
 fn sessions_that_a_dead_closer_archived_and_that_were_merged_since_count_once() {
@@ -696,6 +774,53 @@ fn the_largest_end_fits_into_a_message() {
         "is_active": false, "version": u64::MAX,
     }))
     .unwrap();
-    let bytes = session_tracking::emitted::end_line(&session).len();
+    let bytes = session_tracking::emitted::end_line(&session, session_tracking::Reason::MaxDuration).len();
     assert!((100_000..200_000).contains(&bytes), "{bytes}");
+}
+
+/// Why a session ended: the source of the next one, or the first rule of time or counts that held.
+#[test]
+fn a_session_ends_for_the_first_rule_that_holds() {
+    let minutes = |minutes: Millis| NOON + minutes * MINUTE;
+    let event = |at: Millis, referrer: Option<&str>| {
+        let mut arrival = arrival(&format!("e{at}"), at, at);
+        arrival.entry.context.referrer = referrer.map(Into::into);
+        arrival
+    };
+    let (a, b) = (Some("https://a.test/"), Some("https://b.test/"));
+    for (given, events, wanted) in [
+        (json!({}), vec![(0, None)], vec!["timeout"]),
+        (json!({}), vec![(0, a), (5, b)], vec!["referrer_change", "timeout"]),
+        // After the timeout, the other source is not the reason.
+        (json!({}), vec![(0, a), (35, b)], vec!["timeout", "timeout"]),
+        (json!({"max_duration_seconds": 1200}), vec![(0, None), (15, None)], vec!["max_duration"]),
+        (
+            json!({"max_duration_seconds": 1200}),
+            vec![(0, None), (15, None), (25, None)],
+            vec!["max_duration", "max_duration"],
+        ),
+        (json!({"max_events": 2}), vec![(0, None), (5, None)], vec!["max_events"]),
+        (json!({"max_events": 2}), vec![(0, None), (5, None), (50, None)], vec!["max_events", "timeout"]),
+        // It is ten to midnight there, or eleven in the evening.
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-70, None)], vec!["midnight"]),
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-70, None), (0, None)], vec!["midnight", "timeout"]),
+        (json!({"midnight": "Pacific/Auckland"}), vec![(-120, None)], vec!["timeout"]),
+    ] {
+        let config = rules(given);
+        let mut timeline = Timeline::new(Visitor::new("u1"));
+        for (at, referrer) in &events {
+            apply(&mut timeline, &[event(minutes(*at), *referrer)], &config);
+        }
+        // The reason is stored with the session.
+        let stored = encode_timeline(&timeline);
+        let mut timeline = decode_timeline(FORMAT, &stored, Visitor::new("u1")).unwrap();
+        let ended = timeline.close(minutes(3_000), &config).ended;
+        let reasons: Vec<&str> = ended.iter().map(|state| state.end_reason(&config).name()).collect();
+        assert_eq!(reasons, wanted, "{events:?}");
+        for state in ended {
+            let bytes = encode_session(&state);
+            let read = decode_session(FORMAT, &bytes, Visitor::new("u1").bits()).unwrap();
+            assert_eq!(read, state);
+        }
+    }
 }

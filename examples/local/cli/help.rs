@@ -48,9 +48,10 @@ fn option_help(option: &Opt) -> String {
         | Takes::Output => {
             format!("\n      takes {}", takes.sentence())
         }
-        Takes::Time | Takes::Text => String::new(),
+        Takes::Time | Takes::Text | Takes::Nothing => String::new(),
         #[cfg(feature = "replay")]
-        Takes::Folder | Takes::Inputs => String::new(),
+        Takes::Inputs => String::new(),
     };
-    format!("  --{name} {value}\n      {about}{takes}\n      default: {default}\n")
+    let value = if value.is_empty() { String::new() } else { format!(" {value}") };
+    format!("  --{name}{value}\n      {about}{takes}\n      default: {default}\n")
 }

@@ -28,6 +28,8 @@ const OPEN_UNITS: f64 = 1.0;
 const CLOSE_UNITS: f64 = 2.0;
 /// Write units of archiving a session.
 const ARCHIVE_UNITS: f64 = 1.0;
+/// The most events of a session that is not archived, because it stays in its visitor's timeline.
+const SMALL_SESSION_EVENTS: f64 = 8.0;
 /// Read units of closing a session: its timeline is read once, consistently.
 const CLOSE_READ_UNITS: f64 = 1.0;
 /// Partitions of the due index. Each is queried every minute, for half a read unit if nothing is due.
@@ -111,8 +113,13 @@ impl Traffic {
             line("", "conflicts", write(writes * CONFLICTS_A_WRITE)),
             line("", "open a session", write(sessions * OPEN_UNITS)),
             line("", "close it", write(sessions * CLOSE_UNITS) + read(sessions * CLOSE_READ_UNITS)),
-            line("", "archive it", write(sessions * ARCHIVE_UNITS)),
+            line("", "archive it", write(sessions * self.archive_units())),
         ]
+    }
+
+    /// Returns the write units of archiving a session.
+    fn archive_units(&self) -> f64 {
+        if self.per_session > SMALL_SESSION_EVENTS { ARCHIVE_UNITS } else { 0.0 }
     }
 
     /// Returns the lines of the bill, with events that come through an HTTP API.

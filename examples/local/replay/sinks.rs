@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::cli::Words;
 use crate::failure::Failure;
 
-/// Lines for other programs.
+/// Lines for other programs, or a page.
 pub struct Sink {
     option: &'static str,
     to: Box<dyn Write + Send>,
@@ -28,12 +28,14 @@ impl Sink {
 pub struct Sinks {
     pub annotated: Option<Sink>,
     pub sessions: Option<Sink>,
+    pub html: Option<Sink>,
     /// For people: standard output, or standard error where lines go to standard output.
     pub report: Sink,
 }
 
 const ANNOTATED: &str = "--annotated";
 const SESSIONS: &str = "--sessions";
+const HTML: &str = "--html";
 
 /// A file that is opened, but not emptied yet.
 struct Opened<'a> {
@@ -47,33 +49,35 @@ struct Opened<'a> {
 impl Sinks {
     /// Opens the outputs that a command was given.
     pub fn open(words: &Words, input: &Path) -> Result<Self, Failure> {
-        let (annotated, sessions) = (words.path("annotated"), words.path("sessions"));
+        let outputs = [(ANNOTATED, "annotated"), (SESSIONS, "sessions"), (HTML, "html")];
+        let outputs = outputs.map(|(option, name)| (option, words.path(name)));
         let is_stdout = |path: Option<&Path>| path == Some(Path::new("-"));
-        if is_stdout(annotated) && is_stdout(sessions) {
-            let message = "`--annotated` and `--sessions` are both standard output; give one of them a file";
+        let mut on_stdout = outputs.iter().filter(|(_, path)| is_stdout(*path)).map(|(option, _)| *option);
+        let first_on_stdout = on_stdout.next();
+        if let (Some(first), Some(second)) = (first_on_stdout, on_stdout.next()) {
+            let message = format!("`{first}` and `{second}` are both standard output; give one of them a file");
             return Err(Failure::usage(message));
         }
-        let to_file = |path: Option<&'_ Path>| path.is_some() && !is_stdout(path);
         let mut opened = Vec::new();
-        for (option, path) in [(ANNOTATED, annotated), (SESSIONS, sessions)] {
-            if let Some(path) = path.filter(|_| to_file(path)) {
+        for (option, path) in outputs {
+            if let Some(path) = path.filter(|&path| !is_stdout(Some(path))) {
                 opened.push(Opened::new(option, path).inspect_err(|_| undo(&opened))?);
             }
         }
         check(&opened, input).inspect_err(|_| undo(&opened))?;
         let mut files = opened.into_iter();
-        let mut sink = |option, path: Option<&Path>| -> Result<Option<Sink>, Failure> {
+        let mut sink = |(option, path): (&'static str, Option<&Path>)| -> Result<Option<Sink>, Failure> {
             match path {
                 None => Ok(None),
                 Some(_) if is_stdout(path) => Ok(Some(Sink { option, to: Box::new(BufWriter::new(io::stdout())) })),
                 Some(_) => files.next().map(Opened::emptied).transpose(),
             }
         };
-        let (annotated_sink, sessions_sink) = (sink(ANNOTATED, annotated)?, sink(SESSIONS, sessions)?);
-        let is_taken = is_stdout(annotated) || is_stdout(sessions);
-        let report: Box<dyn Write + Send> = if is_taken { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-        let report = Sink { option: "the report", to: report };
-        Ok(Self { annotated: annotated_sink, sessions: sessions_sink, report })
+        let [annotated, sessions, html] = outputs;
+        let (annotated, sessions, html) = (sink(annotated)?, sink(sessions)?, sink(html)?);
+        let to: Box<dyn Write + Send> =
+            if first_on_stdout.is_some() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+        Ok(Self { annotated, sessions, html, report: Sink { option: "the report", to } })
     }
 }
 
@@ -106,9 +110,9 @@ fn undo(opened: &[Opened<'_>]) {
 
 /// Refuses what would overwrite itself: two outputs in one file, or an output in the input.
 fn check(opened: &[Opened<'_>], input: &Path) -> Result<(), Failure> {
-    if let [one, other] = opened
-        && is_same((one.path, &one.data), (other.path, &other.data))
-    {
+    for (at, one) in opened.iter().enumerate() {
+        let is_twice = |other: &&Opened<'_>| is_same((one.path, &one.data), (other.path, &other.data));
+        let Some(other) = opened[at + 1..].iter().find(is_twice) else { continue };
         return Err(Failure::usage(format!(
             "`{}` and `{}` are the same file, `{}`; give each its own",
             one.option,

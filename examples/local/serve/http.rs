@@ -14,7 +14,12 @@ use serde_json::{Value, json};
 use session_tracking::clock::{Clock, SystemClock};
 use session_tracking::trigger::body::{BodyError, MAX_BODY_BYTES};
 
-use super::{Function, REQUEST_MS};
+use super::clock::ServeClock;
+use super::shown::{self, Explanations};
+use super::traffic::Traffic;
+use super::{Function, page};
+use crate::feed::Feed;
+use crate::stop::Stop;
 
 /// Limit of the bytes of a body that is passed to the function: API Gateway's own limit, 10 MB. The function has a lower one.
 const MAX_PASSED_BYTES: usize = 10 * 1024 * 1024;
@@ -24,15 +29,32 @@ const MAX_READ_BYTES: usize = 100 * 1024 * 1024;
 /// What the handler of requests needs.
 pub struct Api {
     /// The ingest function.
-    pub function: Arc<Function>,
+    pub function: Function,
     /// Whether requests count as signed.
     pub is_trusted: bool,
+    /// The time limit of a request, in milliseconds of the clock.
+    pub request_ms: i64,
+    /// The time limit of a run of the closer, in milliseconds of the clock.
+    pub close_ms: i64,
+    pub clock: ServeClock,
+    /// Whether the page may make time run faster.
+    pub has_time_travel: bool,
+    /// Whether recorded events are kept, so that the page links to a session's replay.
+    pub has_replay: bool,
+    /// What the page shows.
+    pub feed: Arc<Feed>,
+    /// The sample traffic that the page sends.
+    pub traffic: Traffic,
+    /// A name of this process: the items of another one have other numbers.
+    pub process: String,
+    pub stop: Stop,
 }
 
 /// Answers a request.
 pub async fn answer(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     match (&parts.method, parts.uri.path()) {
+        (&Method::GET | &Method::HEAD, "/") if page::is_wanted(&parts.headers) => logged(page::document(&api)),
         (&Method::GET | &Method::HEAD, "/") => logged(own(StatusCode::OK, &about())),
         // The function knows every other path, and answers the preflights of pages.
         _ => match read(body).await {
@@ -47,6 +69,7 @@ fn about() -> Value {
         "service": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
         "paths": [
+            "GET / (for a browser: a page that shows the sessions)",
             "POST /events",
             "POST /explain",
             "GET /sessions/{id}",
@@ -98,9 +121,9 @@ struct Answer {
     is_base64_encoded: bool,
 }
 
-/// Passes a request to the function, which logs it.
+/// Passes a request to the function, which logs it, and shows on the page what became of its events.
 async fn invoke(api: &Api, parts: &request::Parts, body: &[u8]) -> Response {
-    let now = SystemClock.now();
+    let now = api.clock.now();
     let string = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers: serde_json::Map<String, Value> =
         parts.headers.iter().map(|(name, value)| (name.to_string(), string(value.as_bytes()).into())).collect();
@@ -120,12 +143,44 @@ async fn invoke(api: &Api, parts: &request::Parts, body: &[u8]) -> Response {
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });
-    let answer = api.function.handle(&envelope.to_string(), now + REQUEST_MS).await.map_err(|error| error.to_string());
+    let shows_events = method == "POST" && shown::takes_events(path);
+    let explanations = match shows_events {
+        true => Explanations::of(api, || explain(&envelope)).await,
+        false => Explanations::default(),
+    };
+    let deadline = now.saturating_add(api.request_ms);
+    let answer = api.function.handle(&envelope.to_string(), deadline).await.map_err(|error| error.to_string());
     let answer: Result<Answer, _> =
         answer.and_then(|answer| serde_json::from_str(&answer).map_err(|error| error.to_string()));
     match answer {
-        Ok(answer) => response(answer),
+        Ok(answer) => {
+            if shows_events {
+                shown::show(api, &answer.body, &explanations, now);
+            }
+            response(answer)
+        }
         Err(why) => logged(own(StatusCode::INTERNAL_SERVER_ERROR, &error("invocation_failed", &why))),
+    }
+}
+
+/// Returns the request that asks what would become of another one's events. It has the same id, so that events get the same ids.
+fn explain(envelope: &Value) -> Value {
+    let mut envelope = envelope.clone();
+    envelope["rawPath"] = json!("/v1/explain");
+    let context = &mut envelope["requestContext"];
+    context["http"]["path"] = json!("/v1/explain");
+    context["authorizer"] = json!({ "iam": {} });
+    envelope
+}
+
+/// Sends events of the page itself, by direct invocation: they need no key of a project.
+pub async fn send_events(api: &Api, events: &[Value]) {
+    let now = api.clock.now();
+    let explanations = Explanations::of(api, || json!({ "explain": events })).await;
+    let payload = json!({ "events": events }).to_string();
+    match api.function.handle(&payload, now.saturating_add(api.request_ms)).await {
+        Ok(answer) => shown::show(api, &answer, &explanations, now),
+        Err(error) => tracing::warn!(%error, "sample traffic could not be sent"),
     }
 }
 
@@ -149,12 +204,13 @@ fn put_all(to: &mut HeaderMap, headers: &Value) {
     }
 }
 
-fn error(code: &str, message: &str) -> Value {
+/// Returns the body of an error.
+pub fn error(code: &str, message: &str) -> Value {
     json!({ "error": { "code": code, "message": message } })
 }
 
 /// Returns an answer that comes from this server and not from the function.
-fn own(status: StatusCode, body: &Value) -> Response {
+pub fn own(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 

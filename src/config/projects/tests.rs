@@ -38,7 +38,7 @@ fn a_project_has_its_own_rules_over_those_of_the_service() {
     {
         assert_eq!(projects.by_key(key).map(|project| project.name.as_str()), wanted, "{key}");
     }
-    assert!(projects.have_keys() && projects.need_click_ids());
+    assert!(projects.have_keys());
     assert_eq!(projects.all_rules().count(), 5);
 }
 
@@ -59,7 +59,7 @@ fn without_projects_all_events_have_the_same_rules() {
     let config = rules(json!({"timeout_seconds": 60}));
     for projects in [Projects::from(config.clone()), read(&json!({"timeout_seconds": 60}), " {} ").unwrap()] {
         assert_eq!((projects.rules_of(""), projects.rules_of("shop")), (&config, &config));
-        assert!(!projects.have_keys() && !projects.need_click_ids());
+        assert!(!projects.have_keys());
         assert_eq!(projects.by_key(""), None);
     }
 }

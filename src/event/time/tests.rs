@@ -1,12 +1,11 @@
 use proptest::prelude::*;
 
-use super::super::raw_field::RawField;
-use super::super::scan::Scanner;
 use super::*;
 use crate::session::{datetime, rfc3339};
 
-fn json(text: &str) -> Json<'_> {
-    Scanner::new(text).value(0).map_or(RawField::ABSENT, RawField::new).of(text)
+/// Returns a field of this JSON. It is absent if the JSON is empty.
+fn json(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn raw(text: &str) -> String {
@@ -202,7 +201,7 @@ fn spellings_by_name() {
         ("Tue Mar 10 2026 12:00:00 GMT+0200 (Eastern European Standard Time)", "2026-03-10T10:00:00Z"),
         ("  2026-03-10T10:00:00Z  ", "2026-03-10T10:00:00Z"),
     ] {
-        assert_eq!(stated_time(json(&raw(text))).map(|stated| stated.at), Some(at(wanted)), "{text}");
+        assert_eq!(stated_time(&raw(text)).map(|stated| stated.at), Some(at(wanted)), "{text}");
         assert_eq!(of_json(&raw(text)), Some(at(wanted)), "{text}");
     }
 }
@@ -357,7 +356,7 @@ proptest! {
     #[test]
     fn every_spelling_of_a_time_is_that_time(spelled in any_spelled(), is_string in any::<bool>()) {
         let value = if spelled.is_number && !is_string { spelled.text.clone() } else { raw(&spelled.text) };
-        prop_assert_eq!(stated_time(json(&value)).map(|stated| stated.at), Some(spelled.at), "{}", value);
+        prop_assert_eq!(stated_time(&value).map(|stated| stated.at), Some(spelled.at), "{}", value);
         prop_assert_eq!(of_json(&value), Some(spelled.at), "{}", value);
     }
 

@@ -33,7 +33,7 @@ impl Share {
 pub struct CloseReport {
     /// Due timelines that were examined.
     pub examined: usize,
-    /// Sessions whose end was emitted and that were archived.
+    /// Sessions whose end was emitted, and that were archived or stay in their timeline as closed ones.
     pub closed: usize,
     /// Corrections (merges and splits) that were emitted.
     pub corrections: usize,

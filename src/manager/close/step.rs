@@ -1,4 +1,4 @@
-//! One step of closing a timeline: a bounded number of its sessions is emitted, archived, and taken out.
+//! One step of closing a timeline: a bounded number of its sessions is emitted, then archived and taken out, or kept as closed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use crate::model::SessionState;
 use crate::output::Output;
 use crate::session::{Millis, Visitor};
 use crate::storage::{CommitOutcome, Found, SessionError, SessionStorage, Stored};
-use crate::timeline::{Closing, Correction, Timeline};
+use crate::timeline::{ClosedSession, Closing, Correction, Timeline};
 
 /// The maximum number of sessions of a timeline that are archived concurrently. It is small, so that a timeline with thousands of
 /// sessions leaves room for others.
@@ -86,6 +86,8 @@ struct Work {
     /// The due time of the timeline that was read.
     was_due: Option<Millis>,
     closing: Closing,
+    /// The sessions that were emitted and stay in the timeline as closed ones. They are no longer in `closing`.
+    kept: Vec<ClosedSession>,
     /// Whether more is over than this step closes.
     has_more: bool,
     /// Whether something could not be emitted or archived.
@@ -111,7 +113,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         }
     }
 
-    /// Plans a step, emits, archives, and takes out what was archived.
+    /// Plans a step, emits, archives what cannot stay, and writes what remains.
     async fn step(&self, mut stored: Stored, max_sessions: usize) -> Step {
         match self.realign(&mut stored).await {
             Ok(true) => {}
@@ -121,11 +123,13 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let Some(mut work) = self.plan(stored, max_sessions) else { return Step::nothing(StepOutcome::Waiting) };
         let planned = work.closing.len();
         self.emit(&mut work).await;
+        let Work { remaining, closing, .. } = &mut work;
+        work.kept = self.manager.keep_closed(remaining, &mut closing.ended);
         self.archive(&mut work).await;
-        let (ended, corrections) = (work.closing.ended.len(), work.closing.corrections.len());
+        let (ended, corrections) = (work.closing.ended.len() + work.kept.len(), work.closing.corrections.len());
         let is_merge = |correction: &&Correction| matches!(correction, Correction::Merged { .. });
         let merged = work.closing.corrections.iter().filter(is_merge).count();
-        if planned > 0 && work.closing.is_empty() {
+        if planned > 0 && work.is_empty() {
             return Step::nothing(StepOutcome::Failed);
         }
         let (has_more, has_failed) = (work.has_more, work.has_failed);
@@ -157,6 +161,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
     /// be rescheduled yet.
     fn plan(&self, stored: Stored, max_sessions: usize) -> Option<Work> {
         let Stored { timeline: mut remaining, etag } = stored;
+        remaining.remove_closed_before(self.manager.kept_since(self.manager.clock.now()));
         let was_due = remaining.due_at;
         let mut closing = remaining.close(self.now, self.manager.rules_of(&remaining.visitor));
         let waits = was_due.is_some_and(|due_at| self.now - due_at < RESCHEDULE_AFTER_MS);
@@ -167,7 +172,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let has_more = !rest.is_empty();
         remaining.put_back(rest, was_due);
         let visitor = remaining.visitor.clone();
-        Some(Work { visitor, remaining, etag, was_due, closing, has_more, has_failed: false })
+        Some(Work { visitor, remaining, etag, was_due, closing, kept: Vec::new(), has_more, has_failed: false })
     }
 
     /// Emits what the step closes. What the output does not accept stays in the timeline.
@@ -175,13 +180,15 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         let Closing { ended, corrections } = &work.closing;
         let mut lines: Vec<String> =
             corrections.iter().map(|correction| correction_line(&work.visitor, correction)).collect();
-        lines.extend(ended.iter().map(|state| end_line(&state.ended_session(&work.visitor))));
+        let config = self.manager.rules_of(&work.visitor);
+        let end = |state: &SessionState| end_line(&state.ended_session(&work.visitor), state.end_reason(config));
+        lines.extend(ended.iter().map(end));
         let accepted = self.outbox.send(lines).await;
         work.has_failed |= accepted.contains(&false);
         work.keep(&accepted);
     }
 
-    /// Archives what was emitted. A session that cannot be archived stays in the timeline, and so does one for which there is no
+    /// Archives what was emitted and is not kept. A session that cannot be archived stays in the timeline, and so does one for which there is no
     /// time left. The first [`ARCHIVED_AT_ONCE`] sessions are always tried, so that every step makes progress.
     async fn archive(&self, work: &mut Work) {
         let expires_at = self.manager.clock.now() + self.manager.retention;
@@ -246,22 +253,24 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         self.manager.storage.put_pages(visitor, &pages, Some(expires_at)).await
     }
 
-    /// Writes the timeline without what was archived. Returns `false` if other writers kept changing it. A step that only
+    /// Writes the timeline without what was archived, and with the sessions that are kept as closed ones. Returns `false` if other writers kept changing it. A step that only
     /// reschedules makes one attempt.
     async fn take_out(&self, work: Work) -> Result<bool, SessionError> {
-        let Work { mut remaining, mut etag, closing, .. } = work;
+        let is_reschedule = work.is_empty();
+        let Work { mut remaining, mut etag, closing, kept, .. } = work;
         for _ in 0..MAX_TAKE_OUT_ATTEMPTS {
             let _turn = self.writes.acquire().await;
             let winner = match self.manager.write(&remaining, Some(etag), self.manager.clock.random()).await? {
                 CommitOutcome::Done => return Ok(true),
                 CommitOutcome::Conflict(winner) => winner,
             };
-            // What was emitted and archived is taken out of the item of the other writer, unless that writer changed it.
-            let Some(winner) = winner.filter(|_| !closing.is_empty()) else { return Ok(false) };
+            // What was emitted is taken out of the item of the other writer or kept there, unless that writer changed it.
+            let Some(winner) = winner.filter(|_| !is_reschedule) else { return Ok(false) };
             Stored { timeline: remaining, etag } = *winner;
             let was_due = remaining.due_at;
-            let rest = remaining.close(self.now, self.manager.rules_of(&remaining.visitor)).without(&closing);
-            remaining.put_back(rest, was_due);
+            let mut over = remaining.close(self.now, self.manager.rules_of(&remaining.visitor));
+            remaining.keep_closed_again(&kept, &mut over);
+            remaining.put_back(over.without(&closing), was_due);
         }
         Ok(false)
     }
@@ -275,6 +284,11 @@ fn not_closed(error: &SessionError) -> Step {
 }
 
 impl Work {
+    /// Returns whether the step closes nothing.
+    fn is_empty(&self) -> bool {
+        self.closing.is_empty() && self.kept.is_empty()
+    }
+
     /// Keeps the corrections and sessions whose flag is `true`, corrections first. Puts the others back into the timeline.
     fn keep(&mut self, are_kept: &[bool]) {
         if are_kept.iter().all(|is_kept| *is_kept) {

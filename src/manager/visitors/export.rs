@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
+use crate::model::counts::is_count;
 use crate::model::{Entry, FingerprintPage, Kind, SessionState};
 use crate::session::{DeviceInfo, GeoInfo, Millis, Session, UtmParams, Visitor, datetime, rfc3339};
 use crate::timeline::{Correction, Timeline};
@@ -126,7 +127,12 @@ impl RecentEvent {
             geo: context.geo.as_deref().cloned(),
             user_id: context.user_id.clone(),
             click_id_hash: entry.click.as_ref().map(hex),
-            session_properties: entry.properties.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
+            session_properties: entry
+                .properties
+                .iter()
+                .filter(|(key, _)| !is_count(key))
+                .map(|(key, value)| (key.clone(), json(value)))
+                .collect(),
         }
     }
 }

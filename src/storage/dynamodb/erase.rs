@@ -44,7 +44,7 @@ impl DynamoDbSessionStorage {
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .set_return_consumed_capacity(self.capacity_report());
-            let slot = self.connections.slot().await;
+            let slot = self.begin_call().await;
             let answer = query.send().await.map_err(call_error)?;
             drop(slot);
             self.count_read(answer.consumed_capacity());
@@ -89,7 +89,7 @@ impl DynamoDbSessionStorage {
             .set_key(Some(key))
             .return_values(ReturnValue::AllOld)
             .set_return_consumed_capacity(self.capacity_report());
-        let slot = self.connections.slot().await;
+        let slot = self.begin_call().await;
         let answer = delete.send().await;
         drop(slot);
         let answer = answer.map_err(call_error)?;

@@ -46,8 +46,8 @@ const DENIED: [&str; 14] = [
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     /// The service answered with an error.
-    #[error("{code} (status {status})")]
-    ErrorAnswer { code: String, status: u16 },
+    #[error("{code} (status {status}){hint}")]
+    ErrorAnswer { code: String, status: u16, hint: &'static str },
     /// There was no answer, or it cannot be read.
     #[error("{message}")]
     NoAnswer { message: String, source: Box<dyn Error + Send + Sync> },
@@ -75,8 +75,19 @@ where
 pub(super) fn answer_error(error: &impl ProvideErrorMetadata, status: StatusCode) -> SessionError {
     let (code, status) = (error.code(), status.as_u16());
     let kind = kind_of_answer(code, status);
+    let hint = code.map_or("", hint);
     let code = code.unwrap_or("an answer without a code").to_owned();
-    SessionError::storage(kind, CallError::ErrorAnswer { code, status })
+    SessionError::storage(kind, CallError::ErrorAnswer { code, status, hint })
+}
+
+/// Returns what to look at, if the error means that the table is not one for this service. DynamoDB's own message would tell, but it
+/// may hold what a log must not.
+fn hint(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => "; there is no table of the name in TABLE",
+        "ValidationException" => "; the keys of the table, or its index `due`, are not those that docs/deploy.md lists",
+        _ => "",
+    }
 }
 
 /// Returns the kind of an error by its code. If the code is not in the lists, the status decides, because a proxy or a gateway
@@ -122,7 +133,16 @@ mod tests {
         let (denied, other) = (StorageErrorKind::Denied, StorageErrorKind::Other);
         let mut table = vec![
             (answer(Some("InternalServerError"), 500), other, "InternalServerError (status 500)"),
-            (answer(Some("ResourceNotFoundException"), 400), other, "ResourceNotFoundException (status 400)"),
+            (
+                answer(Some("ResourceNotFoundException"), 400),
+                other,
+                "ResourceNotFoundException (status 400); there is no table",
+            ),
+            (
+                answer(Some("ValidationException"), 400),
+                other,
+                "ValidationException (status 400); the keys of the table",
+            ),
             (answer(Some("ServiceUnavailable"), 503), other, "ServiceUnavailable (status 503)"),
             (answer(None, 502), other, "an answer without a code (status 502)"),
             // Proxies and gateways answer without a code, or with codes of their own.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{DeviceInfo, GeoInfo, UtmParams};
+use crate::session::{DeviceInfo, GeoInfo, Reason, UtmParams};
 use crate::stored::FormatError;
 use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 
@@ -82,54 +82,80 @@ impl WireOrigin {
     }
 }
 
-/// The key under which a user's id is stored among the custom properties, so that the stored form is the one of items without
-/// users. No custom property has this key, because no text of an event contains a NUL character.
+/// The keys under which a user's id and a reason are stored among the custom properties, so that the stored form is the one of items
+/// without them. No custom property has such a key, because no text of an event contains a NUL character.
 const USER_ID_KEY: &str = "\0user_id";
+const ENDED_BY_KEY: &str = "\0ended_by";
 
-/// Calls `add` with every string of custom properties and a user's id.
+/// The reasons that are stored.
+const SOURCE_REASONS: [Reason; 3] = [Reason::UtmChange, Reason::ReferrerChange, Reason::ClickIdChange];
+
+/// What is stored among the custom properties.
+#[derive(Clone, Copy, Default)]
+pub(in crate::stored) struct Hidden<'a> {
+    /// The user's id.
+    pub user_id: Option<&'a str>,
+    /// The reason of the next session, if its source ended the session.
+    pub ended_by: Option<Reason>,
+}
+
+impl<'a> Hidden<'a> {
+    fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let ended_by = self.ended_by.map(|reason| (ENDED_BY_KEY, reason.name()));
+        self.user_id.map(|user_id| (USER_ID_KEY, user_id)).into_iter().chain(ended_by)
+    }
+}
+
+/// Calls `add` with every string of custom properties and of what is stored among them.
 pub(super) fn each_property_string<'a>(
     properties: impl Iterator<Item = (&'a String, &'a String)>,
-    user_id: Option<&'a str>,
+    hidden: Hidden<'a>,
     add: &mut impl FnMut(&'a str),
 ) {
     for (key, value) in properties {
         add(key);
         add(value);
     }
-    if let Some(user_id) = user_id {
-        add(USER_ID_KEY);
-        add(user_id);
+    for (key, value) in hidden.pairs() {
+        add(key);
+        add(value);
     }
 }
 
-/// Returns custom properties and a user's id as pairs of indexes of the string table.
+/// Returns custom properties and what is stored among them as pairs of indexes of the string table.
 pub(super) fn pairs<'p>(
     properties: impl Iterator<Item = (&'p String, &'p String)>,
-    user_id: Option<&str>,
+    hidden: Hidden<'p>,
     strings: &StringTable<'_>,
 ) -> Vec<(StringIndex, StringIndex)> {
     let properties = properties.map(|(key, value)| (key.as_str(), value.as_str()));
-    let user_id = user_id.map(|user_id| (USER_ID_KEY, user_id));
     let index = |string| strings.index_of(Some(string));
-    properties.chain(user_id).map(|(key, value)| (index(key), index(value))).collect()
+    properties.chain(hidden.pairs()).map(|(key, value)| (index(key), index(value))).collect()
 }
 
-/// Custom properties, and the user's id that was stored with them.
-type Properties = (Vec<(String, String)>, Option<Arc<str>>);
+/// Custom properties, and the user's id and the reason that were stored among them.
+pub(super) struct Properties {
+    pub own: Vec<(String, String)>,
+    pub user_id: Option<Arc<str>>,
+    pub ended_by: Option<Reason>,
+}
 
-/// Returns the custom properties and the user's id that the pairs of indexes refer to.
+/// Returns the custom properties that the pairs of indexes refer to, and what was stored among them.
 pub(super) fn read_pairs(
     pairs: &[(StringIndex, StringIndex)],
     strings: &StringTableReader,
 ) -> Result<Properties, FormatError> {
-    let (mut properties, mut user_id) = (Vec::with_capacity(pairs.len()), None);
+    let mut properties = Properties { own: Vec::with_capacity(pairs.len()), user_id: None, ended_by: None };
     for &(key, value) in pairs {
         let (key, value) = (strings.require(key)?, strings.require(value)?);
-        if &*key == USER_ID_KEY {
-            user_id = Some(value);
-        } else {
-            properties.push((key.to_string(), value.to_string()));
+        match &*key {
+            USER_ID_KEY => properties.user_id = Some(value),
+            ENDED_BY_KEY => {
+                let reason = SOURCE_REASONS.into_iter().find(|reason| reason.name() == &*value);
+                properties.ended_by = Some(reason.ok_or(FormatError::Rule("a session's end has no valid reason"))?);
+            }
+            _ => properties.own.push((key.to_string(), value.to_string())),
         }
     }
-    Ok((properties, user_id))
+    Ok(properties)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::origin::{WireOrigin, each_origin_string, each_property_string, pairs, read_pairs};
+use super::origin::{Hidden, Properties, WireOrigin, each_origin_string, each_property_string, pairs, read_pairs};
 use super::{IdHalf, after};
 use crate::attribution::Attribution;
-use crate::model::{LateEvents, SessionFacts, SessionState};
+use crate::model::{Counts, LateEvents, SessionFacts, SessionState};
 use crate::session::{Millis, Reason};
 use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
@@ -63,13 +63,15 @@ pub(in crate::stored) fn each_session_string<'a>(session: &'a SessionState, add:
     let strings = [entry_url, landing_page, exit_page, &attribution.referrer];
     strings.into_iter().flatten().for_each(|string| add(string));
     each_origin_string(attribution.utm.as_deref(), device.as_deref(), geo.as_deref(), add);
-    each_property_string(session.properties.iter(), user_id.as_deref(), add);
+    let hidden = Hidden { user_id: user_id.as_deref(), ended_by: session.ended_by };
+    each_property_string(session.properties.iter(), hidden, add);
 }
 
 impl WireSession<'_> {
     pub(in crate::stored) fn write(state: &SessionState, strings: &StringTable<'_>) -> Self {
         let facts = &state.facts;
         let Attribution { referrer, utm, click } = &facts.attribution;
+        let hidden = Hidden { user_id: facts.user_id.as_deref(), ended_by: state.ended_by };
         Self {
             id: id_half(state.id),
             version: state.version,
@@ -86,7 +88,7 @@ impl WireSession<'_> {
             referrer: strings.index_of(referrer.as_deref()),
             click: click.map(u64::to_be_bytes),
             origin: WireOrigin::write(utm.as_deref(), facts.device.as_deref(), facts.geo.as_deref(), strings),
-            properties: pairs(state.properties.iter(), facts.user_id.as_deref(), strings),
+            properties: pairs(state.properties.iter(), hidden, strings),
             ended_by_request: facts.ended_by_request,
             aliases: state.aliases.iter().map(|&id| id_half(id)).collect(),
             fingerprints: fingerprints(&state.fingerprints).into(),
@@ -101,7 +103,7 @@ impl WireSession<'_> {
     ) -> Result<SessionState, FormatError> {
         let (utm, device, geo) = self.origin.read(strings)?;
         let referrer = strings.get(self.referrer)?;
-        let (properties, user_id) = read_pairs(&self.properties, strings)?;
+        let Properties { own, user_id, ended_by } = read_pairs(&self.properties, strings)?;
         let facts = SessionFacts {
             reason: self.reason,
             started_at: self.started_at,
@@ -123,7 +125,8 @@ impl WireSession<'_> {
             number: self.number,
             previous: self.previous.map(|half| id_of(half, visitor_bits)),
             facts,
-            properties: properties.into_iter().collect::<BTreeMap<_, _>>(),
+            ended_by,
+            properties: own.into_iter().collect::<BTreeMap<_, _>>(),
             aliases: self.aliases.iter().map(|&half| id_of(half, visitor_bits)).collect(),
             fingerprints: read_fingerprints(&self.fingerprints)?,
             pages: 0,
@@ -157,6 +160,7 @@ impl WireLate {
             page_views: self.page_views,
             fingerprints: read_fingerprints(&self.fingerprints)?,
             pages: 0,
+            counts: Counts::new(),
         })
     }
 }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::origin::{Origin, WireOrigin, pairs, read_pairs};
+use super::origin::{Hidden, Origin, Properties, WireOrigin, pairs, read_pairs};
 use super::session::WireLate;
 use super::{IdHalf, after};
-use crate::model::{Entry, Kind};
+use crate::model::{Counts, Entry, Kind};
 use crate::session::{EventId, Millis, SessionContext};
 use crate::stored::string_table::{StringIndex, StringTable, StringTableReader};
 use crate::stored::{FormatError, id_half, id_of};
@@ -71,6 +71,7 @@ pub(super) fn canonical(uuid: &str) -> Option<Uuid> {
 impl WireEntry {
     pub(super) fn write(
         entry: &Entry,
+        late_counts: &Counts,
         before: Millis,
         origins: &mut Vec<WireOrigin>,
         strings: &StringTable<'_>,
@@ -91,8 +92,8 @@ impl WireEntry {
             origin_index: origin_index as u32,
             click: entry.click.map(u64::to_be_bytes),
             properties: pairs(
-                entry.properties.iter().map(|(key, value)| (key, value)),
-                context.user_id.as_deref(),
+                entry.properties.iter().map(|(key, value)| (key, value)).chain(late_counts),
+                Hidden { user_id: context.user_id.as_deref(), ended_by: None },
                 strings,
             ),
         }
@@ -107,7 +108,7 @@ impl WireEntry {
         let origin =
             origins.get(self.origin_index as usize).ok_or(FormatError::Rule("an entry's context is not there"))?;
         let (utm, device, geo) = origin.clone();
-        let (properties, user_id) = read_pairs(&self.properties, strings)?;
+        let Properties { own, user_id, .. } = read_pairs(&self.properties, strings)?;
         Ok(Entry {
             at: after(before, self.gap_ms)?,
             uuid: self.uuid.read(strings)?,
@@ -121,7 +122,7 @@ impl WireEntry {
                 user_id,
             },
             click: self.click.map(u64::from_be_bytes),
-            properties,
+            properties: own,
         })
     }
 }

@@ -7,18 +7,18 @@
 use futures_util::future::join;
 
 use super::super::Ingest;
-use super::super::batch::{Counts, EventOutcome, IncomingEvent, Placed, resolve_events};
+use super::super::batch::{Counts, EventOutcome, IncomingEvent, Placed, resolve_bounded};
+use super::super::bounds::{Bounds, Exceeded, Excess};
 use super::super::message::reject::Reject;
 use super::super::process::one_line;
 use super::super::split_body::RawEvent;
 use super::write_key::{self, UNKNOWN_KEY, USE_A_KEY};
 use super::{Answer, Request};
 use crate::clock::Clock;
-use crate::config::ProjectRules;
 use crate::dialect::answer::{self, ClientOutcome, Report};
 #[cfg(feature = "replay")]
 use crate::dialect::recordings::Recordings;
-use crate::dialect::{self, ClientEvent, Endpoint, Family, Head, Item, Translation, sniff, translate};
+use crate::dialect::{self, Endpoint, Family, Head, Item, Translation, sniff, translate};
 use crate::event::{Delivery, Event, Origin, RejectCode, Rejection};
 use crate::output::Output;
 use crate::session::Millis;
@@ -133,7 +133,13 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     let Translation { family, items, write_key: key } = translation;
     let key = || key.or_else(|| write_key::of_head(request));
     let Ok(project) = write_key::project(ingest.manager.projects(), key) else { return unknown_key(family) };
-    let (outcomes, placed) = resolve(ingest, request, project, &items, deadline).await;
+    // A client that loses a batch that is refused, or sends it again for ever, has only the events in excess rejected.
+    let excess = if family.halves_after_413() { Excess::Refused } else { Excess::Rejected };
+    let bounds = Bounds { access: ingest.access_of(request), excess };
+    let (outcomes, placed) = match resolve(ingest, request, project, &items, bounds, deadline).await {
+        Ok(resolved) => resolved,
+        Err(why) => return (failed(family, 413, why.code(), why.message()), Counts::only(why.code())),
+    };
     let mut counts = Counts { placed, ..Counts::default() };
     let mut report = Report::default();
     let (mut events, mut rejects) = (Lines::default(), Lines::default());
@@ -162,6 +168,7 @@ async fn ingest_events<S: SessionStorage, C: Clock, O: Output>(
     // idempotent for consumers.
     let (unsent_events, unsent_rejects) =
         join(ingest.output.send(&events.lines), ingest.rejects.send(&rejects.lines)).await;
+    counts.not_accepted(unsent_events.len());
     for (sent, unsent) in [(&events, unsent_events), (&rejects, unsent_rejects)] {
         for owner in unsent.into_iter().filter_map(|line| sent.owners.get(line)) {
             report.events[*owner].1 = ClientOutcome::Failed;
@@ -176,33 +183,30 @@ async fn resolve<S: SessionStorage, C: Clock, O: Output>(
     request: &Request<'_>,
     project: Option<&str>,
     items: &[Item<'_>],
+    bounds: Bounds,
     deadline: Millis,
-) -> (Vec<EventOutcome<String>>, Placed) {
+) -> Result<(Vec<EventOutcome<String>>, Placed), Exceeded> {
     // Anyone can reach these paths, so an event's own `received_at` is not trusted.
     let delivery = Delivery { received_at: request.received_at, trusts_received_at: false };
     // A client in a browser is the visitor's own; a library on a server is told by its agent.
     let viewer = request.viewer(false);
-    let usable: Vec<(usize, &ClientEvent)> =
-        items.iter().enumerate().filter_map(|(index, item)| Some((index, item.event.as_ref().ok()?))).collect();
-    let incoming: Vec<IncomingEvent<'_>> = usable
+    let origin = |index| Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() };
+    let incoming: Vec<IncomingEvent<'_>> = items
         .iter()
-        .map(|&(index, event)| IncomingEvent {
-            raw_event: RawEvent::Translated(event),
-            origin: Origin { delivery, id: &request.id, index, sent_at: None, project, viewer: viewer.as_ref() },
+        .enumerate()
+        .filter_map(|(index, item)| {
+            let raw_event = RawEvent::Translated(item.event.as_ref().ok()?);
+            Some(IncomingEvent { raw_event, origin: origin(index) })
         })
         .collect();
-    let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| event.annotate(assignment);
-    let (resolved, placed) = resolve_events(&ingest.manager, incoming.into_iter(), deadline, annotate).await;
-    let stripped = &ingest.manager.projects().rules_of(project.unwrap_or_default()).strip_query_params;
-    let mut resolved = usable.into_iter().zip(resolved).map(|((_, event), outcome)| match outcome {
-        EventOutcome::Applied(line) => EventOutcome::Applied(one_line(event.complete(line, stripped))),
-        other => other,
-    });
+    let annotate = |event: &Event<'_>, assignment: Option<&Assignment>| one_line(event.annotate(assignment));
+    let (resolved, placed) = resolve_bounded(&ingest.manager, incoming.into_iter(), bounds, deadline, annotate).await?;
+    let mut resolved = resolved.into_iter();
     let outcome = |item: &Item<'_>| match &item.event {
         Err(why) => Some(EventOutcome::Rejected(why.clone())),
         Ok(_) => resolved.next(),
     };
-    (items.iter().filter_map(outcome).collect(), placed)
+    Ok((items.iter().filter_map(outcome).collect(), placed))
 }
 
 fn reject_line(family: Family, id: &str, index: usize, source: &str, why: &Rejection) -> String {

@@ -22,7 +22,7 @@ pub(super) async fn handle<S: SessionStorage, C: Clock>(
     let form = form(request.headers.content_type.as_deref());
     let body = form.and_then(|form| Ok((form, request.decoded()?)));
     let batch = match &body {
-        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events, manager.projects()),
+        Ok((form, body)) => split_body(body, *form, Limits::REQUEST.events),
         Err(error) => Err(*error),
     };
     let Batch { raw_events, sent_at } = match batch {

@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::super::{envelope, sqs};
 use super::*;
-use crate::config::SessionConfig;
 
 const NOW: Millis = 1_773_144_000_000;
 
@@ -14,7 +13,7 @@ fn message(record: &str) -> Message<'static> {
 
 fn events(message: &Message<'_>) -> Result<Vec<Vec<u8>>, BodyError> {
     let decoded = message.decoded();
-    let batch = message.raw_events(&decoded, &SessionConfig::default())?;
+    let batch = message.raw_events(&decoded)?;
     Ok(batch.bytes().into_iter().map(<[u8]>::to_vec).collect())
 }
 

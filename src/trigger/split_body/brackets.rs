@@ -14,6 +14,12 @@ impl Brackets {
         self.open.len()
     }
 
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.open.clear();
+        self.objects = 0;
+    }
+
     /// Opens or closes a bracket. Any other byte changes nothing.
     pub fn pass(&mut self, byte: u8) {
         match byte {

@@ -2,13 +2,12 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::config::SessionConfig;
 
 const MAX_EVENTS: usize = 100;
 
 /// Splits a body into strings. Bytes that are not UTF-8 become `\u{fffd}`.
 fn split(body: &[u8]) -> Result<Vec<String>, BodyError> {
-    let batch = split_body(body, Form::Any, MAX_EVENTS, &SessionConfig::default())?;
+    let batch = split_body(body, Form::Any, MAX_EVENTS)?;
     Ok(batch.raw_events.into_iter().map(|raw_event| String::from_utf8_lossy(raw_event.bytes()).into_owned()).collect())
 }
 
@@ -29,7 +28,7 @@ fn the_four_forms() {
 
 #[test]
 fn the_form_lines_splits_at_line_breaks_only() {
-    let raw_events = |body| split_body(body, Form::Lines, MAX_EVENTS, &SessionConfig::default()).unwrap().raw_events;
+    let raw_events = |body| split_body(body, Form::Lines, MAX_EVENTS).unwrap().raw_events;
     let lines = |body| raw_events(body).iter().map(RawEvent::bytes).collect::<Vec<_>>();
     assert_eq!(lines(b"{\"events\":[1,2]}"), [&b"{\"events\":[1,2]}"[..]]);
     assert_eq!(lines(b"[1]\n[2]"), [&b"[1]"[..], b"[2]"]);
@@ -125,8 +124,7 @@ fn objects_in_a_row_are_events() {
 
 #[test]
 fn sent_at_is_read_beside_the_events() {
-    let sent_at =
-        |body: &str| split_body(body.as_bytes(), Form::Any, MAX_EVENTS, &SessionConfig::default()).unwrap().sent_at;
+    let sent_at = |body: &str| split_body(body.as_bytes(), Form::Any, MAX_EVENTS).unwrap().sent_at;
     let noon = Some(1_773_144_000_000);
     for body in [
         r#"{"sent_at":"2026-03-10T12:00:00Z","events":[1]}"#,
@@ -164,7 +162,7 @@ fn hostile_brackets_are_split_in_linear_time() {
     for unit in ["[", "{", "{]", "[}", "{\"a\":[", "]", "},{", "\"\\", "[{", "{{"] {
         for before in ["", "[", "{\"events\":["] {
             let body = format!("{before}{}", unit.repeat(300_000 / unit.len()));
-            let _ = split_body(body.as_bytes(), Form::Any, MAX_EVENTS, &SessionConfig::default());
+            let _ = split_body(body.as_bytes(), Form::Any, MAX_EVENTS);
         }
     }
 }
@@ -231,7 +229,7 @@ proptest! {
     #[test]
     fn any_bytes_are_accepted(body in prop_oneof![jsonish(), prop::collection::vec(any::<u8>(), 0..60)]) {
         for form in [Form::Any, Form::Lines] {
-            let Ok(Batch { raw_events, .. }) = split_body(&body, form, MAX_EVENTS, &SessionConfig::default()) else { continue };
+            let Ok(Batch { raw_events, .. }) = split_body(&body, form, MAX_EVENTS) else { continue };
             // The raw events are in order and do not overlap.
             let mut from = body.as_ptr() as usize;
             for raw_event in raw_events.iter().map(RawEvent::bytes).filter(|raw_event| !raw_event.is_empty()) {

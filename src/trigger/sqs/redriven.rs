@@ -10,9 +10,9 @@ use crate::session::Millis;
 use crate::trigger::envelope::{attribute_of, millis};
 
 /// The attribute with the time when the message was first sent, in milliseconds since 1970.
-const RECEIVED_AT: &str = "received-at";
+const RECEIVED_AT: &str = "session-tracking-received-at";
 /// The attribute with the id that the message had then.
-const MESSAGE_ID: &str = "message-id";
+const MESSAGE_ID: &str = "session-tracking-message-id";
 
 /// When a message was first sent, and the id that it had then.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn the_first_time_and_id_are_read() {
-        let attributes = r#"{"Message-Id":{"stringValue":"m","dataType":"String"},"content-encoding":{"stringValue":"gzip"},
-            "received-at":{"stringValue":"1773144000000","dataType":"Number"}}"#;
+        let attributes = r#"{"Session-Tracking-Message-Id":{"stringValue":"m","dataType":"String"},"content-encoding":{"stringValue":"gzip"},
+            "session-tracking-received-at":{"stringValue":"1773144000000","dataType":"Number"}}"#;
         let wanted = Redriven { received_at: Some(1_773_144_000_000), message_id: Some("m".to_owned()) };
         assert_eq!(read(attributes), wanted);
     }
@@ -53,13 +53,19 @@ mod tests {
     fn what_is_no_time_or_no_id_is_ignored() {
         // Seconds would date every event to 1970.
         for value in ["1773144000", "-1773144000000", "2026-03-10T12:00:00Z", "soon", ""] {
-            let attributes =
-                format!(r#"{{"received-at":{{"stringValue":"{value}"}},"message-id":{{"stringValue":""}}}}"#);
+            let attributes = format!(
+                r#"{{"session-tracking-received-at":{{"stringValue":"{value}"}},"session-tracking-message-id":{{"stringValue":""}}}}"#
+            );
             assert_eq!(read(&attributes), Redriven::default(), "{value}");
         }
-        for attributes in
-            ["{}", "{ }", "null", "[]", r#"{"received-at":7}"#, r#"{"received-at":{"binaryValue":"eA=="}}"#]
-        {
+        for attributes in [
+            "{}",
+            "{ }",
+            "null",
+            "[]",
+            r#"{"session-tracking-received-at":7}"#,
+            r#"{"session-tracking-received-at":{"binaryValue":"eA=="}}"#,
+        ] {
             assert_eq!(read(attributes), Redriven::default(), "{attributes}");
         }
         assert_eq!(Redriven::read(None), Redriven::default());

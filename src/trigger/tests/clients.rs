@@ -49,6 +49,41 @@ async fn a_store_that_fails_is_a_503_and_no_other_event_is_lost() {
     }
 }
 
+/// Clients that send half of the events again after a 413 get one. For the others only the events of further visitors are rejected,
+/// because those clients would lose the batch, or send it for ever.
+#[tokio::test]
+async fn the_visitors_of_a_request_are_bounded_as_the_client_can_take_it() {
+    let visitors: Vec<String> = (0..5).map(|n| format!("v{n}")).collect();
+    let visitors: Vec<&str> = visitors.iter().map(String::as_str).collect();
+    for (path, body) in requests(&visitors) {
+        let mut function = function();
+        function.public.max_visitors = 3;
+        let (status, _, answer) = send(&function, path, &body).await;
+        let (events, rejects) = (sent(&function.output), sent(&function.rejects));
+        if ["/batch/", "/track", "/2/httpapi"].contains(&path) {
+            assert_eq!((status, events.len(), rejects.len()), (413, 0, 0), "{path}: {answer}");
+        } else {
+            assert_eq!((status, events.len(), rejects.len()), (200, 3, 2), "{path}: {answer}");
+            let is_excess = |reject: &Value| reject["code"] == "too_many_visitors" && reject["text"].is_string();
+            assert!(rejects.iter().all(is_excess), "{path}: {rejects:?}");
+            assert_eq!(events[2]["distinct_id"], "v2", "{path}");
+        }
+        // As many visitors as allowed are no excess, and callers with credentials have no bounds.
+        let (_, body) = requests(&visitors[..3]).into_iter().find(|(other, _)| *other == path).unwrap();
+        let (status, ..) = send(&function, path, &body).await;
+        assert_eq!((status, sent(&function.output).len(), sent(&function.rejects).len()), (200, 3, 0), "{path}");
+    }
+    for (path, body) in requests(&visitors) {
+        let mut function = function();
+        function.public.max_visitors = 3;
+        let mut request = request(&body);
+        request["rawPath"] = path.into();
+        request["requestContext"]["authorizer"] = json!({"iam": {"userArn": "x"}});
+        assert_eq!(handle(&function, &request).await["statusCode"], 200, "{path}");
+        assert_eq!(sent(&function.output).len(), 5, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_failure_has_the_fields_that_clients_read() {
     for (path, body) in requests(&["down"]) {

@@ -154,6 +154,37 @@ async fn the_visitors_of_a_request_without_credentials_are_bounded() {
     assert_eq!(direct["events"].as_array().unwrap().len(), 500);
 }
 
+/// What is stored costs writes by the kilobyte, so that an open request may not store as much as its body can hold.
+#[tokio::test]
+async fn the_state_of_a_request_without_credentials_is_bounded() {
+    let event = |n: usize, bytes: usize| {
+        let path = format!("{n:04}{}", "x".repeat(bytes));
+        let (url, referrer) = (format!("https://shop.test/{path}"), format!("https://news.test/{path}"));
+        let properties = json!({"$current_url": url, "$referrer": referrer});
+        json!({"uuid": n.to_string(), "event": "$pageview", "distinct_id": "v", "properties": properties})
+    };
+    let events = |count, bytes| json!((0..count).map(|n| event(n, bytes)).collect::<Vec<_>>()).to_string();
+    // More than half a megabyte in all; and as many bytes of which little is stored.
+    let large = events(200, 2000);
+    let small = json!(
+        (0..100).map(|n| json!({"event": "x", "distinct_id": "v", "pad": "x".repeat(6000 + n)})).collect::<Vec<_>>()
+    );
+    for kind in OPEN {
+        let function = function();
+        let answer = handle(&function, &envelope(kind, "POST", "/events", &large)).await;
+        assert_eq!(answer["statusCode"], 413, "{kind}: {answer}");
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!((&body["error"]["code"], &body["events"]), (&"too_much_state".into(), &json!([])));
+        assert!(function.manager.get_by_user(&Visitor::new("v")).await.is_err(), "{kind}");
+        for body in [&events(100, 2000), &small.to_string()] {
+            let answer = handle(&function, &envelope(kind, "POST", "/events", body)).await;
+            assert_eq!(answer["statusCode"], 200, "{kind}: {answer}");
+        }
+    }
+    let answer = handle(&function(), &envelope("http2+iam", "POST", "/events", &large)).await;
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+}
+
 /// Parameters that look like credentials are neither answered, nor stored, nor emitted, whatever property holds them.
 #[tokio::test]
 async fn credentials_in_urls_are_removed_from_everything() {
@@ -194,7 +225,7 @@ async fn a_removed_parameter_still_tells_events_apart() {
     assert_eq!(views[1], 2, "{answer}");
 }
 
-/// So it is for the events of other clients, also for what is held back of a large one.
+/// So it is for the events of other clients, also for large ones.
 #[tokio::test]
 async fn credentials_in_events_of_clients_are_removed() {
     let function = function();

@@ -76,6 +76,28 @@ async fn a_visitors_sessions_are_listed_in_pages_newest_first() {
     assert_eq!((status, &none["error"]["code"]), (404, &json!("not_found")));
 }
 
+/// A page of a visitor with many sessions does not read all of them.
+#[tokio::test]
+async fn a_page_reads_what_it_needs_of_many_sessions() {
+    let function = function();
+    // Every hour of 25 days. Each id is that of the session's first event here.
+    let wanted = visits(&function, "ada", None, 600).await;
+    let (mut found, mut after, mut reads) = (Vec::new(), String::new(), Vec::new());
+    loop {
+        function.manager.storage().1.store(0, Ordering::Relaxed);
+        let (_, page) = ask(&function, "GET", "/visitors/ada/sessions", &format!("limit=40&after={after}")).await;
+        reads.push(function.manager.storage().1.load(Ordering::Relaxed));
+        found.extend(ids(&page["sessions"]));
+        match page["after"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!((found.len(), found == wanted, reads.len()), (600, true, 15));
+    // A week, and two days because a session can begin before its id.
+    assert!(reads.iter().all(|&read| read <= 9 * 24 + 2), "{reads:?}");
+}
+
 #[tokio::test]
 async fn an_id_is_decoded_and_belongs_to_a_project() {
     let function = function();

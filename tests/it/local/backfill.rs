@@ -141,8 +141,11 @@ async fn history_goes_on_where_it_was_interrupted() {
     for (round, signal) in ["KILL", "INT", "KILL", "TERM"].into_iter().enumerate() {
         let from = applied();
         let child = world.command(&[&args[..], &["--rate", "200"]].concat()).spawn().unwrap();
+        let mut waits = 0;
         while applied() < from + 20 * (round as u64 + 1) {
             SystemClock.sleep(Duration::from_millis(5)).await;
+            waits += 1;
+            assert!(waits < 12_000, "nothing is sent");
         }
         std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         let output = child.wait_with_output().unwrap();
@@ -153,6 +156,9 @@ async fn history_goes_on_where_it_was_interrupted() {
             stops += 1;
         }
     }
+    // A run that was killed while it wrote.
+    let annotated = world.folder.read("annotated.ndjson");
+    world.folder.write("annotated.ndjson", &format!("{annotated}{{\"event\":\"cut"));
     let from = applied();
     let usable = world.events.iter().filter_map(Event::usable).count() as u64;
     assert!(stops == 2 && from > 100 && from < usable, "{from} of {usable}");

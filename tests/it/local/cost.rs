@@ -50,8 +50,8 @@ fn letters() -> BTreeMap<String, f64> {
 #[test]
 fn the_bill_is_that_of_the_formula() {
     let letters = letters();
-    let [w, r, l, life, i, lambda, m, g, a, q, instance, hour] =
-        ["W", "r", "l", "L", "I", "R", "m", "G", "A", "Q", "N", "H"].map(|name| letters[name]);
+    let [w, r, l, life, archive, i, lambda, m, g, a, q, instance, hour] =
+        ["W", "r", "l", "L", "a", "I", "R", "m", "G", "A", "Q", "N", "H"].map(|name| letters[name]);
     for (events, session, batch, visitor) in [
         (10_000_000, 20, 100, 3),
         (10_000_000, 20, 100, 1),
@@ -70,6 +70,7 @@ fn the_bill_is_that_of_the_formula() {
         let check = |what: &str, found: f64, expected: f64| {
             assert!((found - expected).abs() <= 0.04 + expected / 1e6, "{arguments}: {what}: {found}, not {expected}");
         };
+        let life = if session > 8 { life + archive } else { life };
         let dynamodb = (writes * (1.0 + r + l) + sessions * life) * w / 1e6 + i;
         check("DynamoDB", sum(&bill, "DynamoDB"), dynamodb);
         let time = 0.01 + 0.0002 * b;

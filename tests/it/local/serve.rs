@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use super::{Folder, Running, refused};
 
 /// A server on ports of its own.
-struct Server {
-    running: Running,
+pub(super) struct Server {
+    pub running: Running,
     address: String,
     _folder: Folder,
 }
 
 /// An HTTP response.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let kinds = [Some("application/json"), Some("application/problem+json")];
         assert!(kinds.contains(&self.header("content-type")), "{}", self.head);
         serde_json::from_str(&self.body).unwrap()
@@ -36,7 +36,7 @@ impl Answer {
 }
 
 impl Server {
-    fn start(name: &str, more: &[&str]) -> Self {
+    pub fn start(name: &str, more: &[&str]) -> Self {
         let folder = Folder::new(name);
         let running = Running::start(&folder.0, &[&["serve", "--port", "0", "--dynamodb-port", "0"], more].concat());
         let line = running.log("HTTP API");
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// Sends bytes on a new connection.
-    fn send(&self, bytes: &[u8]) -> TcpStream {
+    pub fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(super::MAX_WAIT)).unwrap();
         stream.write_all(bytes).unwrap();
@@ -53,11 +53,15 @@ impl Server {
     }
 
     /// Sends a request and returns the response.
-    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        self.request_as(&format!("host: x\r\n{headers}"), method, path, body)
+    }
+
+    /// Sends a request with all these headers and returns the response.
+    pub fn request_as(&self, headers: &str, method: &str, path: &str, body: &str) -> Answer {
         let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-        );
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
         let mut response = Vec::new();
         self.send(&[head.as_bytes(), body.as_bytes()].concat()).read_to_end(&mut response).unwrap();
         let response = String::from_utf8_lossy(&response);
@@ -67,7 +71,7 @@ impl Server {
     }
 }
 
-const EVENT: &str = r#"{"uuid":"e1","event":"$pageview","distinct_id":"ada-lovelace"}"#;
+pub(super) const EVENT: &str = r#"{"uuid":"e1","event":"$pageview","distinct_id":"ada-lovelace"}"#;
 
 #[test]
 fn paths_are_those_that_are_deployed_and_errors_are_json() {

@@ -191,8 +191,8 @@ impl World {
         if message.is_redriven {
             record["attributes"]["SentTimestamp"] = json!(self.now.to_string());
             record["messageAttributes"] = json!({
-                "received-at": { "stringValue": message.sent_at.to_string() },
-                "message-id": { "stringValue": message.id.to_string() },
+                "session-tracking-received-at": { "stringValue": message.sent_at.to_string() },
+                "session-tracking-message-id": { "stringValue": message.id.to_string() },
             });
         }
         record

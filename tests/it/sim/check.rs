@@ -186,7 +186,7 @@ impl<'w> Checker<'w> {
             let in_timeline = stored.timeline.as_ref().is_some_and(|timeline| {
                 timeline.unfinalized.iter().any(|entry| *entry.uuid == *event.uuid)
                     || timeline.anchors.iter().any(|anchor| anchor.late.fingerprints.contains(&fingerprint))
-                    || timeline.ended.iter().chain(&timeline.open).any(|state| stored.has(state, fingerprint))
+                    || timeline.finalized().any(|state| stored.has(state, fingerprint))
             });
             let in_archive = stored.archived.iter().any(|state| stored.has(state, fingerprint));
             assert!(in_timeline || in_archive, "{event:?} was acknowledged, but is not stored");
@@ -221,6 +221,7 @@ impl<'w> Checker<'w> {
         }
         if self.is_exact {
             assert_eq!(sessions, self.expected());
+            consumer.check_end_reasons();
         }
         for event in self.events {
             let is_annotated = annotated.contains(&event.uuid);
@@ -231,7 +232,9 @@ impl<'w> Checker<'w> {
         for session in consumer.ends.values() {
             let id = session["$session_id"].as_str().unwrap().parse().unwrap();
             let found = storage.inner.find(id).now_or_never().unwrap().unwrap();
-            assert!(!found.archived.is_empty(), "the end of {session} was emitted, but it is not archived");
+            let is_closed = |timeline: &Timeline| timeline.closed.iter().any(|closed| closed.state.id == id);
+            let is_kept = !found.archived.is_empty() || found.timelines.iter().any(is_closed);
+            assert!(is_kept, "the end of {session} was emitted, but it is neither archived nor closed");
         }
         lines
     }
@@ -277,7 +280,7 @@ fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
 impl StoredVisitor {
     /// Checks that every page of a session is stored.
     fn check_pages(&self) {
-        let timeline = self.timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
+        let timeline = self.timeline.iter().flat_map(Timeline::finalized);
         for state in timeline.chain(&self.archived) {
             for (is_late, count) in [(false, state.pages), (true, state.late.pages)] {
                 let is_here = |page: &&FingerprintPage| {
@@ -310,10 +313,10 @@ fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisit
         // merged into another session since.
         archived.retain(|state| {
             timeline.anchors.iter().all(|anchor| anchor.id != state.id)
-                && timeline.ended.iter().chain(&timeline.open).all(|ended| ended.ids().all(|id| id != state.id))
+                && timeline.finalized().all(|here| here.ids().all(|id| id != state.id))
         });
     }
-    let here = timeline.iter().flat_map(|timeline| timeline.ended.iter().chain(&timeline.open));
+    let here = timeline.iter().flat_map(Timeline::finalized);
     let pages = here.chain(&archived).filter(|state| state.has_pages());
     let pages =
         pages.flat_map(|state| storage.inner.pages(visitor, state.id).now_or_never().unwrap().unwrap()).collect();

@@ -33,7 +33,10 @@ pub const INVOCATION_MS: Millis = 30_000;
 /// was too short, then those in which it was enough.
 pub static AT_THE_EDGE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// The number of fingerprints on a page, by seed. The worlds are small, and so are their pages.
-const PAGE_SIZES: [usize; 3] = [1, 2, 5];
+const PAGE_SIZES: [usize; 5] = [1, 2, 5, 64, 64];
+/// The maximum sizes of timelines with closed sessions, by seed: at rest, and with events. With some, closed sessions leave the
+/// timeline sooner than in the service, or never stay in it.
+const CLOSED_BYTES: [(usize, usize); 4] = [(512, 928), (400, 300), (2_000, 2_000), (0, 0)];
 /// More steps than any world needs.
 const MAX_STEPS: usize = 200_000;
 /// One world of this many is managed.
@@ -313,11 +316,13 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
             SkewedClock { engine: &engine, skew: Mutex::new(ahead + skew(&mut random, plan.skew)) }
         })
         .collect();
+    let (at_rest, with_events) = CLOSED_BYTES[seed as usize / PAGE_SIZES.len() % CLOSED_BYTES.len()];
     let workers: Vec<Worker<'_>> = clocks
         .iter()
         .map(|clock| Ingest {
             manager: SessionManager::with_clock(plan.projects.clone(), &storage, clock)
-                .with_page_size(PAGE_SIZES[seed as usize % PAGE_SIZES.len()]),
+                .with_page_size(PAGE_SIZES[seed as usize % PAGE_SIZES.len()])
+                .with_closed_bytes(at_rest, with_events),
             output: &output,
             rejects: &rejects,
             origins: Default::default(),

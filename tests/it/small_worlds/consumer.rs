@@ -3,7 +3,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use session_tracking::session::Session;
+use session_tracking::config::SessionConfig;
+use session_tracking::model::SessionState;
+use session_tracking::session::{Reason, Session};
 use session_tracking::timeline::Correction;
 use uuid::Uuid;
 
@@ -34,7 +36,7 @@ pub struct Consumer {
 
 /// All versions of sessions that were ever seen.
 #[derive(Debug, Clone, Default)]
-pub struct SessionVersions(Vec<SessionVersion>);
+pub struct SessionVersions(Vec<SessionVersion>, Vec<(Uuid, u64, Reason)>);
 
 /// A version of a session, with a hash of its content.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,15 @@ impl SessionVersions {
         if !self.0.iter().any(|known| known.id == id && known.version == version) {
             self.0.push(SessionVersion { id, version, content });
         }
+        Ok(())
+    }
+
+    /// Records why a session ended. A version has one reason.
+    pub fn record_end(&mut self, state: &SessionState, rules: &SessionConfig) -> CheckResult {
+        let end = (state.id, state.version, state.end_reason(rules));
+        let is_known = self.1.iter().find(|known| (known.0, known.1) == (end.0, end.1));
+        ensure!(is_known.is_none_or(|known| *known == end), "a version ended for two reasons: {is_known:?}, {end:?}");
+        self.1.push(end);
         Ok(())
     }
 }

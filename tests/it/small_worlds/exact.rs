@@ -12,6 +12,7 @@ use super::consumer::{CheckResult, Consumer, content, ensure, id_of};
 use super::run::{Clock, Run};
 use super::walk::Check;
 use super::world::{Expected, MAX_DURATION, TIMEOUT, World, members, uuid_of};
+use crate::consumer::is_end_reason;
 use crate::oracle::OracleSession;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,20 +45,28 @@ impl Check for Exact {
         sessions_match_the_oracle(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
+    fn closed(&self, emitted: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
         run.consumer.apply_corrections(&closing.corrections, run.world)?;
-        let is_new = run.archive.len() == archived.len() + closing.ended.len();
+        let is_new = run.emitted.len() == emitted.len() + closing.ended.len();
         ensure!(is_new, "a session ended twice: {:?}", closing.ended);
         for state in &closing.ended {
             run.versions.record(&state.ended_session(&run.world.visitor))?;
+            run.versions.record_end(state, &run.world.rules)?;
         }
-        // Archived sessions are compared with the oracle again after each later step: they must have been final.
+        // Emitted sessions are compared with the oracle again after each later step: they must have been final.
         Ok(())
     }
 
     fn finished(&self, run: &Run) -> CheckResult {
         let expected = run.expected().sessions.len();
-        ensure!(run.archive.len() == expected, "{} of {expected} sessions ended", run.archive.len());
+        ensure!(run.emitted.len() == expected, "{} of {expected} sessions ended", run.emitted.len());
+        let mut ended: Vec<&SessionState> = run.emitted.iter().collect();
+        ended.sort_by_key(|state| state.number);
+        for (number, state) in ended.iter().enumerate() {
+            let next = ended.get(number + 1).map(|next| next.facts.reason.name());
+            let reason = state.end_reason(&run.world.rules).name();
+            ensure!(is_end_reason(reason, next), "it ended by {reason}, and the next began by {next:?}: {state:?}");
+        }
         ids_lead_to_their_events(run, &run.sessions())
     }
 }
@@ -91,8 +100,17 @@ fn unchanged_sessions_keep_their_version(before: &Run, after: &Run, sessions: &[
     if !after.world.has_extras() || after.ends != 0 {
         return Ok(());
     }
-    for old in before.sessions() {
-        let is_same = |session: &&Session| session.id == old.id && content(session) == content(&old);
+    // Why a session ended is part of its end.
+    let ended_by = |sessions: &[Session], id: &str| {
+        let next = sessions.iter().skip_while(|session| session.id != id).nth(1);
+        next.map(|next| next.reason).filter(|reason| reason.is_of_source())
+    };
+    let old_sessions = before.sessions();
+    for old in &old_sessions {
+        let is_same = |session: &&Session| {
+            let is_ended_alike = ended_by(sessions, &old.id) == ended_by(&old_sessions, &old.id);
+            session.id == old.id && content(session) == content(old) && is_ended_alike
+        };
         let same = sessions.iter().find(is_same);
         let keeps = same.is_none_or(|session| session.version == old.version);
         ensure!(keeps, "nothing changed but the version: {old:?}, {same:?}");

@@ -48,20 +48,21 @@ impl Check for Late {
         sessions_are_consistent(run, &run.sessions())
     }
 
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
+    fn closed(&self, emitted: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult {
         run.consumer.apply_corrections(&closing.corrections, run.world)?;
         for state in &closing.ended {
-            let corrected = archived.iter().find(|old| old.id == state.id);
+            let corrected = emitted.iter().find(|old| old.id == state.id);
             let is_higher = corrected.is_none_or(|old| old.version < state.version);
             ensure!(is_higher, "{} is emitted again with its old version {}", state.id, state.version);
             run.versions.record(&state.ended_session(&run.world.visitor))?;
+            run.versions.record_end(state, &run.world.rules)?;
         }
         Ok(())
     }
 
     fn finished(&self, run: &Run) -> CheckResult {
         let sessions = run.sessions();
-        ensure!(sessions.len() == run.archive.len(), "a session never ended: {sessions:?}");
+        ensure!(sessions.len() == run.emitted.len(), "a session never ended: {sessions:?}");
         sessions_are_consistent(run, &sessions)
     }
 }
@@ -106,12 +107,9 @@ fn sessions_are_consistent(run: &Run, sessions: &[Session]) -> CheckResult {
     let ended = &run.timeline.ended;
     ensure!(ended.is_sorted_by_key(|state| state.facts.started_at), "what ended is not in order: {ended:?}");
     let is_recalled = |state: &&SessionState| ended.iter().any(|other| other.id == state.id);
-    let archived = run.archive.len() - run.archive.iter().filter(is_recalled).count();
-    ensure!(
-        run.timeline.archived as usize == archived,
-        "{} sessions archived instead of {archived}",
-        run.timeline.archived
-    );
+    let emitted = run.emitted.len() - run.emitted.iter().filter(is_recalled).count();
+    let (archived, closed) = (run.timeline.archived as usize, run.timeline.closed.len());
+    ensure!(archived + closed == emitted, "{archived} sessions archived and {closed} closed instead of {emitted}");
     let mut all = 0;
     for session in sessions {
         let events = consumer.events_of(id_of(session));

@@ -1,11 +1,11 @@
-//! The state on one way through a world: what was delivered so far, the timeline, what was archived, and what a consumer of the
-//! output has.
+//! The state on one way through a world: what was delivered so far, the timeline, the archive, and what a consumer of the output
+//! has.
 
 use std::fmt;
 
 use session_tracking::model::{FingerprintPage, SessionState};
 use session_tracking::session::{Millis, Session};
-use session_tracking::timeline::{Applied, Arrival, Closing, Recalled, Timeline};
+use session_tracking::timeline::{Applied, Arrival, ClosedSession, Closing, Recalled, Timeline};
 use uuid::Uuid;
 
 use super::consumer::{Consumer, SessionVersions, id_of};
@@ -32,8 +32,12 @@ pub struct Run<'w> {
     pub world: &'w World,
     pub clock: Clock,
     pub timeline: Timeline,
-    /// Closed sessions, in the order of their first close, each in its last version.
-    pub archive: Vec<SessionState>,
+    /// The sessions whose ends were emitted, in the order of their first end, each in its last version.
+    pub emitted: Vec<SessionState>,
+    /// The maximum number of closed sessions that stay in the timeline.
+    max_closed: usize,
+    /// The archive of the store. A session that came back into the timeline leaves an older version here.
+    archive: Vec<SessionState>,
     /// The stored pages.
     pages: Vec<FingerprintPage>,
     pub consumer: Consumer,
@@ -53,11 +57,13 @@ pub struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    pub fn new(world: &'w World, clock: Clock) -> Self {
+    pub fn new(world: &'w World, clock: Clock, max_closed: usize) -> Self {
         let mut run = Self {
             world,
             clock,
             timeline: Timeline::new(world.visitor.clone()),
+            emitted: Vec::new(),
+            max_closed,
             archive: Vec::new(),
             pages: Vec::new(),
             consumer: Consumer::default(),
@@ -118,9 +124,12 @@ impl<'w> Run<'w> {
         applied
     }
 
-    /// Applies a batch to the timeline, and stores the pages.
+    /// Applies a batch to the timeline. Stores the pages, and archives the closed sessions that leave the timeline.
     pub fn apply(&mut self, batch: &[usize], sources: &Sources, received_at: Millis) -> Applied {
         let (timeline, applied, moved) = self.applied_with_pages(batch, sources, received_at);
+        let is_closed = |closed: &&ClosedSession| timeline.finalized().all(|state| state.id != closed.state.id);
+        let left: Vec<ClosedSession> = self.timeline.closed.iter().filter(is_closed).cloned().collect();
+        left.iter().for_each(|closed| put(&mut self.archive, &closed.state));
         self.timeline = timeline;
         for page in moved {
             let is_same = |other: &&FingerprintPage| {
@@ -154,8 +163,7 @@ impl<'w> Run<'w> {
             None => Vec::new(),
             Some((from, to)) => {
                 let is_near = |state: &&SessionState| (from..=to).contains(&((state.id.as_u128() >> 80) as Millis));
-                let is_here = |state: &SessionState| timeline.ended.iter().any(|ended| ended.id == state.id);
-                self.archive.iter().filter(is_near).filter(|state| !is_here(state)).cloned().collect()
+                self.archive.iter().filter(is_near).cloned().collect()
             }
         };
         let ids = timeline.sessions_to_look_up(&arrivals, &sessions, &self.world.rules);
@@ -173,6 +181,9 @@ impl<'w> Run<'w> {
         if prepared.is_some_and(|prepared| prepared == timeline) {
             // Nothing has to be written, so no pages are either.
             return (self.timeline.clone(), applied, Vec::new());
+        }
+        if applied.changed && timeline.closed.len() > self.max_closed {
+            timeline.remove_archived();
         }
         (timeline, applied, moved)
     }
@@ -199,36 +210,38 @@ impl<'w> Run<'w> {
         has_ended
     }
 
-    /// Closes and archives what is over.
+    /// Closes what is over: archives it or keeps it as closed. In the store of the service a session without pages may be kept.
     pub fn close(&mut self, now: Millis) -> Closing {
         self.now = now;
         self.steps.push_str(&format!(" !{}", now - self.world.at(0)));
         let closing = self.timeline.close(now, &self.world.rules);
         for state in &closing.ended {
-            match self.archive.iter_mut().find(|known| known.id == state.id) {
-                Some(known) => known.clone_from(state),
-                None => self.archive.push(state.clone()),
+            put(&mut self.emitted, state);
+            if self.max_closed > 0 && !state.has_pages() {
+                self.timeline.keep_closed(ClosedSession { state: state.clone(), closed_at: now });
+            } else {
+                put(&mut self.archive, state);
             }
         }
         closing
     }
 
-    /// Returns all sessions by start: those of the timeline, and archived ones that are not in it.
+    /// Returns all sessions by start: those of the timeline, and emitted ones that are not in it.
     pub fn sessions(&self) -> Vec<Session> {
         let here = self.timeline.sessions(self.now, &self.world.rules);
         assert!(here.is_sorted_by_key(|session| session.started_at), "the sessions are not in order: {self}");
-        let archived = self.archive.iter().map(|state| state.ended_session(&self.world.visitor));
+        let emitted = self.emitted.iter().map(|state| state.ended_session(&self.world.visitor));
         let is_gone = |session: &Session| here.iter().all(|other| other.id != session.id);
-        let mut sessions: Vec<Session> = archived.filter(is_gone).collect();
+        let mut sessions: Vec<Session> = emitted.filter(is_gone).collect();
         sessions.extend(here);
-        sessions.sort_by_key(|session| (session.started_at, session.last_activity));
+        sessions.sort_by_key(|session| (session.started_at, session.last_activity, session.number));
         sessions
     }
 
     /// Returns the session that an id leads to: its own, or the one that it was merged into.
     pub fn session(&self, id: Uuid) -> Option<Session> {
         self.timeline.session(id, self.now, &self.world.rules).or_else(|| {
-            let state = self.archive.iter().find(|state| state.ids().any(|other| other == id))?;
+            let state = self.emitted.iter().find(|state| state.ids().any(|other| other == id))?;
             Some(state.ended_session(&self.world.visitor))
         })
     }
@@ -245,7 +258,15 @@ impl<'w> Run<'w> {
 
     /// Returns whether events in time can no longer extend a session.
     pub fn is_over(&self, id: Uuid) -> bool {
-        self.timeline.ended.iter().chain(&self.archive).any(|state| state.id == id)
+        self.timeline.ended.iter().chain(&self.emitted).any(|state| state.id == id)
+    }
+}
+
+/// Puts a session into an archive. It replaces an older version.
+fn put(archive: &mut Vec<SessionState>, state: &SessionState) {
+    match archive.iter_mut().find(|known| known.id == state.id) {
+        Some(known) => known.clone_from(state),
+        None => archive.push(state.clone()),
     }
 }
 

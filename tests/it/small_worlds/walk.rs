@@ -29,8 +29,8 @@ pub trait Check {
     ) -> CheckResult;
     /// Checks a run at any time.
     fn holds(&self, run: &Run) -> CheckResult;
-    /// Checks a run after a close; `archived` is what was archived before the close.
-    fn closed(&self, archived: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult;
+    /// Checks a run after a close; `emitted` is what was emitted before the close.
+    fn closed(&self, emitted: &[SessionState], run: &mut Run, closing: &Closing) -> CheckResult;
     /// Checks a run when everything is delivered and closed.
     fn finished(&self, run: &Run) -> CheckResult;
 }
@@ -63,6 +63,8 @@ enum Action {
 pub struct Walk<C> {
     pub check: C,
     pub between: Between,
+    /// The maximum number of closed sessions that stay in the timeline.
+    pub max_closed: usize,
     /// Some of [`SOURCES`].
     pub sources: &'static str,
     /// The number of ways so far.
@@ -72,7 +74,7 @@ pub struct Walk<C> {
 impl<C: Check> Walk<C> {
     /// Goes every way through a world.
     pub fn world(&mut self, world: &World) {
-        self.from(&Run::new(world, self.check.clock()), 1);
+        self.from(&Run::new(world, self.check.clock(), self.max_closed), 1);
     }
 
     /// Goes on in every way from a run. `ways` is how many have led to it; they differ only in the order within batches.
@@ -134,14 +136,14 @@ impl<C: Check> Walk<C> {
 }
 
 /// Goes one way, in the notation of [`super::EXACT_WAYS`].
-pub fn replay<C: Check>(check: &C, way: &str) {
+pub fn replay<C: Check>(check: &C, way: &str, max_closed: usize) {
     let [rules, gaps, names, steps] = way.split('|').collect::<Vec<_>>()[..] else { panic!("{way}") };
     let world = World::parse(&format!("{rules}|{gaps}"));
     let mut sources = [0; MAX_EVENTS];
     for (source, name) in sources.iter_mut().zip(names.trim().chars()) {
         *source = SOURCES.iter().position(|known| *known == name).unwrap_or_default();
     }
-    let mut run = Run::new(&world, check.clock());
+    let mut run = Run::new(&world, check.clock(), max_closed);
     for step in steps.split_whitespace() {
         let time = |after: &str| world.at(0) + after.parse::<Millis>().unwrap();
         run = match step.split_at(1) {
@@ -189,9 +191,9 @@ fn perform<'w, C: Check>(check: &C, mut run: Run<'w>, action: Action) -> Run<'w>
             require(check.holds(&run), &run);
         }
         Action::Close(now) => {
-            let archived = run.archive.clone();
+            let emitted = run.emitted.clone();
             let closing = run.close(now);
-            let result = check.closed(&archived, &mut run, &closing);
+            let result = check.closed(&emitted, &mut run, &closing);
             require(result.and_then(|()| check.holds(&run)), &run);
         }
     }

@@ -9,6 +9,8 @@ use session_tracking::session::Millis;
 
 /// How long a failed message is invisible. Deployed it is three minutes; the load would be over by then.
 const VISIBILITY: Duration = Duration::from_secs(1);
+/// How long a batch waits to be full, as the template's `MaximumBatchingWindowInSeconds`.
+const WINDOW: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Message {
@@ -47,10 +49,17 @@ impl Queue {
         Self(Mutex::new(State { fresh, failed, in_flight: 0, redelivered: 0 }))
     }
 
-    /// Takes up to `max` visible messages; `None` if there is none.
+    /// Takes `max` visible messages, or fewer if one has waited for the batching window; `None` if the batch has to wait.
     pub fn take(&self, max: usize, now: Duration) -> Option<Vec<Message>> {
         let State { fresh, failed, in_flight, .. } = &mut *self.0.lock().unwrap();
         let mut batch = Vec::new();
+        let visible =
+            |queue: &VecDeque<Message>| queue.iter().take(max).filter(|message| message.visible <= now).count();
+        let has_waited =
+            |queue: &VecDeque<Message>| queue.front().is_some_and(|message| message.visible + WINDOW <= now);
+        if visible(failed) + visible(fresh) < max && !has_waited(failed) && !has_waited(fresh) {
+            return None;
+        }
         for queue in [failed, fresh] {
             while batch.len() < max && queue.front().is_some_and(|message| message.visible <= now) {
                 batch.extend(queue.pop_front());

@@ -17,7 +17,7 @@ use session_tracking::session::{EventId, Millis, Visitor, datetime, session_id, 
 use session_tracking::stored::{
     FORMAT, FORMATS, NEWEST_FORMAT, decode_session, decode_timeline, encode_session, encode_timeline,
 };
-use session_tracking::timeline::{Correction, PAGE_FINGERPRINTS, Recalled, SessionAnchor, Timeline};
+use session_tracking::timeline::{ClosedSession, Correction, PAGE_FINGERPRINTS, Recalled, SessionAnchor, Timeline};
 use uuid::Uuid;
 
 use super::NOON;
@@ -181,7 +181,7 @@ fn timeline_content(timeline: &Timeline) -> Value {
             "split": id_half(*from, bits), "into": id_half(*into, bits), "at": at, "uuid": &**uuid, "version": version,
         }),
     });
-    json!({
+    let mut content = json!({
         "seq": timeline.seq,
         "frontier": timeline.watermark,
         "archived": timeline.archived,
@@ -191,7 +191,14 @@ fn timeline_content(timeline: &Timeline) -> Value {
         "journal": timeline.unfinalized.iter().map(entry_content).collect::<Vec<_>>(),
         "heads": anchors.collect::<Vec<_>>(),
         "notices": corrections.collect::<Vec<_>>(),
-    })
+    });
+    // Formats before 3 have none.
+    if !timeline.closed.is_empty() {
+        let closed = timeline.closed.iter();
+        content["closed"] =
+            closed.map(|closed| json!([closed.closed_at, session_content(&closed.state, bits)])).collect();
+    }
+    content
 }
 
 fn session_content(state: &SessionState, bits: u64) -> Value {
@@ -271,6 +278,7 @@ fn items() -> Vec<(&'static str, Visitor, Item)> {
         timeline("512 entries", visit(&visitor, 512, all_fields)),
         timeline("a long visit", long(&visitor)),
         timeline("400 sessions that wait", waiting(&visitor)),
+        timeline("closed sessions", closed(&visitor)),
         session("a session", SessionState { aliases: Vec::new(), ..over.clone() }),
         session("a session with everything", decorated(over.clone(), &visitor)),
         session("a session with pages", long(&visitor).open.unwrap()),
@@ -380,7 +388,13 @@ fn everything(visitor: &Visitor) -> Timeline {
         id: session_id(bits, NOON, "c", 2),
         is_primary,
         version,
-        late: LateEvents { event_count: 2, page_views: 1, fingerprints: vec![5, 0xffff_ffff_ffff], pages: 0 },
+        late: LateEvents {
+            event_count: 2,
+            page_views: 1,
+            fingerprints: vec![5, 0xffff_ffff_ffff],
+            pages: 0,
+            ..LateEvents::default()
+        },
     };
     if timeline.anchors.iter().all(|other| other.entry < last) {
         timeline.anchors.push(anchor(false));
@@ -439,6 +453,22 @@ fn waiting(visitor: &Visitor) -> Timeline {
     timeline
 }
 
+/// Returns a visit after two closed ones.
+fn closed(visitor: &Visitor) -> Timeline {
+    let mut timeline = Timeline::new(visitor.clone());
+    for hours in [0, 5, 11] {
+        let at = NOON + hours * 60 * MINUTE;
+        send(&mut timeline, &[(at, all_fields(hours as usize)), (at + 7, json!({}))], at + 7);
+        let closed_at = at + 70 * MINUTE - 13;
+        for state in timeline.close(if hours < 11 { closed_at } else { at }, &config()).ended {
+            timeline.keep_closed(ClosedSession { state, closed_at });
+        }
+    }
+    assert_eq!((timeline.closed.len(), timeline.unfinalized.len(), timeline.archived), (2, 2, 0));
+    timeline.due_at = None;
+    timeline
+}
+
 /// Returns the session with values in all fields that it does not have by itself.
 fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
     let bits = visitor.bits();
@@ -449,7 +479,13 @@ fn decorated(session: SessionState, visitor: &Visitor) -> SessionState {
         aliases: vec![session_id(bits, NOON, "x", 0), session_id(bits, NOON + 1, "y", 9)],
         previous: Some(session_id(bits, NOON - 1, "before", 0)),
         pages: 3,
-        late: LateEvents { event_count: 200, page_views: 2, fingerprints: vec![1, 2], pages: 2 },
+        late: LateEvents {
+            event_count: 200,
+            page_views: 2,
+            fingerprints: vec![1, 2],
+            pages: 2,
+            ..LateEvents::default()
+        },
         properties: [("k".to_owned(), "\"v é\"".to_owned()), ("l".to_owned(), "{\"a\":[1.0]}".to_owned())].into(),
         ..session
     }

@@ -5,15 +5,16 @@ use session_tracking::timeline::Timeline;
 
 use super::sample;
 
-/// Format 2 is format 1 with two more fields at the end, and format 3 is format 2 with the numbers of pages at the end.
+/// Format 2 is format 1 with two more fields at the end, and format 3 is format 2 with the numbers of pages and the closed sessions
+/// at the end.
 #[test]
 fn a_format_is_the_one_before_with_more_fields_at_the_end() {
     let timeline = sample();
     assert_eq!((timeline.held_until, timeline.watermark_id.as_ref()), (None, None));
     let three = encode_timeline(&timeline);
-    // Nothing is compressed. Two sessions that are over, then an open one, each with two numbers of pages.
-    let (two, rest) = three.split_at(three.len() - 8);
-    assert_eq!((three[0], rest), (0, &[2, 0, 0, 0, 0, 1, 0, 0][..]));
+    // Nothing is compressed. Two sessions that are over, then an open one, each with two numbers of pages; no closed one.
+    let (two, rest) = three.split_at(three.len() - 9);
+    assert_eq!((three[0], rest), (0, &[2, 0, 0, 0, 0, 1, 0, 0, 0][..]));
     // The two fields are `None`: one byte each.
     let (one, rest) = two.split_at(two.len() - 2);
     assert_eq!(rest, [0, 0]);
@@ -49,7 +50,7 @@ fn the_numbers_of_pages_are_stored() {
     }
     // As many sessions need as many numbers.
     let mut bytes = encode_timeline(&sample());
-    let ended = bytes.len() - 8;
+    let ended = bytes.len() - 9;
     bytes[ended] = 1;
     bytes.drain(ended + 1..ended + 3);
     let rule = FormatError::Rule("the sessions do not have the fields of their format");

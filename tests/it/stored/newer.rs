@@ -116,7 +116,8 @@ async fn a_newer_archived_session_is_left_as_it_is() {
     let client = EmbeddedDynamoDb::start(0).unwrap().client();
     let (clock, output, rejects) = (ManualClock::default(), MemoryOutput::default(), MemoryOutput::default());
     let storage = DynamoDbSessionStorage::new(client.clone(), TABLE);
-    let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock);
+    // Each session is archived when it is closed.
+    let manager = SessionManager::with_clock(SessionConfig::default(), storage, &clock).with_closed_bytes(0, 0);
     let ingest =
         Ingest { manager, output: &output, rejects: &rejects, origins: Default::default(), public: Default::default() };
     assert_eq!(post(&ingest, &event("u", NOON), NOON).await.0, 200);

@@ -7,7 +7,7 @@ use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::model::SessionState;
 use session_tracking::session::{Millis, Visitor, datetime};
-use session_tracking::timeline::Timeline;
+use session_tracking::timeline::{ClosedSession, Timeline};
 
 use crate::support::Seeded;
 
@@ -104,7 +104,14 @@ fn build(steps: &[Step]) -> World {
                 let last = world.timeline.sessions(now, &config).pop();
                 last.map(|session| world.timeline.end(session.id.parse().unwrap(), now, &config));
             }
-            Action::Close => world.closed.extend(world.timeline.close(now, &config).ended),
+            Action::Close => {
+                for state in world.timeline.close(now, &config).ended {
+                    world.closed.push(state.clone());
+                    if state.number % 2 == 0 {
+                        world.timeline.keep_closed(ClosedSession { state, closed_at: now });
+                    }
+                }
+            }
         }
     }
     world

@@ -6,7 +6,7 @@ use session_tracking::stored::{FORMAT, FormatError, decode_session, decode_timel
 use session_tracking::timeline::{Correction, MAX_PROPERTIES, Timeline};
 use uuid::Uuid;
 
-use super::sample;
+use super::{sample, sample_with_closed};
 
 type Break<T> = (&'static str, fn(&mut T));
 
@@ -30,9 +30,16 @@ const SESSION: [Break<SessionState>; 24] = [
     ("a session has more page views than events", |s| s.facts.page_views = s.facts.event_count + 1),
     (COUNT, |s| s.facts.event_count = u32::MAX),
     (COUNT, |s| s.late.event_count = u32::MAX),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1], pages: 0 }),
-    (LATE, |s| s.late = LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2], pages: 0 }),
-    (LATE, |s| s.late = LateEvents { event_count: 2, page_views: 0, fingerprints: vec![1], pages: 2 }),
+    (LATE, |s| {
+        s.late = LateEvents { event_count: 1, page_views: 2, fingerprints: vec![1], pages: 0, ..LateEvents::default() }
+    }),
+    (LATE, |s| {
+        s.late =
+            LateEvents { event_count: 1, page_views: 0, fingerprints: vec![1, 2], pages: 0, ..LateEvents::default() }
+    }),
+    (LATE, |s| {
+        s.late = LateEvents { event_count: 2, page_views: 0, fingerprints: vec![1], pages: 2, ..LateEvents::default() }
+    }),
     (COUNT, |s| s.pages = u32::MAX),
     (PROPERTIES, |s| s.properties = (0..=MAX_PROPERTIES).map(|n| (n.to_string(), "1".to_owned())).collect()),
     (PROPERTIES, |s| s.properties = [("k".to_owned(), format!("\"{}\"", "v".repeat(1_024)))].into()),
@@ -144,6 +151,30 @@ fn a_timeline_that_breaks_a_rule_is_refused_by_name() {
     }
 }
 
+/// What breaks a rule in a timeline with closed sessions.
+const CLOSED: [Break<Timeline>; 7] = [
+    (TIME, |t| t.closed[0].closed_at = TOO_EARLY),
+    (TIME, |t| t.closed[1].closed_at = TOO_LATE),
+    ("a closed session has pages", |t| t.closed[1].state.pages = 1),
+    ("a closed session has pages", |t| {
+        t.closed[0].state.late =
+            LateEvents { event_count: 9, fingerprints: vec![1], pages: 1, ..LateEvents::default() };
+    }),
+    (VERSION, |t| t.closed[0].state.version = t.seq + 1),
+    ("the sessions are not in order", |t| t.closed.reverse()),
+    ("two sessions have one id", |t| t.closed[0].state.id = t.open.as_ref().unwrap().id),
+];
+
+#[test]
+fn closed_sessions_that_break_a_rule_are_refused_by_name() {
+    for (number, (sentence, breaks)) in CLOSED.iter().enumerate() {
+        let mut timeline = sample_with_closed();
+        breaks(&mut timeline);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number}");
+    }
+}
+
 #[test]
 fn a_session_that_breaks_a_rule_is_refused_by_name() {
     let timeline = sample();
@@ -157,5 +188,9 @@ fn a_session_that_breaks_a_rule_is_refused_by_name() {
         breaks(&mut timeline.ended[0]);
         let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
         assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number} in a timeline");
+        let mut timeline = sample_with_closed();
+        breaks(&mut timeline.closed[0].state);
+        let read = decode_timeline(FORMAT, &encode_timeline(&timeline), timeline.visitor.clone());
+        assert_eq!(read, Err(FormatError::Rule(sentence)), "rule {number} as a closed session");
     }
 }

@@ -37,12 +37,13 @@ fn every_parameter_is_in_one_group_and_has_a_label() {
 fn the_settings_are_checked_before_the_functions_get_them() {
     let template = template();
     let resources = &template["Resources"];
-    let ingest = &resources["IngestFunction"]["Properties"];
-    let variables = &template["Globals"]["Function"]["Environment"]["Variables"];
-    let mut wanted = referred(variables, &template);
-    wanted.extend(referred(&ingest["Environment"]["Variables"], &template));
-    wanted.extend(referred(&template["Globals"]["Function"]["Layers"], &template));
+    // All that the ingest function is made of, so that the digest also tells one version of it from another.
+    let mut wanted = referred(&template["Globals"]["Function"], &template);
+    wanted.extend(referred(&resources["IngestFunction"]["Properties"], &template));
+    assert!(wanted.remove("Release"));
     let check = &resources["SettingsCheck"]["Properties"];
+    // Of those that only choose between values, `Replay` is the one that changes the environment.
+    wanted.insert("Replay".to_owned());
     assert_eq!(referred(check, &template), wanted);
     assert_eq!(check["Version"], env!("CARGO_PKG_VERSION"));
     // It differs from the ingest function in what does not decide on its start.
@@ -154,4 +155,33 @@ fn every_environment_has_a_stack_of_its_own() {
     let set = Regex::new(r#""([A-Za-z]+)=[^"]*""#).unwrap();
     let set: Vec<&str> = set.captures_iter(CONFIG).map(|found| found.get(1).unwrap().as_str()).collect();
     assert!(set.len() > 4 && set.iter().all(|name| parameters.contains(*name)), "{set:?}");
+}
+
+/// By default there is no alias. With one, events go to it from wherever they come, and it moves only with another version.
+#[test]
+fn events_go_to_the_alias_if_deployments_are_gradual() {
+    let template = template();
+    assert_eq!(template["Parameters"]["GradualDeployment"]["Default"], "none");
+    let resources = &template["Resources"];
+    for name in ["IngestVersion", "IngestAlias", "DeploymentApplication", "IngestDeploymentGroup", "DeploymentRole"] {
+        assert_eq!(resources[name]["Condition"], "DeploysGradually", "{name}");
+    }
+    let users: Vec<&str> = TEMPLATE.lines().filter(|line| line.contains("!Ref IngestAlias")).collect();
+    assert!(users.iter().all(|line| line.contains("!If [DeploysGradually, !Ref IngestAlias, ")), "{users:?}");
+    let integrations = TEMPLATE.matches("type: aws_proxy").count();
+    // The routes of events, the queue's mapping, and the API's permission.
+    assert_eq!(users.len(), integrations + 2);
+    // A version is published when the release or a setting changes, because both are in its description and in its function's: Lambda
+    // publishes none of a function that is as it was.
+    let yaml = |value: &Value| serde_yaml_ng::to_string(value).unwrap();
+    let function = yaml(&resources["IngestFunction"]["Properties"]["Description"]);
+    for description in [yaml(&resources["IngestVersion"]["Properties"]["Description"]), function] {
+        assert!(description.contains("${Release} ${Digest}") && description.contains("SettingsCheck.Digest"));
+    }
+    let alarms = yaml(&resources["IngestDeploymentGroup"]["Properties"]["AlarmConfiguration"]);
+    assert!(alarms.contains("!Ref IngestErrorsAlarm") && alarms.contains("!Ref FailedEventsAlarm"));
+    let rule = &template["Rules"]["GradualDeploymentsAreNamedAndWatched"];
+    for needed in ["Release", "Alarms", "CheckSettings"] {
+        assert!(yaml(rule).contains(&format!("!Ref {needed}")), "{needed}");
+    }
 }
