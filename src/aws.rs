@@ -39,8 +39,6 @@ const SUCCESSES_PER_RETRY: u32 = 5;
 pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
     let http = trust::client(settings.ca_bundle.as_deref())?;
     let credentials = EnvironmentVariableCredentialsProvider::new();
-    #[cfg(feature = "managed-instances")]
-    let credentials = or_of_container(credentials, &http);
     let config = SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(EnvironmentVariableRegionProvider::new().region().await)
@@ -49,19 +47,6 @@ pub async fn sdk_config(settings: &Settings) -> Result<SdkConfig, ConfigError> {
         .use_dual_stack(settings.endpoints.use_dual_stack)
         .build();
     Ok(with_limits(config))
-}
-
-/// Returns a source of credentials that asks a container's endpoint (`AWS_CONTAINER_CREDENTIALS_FULL_URI`) if the environment has
-/// none. A process on Lambda Managed Instances lives for days, and only such an endpoint renews credentials.
-#[cfg(feature = "managed-instances")]
-fn or_of_container(
-    environment: EnvironmentVariableCredentialsProvider,
-    http: &aws_smithy_runtime_api::client::http::SharedHttpClient,
-) -> aws_config::meta::credentials::CredentialsProviderChain {
-    let config = aws_config::provider_config::ProviderConfig::without_region().with_http_client(http.clone());
-    let container = aws_config::ecs::EcsCredentialsProvider::builder().configure(&config).build();
-    let chain = aws_config::meta::credentials::CredentialsProviderChain::first_try("Environment", environment);
-    chain.or_else("Container", container)
 }
 
 /// Returns a configuration with the timeouts and retries of the functions. The SDK itself sets no timeout for a call.

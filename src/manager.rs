@@ -302,6 +302,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 
     /// Reads a visitor's timeline with strong consistency, without the closed sessions that are no longer kept at `now`.
     async fn read(&self, visitor: &Visitor, now: Millis) -> Result<Option<Stored>, SessionError> {
+        // Boxed, because the futures of the callers are nested deeply as it is.
         let mut stored = Box::pin(self.storage.read(visitor)).await?;
         if let Some(stored) = &mut stored {
             stored.timeline.remove_closed_before(self.kept_since(now));
@@ -327,7 +328,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             return application.written(Err(error));
         }
         if application.archives_closed()
-            && let Err(error) = self.archive_closed(&mut application.stored().timeline).await
+            && let Err(error) = Box::pin(self.archive_closed(&mut application.stored().timeline)).await
         {
             return application.written(Err(error));
         }

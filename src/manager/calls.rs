@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Arrival, Base, CommitOutcome, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::event::bounded_context;
-use crate::model::{Entry, Kind};
+use crate::model::{Entry, Kind, PreviousSession};
 use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor, datetime};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
@@ -67,13 +67,17 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let timeline = self.read(&visitor, now).await?.ok_or(SessionError::NotFound)?.timeline;
         let (last, previous) = (timeline.sessions(now, self.rules_of(&visitor)).pop(), timeline.previous);
         // A later session than those of the timeline can be archived.
-        let is_later = |session: &Session| {
-            let place = (session.started_at, session.number);
-            previous.is_some_and(|previous| (datetime(previous.activity.started_at), previous.number) > place)
+        let is_later = |previous: &PreviousSession| {
+            let place = (datetime(previous.activity.started_at), previous.number);
+            last.as_ref().is_none_or(|session| place > (session.started_at, session.number))
         };
-        match last.filter(|session| !is_later(session)) {
-            Some(session) => Ok(session),
-            None => self.get_of(&visitor, previous.ok_or(SessionError::NotFound)?.id).await,
+        let archived = match previous.filter(is_later) {
+            Some(previous) => self.get_of(&visitor, previous.id).await,
+            None => Err(SessionError::NotFound),
+        };
+        match archived {
+            Err(SessionError::NotFound) => last.ok_or(SessionError::NotFound),
+            archived => archived,
         }
     }
 

@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::Json;
-use axum::routing::get;
 use serde_json::{Value, json};
 use session_tracking::clock::{Clock, SystemClock};
 
@@ -162,36 +160,4 @@ async fn on_lambda_itself_it_takes_one_at_a_time() {
         assert_eq!(function.next_event().await, RuntimeEvent::Taken);
         assert!(matches!(function.next_event().await, RuntimeEvent::Answer(_)));
     }
-}
-
-/// Credentials come from the container's endpoint if the environment has none, and are asked for again before they expire.
-#[tokio::test]
-async fn credentials_of_the_container_are_renewed() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
-    let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let answer = move || {
-        let _ = asked.send(());
-        // They expire sooner than the SDK keeps any, so that each call asks again.
-        let expires =
-            session_tracking::session::rfc3339(session_tracking::session::datetime(SystemClock.now() + 5_000));
-        let credentials =
-            json!({ "AccessKeyId": "local", "SecretAccessKey": "local", "Token": "t", "Expiration": expires });
-        async move { Json(credentials) }
-    };
-    let router = axum::Router::new().route("/credentials", get(answer));
-    let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-    let database = EmbeddedDynamoDb::start(0).unwrap();
-    let mut variables = variables(&database.endpoint);
-    variables.retain(|(name, _)| !matches!(*name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY"));
-    variables.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url));
-    let mut function = Function::start(INGEST, &variables).await;
-    for number in 0..2 {
-        let event = json!({ "event": "x", "distinct_id": format!("{number}") }).to_string();
-        let answer: Value = serde_json::from_str(&function.invoke(event, TIME).await).unwrap();
-        assert_eq!(answer.get("failed"), None, "{answer}");
-        assert!(requests.try_recv().is_ok(), "invocation {number} used credentials that had expired");
-        while requests.try_recv().is_ok() {}
-    }
-    server.abort();
 }

@@ -188,8 +188,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         work.keep(&accepted);
     }
 
-    /// Archives what was emitted and is not kept. A session that cannot be archived stays in the timeline, and so does one for which there is no
-    /// time left. The first [`ARCHIVED_AT_ONCE`] sessions are always tried, so that every step makes progress.
+    /// Archives what was emitted and is not kept as closed. A session that cannot be archived waits in the timeline, and so does one
+    /// for which there is no time left. The first [`ARCHIVED_AT_ONCE`] sessions are always tried, so that every step makes progress.
     async fn archive(&self, work: &mut Work) {
         let expires_at = self.manager.clock.now() + self.manager.retention;
         // After an archive call that begins before this, there is still time to write the timeline.
@@ -253,8 +253,8 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
         self.manager.storage.put_pages(visitor, &pages, Some(expires_at)).await
     }
 
-    /// Writes the timeline without what was archived, and with the sessions that are kept as closed ones. Returns `false` if other writers kept changing it. A step that only
-    /// reschedules makes one attempt.
+    /// Writes the timeline without what was archived, and with the sessions that are kept as closed ones. Returns `false` if other
+    /// writers kept changing it. A step that only reschedules makes one attempt.
     async fn take_out(&self, work: Work) -> Result<bool, SessionError> {
         let is_reschedule = work.is_empty();
         let Work { mut remaining, mut etag, closing, kept, .. } = work;

@@ -50,6 +50,7 @@ fn only_what_managed_instances_need_is_different() {
         "/Resources/IngestFunction/Properties/FunctionScalingConfig",
         "/Resources/IngestFunction/Properties/PublishToLatestPublished",
         "/Resources/IngestFunction/Properties/ReservedConcurrentExecutions",
+        "/Resources/SettingsCheck/Properties/Settings",
     ];
     assert_eq!(found, expected, "if template.yaml was changed, run ci/managed-template");
 }
