@@ -132,9 +132,10 @@ fn notes(traffic: Traffic, instance_hour: f64) -> String {
          sites quoted them. Events of 1 KB; functions of 256 MB that take 10 ms a batch\n\
          and 0.2 ms an event; 0.02 conflicts a write. Sessions of up to 8 events stay in\n\
          their visitor's timeline; longer ones are archived. The plain store reads and\n\
-         writes for each event and never closes a session. Managed Instances: {} of them,\n\
-         at ${instance_hour} an hour and 15 % more. Flink is its smallest application: one\n\
-         processing unit and one for orchestration. The formula: docs/cost.md.\n",
+         writes for each event and never closes a session. Managed Instances:\n\
+         {} of them, at ${instance_hour} an hour and 15 % more. Flink is its smallest\n\
+         application: one processing unit and one for orchestration. The formula:\n\
+         docs/cost.md.\n",
         whole(cheaper / 1e6),
         whole(traffic.instances()),
     )
