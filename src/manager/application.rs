@@ -151,8 +151,9 @@ impl<'a> Application<'a> {
         self.pages = moved;
         self.applied = Some(applied);
         match (has_changed, self.base.is_speculative) {
-            // What an outdated timeline still has can be erased by now, so it must not be archived.
-            (true, true) if self.archives_closed => Step::Read,
+            // What an outdated timeline still has can be erased by now, so nothing of it is archived or put on pages. These are
+            // written before the timeline, whose condition would come too late.
+            (true, true) if self.archives_closed || !self.pages.is_empty() => Step::Read,
             (true, _) => Step::Write,
             // There is no write whose condition would show that the cached timeline is still the stored one.
             (false, true) => Step::Read,

@@ -150,3 +150,32 @@ fn an_erasure_leaves_nothing_of_what_was_before() {
         }
     }
 }
+
+/// A process whose cache still has an erased visitor puts none of the visitor's fingerprints on pages, whichever batch comes next.
+#[tokio::test]
+async fn a_stale_cache_brings_no_page_back() {
+    for events in 12..24 {
+        let (storage, clock, sink) = (InMemorySessionStorage::default(), ManualClock::default(), Sink::default());
+        let rules = || SessionConfig::from_rules(json!({ "lateness_seconds": 5 })).unwrap();
+        let manager = || SessionManager::with_clock(rules(), &storage, &clock).with_page_size(4);
+        let (cached, other, visitor) = (manager(), manager(), Visitor::new("u"));
+        let mut session = Uuid::nil();
+        for number in 0..=events {
+            if number == events {
+                other.erase(&visitor, &&sink).await.unwrap();
+            }
+            let now = START + number * 10_000;
+            clock.set(now);
+            let json = json!({ "uuid": format!("e{number}"), "event": "x", "distinct_id": "u" }).to_string();
+            let delivery = Delivery { received_at: now, trusts_received_at: false };
+            let event = Event::parse(json.as_bytes(), delivery, cached.config()).unwrap();
+            let outcomes = cached.resolve(&[event], Millis::MAX).await;
+            let [Outcome::Placed(Some(placed))] = &outcomes[..] else { panic!("{outcomes:?}") };
+            if number == 0 {
+                session = placed.session_id;
+            }
+            assert_eq!(placed.session_id == session, number < events, "event {number}");
+        }
+        assert_eq!(storage.pages(&visitor, session).await.unwrap(), [], "after {events} events");
+    }
+}

@@ -76,7 +76,7 @@ async fn answer(
 
 /// A function's process.
 pub struct Function {
-    child: Child,
+    child: Process,
     #[cfg_attr(
         not(feature = "managed-instances"),
         allow(dead_code, reason = "only tests of that feature count polls")
@@ -87,6 +87,17 @@ pub struct Function {
     events: UnboundedReceiver<(String, RuntimeEvent)>,
     output: JoinHandle<String>,
     log: JoinHandle<String>,
+}
+
+/// A process that ends with the test that started it, also if that panics.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It fails if the process has ended, which is as well.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// A function whose process has ended.
@@ -129,12 +140,12 @@ impl Function {
             .spawn()
             .unwrap();
         let (output, log) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        Self { child, api, server, invocations, events, output, log }
+        Self { child: Process(child), api, server, invocations, events, output, log }
     }
 
     /// Returns its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Gives it an invocation with this time limit, and waits until it has taken it.
@@ -183,7 +194,7 @@ impl Function {
     async fn next_request_within(&mut self, max_wait: Duration) -> (String, RuntimeEvent) {
         match select(Box::pin(self.events.recv()), Box::pin(SystemClock.sleep(max_wait))).await {
             Either::Left((Some(request), _)) => request,
-            _ => panic!("the function sends nothing; has it ended? {:?}", self.child.try_wait()),
+            _ => panic!("the function sends nothing; has it ended? {:?}", self.child.0.try_wait()),
         }
     }
 
@@ -198,13 +209,13 @@ impl Function {
 
     /// Ends it at once, as SIGKILL does.
     pub fn kill(mut self) -> Exited {
-        self.child.kill().unwrap();
+        self.child.0.kill().unwrap();
         self.wait()
     }
 
     /// Waits until it ends.
     pub fn wait(mut self) -> Exited {
-        let status = self.child.wait().unwrap();
+        let status = self.child.0.wait().unwrap();
         self.server.abort();
         let mut output = self.output.join().unwrap();
         output.truncate(output.rfind('\n').map_or(0, |end| end + 1));

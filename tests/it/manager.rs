@@ -521,10 +521,10 @@ async fn ids_that_stand_for_nobody_cost_nothing() {
 }
 
 /// A real visitor with that many events costs what any visitor costs: one write a batch, and one read for each of the first two
-/// batches, until the process may write speculatively.
+/// batches, until the process may write speculatively, and for each write that moves fingerprints to a page.
 #[tokio::test]
 async fn a_thousand_events_of_one_visitor_cost_a_write_a_batch_and_hardly_a_read() {
-    for (batch, reads, writes) in [(1_000, 1, 1), (100, 2, 10), (10, 2, 100)] {
+    for (batch, reads, writes) in [(1_000, 1, 1), (100, 3, 10), (10, 5, 100)] {
         let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
         let manager = manager(&store, &clock);
         for events in of_one(1_000).chunks(batch) {
