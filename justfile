@@ -193,7 +193,7 @@ build:
 deploy: build
     sam deploy --guided
 
-# Deploy what `just build` makes to an emulator of AWS on this machine, and use it as an operator would: two minutes (needs Python 3)
+# Deploy what `just build` makes to an emulator of AWS on this machine, and use it as an operator would: four minutes (needs Python 3)
 [group('deploy')]
 emulate:
     ci/deploy
