@@ -3,6 +3,8 @@
 //! The line is also the invocation's only line in the log: an object whose members are fields to query. The format is described in
 //! the CloudWatch documentation, "Specification: Embedded metric format".
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::manager::{CloseReport, Counted};
@@ -23,17 +25,23 @@ pub struct MetricNames {
     pub service: String,
     /// `POWERTOOLS_METRICS_DISABLED`: whether the line holds no metrics.
     pub is_disabled: bool,
+    /// `METRICS_BY_PROJECT`: whether each configured project has metrics of its own, too, under the dimension `project`.
+    pub are_by_project: bool,
 }
 
 impl MetricNames {
     /// Reads the variables. An empty one counts as not set.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let is_true = |name: &str| {
+            given(name)
+                .is_some_and(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
+        };
         Self {
             namespace: given("POWERTOOLS_METRICS_NAMESPACE").unwrap_or_else(|| NAMESPACE.to_owned()),
             service: given("POWERTOOLS_SERVICE_NAME").unwrap_or_else(|| SERVICE.to_owned()),
-            is_disabled: given("POWERTOOLS_METRICS_DISABLED")
-                .is_some_and(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on")),
+            is_disabled: is_true("POWERTOOLS_METRICS_DISABLED"),
+            are_by_project: is_true("METRICS_BY_PROJECT"),
         }
     }
 }
@@ -64,12 +72,14 @@ enum Unit {
 pub struct MetricLine {
     metrics: Vec<(String, Unit, Value)>,
     fields: Map<String, Value>,
+    /// The counts of projects that have metrics of their own.
+    projects: BTreeMap<String, Vec<(&'static str, u64)>>,
 }
 
 impl MetricLine {
     /// Begins the line of an invocation.
     pub fn new(info: &InvocationInfo<'_>) -> Self {
-        let mut line = Self { metrics: Vec::new(), fields: Map::new() };
+        let mut line = Self { metrics: Vec::new(), fields: Map::new(), projects: BTreeMap::new() };
         line.field("level", "INFO");
         line.field("function", info.function);
         line.field("version", env!("CARGO_PKG_VERSION"));
@@ -113,6 +123,13 @@ impl MetricLine {
         }
     }
 
+    /// Adds a count of a project, unless it is zero. It is also part of the count of all.
+    pub fn count_of_project(&mut self, project: &str, name: &'static str, count: u64) {
+        if count > 0 {
+            self.projects.entry(project.to_owned()).or_default().push((name, count));
+        }
+    }
+
     /// Adds what the manager counted.
     pub fn counted(&mut self, counted: Counted) {
         let Counted { conflicts, speculative_right, speculative_wrong, finalized_early, reopened, .. } = counted;
@@ -147,6 +164,9 @@ impl MetricLine {
         self.count_if_any("CorruptItems", report.corrupt as u64);
         self.count("Conflicts", report.conflicts as u64);
         self.count("TimelinesLeft", report.left() as u64);
+        for (project, &closed) in &report.closed_by_project {
+            self.count_of_project(project, "SessionsEnded", closed as u64);
+        }
         let lag = report.oldest_due_seconds.unwrap_or(0);
         self.metrics.push(("CloseLag".to_owned(), Unit::Seconds, lag.into()));
         let CloseReport { examined, waiting, rescheduled, is_incomplete, .. } = *report;
@@ -156,9 +176,26 @@ impl MetricLine {
         self.field("is_incomplete", is_incomplete);
     }
 
-    /// Returns the line of JSON, as of this time.
-    pub fn json(self, message: &str, names: &MetricNames, now: Millis) -> String {
-        let Self { metrics, fields } = self;
+    /// Returns the line of JSON, as of this time. A line for each project with metrics of its own follows, because an object has one
+    /// value for a dimension.
+    pub fn json(mut self, message: &str, names: &MetricNames, now: Millis) -> String {
+        let projects = std::mem::take(&mut self.projects);
+        let function = self.fields.get("function").cloned().unwrap_or_default();
+        let mut lines = self.line(message, names, now, &["service"]);
+        for (project, counts) in projects {
+            let mut line = Self { metrics: Vec::new(), fields: Map::new(), projects: BTreeMap::new() };
+            line.field("level", "INFO");
+            line.field("function", function.clone());
+            line.field("project", project);
+            counts.into_iter().for_each(|(name, count)| line.count(name, count));
+            lines = lines + "\n" + &line.line("project", names, now, &["service", "project"]);
+        }
+        lines
+    }
+
+    /// Returns one line, with metrics of these dimensions.
+    fn line(self, message: &str, names: &MetricNames, now: Millis, dimensions: &[&str]) -> String {
+        let Self { metrics, fields, .. } = self;
         let mut line = Map::new();
         line.insert("timestamp".to_owned(), rfc3339(datetime(now)).into());
         line.insert("message".to_owned(), message.into());
@@ -167,7 +204,7 @@ impl MetricLine {
         if !names.is_disabled {
             let declared: Vec<Value> =
                 metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": format!("{unit:?}")})).collect();
-            let directive = json!({"Namespace": names.namespace, "Dimensions": [["service"]], "Metrics": declared});
+            let directive = json!({"Namespace": names.namespace, "Dimensions": [dimensions], "Metrics": declared});
             line.insert("_aws".to_owned(), json!({"Timestamp": now, "CloudWatchMetrics": [directive]}));
         }
         line.extend(metrics.into_iter().map(|(name, _, value)| (name, value)));
@@ -226,6 +263,29 @@ mod tests {
     }
 
     #[test]
+    fn a_project_has_a_line_of_its_own() {
+        let mut line = MetricLine::new(&InvocationInfo { function: "ingest", ..InvocationInfo::default() });
+        line.count("EventsApplied", 3);
+        line.count_of_project("shop", "EventsApplied", 2);
+        line.count_of_project("shop", "EventsLate", 0);
+        line.closed(&CloseReport {
+            closed: 4,
+            closed_by_project: [("blog".to_owned(), 4)].into(),
+            ..CloseReport::default()
+        });
+        let lines: Vec<Value> =
+            line.json("handled", &names(), 0).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [all, blog, shop] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!((&all["EventsApplied"], &all["SessionsEnded"], all.get("project")), (&3.into(), &4.into(), None));
+        for (line, project, name, count) in [(blog, "blog", "SessionsEnded", 4), (shop, "shop", "EventsApplied", 2)] {
+            assert_eq!((&line["project"], &line[name]), (&project.into(), &count.into()));
+            let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Dimensions"], json!([["service", "project"]]));
+            assert_eq!(directive["Metrics"], json!([{"Name": name, "Unit": "Count"}]));
+        }
+    }
+
+    #[test]
     fn the_common_variables_name_the_metrics() {
         let variables = [
             ("POWERTOOLS_METRICS_NAMESPACE", "Shop"),
@@ -235,7 +295,12 @@ mod tests {
         let names = MetricNames::from_variables(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         });
-        let wanted = MetricNames { namespace: "Shop".to_owned(), service: "sessions".to_owned(), is_disabled: true };
+        let wanted = MetricNames {
+            namespace: "Shop".to_owned(),
+            service: "sessions".to_owned(),
+            is_disabled: true,
+            are_by_project: false,
+        };
         assert_eq!(names, wanted);
         let mut line = MetricLine::new(&InvocationInfo::default());
         line.count("EventsApplied", 1);

@@ -33,7 +33,7 @@ use crate::metrics::MetricLine;
 use crate::output::Output;
 use crate::session::Millis;
 use crate::storage::SessionStorage;
-use batch::{Counts, Placed};
+use batch::{Counts, Placed, ProjectCounts};
 use envelope::{Caller, PipeSource};
 use message::Message;
 
@@ -97,6 +97,14 @@ impl Handled {
         line.count("SessionsStarted", placed.started.values().sum::<usize>() as u64);
         line.counts_by("SessionsStarted", placed.started.iter().map(|(&reason, &count)| (reason, count)));
         line.counts_by("Code", codes.iter().map(|(&code, &count)| (code, count)));
+        for (project, counts) in &placed.by_project {
+            let ProjectCounts { applied, failed, duplicates, late, started } = *counts;
+            line.count_of_project(project, "EventsApplied", applied as u64);
+            line.count_of_project(project, "EventsFailed", failed as u64);
+            line.count_of_project(project, "EventsDuplicate", duplicates as u64);
+            line.count_of_project(project, "EventsLate", late as u64);
+            line.count_of_project(project, "SessionsStarted", started as u64);
+        }
     }
 
     /// Writes the counts to the log, as fields.

@@ -55,6 +55,8 @@ pub struct Projects {
     by_name: HashMap<String, Project, RandomState>,
     /// The name of each write key's project.
     name_by_key: HashMap<String, String, RandomState>,
+    /// Whether each project has metrics of its own.
+    have_metrics: bool,
 }
 
 impl From<SessionConfig> for Projects {
@@ -103,6 +105,18 @@ impl Projects {
     /// Returns the rules of every project, those of the service first.
     pub fn all_rules(&self) -> impl Iterator<Item = &SessionConfig> {
         std::iter::once(&self.default_rules).chain(self.by_name.values().map(|project| &project.rules))
+    }
+
+    /// Sets whether each configured project has metrics of its own.
+    #[must_use]
+    pub fn with_metrics(self, have_metrics: bool) -> Self {
+        Self { have_metrics, ..self }
+    }
+
+    /// Returns whether a project has metrics of its own. Only configured ones do, so that senders cannot make up metrics, which cost
+    /// money.
+    pub fn have_metrics_of(&self, project: &str) -> bool {
+        self.have_metrics && self.by_name.contains_key(project)
     }
 
     /// Returns whether a sender needs a write key.

@@ -117,15 +117,17 @@ impl Settings {
                 return Err(ConfigError(format!("PIPE_ROLE is `{role}`; it must be `enrichment` or `target`")));
             }
         };
+        let metrics = MetricNames::from_variables(&variable);
+        let projects = projects(&GivenRules::of_variables(&variable)?, non_empty("PROJECTS"), read_file)?;
         Ok(Self {
-            projects: projects(&GivenRules::of_variables(&variable)?, non_empty("PROJECTS"), read_file)?,
+            projects: projects.with_metrics(metrics.are_by_project),
             table,
             output: destination("OUTPUT", &output)?,
             rejects: non_empty("REJECTS").map(|value| destination("REJECTS", &value)).transpose()?,
             origins: AllowedOrigins::parse(&non_empty("CORS_ORIGINS").unwrap_or_default())?,
             public: PublicAccess::from_variables(&variable)?,
             pipe_role,
-            metrics: MetricNames::from_variables(&variable),
+            metrics,
             retention: TimeDelta::days(retention),
             #[cfg(feature = "replay")]
             replay: ReplaySettings::from_variables(&non_empty)?,

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::SessionManager;
 use crate::clock::Clock;
+use crate::config::Projects;
 use crate::output::Output;
 use crate::session::{Millis, Visitor};
 use crate::storage::{Due, Found, Reading, SessionError, SessionStorage};
@@ -101,7 +102,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         loop {
             run.begin(&mut queue, &mut jobs);
             match jobs.next().await {
-                Some(done) => record(done, &mut queue, &mut report),
+                Some(done) => record(done, &mut queue, &mut report, self.projects()),
                 None => break,
             }
         }
@@ -157,7 +158,7 @@ impl<S: SessionStorage, C: Clock, O: Output> Run<'_, S, C, O> {
 }
 
 /// Records the result of a task in the queue and in the report.
-fn record(done: Done, queue: &mut Queue, report: &mut CloseReport) {
+fn record(done: Done, queue: &mut Queue, report: &mut CloseReport, projects: &Projects) {
     match done {
         Done::Listed { shard, due } => {
             if let Err(error) = &due {
@@ -171,7 +172,7 @@ fn record(done: Done, queue: &mut Queue, report: &mut CloseReport) {
             queue.group_is_done(steps.iter().any(|(_, step)| step.is_heavy()));
             report.examined += steps.len();
             for (due, step) in steps {
-                if report.add(&step) {
+                if report.add(&step, &due.visitor.project, projects) {
                     queue.leave(&due);
                 }
                 if matches!(step.outcome, StepOutcome::TooLarge | StepOutcome::More) {
@@ -181,7 +182,7 @@ fn record(done: Done, queue: &mut Queue, report: &mut CloseReport) {
         }
         Done::Large(due, step) => {
             queue.large_is_done();
-            if report.add(&step) {
+            if report.add(&step, &due.visitor.project, projects) {
                 queue.leave(&due);
             }
             if step.outcome == StepOutcome::More {

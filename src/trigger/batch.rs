@@ -41,6 +41,18 @@ pub(super) struct Placed {
     pub late: usize,
     /// The sessions that these events began, by reason.
     pub started: BTreeMap<&'static str, usize>,
+    /// What became of the events of each project that has metrics of its own.
+    pub by_project: BTreeMap<String, ProjectCounts>,
+}
+
+/// What became of a project's events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ProjectCounts {
+    pub applied: usize,
+    pub failed: usize,
+    pub duplicates: usize,
+    pub late: usize,
+    pub started: usize,
 }
 
 impl Placed {
@@ -50,19 +62,47 @@ impl Placed {
             return;
         }
         self.late += usize::from(assignment.is_late);
-        // A session's id holds the time of the event that began it. An event that is placed before that one begins no session.
-        if assignment.is_start && id_time(assignment.session_id) == assignment.at {
+        if begins_session(assignment) {
             *self.started.entry(assignment.reason.name()).or_default() += 1;
         }
     }
 
+    /// Counts an event of a project that has metrics of its own.
+    fn count_of_project(&mut self, project: &str, outcome: &Outcome) {
+        let counts = self.by_project.entry(project.to_owned()).or_default();
+        let Outcome::Placed(assignment) = outcome else {
+            counts.failed += 1;
+            return;
+        };
+        counts.applied += 1;
+        if let Some(assignment) = assignment {
+            counts.duplicates += usize::from(assignment.is_duplicate);
+            counts.late += usize::from(!assignment.is_duplicate && assignment.is_late);
+            counts.started += usize::from(!assignment.is_duplicate && begins_session(assignment));
+        }
+    }
+
     fn add(&mut self, other: Self) {
+        for (project, other) in other.by_project {
+            let counts = self.by_project.entry(project).or_default();
+            counts.applied += other.applied;
+            counts.failed += other.failed;
+            counts.duplicates += other.duplicates;
+            counts.late += other.late;
+            counts.started += other.started;
+        }
         self.duplicates += other.duplicates;
         self.late += other.late;
         for (reason, count) in other.started {
             *self.started.entry(reason).or_default() += count;
         }
     }
+}
+
+/// Returns whether an event began its session. A session's id holds the time of the event that began it. An event that is placed
+/// before that one begins no session.
+fn begins_session(assignment: &Assignment) -> bool {
+    assignment.is_start && id_time(assignment.session_id) == assignment.at
 }
 
 /// Parses raw events, assigns them to sessions, and calls `annotate` for each event that is applied. Returns one outcome for
@@ -109,6 +149,9 @@ pub(super) async fn resolve_bounded<'a, S: SessionStorage, C: Clock, T>(
     debug_assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
     #[cfg(feature = "replay")]
     recordings.keep(manager, &rejections, &events, &mut outcomes, deadline).await;
+    let of_projects =
+        events.iter().zip(&outcomes).filter(|(event, _)| manager.projects().have_metrics_of(&event.project));
+    of_projects.for_each(|(event, outcome)| placed.count_of_project(&event.project, outcome));
     let mut outcomes = events.iter().zip(outcomes);
     let outcome = |rejection| match rejection {
         Some(rejection) => EventOutcome::Rejected(rejection),

@@ -1,5 +1,6 @@
 //! Tests of the triggers with a store in memory that fails for certain visitors.
 
+mod by_project;
 mod clients;
 mod counted;
 mod explain;

@@ -28,7 +28,8 @@ fn every_variable_is_set() {
     let set = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
     let mut read: BTreeSet<String> = SessionConfig::rule_names().map(str::to_uppercase).collect();
     read.extend(
-        ["TABLE", "OUTPUT", "RETENTION_DAYS", "PROFILE", "PROJECTS", "POWERTOOLS_SERVICE_NAME"].map(str::to_owned),
+        ["TABLE", "OUTPUT", "RETENTION_DAYS", "PROFILE", "PROJECTS", "POWERTOOLS_SERVICE_NAME", "METRICS_BY_PROJECT"]
+            .map(str::to_owned),
     );
     assert_eq!(set, read);
     let ingest = &template["Resources"]["IngestFunction"]["Properties"]["Environment"]["Variables"];

@@ -1,8 +1,11 @@
 //! The input of a run of the close function, its [`Share`], and its result, the [`CloseReport`].
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::step::{Step, StepOutcome};
+use crate::config::Projects;
 use crate::storage::DUE_SHARDS;
 
 /// A share of the shards: those whose number modulo `count` is `index`.
@@ -35,6 +38,9 @@ pub struct CloseReport {
     pub examined: usize,
     /// Sessions whose end was emitted, and that were archived or stay in their timeline as closed ones.
     pub closed: usize,
+    /// Those of each project that has metrics of its own.
+    #[serde(skip)]
+    pub closed_by_project: BTreeMap<String, usize>,
     /// Corrections (merges and splits) that were emitted.
     pub corrections: usize,
     /// Those of the corrections that are merges; the others are splits.
@@ -93,9 +99,12 @@ impl CloseReport {
         }
     }
 
-    /// Adds a step of a timeline. Returns whether the timeline is left for the next run.
-    pub(super) fn add(&mut self, step: &Step) -> bool {
+    /// Adds a step of a timeline of this project. Returns whether the timeline is left for the next run.
+    pub(super) fn add(&mut self, step: &Step, project: &str, projects: &Projects) -> bool {
         self.closed += step.ended;
+        if step.ended > 0 && projects.have_metrics_of(project) {
+            *self.closed_by_project.entry(project.to_owned()).or_default() += step.ended;
+        }
         self.corrections += step.corrections;
         self.merged += step.merged;
         let (count, is_left) = match step.outcome {
@@ -114,6 +123,7 @@ impl CloseReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GivenRules;
 
     #[test]
     fn the_shares_contain_each_shard_once() {
@@ -125,6 +135,22 @@ mod tests {
         for (index, count) in [(0, 0), (1, 1), (8, 8), (0, DUE_SHARDS + 1)] {
             assert_eq!(Share::new(index, count), None);
         }
+    }
+
+    #[test]
+    fn only_projects_with_metrics_are_counted_apart() {
+        let projects = Projects::from_json(&GivenRules::default(), r#"{"shop":{}}"#).unwrap();
+        let step = Step { outcome: StepOutcome::Closed, ended: 2, corrections: 0, merged: 0 };
+        let counted = |projects: &Projects| {
+            let mut report = CloseReport::default();
+            for project in ["shop", "", "other", "shop"] {
+                report.add(&step, project, projects);
+            }
+            assert_eq!(report.closed, 8);
+            report.closed_by_project
+        };
+        assert_eq!(counted(&projects), BTreeMap::new());
+        assert_eq!(counted(&projects.with_metrics(true)), BTreeMap::from([("shop".to_owned(), 4)]));
     }
 
     #[test]
