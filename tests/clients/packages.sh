@@ -1,4 +1,4 @@
-# What tests/clients/run and tests/page/run install where it is missing. Sourced by them.
+# What tests/clients/run, tests/page/run and ci/policy install where it is missing. Sourced by them.
 
 # install PACKAGE…: from Debian's packages.
 install() {
