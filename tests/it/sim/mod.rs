@@ -16,7 +16,7 @@ use session_tracking::InMemorySessionStorage;
 use store::Store;
 
 /// The number of seeds that `cargo test` runs.
-const SEEDS: u64 = 8_000;
+const SEEDS: u64 = 6_000;
 /// One seed of this many runs on the real store over the embedded DynamoDB, and the others in memory: a world takes some hundred
 /// times as long in DynamoDB. The number is odd, so that both threads get their share.
 const DYNAMODB_EVERY: u64 = 199;
