@@ -38,6 +38,7 @@ async fn measure(ingest: &str, plain: &str, before: Option<&str>) -> Result<(), 
         }
     }
     rows::print(&all[0], &all[1], all.get(2));
+    rows::print_settled(series::settled_page_faults(ingest, &table).await?);
     Ok(())
 }
 

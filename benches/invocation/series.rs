@@ -14,6 +14,33 @@ const COLD_GROUPS: usize = 4;
 /// Batches of such a group that are stored before.
 const STORED_BATCHES: usize = 4;
 
+/// Groups of visitors that fill a process's cache of timelines.
+const SETTLING_GROUPS: usize = 12;
+/// Groups of visitors that a settled process is measured with.
+const SETTLED_GROUPS: usize = 3;
+
+/// Returns the median of the page faults of a warm invocation in a process whose cache of timelines is full.
+///
+/// # Errors
+/// The function did not answer a batch, or `/proc` cannot be read.
+pub async fn settled_page_faults(command: &str, table: &Table) -> Result<u64, Failure> {
+    let mut function = start(&[], command, table).await;
+    let (id, mut faults) = (function.id(), Vec::new());
+    for group in 0..SETTLING_GROUPS + SETTLED_GROUPS {
+        let mut visitors = Visitors::new(format!("settled-{group}"));
+        for batch in 0..BATCHES {
+            let before = usage(id, table)?;
+            invoke(&mut function, &mut visitors).await?;
+            if group >= SETTLING_GROUPS && batch > 0 {
+                faults.push(usage(id, table)?.since(before).page_faults);
+            }
+        }
+    }
+    function.kill();
+    faults.sort_unstable();
+    faults.get(faults.len() / 2).copied().ok_or_else(|| "nothing was measured".into())
+}
+
 /// The kind of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

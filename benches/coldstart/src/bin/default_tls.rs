@@ -1,5 +1,8 @@
 //! The ingest function with the SDK's default HTTP client. Everything else is as shipped.
 
+// As in `src/bin/ingest.rs`.
+#![recursion_limit = "256"]
+
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
 use session_tracking::aws;
@@ -11,7 +14,8 @@ async fn main() -> Result<(), Error> {
     let service = Service::start_with(async |_| {
         let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
         Ok(aws::with_limits(config))
-    }).await?;
+    })
+    .await?;
     let (output, rejects) = (service.output()?, service.rejects()?);
     let ingest = Ingest { origins: service.origins(), public: service.public(), manager: service.manager, output, rejects };
     let ingest = &ingest;
