@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::SessionManager;
+use super::visitors::max_id_after_start_ms;
 use crate::clock::Clock;
 use crate::replay::chunk::{StoredEvent, pack};
 use crate::replay::page::{MAX_LEAD_MS, PageLimits, ReplayPosition, Span};
@@ -94,7 +95,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         let (start, last) = (session.started_at.timestamp_millis(), session.last_activity.timestamp_millis());
         let timeout = config.timeout.num_milliseconds();
         let reach = config.max_duration.num_milliseconds() + timeout + MAX_LEAD_MS;
-        let places = self.places(&visitor, (start - reach, last + timeout)).await?;
+        // The archive is read by the times of the sessions' ids.
+        let until = last + timeout + max_id_after_start_ms(config);
+        let places = self.places(&visitor, (start - reach, until)).await?;
         let place = *places.iter().find(|place| place.id == id).ok_or(SessionError::NotFound)?;
         // The session of a time is what `Timeline::apply` finds for a passive event of that time.
         let session_at = |at: Millis| {
@@ -113,10 +116,11 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Ok(ReplayPage { replay, after: page.after.map(|after| after.write()) })
     }
 
-    /// Returns the sessions of a visitor that are live, or that are archived and began in this time, oldest first.
-    async fn places(&self, visitor: &Visitor, began: (Millis, Millis)) -> Result<Vec<Place>, SessionError> {
-        let stored = self.storage.read(visitor).await?;
-        let states = self.states_between(visitor, stored.as_ref(), (began.0.max(0), began.1)).await?;
+    /// Returns the sessions of a visitor that are in its timeline, or that are archived and whose ids have a time in this range, oldest
+    /// first.
+    async fn places(&self, visitor: &Visitor, ids: (Millis, Millis)) -> Result<Vec<Place>, SessionError> {
+        let stored = self.read(visitor, self.clock.now()).await?;
+        let states = self.states_between(visitor, stored.as_ref(), (ids.0.max(0), ids.1)).await?;
         let place = |state: &crate::model::SessionState| {
             let facts = &state.facts;
             Place { id: state.id, start: facts.started_at, last: facts.last_activity }

@@ -148,7 +148,8 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.states_between(visitor, stored, (0, TIME_END)).await
     }
 
-    /// Returns the live sessions of a visitor, and the archived ones that began in this time, newest first, as [`Self::states_of`].
+    /// Returns the sessions of a visitor's timeline, and the archived ones whose ids have a time in this range, newest first, as
+    /// [`Self::states_of`].
     pub(super) async fn states_between(
         &self,
         visitor: &Visitor,
@@ -167,7 +168,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
 }
 
 /// Returns how long after a session's start the time of its id can be; see `timeline::late`.
-fn max_id_after_start_ms(config: &SessionConfig) -> Millis {
+pub(super) fn max_id_after_start_ms(config: &SessionConfig) -> Millis {
     2 * config.max_duration_ms()
 }
 

@@ -26,6 +26,7 @@ use crate::support::ManualClock;
 const T0: Millis = 1_773_144_000_000;
 const MINUTE: Millis = 60_000;
 
+type Manager = SessionManager<Arc<InMemorySessionStorage>, &'static ManualClock>;
 type Function = Ingest<Arc<InMemorySessionStorage>, &'static ManualClock, MemoryOutput>;
 
 /// A function with a clock and a store of its own.
@@ -41,10 +42,15 @@ impl World {
     }
 
     fn with(rules: impl Into<Projects>, replay: ReplayStore) -> Self {
+        Self::managed(rules, replay, |manager| manager)
+    }
+
+    /// Returns a world whose manager has other settings.
+    fn managed(rules: impl Into<Projects>, replay: ReplayStore, settings: impl FnOnce(Manager) -> Manager) -> Self {
         let clock: &'static ManualClock = Box::leak(Box::default());
         clock.set(T0);
         let storage = Arc::new(InMemorySessionStorage::new());
-        let manager = SessionManager::with_clock(rules, Arc::clone(&storage), clock).with_replay(replay);
+        let manager = settings(SessionManager::with_clock(rules, Arc::clone(&storage), clock).with_replay(replay));
         let function = Ingest {
             manager,
             output: MemoryOutput::default(),

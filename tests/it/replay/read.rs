@@ -1,6 +1,8 @@
 //! Reading: which recorded events are a session's, also after sessions were merged and split, and what erasure leaves.
 
 use serde_json::{Value, json};
+use session_tracking::config::SessionConfig;
+use session_tracking::replay::{Inputs, ReplayStore};
 
 use super::{MINUTE, T0, World, change, full, meta, request};
 
@@ -94,6 +96,53 @@ async fn the_replay_of_a_split_session_is_split() {
     assert_ne!(first, second);
     assert_eq!(world.replay(&first).await, recorded[..2]);
     assert_eq!(world.replay(&second).await, recorded[2..]);
+}
+
+/// A closed session that is no longer kept takes no recorded events from the session after it, as if it had been archived.
+#[tokio::test]
+async fn a_session_that_is_no_longer_kept_has_no_recorded_events() {
+    let world = World::managed(SessionConfig::default(), ReplayStore::in_memory(Inputs::Mask), |manager| {
+        manager.with_retention(chrono::TimeDelta::days(1))
+    });
+    let first = world.view("ada", T0, "/").await;
+    let recorded = [full(T0 + 28 * MINUTE, ""), full(T0 + 33 * MINUTE, "")];
+    world.record("ada", &recorded).await;
+    world.clock.set(T0 + 35 * MINUTE);
+    let second = world.view("ada", T0 + 35 * MINUTE, "/").await;
+    world.clock.set(T0 + 41 * MINUTE);
+    assert_eq!(world.function.manager.cleanup(&world.function.output, i64::MAX).await.closed, 1);
+    for minutes in [50, 24 * 60 + 41] {
+        world.clock.set(T0 + minutes * MINUTE);
+        assert_eq!(world.replay(&first).await, recorded[..1], "{minutes} minutes");
+        assert_eq!(world.replay(&second).await, recorded[1..], "{minutes} minutes");
+    }
+    world.clock.set(T0 + (24 * 60 + 42) * MINUTE);
+    assert_eq!(world.page(&first, "").await.0, 404);
+    assert_eq!(world.replay(&second).await, recorded);
+}
+
+/// Events that come newest first, and a campaign that splits the session, leave an archived session with an id of a later time.
+#[tokio::test]
+async fn the_replay_of_an_archived_session_is_found_however_late_the_time_of_its_id() {
+    let world = World::managed(SessionConfig::default(), ReplayStore::in_memory(Inputs::Mask), |manager| {
+        manager.with_closed_bytes(0, 0)
+    });
+    let start = T0 - 300 * MINUTE;
+    let id = world.view("ada", T0, "/").await;
+    for minutes in (1..15).map(|number| number * 20) {
+        assert_eq!(world.view("ada", T0 - minutes * MINUTE, "/").await, id);
+    }
+    assert_eq!(world.view("ada", start, "/?utm_source=news").await, id);
+    let second = world.view("ada", start + MINUTE, "/?utm_source=ads").await;
+    assert_ne!(second, id);
+    let recorded = [full(start + 1, ""), full(start + 2 * MINUTE, "")];
+    world.record("ada", &recorded).await;
+    for is_closed in [false, true] {
+        assert_eq!(world.replay(&id).await, recorded[..1], "closed: {is_closed}");
+        assert_eq!(world.replay(&second).await, recorded[1..], "closed: {is_closed}");
+        world.clock.set(T0 + 180 * MINUTE);
+        world.function.manager.cleanup(&world.function.output, i64::MAX).await;
+    }
 }
 
 /// The same request again, the same events in other requests, and the same event twice in one.
