@@ -72,6 +72,7 @@ impl Mask {
             && let Some(Value::Object(attributes)) = members.get_mut("attributes")
         {
             mask_string(attributes, "value");
+            attributes.remove("selected");
         }
         members.values_mut().for_each(|member| self.value(member, in_textarea));
     }
@@ -214,7 +215,7 @@ mod tests {
             ),
             (
                 ReplayEventType::Dom,
-                json!({"type": 3, "data": {"source": 0, "attributes": [{"id": 9, "attributes": {"value": "secret", "class": "a"}}]}}),
+                json!({"type": 3, "data": {"source": 0, "attributes": [{"id": 9, "attributes": {"value": "secret", "class": "a", "selected": ""}}]}}),
             ),
             (
                 ReplayEventType::Dom,
@@ -231,7 +232,7 @@ mod tests {
             assert!(!masked.to_string().contains("secret"), "{masked}");
         }
         assert_eq!(typed["data"], json!({"source": 5, "id": 9, "text": "******", "isChecked": false}));
-        assert_eq!(changed["data"]["attributes"][0]["attributes"]["class"], "a");
+        assert_eq!(changed["data"]["attributes"][0]["attributes"], json!({"value": "******", "class": "a"}));
         assert_eq!((&own["target"], &own["fields"][0]["name"]), (&json!("#mail"), &json!("a")));
         assert_eq!(moved, json!({"x": 1, "text": "Buy", "value": "Buy"}));
     }
