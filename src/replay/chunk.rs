@@ -109,6 +109,18 @@ impl ChunkName {
     }
 }
 
+/// Returns how many chunks events of these times need at least, because of [`MAX_SPAN_MS`].
+pub fn stretches(mut times: Vec<Millis>) -> usize {
+    times.sort_unstable();
+    let (mut count, mut first) = (0, None);
+    for at in times {
+        if first.is_none_or(|first| at - first > MAX_SPAN_MS) {
+            (count, first) = (count + 1, Some(at));
+        }
+    }
+    count
+}
+
 /// Packs a visitor's events into chunks, nearly always one. Events of one time stay in their order.
 pub fn pack(mut events: Vec<StoredEvent>) -> Vec<Chunk> {
     events.sort_by_key(|event| event.at);
@@ -202,6 +214,9 @@ mod tests {
         let large = format!("\"{}\"", "x".repeat(MAX_BYTES));
         assert_eq!(spans(vec![event(1, &large), event(2, &large), event(3, "1")]), [(1, 1), (2, 2), (3, 3)]);
         assert_eq!(spans(Vec::new()), []);
+        for times in [&[600_000, 0, 600_001, 9_000_000][..], &[0, 600_000], &[]] {
+            assert_eq!(stretches(times.to_vec()), spans(at(times)).len());
+        }
     }
 
     #[test]

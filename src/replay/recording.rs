@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::mask::Mask;
-use super::{Inputs, ReplayEventType, rrweb};
+use super::{Inputs, ReplayEventType, chunk, rrweb};
 use crate::event::{RejectCode, Rejection, time_of_json, without_half_pairs};
 use crate::session::{Millis, datetime, rfc3339};
 
@@ -23,6 +23,11 @@ pub const MAX_RECORDED_EVENTS: usize = 10_000;
 /// Limit of the bytes to which the recorded events of a request or of a queue's message are decompressed: 8 MB. What is not compressed
 /// is bounded by the body.
 const MAX_DECOMPRESSED_BYTES: usize = 8 * 1024 * 1024;
+/// Limit of the stretches of ten minutes ([`chunk::MAX_SPAN_MS`]) that the recorded events of a request or message may have, beyond the
+/// first one of each event: a day. Each is an object of its own, whose price is that of several writes of the table.
+const MAX_MORE_STRETCHES: usize = 144;
+/// Limit of the levels of a recorded event: that of `serde_json`, which reads it again.
+const MAX_LEVELS: usize = 127;
 /// The end of the times that a recorded event can have: the year 10000.
 const TIME_END: Millis = 253_402_300_800_000;
 
@@ -57,13 +62,18 @@ impl Recording {
     }
 }
 
-/// How many bytes the recorded events of a request may still be decompressed to.
+/// What the recorded events of a request may still cost.
 #[derive(Debug)]
-pub struct Budget(usize);
+pub struct Budget {
+    /// The bytes to which they are decompressed.
+    bytes: usize,
+    /// The stretches of time beyond the first one of each event.
+    stretches: usize,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(MAX_DECOMPRESSED_BYTES)
+        Self { bytes: MAX_DECOMPRESSED_BYTES, stretches: MAX_MORE_STRETCHES }
     }
 }
 
@@ -148,18 +158,25 @@ fn recording(property: &str, json: &str, budget: &mut Budget, inputs: Inputs) ->
             return Err(too_large(property, index));
         }
         let element = without_half_pairs(element);
-        let value = serde_json::from_str(&element).map_err(|_| {
-            invalid(format!(
-                "`{property}[{index}]` is not JSON, or is nested deeper than 128 levels; correct or leave it out"
-            ))
-        })?;
+        let value = serde_json::from_str(&element).map_err(|_| invalid(format!("`{property}[{index}]` {NOT_JSON}")))?;
         recorded(value, budget, mask.as_mut()).map_err(|fault| match fault {
             Fault::TooLarge => too_large(property, index),
             Fault::Invalid(what) => invalid(format!("`{property}[{index}]` {what}")),
         })
     };
-    Ok(Recording { events: elements.iter().enumerate().map(read).collect::<Result<_, _>>()? })
+    let events: Vec<Recorded> = elements.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let more = chunk::stretches(events.iter().map(|event| event.stated_at).collect()).saturating_sub(1);
+    budget.stretches = budget.stretches.checked_sub(more).ok_or_else(|| {
+        invalid(format!(
+            "the events of `{property}` are too far apart: those of a request have at most {MAX_MORE_STRETCHES} stretches of ten \
+             minutes; send what belongs together"
+        ))
+    })?;
+    Ok(Recording { events })
 }
+
+/// What is wrong with a recorded event that cannot be parsed.
+const NOT_JSON: &str = "is not JSON, or is nested deeper than 128 levels; correct or leave it out";
 
 /// Why a recorded event cannot be used.
 enum Fault {
@@ -180,16 +197,21 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
         ))?;
     let (event_type, mut data) = match event.get("type").and_then(Value::as_u64) {
         Some(kind) => {
-            let max_bytes = MAX_RECORDED_BYTES.min(budget.0);
+            let max_bytes = MAX_RECORDED_BYTES.min(budget.bytes);
             let decompressed = rrweb::decompress(event, max_bytes);
             // What is too large has cost as much as the limit.
-            budget.0 -= decompressed.unwrap_or(max_bytes);
+            budget.bytes -= decompressed.unwrap_or(max_bytes);
             if decompressed.is_none() {
                 return Err(Fault::Invalid(
                     "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or in another request",
                 ));
             }
-            (rrweb::event_type(kind, event.get("data").unwrap_or(&Value::Null)), value)
+            let event_type = rrweb::event_type(kind, event.get("data").unwrap_or(&Value::Null));
+            // What was decompressed was parsed by itself.
+            if !has_levels(&value, MAX_LEVELS) {
+                return Err(Fault::Invalid(NOT_JSON));
+            }
+            (event_type, value)
         }
         None => {
             let kind = event.get("event_type").cloned().unwrap_or_default();
@@ -209,6 +231,16 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
         return Err(Fault::TooLarge);
     }
     Ok(Recorded { stated_at, event_type, data })
+}
+
+/// Returns whether a value has at most this many levels of arrays and objects.
+fn has_levels(value: &Value, max: usize) -> bool {
+    let fits = |inner| max > 0 && has_levels(inner, max - 1);
+    match value {
+        Value::Array(elements) => max > 0 && elements.iter().all(fits),
+        Value::Object(members) => max > 0 && members.values().all(fits),
+        _ => true,
+    }
 }
 
 fn invalid(message: String) -> Rejection {
@@ -293,6 +325,6 @@ mod tests {
             let taken_out = take_out(&event.to_string(), &mut budget, Inputs::Mask).unwrap();
             assert_eq!(taken_out.recording.unwrap_err().code, RejectCode::InvalidReplay);
         }
-        assert_eq!(budget.0, 0);
+        assert_eq!(budget.bytes, 0);
     }
 }

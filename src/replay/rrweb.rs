@@ -6,6 +6,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use super::ReplayEventType;
+use crate::event::without_half_pairs;
 
 /// The `type` of an event with the whole page.
 pub(super) const FULL_SNAPSHOT: u64 = 2;
@@ -52,7 +53,8 @@ pub(super) fn decompress(event: &mut Map<String, Value>, max_bytes: usize) -> Op
         let Some(text) = value.as_str() else { return Some(()) };
         let json = gunzip(text, max_bytes.checked_sub(total)?)?;
         total += json.len();
-        *value = serde_json::from_slice(&json).ok()?;
+        let json = String::from_utf8(json).ok()?;
+        *value = serde_json::from_str(&without_half_pairs(&json)).ok()?;
         Some(())
     };
     inflate(data)?;

@@ -2,6 +2,7 @@
 //! and back.
 
 mod arrive;
+mod bounds;
 mod hostile;
 mod posthog;
 mod read;
