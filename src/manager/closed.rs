@@ -4,6 +4,8 @@
 //! the close function leaves it there only if the timeline is small, and a write of events archives it before the item would leave
 //! its first kilobyte. At worst a session is archived later than without this, and for the same price.
 
+use futures_util::{StreamExt, stream};
+
 use super::SessionManager;
 use crate::clock::Clock;
 use crate::model::SessionState;
@@ -11,6 +13,9 @@ use crate::session::{Millis, Visitor};
 use crate::storage::{SessionError, SessionStorage};
 use crate::stored::encode_timeline;
 use crate::timeline::{ClosedSession, Timeline};
+
+/// The maximum number of closed sessions of a timeline that are archived concurrently. Hardly more fit into a small timeline.
+const ARCHIVED_AT_ONCE: usize = 8;
 
 /// How large a timeline with closed sessions may be. Functions with different limits do no harm.
 #[derive(Debug, Clone, Copy)]
@@ -73,10 +78,18 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 
     /// Archives the closed sessions of a timeline and takes them out. Each expires as if it had been archived when it was closed.
+    ///
+    /// They are archived concurrently, because the batch waits for them, and an attempt to write has the time for one call more.
     pub(super) async fn archive_closed(&self, timeline: &mut Timeline) -> Result<(), SessionError> {
-        for ClosedSession { state, closed_at } in &timeline.closed {
+        let archive = |ClosedSession { state, closed_at }: &ClosedSession| {
+            let (visitor, state) = (timeline.visitor.clone(), state.clone());
             let expires_at = closed_at.saturating_add(self.retention);
-            match self.storage.archive(&timeline.visitor, state, expires_at).await {
+            async move { self.storage.archive(&visitor, &state, expires_at).await }
+        };
+        let archives: Vec<_> = timeline.closed.iter().map(archive).collect();
+        let archived: Vec<_> = stream::iter(archives).buffer_unordered(ARCHIVED_AT_ONCE).collect().await;
+        for result in archived {
+            match result {
                 Ok(()) => {}
                 // An item in the archive that cannot be replaced must not stop the visitor's events.
                 Err(error @ (SessionError::Corrupt { .. } | SessionError::Newer { .. })) => {

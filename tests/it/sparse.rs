@@ -1,6 +1,9 @@
 //! Closed sessions that stay in their timeline instead of being archived: what a session's life costs at DynamoDB with them, and
 //! that everything finds them as it finds archived ones.
 
+mod equal;
+mod slow;
+
 use std::sync::Arc;
 
 use chrono::TimeDelta;
