@@ -43,8 +43,10 @@ struct Explainer<'t> {
     /// The ids of the sessions that were there before.
     known_ids: HashSet<Uuid>,
     late: ByFingerprint<LateDecision>,
-    /// The decisions about unfinalized events.
-    decisions: ByFingerprint<(Decision, Option<Uuid>)>,
+    /// The decisions about unfinalized events, each with the entry that it is about. The entry of a duplicate can have another time.
+    decisions: ByFingerprint<(Decision, Option<Uuid>, &'t Entry)>,
+    /// The keep-alive events that are known, or were explained already.
+    known_keep_alive: HashSet<u64>,
     merges: HashMap<Uuid, Vec<Uuid>>,
     splits: HashMap<Uuid, Vec<Split>>,
 }
@@ -52,7 +54,7 @@ struct Explainer<'t> {
 impl<'t> Explainer<'t> {
     fn new(
         before: &'t Timeline,
-        placed: &Timeline,
+        placed: &'t Timeline,
         known_ids: HashSet<Uuid>,
         late: Vec<LateDecision>,
         config: &'t SessionConfig,
@@ -66,7 +68,7 @@ impl<'t> Explainer<'t> {
         };
         let decided = placed.unfinalized.iter().zip(decisions).map(|(entry, decision)| {
             let id = id_of(&decision);
-            (entry.uuid.fingerprint(), (decision, id))
+            (entry.uuid.fingerprint(), (decision, id, entry))
         });
         let (mut merges, mut splits) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for correction in &placed.corrections[before.corrections.len()..] {
@@ -79,13 +81,19 @@ impl<'t> Explainer<'t> {
         }
         let decisions = decided.collect();
         let late = late.into_iter().map(|decision| (decision.fingerprint, decision)).collect();
-        Self { before, config, known_ids, late, decisions, merges, splits }
+        let is_keep_alive = |entry: &&Entry| entry.kind == Kind::KeepAlive;
+        let known = before.unfinalized.iter().filter(is_keep_alive).map(|entry| entry.uuid.fingerprint());
+        Self { before, config, known_ids, late, decisions, known_keep_alive: known.collect(), merges, splits }
     }
 
     fn explain(&mut self, arrival: &Arrival, assignment: Option<Assignment>) -> Explanation {
         let entry = &arrival.entry;
         let fingerprint = entry.uuid.fingerprint();
-        let is_duplicate = assignment.as_ref().is_some_and(|assignment| assignment.is_duplicate);
+        // A late keep-alive event is not among the decisions, and is not remembered either.
+        let is_keep_alive =
+            !arrival.passive && entry.kind == Kind::KeepAlive && self.decisions.contains_key(&fingerprint);
+        let is_known_keep_alive = is_keep_alive && !self.known_keep_alive.insert(fingerprint);
+        let is_duplicate = is_known_keep_alive || assignment.as_ref().is_some_and(|assignment| assignment.is_duplicate);
         let late = self.late.get(&fingerprint).filter(|_| !arrival.passive && !is_duplicate);
         let decided = self.decisions.get(&fingerprint).filter(|_| !arrival.passive && late.is_none());
         let rule = match (&assignment, late, decided) {
@@ -98,7 +106,7 @@ impl<'t> Explainer<'t> {
                 }
             }
             (Some(_), ..) if is_duplicate => Rule::Duplicate,
-            (Some(_), None, Some((decision, _))) => decision.reason.map_or(Rule::Continues, Rule::Begins),
+            (Some(_), None, Some((decision, ..))) => decision.reason.map_or(Rule::Continues, Rule::Begins),
             (Some(_), None, None) => Rule::Annotated,
         };
         let changes = assignment.as_ref().filter(|_| !matches!(rule, Rule::Duplicate | Rule::Annotated));
@@ -116,7 +124,7 @@ impl<'t> Explainer<'t> {
             allowed_lateness_ms: self.config.lateness_ms(),
             session_before: match late {
                 Some(late) => late.before.as_ref().map(|span| self.after_span(span, entry)),
-                None => decided.and_then(|(decision, id)| self.after_session(decision, (*id)?, entry)),
+                None => decided.and_then(|(decision, id, entry)| self.after_session(decision, (*id)?, entry)),
             },
             session_after: late.and_then(|late| Some(self.before_span(late.after.as_ref()?, entry))),
             merges,

@@ -62,8 +62,18 @@ pub(super) fn body(outcomes: &[EventOutcome<ExplainedEvent>], size: impl Fn(&str
             json(&Unexplained { index, rule: "failed", code: why.code(), message: advice(why) })
         }
     };
-    let lines: Vec<String> = outcomes.iter().enumerate().map(line).collect();
-    let body = format!("{{\"explanations\":[{}]}}", lines.join(","));
+    let mut body = String::from("{\"explanations\":[");
+    for (index, outcome) in outcomes.iter().enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        body.push_str(&line((index, outcome)));
+        // Explanations of few bytes of events can have a hundred megabytes: each repeats the texts of its sessions.
+        if body.len() > MAX_ANSWER_BYTES {
+            return None;
+        }
+    }
+    body.push_str("]}");
     (size(&body) <= MAX_ANSWER_BYTES).then_some(body)
 }
 
@@ -73,4 +83,20 @@ pub(super) fn failure(outcomes: &[EventOutcome<ExplainedEvent>]) -> Option<&Sess
         outcomes.iter().filter_map(|outcome| if let EventOutcome::Failed(error) = outcome { Some(error) } else { None })
     };
     failed().find(|error| !matches!(error, SessionError::Corrupt { .. })).or_else(|| failed().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{RejectCode, Rejection};
+
+    /// A function must not run out of memory for an answer that it cannot give.
+    #[test]
+    fn what_is_too_large_is_not_written_to_its_end() {
+        let outcome = |_| EventOutcome::Rejected(Rejection::new(RejectCode::InvalidJson, "x".repeat(1_000_000)));
+        let outcomes: Vec<_> = (0..20).map(outcome).collect();
+        assert!(body(&outcomes, |_| panic!("it was written to its end")).is_none());
+        assert!(body(&outcomes[..2], str::len).is_some_and(|body| body.ends_with("}]}")));
+        assert_eq!(body(&[], str::len).as_deref(), Some("{\"explanations\":[]}"));
+    }
 }

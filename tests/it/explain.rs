@@ -1,15 +1,17 @@
 //! What `explain` tells about events is what applying them then does, and it writes nothing. Over the random rules and events of
 //! [`crate::mixes`], one batch after the other.
 
-use session_tracking::event::{Delivery, Event};
+mod requests;
+
+use session_tracking::event::{Delivery, Event, Role};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::model::{FingerprintPage, SessionState};
+use session_tracking::model::{FingerprintPage, Kind, SessionState};
 use session_tracking::session::{Millis, Reason, Visitor};
 use session_tracking::storage::{
     Commit, CommitOutcome, Due, Erased, InMemorySessionStorage, Partition, Reading, SessionError, SessionStorage,
     Stored,
 };
-use session_tracking::timeline::{Applied, Assignment, Check, Comparison, Explanation, Rule};
+use session_tracking::timeline::{Applied, Arrival, Assignment, Check, Comparison, Explanation, Rule};
 use uuid::Uuid;
 
 use crate::mixes::{START, SentEvent, event, pick, rules};
@@ -60,8 +62,8 @@ impl SessionStorage for ReadOnly<'_> {
     }
 }
 
-/// Checks an explanation by the assignment of the same event.
-pub fn check(explanation: &Explanation, assignment: Option<&Assignment>) {
+/// Checks an explanation by the assignment of the same event. `is_keep_alive`: the event is none that counts as a duplicate.
+fn check(explanation: &Explanation, assignment: Option<&Assignment>, is_keep_alive: bool) {
     let told = explanation.session.as_ref().map(|session| {
         let previous = session.previous_session_id;
         (session.id, session.is_start, session.reason, session.number, previous, session.started_at)
@@ -73,7 +75,7 @@ pub fn check(explanation: &Explanation, assignment: Option<&Assignment>) {
     assert_eq!(told, done, "{explanation:#?}");
     assert_eq!(explanation.is_late, assignment.is_some_and(|assignment| assignment.is_late), "{explanation:#?}");
     let is_duplicate = assignment.is_some_and(|assignment| assignment.is_duplicate);
-    assert_eq!(explanation.rule == Rule::Duplicate, is_duplicate, "{explanation:#?}");
+    assert!(is_duplicate == (explanation.rule == Rule::Duplicate) || is_keep_alive, "{explanation:#?}");
     check_rule(explanation);
 }
 
@@ -107,10 +109,10 @@ fn check_rule(explanation: &Explanation) {
 }
 
 /// Checks the explanations of a batch by what applying it did.
-pub fn check_all(explanations: &[Explanation], applied: &Applied) {
+pub fn check_all(explanations: &[Explanation], arrivals: &[Arrival], applied: &Applied) {
     assert_eq!(explanations.len(), applied.assignments.len());
-    for (explanation, assignment) in explanations.iter().zip(&applied.assignments) {
-        check(explanation, assignment.as_ref());
+    for ((explanation, arrival), assignment) in explanations.iter().zip(arrivals).zip(&applied.assignments) {
+        check(explanation, assignment.as_ref(), arrival.entry.kind == Kind::KeepAlive);
     }
 }
 
@@ -139,10 +141,10 @@ async fn run(seed: u64) -> Vec<Rule> {
         let events: Vec<Event<'_>> = batch.iter().map(|json| parse(json)).collect();
         let explanations = explainer.explain(&events, Millis::MAX).await;
         let outcomes = manager.resolve(&events, Millis::MAX).await;
-        for (explanation, outcome) in explanations.into_iter().zip(outcomes) {
+        for ((explanation, outcome), event) in explanations.into_iter().zip(outcomes).zip(&events) {
             let Outcome::Placed(assignment) = outcome else { panic!("{outcome:?}") };
             let explanation = explanation.unwrap();
-            check(&explanation, assignment.as_ref());
+            check(&explanation, assignment.as_ref(), event.role == Role::Activity(Kind::KeepAlive));
             seen.push(explanation.rule);
         }
     }

@@ -176,7 +176,7 @@ impl<'w> Run<'w> {
         let explanations = is_explained.then(|| timeline.explain(&arrivals, recalled.clone(), &self.world.rules));
         let applied = timeline.apply(&arrivals, recalled, &self.world.rules);
         if let Some(explanations) = explanations {
-            crate::explain::check_all(&explanations, &applied);
+            crate::explain::check_all(&explanations, &arrivals, &applied);
         }
         if prepared.is_some_and(|prepared| prepared == timeline) {
             // Nothing has to be written, so no pages are either.
