@@ -1,7 +1,7 @@
 //! The session manager. It decides without side effects how a visitor's timeline changes, then writes it in one place.
 //!
 //! All events of a visitor in a batch cost one conditional write. A batch without new events costs none. After a conflict, the
-//! events are applied again to the item that the conflict returned (optimistic concurrency).
+//! events are applied again, to the item that won (optimistic concurrency).
 
 mod application;
 mod calls;
@@ -53,11 +53,11 @@ const _: () = assert!(VISITORS_PER_CHUNK <= MAX_LOAD);
 pub(crate) const CALLS_AT_ONCE: usize = 50;
 /// The maximum number of chunks of a batch that are processed concurrently.
 const CHUNKS_AT_ONCE: usize = CALLS_AT_ONCE / VISITORS_PER_CHUNK;
-/// The maximum pause before the second attempt, in milliseconds. It doubles with each further attempt, up to [`MAX_PAUSE_MS`].
-/// The actual pause is a random part of it.
-const PAUSE_MS: u64 = 5;
-/// The maximum pause before any attempt, in milliseconds.
-const MAX_PAUSE_MS: u64 = 200;
+/// The maximum of the first pause, in milliseconds. It doubles with each further pause, up to [`MAX_PAUSE_MS`]. The actual pause is
+/// a random part of it.
+const PAUSE_MS: u64 = 50;
+/// The maximum of any pause, in milliseconds.
+const MAX_PAUSE_MS: u64 = 2_000;
 /// No attempt begins with less time left than this, in milliseconds, because a storage call can take as long.
 pub const DEADLINE_MARGIN_MS: Millis = 3_000;
 /// How much longer a timeline is kept than its visitor's archived sessions, in milliseconds: one day.
@@ -291,10 +291,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
                 Step::LookUp(sessions) => application.looked_up(self.pages(visitor, &sessions).await, config),
                 Step::Write => self.write_applied(visitor, &mut application).await,
                 Step::Read => application.read(self.storage.read(visitor).await),
-                Step::Pause(attempt) => {
-                    self.pause(attempt).await;
-                    Step::Begin
-                }
+                Step::Pause(number) => match self.pause(number, deadline).await {
+                    Ok(()) => Step::Read,
+                    Err(error) => Step::Done(Resolved::failed(error)),
+                },
                 Step::Done(resolved) => return resolved,
             }
         }
@@ -376,10 +376,16 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         self.storage.commit(Commit { timeline, replaces, etag, expires_at, room }).await
     }
 
-    /// Waits after the attempt `attempt`, counted from 0: a random part of a pause that doubles with each attempt.
-    async fn pause(&self, attempt: u32) {
-        let max_ms = (PAUSE_MS << attempt.min(8)).min(MAX_PAUSE_MS);
-        self.clock.sleep(Duration::from_millis(self.clock.random() % (max_ms + 1))).await;
+    /// Waits for a random part of a maximum that doubles with each pause. `number` is the number of pauses before this one. Returns
+    /// an error at once if the time would be up after the pause.
+    async fn pause(&self, number: u32, deadline: Millis) -> Result<(), SessionError> {
+        let max_ms = (PAUSE_MS << number.min(8)).min(MAX_PAUSE_MS);
+        let pause_ms = self.clock.random() % (max_ms + 1);
+        if is_past(self.clock.now() + pause_ms as Millis, deadline) {
+            return Err(SessionError::Deadline);
+        }
+        self.clock.sleep(Duration::from_millis(pause_ms)).await;
+        Ok(())
     }
 }
 

@@ -16,8 +16,8 @@ use crate::dynamodb::{EmbeddedDynamoDb, TABLE};
 use crate::long_visit;
 use crate::plain::PlainStore;
 use crate::prices::{MILLION_READ_UNITS, MILLION_WRITE_UNITS, PRICES_OF, dollars_per_million};
+use crate::shop::{Batch, Shop};
 use crate::sizes::SizeRecordingStore;
-use crate::trace::{Batch, Shop};
 
 /// Concurrent workers.
 const WORKERS: usize = 8;

@@ -20,7 +20,7 @@ use session_tracking::timeline::Timeline;
 use session_tracking::trigger::body::{Form, Limits};
 use session_tracking::trigger::split_body::split_body;
 
-use crate::trace::{Batch, Shop};
+use crate::shop::{Batch, Shop};
 
 /// Events in a batch.
 const BATCH_EVENTS: usize = 100;

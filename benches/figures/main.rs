@@ -27,8 +27,9 @@ mod prices;
 #[path = "../../dev/seeded.rs"]
 mod seeded;
 mod sessions;
+#[path = "../../dev/shop.rs"]
+mod shop;
 mod sizes;
-mod trace;
 
 use std::error::Error;
 use std::io::{BufWriter, Write};

@@ -15,7 +15,7 @@ use session_tracking::event::{Delivery, Event};
 use crate::AnyError;
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::prices::dollars_per_million;
-use crate::trace::Batch;
+use crate::shop::Batch;
 
 const TABLE: &str = "plain";
 const TIMEOUT_MS: i64 = 1_800_000;

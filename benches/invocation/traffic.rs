@@ -47,7 +47,7 @@ impl Visitors {
         payload
     }
 
-    /// Returns a shop's event, like those of `benches/figures/trace.rs`.
+    /// Returns a shop's event, like those of `dev/shop.rs`.
     fn event(&self, visitor: usize, at: usize) -> String {
         let number = 3 * self.batches + at;
         let page = (number * 37 + visitor * 101) % 5_000;

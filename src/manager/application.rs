@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   Begin ─> Recall ─> LookUp ─> Write ─> Done
-//!     ^                   │        └────> Pause ─> Begin     conflict: apply to the item of the other writer
+//!     ^                   │        ├────> Begin              first conflict: apply to the item of the other writer
+//!     │                   │        └────> Pause ─> Read      more conflicts: let the other writers finish, then read
 //!     │                   └────> Read ──> Begin              nothing to write, but the cached timeline may be stale
 //!     └───────────────────────── Read <── Write              the item would be too large: apply fewer events
 //! ```
@@ -18,7 +19,7 @@ use crate::timeline::{Applied, Arrival, Recalled, Timeline};
 use uuid::Uuid;
 
 /// The maximum number of attempts to write one timeline. Each conflict means that another writer succeeded, so with ten
-/// concurrent writes of one visitor no writer needs more than ten.
+/// concurrent writes of one visitor no writer needs more than ten. With more, the pauses spread the attempts out.
 pub(super) const MAX_ATTEMPTS: u32 = 16;
 
 /// The next step.
@@ -34,7 +35,7 @@ pub(super) enum Step {
     Write,
     /// Read the timeline as it is now.
     Read,
-    /// Wait after the attempt with this number, counted from 0, then begin the next one.
+    /// Wait, after this many pauses before, then read the timeline.
     Pause(u32),
     /// Return these outcomes.
     Done(Resolved),
@@ -63,7 +64,8 @@ pub(super) struct Application<'a> {
     count: usize,
     /// The error of the other arrivals.
     rest: Option<SessionError>,
-    attempt: u32,
+    /// The number of attempts that met a conflict.
+    conflicts: u32,
 }
 
 impl<'a> Application<'a> {
@@ -77,7 +79,7 @@ impl<'a> Application<'a> {
     ) -> Self {
         let count = arrivals.len();
         let (recalled, pages) = (Vec::new(), Vec::new());
-        let (replaces, applied, rest, attempt) = (None, None, None, 0);
+        let (replaces, applied, rest, conflicts) = (None, None, None, 0);
         Self {
             visitor,
             arrivals,
@@ -91,20 +93,15 @@ impl<'a> Application<'a> {
             applied,
             count,
             rest,
-            attempt,
+            conflicts,
         }
     }
 
-    /// Begins an attempt, unless the time is up or there were too many. Sessions that were closed before `kept_since` are no
-    /// longer kept.
+    /// Begins an attempt, unless the time is up. Sessions that were closed before `kept_since` are no longer kept.
     pub fn begin(&mut self, is_time_up: bool, kept_since: Millis, config: &SessionConfig) -> Step {
-        if self.attempt == MAX_ATTEMPTS {
-            return failed(SessionError::Contention);
-        }
         if is_time_up {
             return failed(SessionError::Deadline);
         }
-        self.attempt += 1;
         self.replaces = self.base.stored.as_ref().map(|stored| stored.etag);
         let arrivals = &self.arrivals[..self.count];
         let timeline = &mut self.stored().timeline;
@@ -180,16 +177,27 @@ impl<'a> Application<'a> {
     pub fn written(&mut self, outcome: Result<CommitOutcome, SessionError>) -> Step {
         match outcome {
             Ok(CommitOutcome::Done) => self.done(),
-            Ok(CommitOutcome::Conflict(winner)) => {
-                let was_speculative = self.replace_base(winner.map(|winner| *winner));
-                // If the cached timeline was stale, no other writer has to be active now, so a pause would not help.
-                if was_speculative { Step::Begin } else { Step::Pause(self.attempt - 1) }
-            }
+            Ok(CommitOutcome::Conflict(winner)) => self.after_conflict(winner.map(|winner| *winner)),
             Err(SessionError::Full) if self.count > 1 => {
                 (self.count, self.rest) = (self.count / 2, Some(SessionError::Full));
                 Step::Read
             }
             Err(error) => failed(error),
+        }
+    }
+
+    /// Returns the step after a conflict with another writer, whose item is `winner`.
+    fn after_conflict(&mut self, winner: Option<Stored>) -> Step {
+        self.conflicts += 1;
+        match self.conflicts {
+            // The other writer can be the only one, and done. Its item is as current as one that is read now.
+            1 => {
+                self.replace_base(winner);
+                Step::Begin
+            }
+            MAX_ATTEMPTS.. => failed(SessionError::Contention),
+            // There are several writers, so this item is likely to be outdated after the pause.
+            conflicts => Step::Pause(conflicts - 2),
         }
     }
 
@@ -220,10 +228,9 @@ impl<'a> Application<'a> {
         self.base.is_speculative
     }
 
-    /// Replaces the base by the stored timeline. Returns whether the base before was from the cache.
-    fn replace_base(&mut self, stored: Option<Stored>) -> bool {
-        self.base.stored = stored;
-        std::mem::replace(&mut self.base.is_speculative, false)
+    /// Replaces the base by the stored timeline.
+    fn replace_base(&mut self, stored: Option<Stored>) {
+        *self.base = Base { stored, is_speculative: false };
     }
 
     /// Ends with the assignments of this attempt.

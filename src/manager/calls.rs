@@ -132,6 +132,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     pub async fn end_session(&self, session_id: &str) -> Result<Session, SessionError> {
         let id = parse(session_id)?;
         for attempt in 0..MAX_ATTEMPTS {
+            if let Some(pauses) = attempt.checked_sub(1) {
+                self.pause(pauses, Millis::MAX).await?;
+            }
             let found = self.get(session_id).await?;
             let visitor = Visitor { project: found.project.clone(), distinct_id: found.distinct_id.clone() };
             let Some(stored) = self.read(&visitor, self.clock.now()).await? else { return Ok(found) };
@@ -148,7 +151,6 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             if self.write(&timeline, Some(stored.etag), self.clock.random()).await? == CommitOutcome::Done {
                 return timeline.session(id, now, config).ok_or(SessionError::NotFound);
             }
-            self.pause(attempt).await;
         }
         Err(SessionError::Contention)
     }

@@ -58,7 +58,9 @@ impl Clock for &VirtualClock {
 /// A store whose calls take time. Some fail, and some hang.
 pub struct SlowStorage {
     store: InMemorySessionStorage,
-    /// The maximum that a call takes in addition to 5 ms.
+    /// What a call takes at least.
+    pub call: Duration,
+    /// The maximum that a call takes in addition.
     pub jitter_ms: usize,
     /// How many of a thousand calls fail, half of them after they took effect.
     faults: usize,
@@ -69,19 +71,28 @@ pub struct SlowStorage {
     max_read: Mutex<usize>,
     /// For each visitor, the number of sessions that are being archived, and its maximum.
     archiving: Mutex<HashMap<Visitor, (usize, usize)>>,
+    /// The number of calls that load timelines, and of those that write one.
+    calls: Mutex<(usize, usize)>,
 }
 
 impl SlowStorage {
     pub fn new(seed: u64) -> Self {
         Self {
             store: InMemorySessionStorage::new(),
+            call: CALL,
             jitter_ms: 0,
             faults: 0,
             hangs: (None, None),
             random: Mutex::new(Seeded(seed)),
             max_read: Mutex::default(),
             archiving: Mutex::default(),
+            calls: Mutex::default(),
         }
+    }
+
+    /// Returns how often timelines were loaded, and how often one was written.
+    pub fn calls(&self) -> (usize, usize) {
+        *self.calls.lock().unwrap()
     }
 
     fn below(&self, limit: usize) -> usize {
@@ -89,7 +100,7 @@ impl SlowStorage {
     }
 
     async fn wait(&self, is_stuck: bool) {
-        let time = CALL + Duration::from_millis(self.below(self.jitter_ms + 1) as u64);
+        let time = self.call + Duration::from_millis(self.below(self.jitter_ms + 1) as u64);
         tokio::time::sleep(if is_stuck { Duration::from_secs(50) } else { time }).await;
     }
 
@@ -105,6 +116,7 @@ impl SlowStorage {
 
 impl SessionStorage for &SlowStorage {
     async fn load(&self, visitors: &[Visitor], reading: Reading) -> Vec<Result<Option<Stored>, SessionError>> {
+        self.calls.lock().unwrap().0 += 1;
         self.wait(false).await;
         self.store.load(visitors, reading).await
     }
@@ -125,6 +137,7 @@ impl SessionStorage for &SlowStorage {
     }
 
     async fn commit(&self, commit: Commit<'_>) -> Result<CommitOutcome, SessionError> {
+        self.calls.lock().unwrap().1 += 1;
         self.wait(self.hangs.0.as_ref() == Some(&commit.timeline.visitor)).await;
         self.faulty(self.store.commit(commit)).await
     }

@@ -27,6 +27,7 @@ mod fake_runtime;
 mod freeze;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
+mod hot_visitor;
 mod identity;
 mod late_table;
 mod local;
@@ -51,6 +52,12 @@ mod redrive;
 mod replay;
 mod reports;
 mod seed;
+#[path = "../../dev/seeded.rs"]
+mod seeded;
+#[cfg(feature = "managed-instances")]
+#[path = "../../dev/shop.rs"]
+#[allow(dead_code, reason = "the benches use more of it")]
+mod shop;
 mod sim;
 mod small_worlds;
 mod soak;

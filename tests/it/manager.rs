@@ -256,24 +256,25 @@ async fn conflicts_are_retried_after_a_pause_and_not_for_ever() {
         let outcomes = resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
         assert_eq!(errors(&outcomes), [(!is_placed).then_some(&SessionError::Contention)]);
         assert_eq!(store.commits.lock().unwrap().len(), 16);
-        let max_ms = [5, 10, 20, 40, 80, 160, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200];
+        // After the first conflict there is no pause, and none after the last attempt. Each pause is followed by a read.
+        let max_ms = [50, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000];
         let slept = clock.slept.lock().unwrap().clone();
-        assert_eq!(slept.len(), conflicts);
+        assert_eq!((slept.len(), store.loads.lock().unwrap().len()), (14, 15));
         assert!(slept.iter().zip(max_ms).all(|(slept, max_ms)| *slept <= max_ms), "{slept:?}");
         // A pause can be 0 ms long, but there is always one.
         let (store, clock) = (ProbeStorage::default(), RecordingClock { random: 0, ..RecordingClock::at(NOON) });
-        store.conflicts.store(1, Ordering::Relaxed);
+        store.conflicts.store(2, Ordering::Relaxed);
         resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
         assert_eq!(clock.slept.lock().unwrap().len(), 1);
     }
     // Over many random numbers, every pause from 0 to the longest occurs.
-    for (conflicts, max_ms) in [(1, 5), (2, 10), (6, 160), (7, 200), (10, 200)] {
+    for (conflicts, max_ms) in [(2, 50), (3, 100), (7, 1_600), (8, 2_000), (11, 2_000)] {
         let mut seen = std::collections::BTreeSet::new();
-        for random in 0..1_000 {
+        for random in 0..=max_ms {
             let (store, clock) = (ProbeStorage::default(), RecordingClock { random, ..RecordingClock::at(NOON) });
             store.conflicts.store(conflicts, Ordering::Relaxed);
             resolve(&manager(&store, &clock), &of_one(1), Millis::MAX).await;
-            seen.insert(clock.slept.lock().unwrap()[conflicts - 1]);
+            seen.insert(clock.slept.lock().unwrap()[conflicts - 2]);
         }
         assert!(seen.iter().copied().eq(0..=max_ms), "{conflicts}: {seen:?}");
     }
@@ -289,7 +290,22 @@ async fn ending_a_session_is_retried_after_conflicts_too() {
         store.conflicts.store(conflicts, Ordering::Relaxed);
         let ended = manager.end_session(&id).await.map(|session| session.is_active);
         assert_eq!(ended, if is_ended { Ok(false) } else { Err(SessionError::Contention) });
-        assert_eq!(clock.slept.lock().unwrap().len(), conflicts);
+        assert_eq!(clock.slept.lock().unwrap().len(), 15, "none after the last attempt");
+    }
+}
+
+/// A pause that would end too late for another attempt is not made.
+#[tokio::test]
+async fn nothing_waits_for_the_end_of_the_time() {
+    for (left, pauses, error) in [
+        (DEADLINE_MARGIN_MS + 2_000, 14, Some(&SessionError::Contention)),
+        (DEADLINE_MARGIN_MS, 0, Some(&SessionError::Deadline)),
+    ] {
+        let (store, clock) = (ProbeStorage::default(), RecordingClock::at(NOON));
+        store.conflicts.store(16, Ordering::Relaxed);
+        let outcomes = resolve(&manager(&store, &clock), &of_one(1), NOON + left).await;
+        assert_eq!((errors(&outcomes), clock.slept.lock().unwrap().len()), (vec![error], pauses));
+        assert_eq!(store.loads.lock().unwrap().len(), 1 + pauses);
     }
 }
 

@@ -1,9 +1,6 @@
 //! What the tests share: a clock that is set by hand, an output that keeps its lines, and a pump that feeds events through the
 //! real manager and returns the final sessions.
 
-#[path = "../../dev/seeded.rs"]
-mod seeded;
-
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +15,7 @@ use session_tracking::output::Output;
 use session_tracking::session::Millis;
 use session_tracking::storage::SessionStorage;
 
-pub use seeded::Seeded;
+pub use crate::seeded::Seeded;
 
 /// A clock that stands still until it is set. Sleeping takes no time.
 #[derive(Debug, Default)]

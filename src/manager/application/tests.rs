@@ -54,18 +54,34 @@ fn a_write_replaces_what_was_read() {
 #[test]
 fn after_a_conflict_the_events_are_applied_to_the_winner() {
     let config = SessionConfig::default();
-    // A stale cache needs no pause: no other writer has to be active.
-    for (is_speculative, has_pause) in [(false, true), (true, false)] {
+    for is_speculative in [false, true] {
         with(Some(stored(&[1], 7)), is_speculative, &[3], |application| {
             assert!(matches!(application.begin(false, Millis::MIN, &config), Step::Write));
-            let step = application.written(Ok(conflict(stored(&[1, 2], 8))));
-            assert!(if has_pause { matches!(step, Step::Pause(0)) } else { matches!(step, Step::Begin) }, "{step:?}");
+            assert!(matches!(application.written(Ok(conflict(stored(&[1, 2], 8)))), Step::Begin));
             assert!(
                 matches!(application.begin(false, Millis::MIN, &config), Step::Write) && !application.is_speculative()
             );
             assert_eq!((application.replaces, application.stored().timeline.unfinalized.len()), (Some(8), 3));
         });
     }
+}
+
+/// The second winner's item is not used, because others can have written in the pause.
+#[test]
+fn after_more_conflicts_the_timeline_is_read_after_a_pause() {
+    let config = SessionConfig::default();
+    with(Some(stored(&[1], 7)), false, &[4], |application| {
+        for (winner, read) in [(8, None), (9, Some(10)), (11, Some(12))] {
+            assert!(matches!(application.begin(false, Millis::MIN, &config), Step::Write));
+            let step = application.written(Ok(conflict(stored(&[1, 2], winner))));
+            if let Some(read) = read {
+                assert!(matches!(step, Step::Pause(number) if number == u32::from(winner > 9)), "{step:?}");
+                assert!(matches!(application.read(Ok(Some(stored(&[1, 2, 3], read)))), Step::Begin));
+            }
+        }
+        assert!(matches!(application.begin(false, Millis::MIN, &config), Step::Write));
+        assert_eq!((application.replaces, application.stored().timeline.unfinalized.len()), (Some(12), 4));
+    });
 }
 
 #[test]
@@ -114,12 +130,19 @@ fn the_end_of_the_time_and_too_many_conflicts_are_errors() {
     let config = SessionConfig::default();
     with(None, false, &[1], |application| {
         assert_eq!(result(application.begin(true, Millis::MIN, &config)), (0, Some(SessionError::Deadline)));
-        for attempt in 0..MAX_ATTEMPTS {
+        for attempt in 1..MAX_ATTEMPTS {
             assert!(matches!(application.begin(false, Millis::MIN, &config), Step::Write));
             let step = application.written(Ok(conflict(stored(&[2], u64::from(attempt)))));
-            assert!(matches!(step, Step::Pause(number) if number == attempt), "{step:?}");
+            match attempt.checked_sub(2) {
+                None => assert!(matches!(step, Step::Begin), "{step:?}"),
+                Some(pauses) => {
+                    assert!(matches!(step, Step::Pause(number) if number == pauses), "{step:?}");
+                    assert!(matches!(application.read(Ok(Some(stored(&[2], u64::from(attempt))))), Step::Begin));
+                }
+            }
         }
-        assert_eq!(result(application.begin(false, Millis::MIN, &config)), (0, Some(SessionError::Contention)));
+        assert!(matches!(application.begin(false, Millis::MIN, &config), Step::Write));
+        assert_eq!(result(application.written(Ok(conflict(stored(&[2], 9))))), (0, Some(SessionError::Contention)));
         assert_eq!(result(application.read(Err(SessionError::Deadline))), (0, Some(SessionError::Deadline)));
         assert_eq!(
             result(application.recalled(Err(SessionError::NotFound), &config)),
