@@ -5,74 +5,20 @@
 //! closed, the splitter looks for the place where the next event begins. It accepts any bytes and reads them a fixed number of
 //! times.
 
+mod array;
 mod brackets;
+mod raw_event;
+mod tokens;
 
 use memchr::memchr_iter;
 
 use super::body::{BodyError, Form};
-use crate::config::ProjectRules;
-use crate::dialect::{ClientEvent, Standing};
-use crate::event::{Event, Fields, Origin, Rejection, time_of_json};
+use crate::event::{Fields, time_of_json};
 use crate::session::Millis;
+use array::split_array;
 use brackets::Brackets;
-
-/// A raw event: the part of a body where one event is expected.
-#[derive(Debug)]
-pub enum RawEvent<'a> {
-    /// It was already parsed as far as its fields while the body was split.
-    Parsed(Fields<'a>),
-    /// It is not checked, and may be empty or invalid.
-    Bytes(&'a [u8]),
-    /// It was translated from another client's dialect.
-    Translated(&'a ClientEvent),
-}
-
-impl<'a> RawEvent<'a> {
-    /// Returns the raw event's bytes.
-    pub fn bytes(&self) -> &'a [u8] {
-        match self {
-            Self::Parsed(fields) => fields.json.as_bytes(),
-            Self::Bytes(bytes) => bytes,
-            Self::Translated(event) => event.json.as_bytes(),
-        }
-    }
-
-    /// Returns how the event counts, as far as its source decides that.
-    pub fn standing(&self) -> Standing {
-        match self {
-            Self::Translated(event) => event.standing,
-            Self::Parsed(_) | Self::Bytes(_) => Standing::Activity,
-        }
-    }
-
-    /// Parses the event.
-    ///
-    /// # Errors
-    /// Why the event is rejected.
-    pub fn parse(self, origin: Origin<'a>, rules: &impl ProjectRules) -> Result<Event<'a>, Rejection> {
-        match self {
-            Self::Parsed(fields) => Event::read(fields, origin, rules),
-            Self::Bytes(bytes) => Event::parse(bytes, origin, rules),
-            Self::Translated(event) => event.parse(origin, rules),
-        }
-    }
-}
-
-/// The content of a body.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// The raw events, in the order of the body.
-    pub raw_events: Vec<RawEvent<'a>>,
-    /// The member `sent_at` beside the events: when the batch was sent, by the sender's clock.
-    pub sent_at: Option<Millis>,
-}
-
-impl<'a> Batch<'a> {
-    /// Returns the bytes of each event.
-    pub fn bytes(&self) -> Vec<&'a [u8]> {
-        self.raw_events.iter().map(RawEvent::bytes).collect()
-    }
-}
+pub use raw_event::{Batch, RawEvent};
+use tokens::{Tokens, is_space, string_end, token_at, trim};
 
 /// Bytes of a usual event. They determine the initial capacity for a body's events.
 const USUAL_EVENT_BYTES: usize = 1024;
@@ -304,142 +250,6 @@ fn value_at(body: &[u8], key_end: usize) -> Option<(usize, u8)> {
         (colon, b':') => token_at(body, colon + 1),
         _ => None,
     }
-}
-
-/// Splits the array whose first element begins at `from`. Returns the index after its closing bracket, or `None` if it has none.
-/// Then the rest of the body becomes the last raw event.
-fn split_array<'a>(body: &'a [u8], from: usize, raw_events: &mut RawEvents<'a>) -> Option<usize> {
-    if let Some((closed, b']')) = token_at(body, from) {
-        return Some(closed + 1);
-    }
-    let mut open = Brackets::default();
-    let (mut at, mut resync) = (from, false);
-    while let Some(end) = raw_events.parse(at) {
-        at = end + 1;
-        if body[end] == b']' {
-            return Some(at);
-        }
-    }
-    loop {
-        let element = find_element(body, at, resync, &mut open);
-        let raw_event = body.get(at..element.end).unwrap_or_default();
-        match element.stop {
-            Stop::Comma => {
-                let last = split_objects(raw_event, raw_events);
-                raw_events.push(last);
-                at = element.end + 1;
-            }
-            Stop::Closed => {
-                let last = split_objects(raw_event, raw_events);
-                raw_events.push(last);
-                return Some(element.end + 1);
-            }
-            // A bracket is never closed. Reads the element again, and ends it where the next one seems to begin.
-            Stop::End if !resync => resync = true,
-            Stop::End => {
-                raw_events.push(raw_event);
-                // The body is cut off after an event. What is missing is unknown and counts as one rejected event.
-                if is_object(trim(raw_event)) {
-                    raw_events.push(&[]);
-                }
-                return None;
-            }
-            Stop::NextObject => {
-                let raw_event = trim(raw_event);
-                raw_events.push(raw_event.strip_suffix(b",").unwrap_or(raw_event));
-                at = element.end;
-            }
-        }
-    }
-}
-
-fn is_object(raw_event: &[u8]) -> bool {
-    raw_event.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(raw_event).is_ok()
-}
-
-/// An element of an array.
-struct Element {
-    end: usize,
-    stop: Stop,
-}
-
-/// What ends an element.
-enum Stop {
-    Comma,
-    /// The array's closing bracket.
-    Closed,
-    /// An object where the element's brackets allow none. So the element is broken, and the next one begins here.
-    NextObject,
-    /// The end of the body.
-    End,
-}
-
-/// Finds the end of the element that begins at `from`. With `resync`, it also ends where the next one seems to begin. `open` is
-/// passed in so that its memory is used again.
-fn find_element(body: &[u8], from: usize, resync: bool, open: &mut Brackets) -> Element {
-    open.clear();
-    let mut last = b',';
-    for (end, byte) in (Tokens { bytes: body, at: from }) {
-        let stop = match byte {
-            b',' if open.depth() == 0 => Stop::Comma,
-            b']' if open.depth() == 0 => Stop::Closed,
-            b'{' if resync && open.rules_out_object_after(last) => Stop::NextObject,
-            _ => {
-                open.pass(byte);
-                last = byte;
-                continue;
-            }
-        };
-        return Element { end, stop };
-    }
-    Element { end: body.len(), stop: Stop::End }
-}
-
-/// The bytes that are neither white space nor inside of a string, with their indexes. Of a string, the opening quotation mark is
-/// among them.
-struct Tokens<'a> {
-    bytes: &'a [u8],
-    /// Where the next one is looked for.
-    at: usize,
-}
-
-impl Iterator for Tokens<'_> {
-    type Item = (usize, u8);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (start, byte) = token_at(self.bytes, self.at)?;
-        self.at = if byte == b'"' { string_end(self.bytes, start + 1) } else { start + 1 };
-        Some((start, byte))
-    }
-}
-
-/// Returns the first byte from `from` on that is not white space, with its index.
-fn token_at(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
-    (from..).zip(bytes.get(from..)?.iter().copied()).find(|&(_, byte)| !is_space(byte))
-}
-
-/// Returns the index after the closing quotation mark of a string, or the end of the body if it has none.
-fn string_end(body: &[u8], mut at: usize) -> usize {
-    while let Some(&byte) = body.get(at) {
-        at += match byte {
-            b'"' => return at + 1,
-            // An escaped quotation mark does not end the string.
-            b'\\' => 2,
-            _ => 1,
-        };
-    }
-    body.len()
-}
-
-/// Returns whether a byte is white space in JSON.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-fn trim(bytes: &[u8]) -> &[u8] {
-    let Some(start) = bytes.iter().position(|&byte| !is_space(byte)) else { return &[] };
-    let end = bytes.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
-    &bytes[start..end]
 }
 
 #[cfg(test)]
