@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::session::{EventTotal, Reason, Session, Visitor, datetime, rfc3339};
+use crate::session::{EventTotal, Reason, Session, Visitor, datetime, id_time, rfc3339};
 use crate::storage::Erased;
 use crate::timeline::Correction;
 
@@ -116,7 +116,8 @@ pub fn end_line(session: &Session, end_reason: Reason) -> String {
     })
 }
 
-/// Returns a correction as a line of JSON: `$session_merged` or `$session_split`.
+/// Returns a correction as a line of JSON: `$session_merged` or `$session_split`. Its `timestamp` is the time of the first event that
+/// moved. For a merge that is the time in the id of `from`. Without one, consumers could not tell whether an erasure covers it.
 pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
     let (event, from, into, at, from_event, version) = match correction {
         Correction::Merged { from, into, version } => ("$session_merged", from, into, None, None, *version),
@@ -129,7 +130,7 @@ pub fn correction_line(visitor: &Visitor, correction: &Correction) -> String {
         event,
         distinct_id: &visitor.distinct_id,
         project: &visitor.project,
-        timestamp: at.clone(),
+        timestamp: Some(at.clone().unwrap_or_else(|| rfc3339(datetime(id_time(*from))))),
         properties: CorrectionProperties { from: *from, into: *into, at, from_event, version },
     })
 }

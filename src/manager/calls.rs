@@ -137,7 +137,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             }
             let found = self.get(session_id).await?;
             let visitor = Visitor { project: found.project.clone(), distinct_id: found.distinct_id.clone() };
-            let Some(stored) = self.read(&visitor, self.clock.now()).await? else { return Ok(found) };
+            let Some(stored) = self.read(&visitor, self.clock.now()).await? else {
+                // A live session is in a timeline, so the visitor was erased between the two reads.
+                return if found.is_active { Err(SessionError::NotFound) } else { Ok(found) };
+            };
             let mut timeline: Timeline = stored.timeline;
             let (now, config) = (self.clock.now(), self.rules_of(&visitor));
             if !timeline.end(id, now, config) {

@@ -78,7 +78,7 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     }
 
     /// Deletes all that is stored about a visitor, and emits `$visitor_erased`, also if nothing was stored: an earlier attempt can
-    /// have deleted it and died before it emitted the event. Returns what was deleted, and when.
+    /// have deleted it and died before it emitted the event. Returns what was deleted, and the time after the deletion.
     ///
     /// An event that is applied at the same time is either erased, or begins the visitor anew.
     ///
@@ -86,7 +86,6 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
     ///
     /// Storage errors, also if the output does not accept the event. Then the call has to be repeated.
     pub async fn erase<O: Output>(&self, visitor: &Visitor, output: &O) -> Result<(Erased, Millis), SessionError> {
-        let now = self.clock.now();
         self.cache.forget(visitor);
         let erased = self.storage.erase(visitor).await?;
         #[cfg(feature = "replay")]
@@ -94,6 +93,9 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             Some(replay) => Erased { replay_chunks: replay.erase(visitor).await?, ..erased },
             None => erased,
         };
+        // Consumers delete what is not later than this time. So it is not before the deletion: the events that were deleted were
+        // applied before it.
+        let now = self.clock.now();
         let line = erased_line(visitor, &erased, datetime(now));
         if !output.send(&[line]).await.is_empty() {
             return Err(SessionError::storage(StorageErrorKind::Other, "the output did not accept `$visitor_erased`"));

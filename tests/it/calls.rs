@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use session_tracking::config::SessionConfig;
 use session_tracking::output::Output;
-use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor};
+use session_tracking::session::{EventType, Reason, SessionContext, UtmParams, Visitor, datetime, rfc3339};
 use session_tracking::storage::{InMemorySessionStorage, SessionError, SessionStorage};
 
 use crate::cases::{MINUTE, NOON, Service};
@@ -146,6 +146,8 @@ async fn merged_and_split_ids_keep_their_meaning_and_are_emitted_once() {
     let emitted: serde_json::Value = serde_json::from_str(&service.output.take()[0]).unwrap();
     assert_eq!(emitted["event"], "$session_merged");
     assert_eq!((&emitted["properties"]["from"], &emitted["properties"]["into"]), (&json!(second), &json!(first)));
+    // The time of the first event that moved, so that consumers can tell whether an erasure covers it.
+    assert_eq!(emitted["timestamp"], rfc3339(datetime(NOON + 3 * MINUTE)));
     assert_eq!(service.manager.cleanup(&service.output, i64::MAX).await.corrections, 0);
     // After the end both ids still lead to it.
     service.close(NOON + 30 * MINUTE).await;

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::future::{LocalBoxFuture, join, join_all};
 use serde_json::json;
 use session_tracking::clock::Clock;
 use session_tracking::config::SessionConfig;
 use session_tracking::event::{Delivery, Event};
 use session_tracking::manager::{Outcome, SessionManager};
-use session_tracking::session::{Millis, Reason, Visitor, datetime, fingerprint, rfc3339};
-use session_tracking::storage::{Erased, InMemorySessionStorage, SessionStorage};
+use session_tracking::session::{Millis, Reason, SessionContext, Visitor, datetime, fingerprint, rfc3339};
+use session_tracking::storage::{Erased, InMemorySessionStorage, SessionError, SessionStorage};
 use uuid::Uuid;
 
 use crate::mixes::{Jittery, START, pick};
@@ -30,11 +30,17 @@ fn batch(random: &mut Seeded, visitor: &str, now: Millis, sent: &mut Vec<String>
     let mut one = || {
         let uuid = format!("{:02}-{}", random.below(100), sent.len());
         sent.push(uuid.clone());
-        let timestamp = rfc3339(datetime(now - pick(random, &[0, 1_000, 30_000, 90_000, 4_000_000])));
-        let event = json!({ "uuid": uuid, "event": "$pageview", "distinct_id": visitor, "timestamp": timestamp });
-        (uuid, event.to_string())
+        let at = now - pick(random, &[0, 1_000, 30_000, 90_000, 4_000_000]);
+        page_view(visitor, uuid, at)
     };
     (0..count).map(|_| one()).collect()
+}
+
+/// Returns a page view of a visitor: its uuid and its JSON.
+fn page_view(visitor: &str, uuid: String, at: Millis) -> (String, String) {
+    let timestamp = rfc3339(datetime(at));
+    let event = json!({ "uuid": uuid, "event": "$pageview", "distinct_id": visitor, "timestamp": timestamp });
+    (uuid, event.to_string())
 }
 
 /// Applies a batch; returns whether all of it is applied.
@@ -149,6 +155,54 @@ fn an_erasure_leaves_nothing_of_what_was_before() {
             panic!("to reproduce: ERASE_SEED={seed} cargo test --test it erasing -- --nocapture");
         }
     }
+}
+
+/// A request to end a session that is erased between the request's two reads is not answered with a live session.
+#[test]
+fn no_live_session_is_returned_of_an_erased_visitor() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut not_found = 0;
+    for seed in 0..100 {
+        let (clock, sink, visitor) = (ManualClock::default(), Sink::default(), Visitor::new("u"));
+        clock.set(START);
+        let storage = Jittery::new(&clock, seed, 0);
+        let manager = SessionManager::with_clock(SessionConfig::default(), &storage, &clock);
+        let ended = runtime.block_on(async {
+            let session = manager.get_or_create("u", SessionContext::default()).await.unwrap();
+            let (ended, erased) = join(manager.end_session(&session.id), manager.erase(&visitor, &&sink)).await;
+            erased.unwrap();
+            ended
+        });
+        match ended {
+            Ok(session) => assert!(!session.is_active, "seed {seed}: {session:?}"),
+            Err(error) => not_found += usize::from(error == SessionError::NotFound),
+        }
+    }
+    assert!(not_found > 0, "no erasure came before the end of the request");
+}
+
+/// Consumers delete what is not later than `erased_at`. So that time is not before the deletion, however long the store takes.
+#[test]
+fn what_was_erased_is_not_later_than_the_erasure() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut erased_events = 0;
+    for seed in 0..100 {
+        let (clock, sink, visitor) = (ManualClock::default(), Sink::default(), Visitor::new("u"));
+        clock.set(START);
+        let storage = Jittery::new(&clock, seed, 0);
+        let manager = SessionManager::with_clock(SessionConfig::default(), &storage, &clock);
+        let event = async {
+            clock.set((&clock).now() + 1);
+            let now = (&clock).now();
+            assert!(deliver(&manager, &[page_view("u", "e".to_owned(), now)], now).await);
+            now
+        };
+        let (erased, event_at) = runtime.block_on(async { join(manager.erase(&visitor, &&sink), event).await });
+        let (erased, erased_at) = erased.unwrap();
+        erased_events += erased.timelines;
+        assert!(erased.timelines == 0 || event_at <= erased_at, "seed {seed}: {event_at} is after {erased_at}");
+    }
+    assert!(erased_events > 0, "no event came before a deletion");
 }
 
 /// A process whose cache still has an erased visitor puts none of the visitor's fingerprints on pages, whichever batch comes next.
