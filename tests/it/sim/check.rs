@@ -10,6 +10,7 @@ use session_tracking::session::{Millis, Visitor, fingerprint};
 use session_tracking::storage::{DUE_SHARDS, SessionStorage};
 use session_tracking::timeline::Timeline;
 
+use super::erased::{Generation, of_visitor};
 use super::faulty::FaultyStorage;
 use super::source::SimEvent;
 use super::world::{INVOCATION_MS, OTHER_PROJECT};
@@ -18,30 +19,32 @@ use crate::oracle::{self, OracleEvent};
 use crate::support::FinalSession;
 
 pub struct Checker<'w> {
-    events: &'w [SimEvent],
+    pub(super) events: &'w [SimEvent],
     projects: &'w Projects,
     /// Whether every event arrives within the allowed lateness, by clocks that are right to within seconds.
     pub is_exact: bool,
     is_verbose: bool,
-    /// How many events of each visitor are counted in the store. The number never falls.
-    event_counts: HashMap<Visitor, u64>,
+    /// How many events of each visitor are counted in the store. The number never falls, unless the visitor is erased.
+    pub(super) event_counts: HashMap<Visitor, u64>,
     /// Annotated events in answers to HTTP callers.
     answered: Vec<String>,
     /// The uuids of events that were rejected in answers to HTTP callers.
     rejected: HashSet<String>,
     /// How many requests to end a session were sent for each visitor, retries included.
     end_requests: HashMap<Visitor, usize>,
-    /// The marks that requests to end a session have set.
-    marks: BTreeSet<(Visitor, Millis)>,
+    /// The marks that requests to end a session have set, and that were not erased.
+    pub(super) marks: BTreeSet<(Visitor, Millis)>,
     /// The largest error of a worker's clock.
-    max_skew_ms: Millis,
+    pub(super) max_skew_ms: Millis,
+    /// The visitors that were erased.
+    pub(super) erased: HashMap<Visitor, Generation>,
 }
 
 /// What the store holds of a visitor.
-struct StoredVisitor {
-    timeline: Option<Timeline>,
+pub(super) struct StoredVisitor {
+    pub timeline: Option<Timeline>,
     /// Archived sessions that are not in the timeline.
-    archived: Vec<SessionState>,
+    pub archived: Vec<SessionState>,
     /// The pages of all these sessions.
     pages: Vec<FingerprintPage>,
 }
@@ -71,6 +74,7 @@ impl<'w> Checker<'w> {
             end_requests: HashMap::new(),
             marks: BTreeSet::new(),
             max_skew_ms,
+            erased: HashMap::new(),
         }
     }
 
@@ -92,12 +96,16 @@ impl<'w> Checker<'w> {
         for visitor in committed {
             let stored = stored_visitor(storage, &visitor);
             let timeline = stored.timeline.as_ref().unwrap();
-            self.record_marks(timeline, now);
-            self.check_sessions(&visitor, &stored, now);
-            stored.check_pages();
             if self.is_verbose {
                 println!("at {now}: {timeline:?}");
             }
+            self.record_marks(timeline, now);
+            self.check_generation(storage, &visitor, &stored);
+            if !self.is_clean(&visitor) {
+                continue;
+            }
+            self.check_sessions(&visitor, &stored, now);
+            stored.check_pages();
             let here = timeline.sessions(timeline.watermark, self.rules_of(&timeline.visitor));
             let count = here.iter().map(|session| u64::from(session.event_count)).sum::<u64>()
                 + stored.archived.iter().map(|t| u64::from(t.facts.event_count + t.late.event_count)).sum::<u64>();
@@ -145,11 +153,13 @@ impl<'w> Checker<'w> {
     /// is over.
     pub fn end_answered(&self, storage: &FaultyStorage<'_>, visitor: &Visitor, id: &str, answer: &Value, now: Millis) {
         if let Some(error) = answer.get("error") {
-            assert_ne!(error["code"], "not_found", "{id} was given out, but is not found");
+            let may_be_gone = self.erased.contains_key(visitor);
+            assert!(may_be_gone || error["code"] != "not_found", "{id} was given out, but is not found");
             return;
         }
-        let timeline = stored_visitor(storage, visitor).timeline.unwrap();
-        let session = timeline.session(id.parse().unwrap(), now, self.rules_of(visitor));
+        let timeline = stored_visitor(storage, visitor).timeline;
+        let rules = self.rules_of(visitor);
+        let session = timeline.as_ref().and_then(|timeline| timeline.session(id.parse().unwrap(), now, rules));
         let is_over = answer["is_active"] == false && session.is_none_or(|session| !session.is_active);
         assert!(is_over, "a request at {now} to end {id} was answered with {answer}: {timeline:#?}");
     }
@@ -160,11 +170,13 @@ impl<'w> Checker<'w> {
         let mut sessions = timeline.sessions(now, self.rules_of(visitor));
         sessions.extend(stored.archived.iter().map(|state| state.ended_session(visitor)));
         sessions.sort_by_key(|session| (session.started_at, session.number));
+        // An event that comes again long after its visitor was erased is new, and late.
+        let is_exact = self.is_exact && self.erased.get(visitor).is_none_or(|generation| !generation.has_late);
         for pair in sessions.windows(2) {
             // An event that was on time when it was received, but was delivered long after, can bridge a session of late events.
-            let do_overlap = self.is_exact && pair[0].last_activity > pair[1].started_at;
+            let do_overlap = is_exact && pair[0].last_activity > pair[1].started_at;
             assert!(!do_overlap, "sessions overlap: {pair:#?}");
-            assert!(!(self.is_exact && pair[0].is_active), "an earlier session is live: {pair:#?}");
+            assert!(!(is_exact && pair[0].is_active), "an earlier session is live: {pair:#?}");
         }
         let live: Vec<_> = sessions.iter().filter(|session| session.is_active).collect();
         assert!(live.len() <= 1, "several sessions are live: {live:#?}");
@@ -176,11 +188,15 @@ impl<'w> Checker<'w> {
         assert_eq!(ids.len(), sessions.len(), "two sessions have one id: {sessions:#?}");
     }
 
-    /// Checks that events are stored once their source was told that they are applied.
-    pub fn acknowledged(&self, storage: &FaultyStorage<'_>, events: &[usize]) {
+    /// Checks that events are stored once their source was told that they are applied, by an invocation that began at this step and
+    /// time.
+    pub fn acknowledged(&self, storage: &FaultyStorage<'_>, events: &[usize], began: (u64, Millis)) {
         let counted =
             |event: &&SimEvent| !event.is_poison && !self.is_never_counted(&event.visitor.project, event.name);
         for event in events.iter().map(|&index| &self.events[index]).filter(counted) {
+            if self.may_see_erased(&event.visitor, began) {
+                continue;
+            }
             let stored = stored_visitor(storage, &event.visitor);
             let fingerprint = fingerprint(&event.uuid);
             let in_timeline = stored.timeline.as_ref().is_some_and(|timeline| {
@@ -200,19 +216,15 @@ impl<'w> Checker<'w> {
     }
 
     /// Checks a world at rest: a consumer of the output has the oracle's sessions, and every event was either annotated or
-    /// rejected. Returns the lines that the consumer has read.
-    pub fn at_rest(&self, storage: &FaultyStorage<'_>, output: &[String], rejects: &[String]) -> Vec<Value> {
-        let lines: Vec<Value> =
-            output.iter().chain(&self.answered).map(|line| serde_json::from_str(line).unwrap()).collect();
-        if self.is_verbose {
-            lines.iter().for_each(|line| println!("{line}"));
-        }
+    /// rejected. Returns the lines that the consumer has read: all but those of erased visitors.
+    pub fn at_rest(&self, storage: &FaultyStorage<'_>, lines: Vec<Value>, rejects: &[String]) -> Vec<Value> {
         let is_counted = |line: &Value| {
             !self.is_never_counted(line["project"].as_str().unwrap_or_default(), line["event"].as_str().unwrap())
         };
         let annotated: HashSet<String> =
             lines.iter().filter_map(|line| Some(line["uuid"].as_str()?.to_owned())).collect();
-        let lines: Vec<Value> = lines.into_iter().filter(is_counted).collect();
+        let is_erased = |line: &Value| self.erased.keys().any(|visitor| of_visitor(line, visitor));
+        let lines: Vec<Value> = lines.into_iter().filter(|line| !is_erased(line) && is_counted(line)).collect();
         let consumer = Consumer::read(&lines);
         let sessions = consumer.sessions();
         for session in &sessions {
@@ -239,21 +251,35 @@ impl<'w> Checker<'w> {
         lines
     }
 
+    /// Returns all lines: those of the output, and the events in answers.
+    pub fn lines(&self, output: &[String]) -> Vec<Value> {
+        let lines = output.iter().chain(&self.answered).map(|line| serde_json::from_str(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        if self.is_verbose {
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+        lines
+    }
+
     /// Returns whether an event of this name is passive or a keep-alive event: it is annotated, but no session counts it.
-    fn is_never_counted(&self, project: &str, name: &str) -> bool {
+    pub(super) fn is_never_counted(&self, project: &str, name: &str) -> bool {
         let rules = self.projects.rules_of(project);
         rules.passive_events.iter().chain(&rules.keep_alive_events).any(|other| other == name)
     }
 
-    fn rules_of(&self, visitor: &Visitor) -> &SessionConfig {
+    pub(super) fn rules_of(&self, visitor: &Visitor) -> &SessionConfig {
         self.projects.rules_of(&visitor.project)
     }
 
+    /// Returns the oracle's sessions of all visitors that were not erased.
     fn expected(&self) -> Vec<FinalSession> {
         let marks: Vec<(&str, Millis)> =
             self.marks.iter().map(|(visitor, at)| (visitor.distinct_id.as_str(), *at)).collect();
         let of_project = |project: &str| {
-            let events = self.events.iter().filter(|event| !event.is_poison && event.visitor.project == project);
+            let is_of_project = |event: &&SimEvent| {
+                !event.is_poison && event.visitor.project == project && !self.erased.contains_key(&event.visitor)
+            };
+            let events = self.events.iter().filter(is_of_project);
             let events: Vec<OracleEvent<'_>> = events.map(oracle_event).collect();
             let sessions = oracle::sessions_with_ends(&events, &marks, self.projects.rules_of(project));
             sessions.into_iter().map(FinalSession::from).collect::<Vec<_>>()
@@ -265,7 +291,7 @@ impl<'w> Checker<'w> {
     }
 }
 
-fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
+pub(super) fn oracle_event(event: &SimEvent) -> OracleEvent<'_> {
     OracleEvent {
         visitor: &event.visitor.distinct_id,
         uuid: &event.uuid,
@@ -294,17 +320,21 @@ impl StoredVisitor {
 
     /// Returns whether a session counts the event with this fingerprint: itself, or on one of its pages.
     fn has(&self, state: &SessionState, fingerprint: u64) -> bool {
+        self.fingerprints(state).any(|of| of == fingerprint)
+    }
+
+    /// Returns the fingerprints of the events that a session counts, also those on its pages.
+    pub fn fingerprints<'s>(&'s self, state: &'s SessionState) -> impl Iterator<Item = u64> + 's {
         let counts = |page: &&FingerprintPage| {
             let pages = if page.is_late { state.late.pages } else { state.pages };
             page.session_id == state.id && page.number < pages
         };
-        state.fingerprints.contains(&fingerprint)
-            || state.late.fingerprints.contains(&fingerprint)
-            || self.pages.iter().filter(counts).any(|page| page.fingerprints.contains(&fingerprint))
+        let on_pages = self.pages.iter().filter(counts).flat_map(|page| &page.fingerprints);
+        state.fingerprints.iter().chain(&state.late.fingerprints).chain(on_pages).copied()
     }
 }
 
-fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisitor {
+pub(super) fn stored_visitor(storage: &FaultyStorage<'_>, visitor: &Visitor) -> StoredVisitor {
     // No store waits here: see `super::store`.
     let timeline = storage.inner.read(visitor).now_or_never().unwrap().unwrap().map(|stored| stored.timeline);
     let mut archived = storage.inner.archived(visitor, 0, Millis::MAX >> 16).now_or_never().unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! The storage, the outputs and the clocks of a simulated world. They behave as the real ones, but any step can fail.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -14,8 +14,12 @@ use session_tracking::storage::{
 };
 use uuid::Uuid;
 
+use super::deletion::Deletion;
 use super::engine::{Engine, Fault};
 use super::store::Store;
+
+/// How long after an erasure an eventually consistent read can return the deleted timeline.
+pub const STALE_MS: Millis = 1_000;
 
 /// A store that throttles, loses answers, reads old items and commits twice.
 pub struct FaultyStorage<'e> {
@@ -25,14 +29,57 @@ pub struct FaultyStorage<'e> {
     history: Mutex<HashMap<Visitor, Vec<Option<Stored>>>>,
     /// The visitors of commits that took effect since the last check.
     pub committed: Mutex<Vec<Visitor>>,
+    /// The earlier states that cannot be read any more after a time, because an erasure deleted them: how many, and that time.
+    stale: Mutex<HashMap<Visitor, (usize, Millis)>>,
+    /// The sessions of which a visitor ever had pages.
+    pub(super) paged: Mutex<HashMap<Visitor, BTreeSet<Uuid>>>,
+    /// The number of erasures that began.
+    pub(super) erasures: Mutex<usize>,
+    /// The steps of erasures that took effect since the last check.
+    pub deletions: Mutex<Vec<Deletion>>,
 }
 
 impl<'e> FaultyStorage<'e> {
     pub fn new(engine: &'e Engine, inner: Store) -> Self {
-        Self { engine, inner, history: Mutex::default(), committed: Mutex::default() }
+        Self {
+            engine,
+            inner,
+            history: Mutex::default(),
+            committed: Mutex::default(),
+            stale: Mutex::default(),
+            paged: Mutex::default(),
+            erasures: Mutex::default(),
+            deletions: Mutex::default(),
+        }
     }
 
-    async fn faulty<T>(&self, operation: impl AsyncFnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
+    /// Makes the earlier states of a timeline, and the one that is deleted now, unreadable after [`STALE_MS`].
+    pub(super) fn make_stale(&self, visitor: &Visitor, deleted: Option<Stored>) {
+        let mut history = self.history.lock().unwrap();
+        let Some(states) = history.get_mut(visitor) else { return };
+        states.extend(deleted.map(Some));
+        let until = self.engine.state().now + STALE_MS;
+        self.stale.lock().unwrap().insert(visitor.clone(), (states.len(), until));
+    }
+
+    /// Returns an earlier state of a timeline, if there is one.
+    fn old_state(&self, visitor: &Visitor) -> Option<Option<Stored>> {
+        let mut history = self.history.lock().unwrap();
+        let states = history.get_mut(visitor)?;
+        let mut stale = self.stale.lock().unwrap();
+        if let Some(&(count, until)) = stale.get(visitor)
+            && until < self.engine.state().now
+        {
+            states.drain(..count);
+            stale.remove(visitor);
+        }
+        if states.is_empty() { None } else { Some(states[self.engine.below(states.len())].clone()) }
+    }
+
+    pub(super) async fn faulty<T>(
+        &self,
+        operation: impl AsyncFnOnce() -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
         self.engine.step(0).await;
         let fault = self.engine.fault();
         if fault == Fault::Before {
@@ -61,11 +108,11 @@ impl SessionStorage for FaultyStorage<'_> {
         for (visitor, stored) in visitors.iter().zip(&mut loaded) {
             if self.engine.fault() != Fault::None {
                 *stored = Err(SessionError::storage(StorageErrorKind::Throttled, "left unread"));
-            } else if reading == Reading::Eventual && self.engine.below(4) == 0 {
-                let history = self.history.lock().unwrap();
-                if let Some(old) = history.get(visitor).filter(|old| !old.is_empty()) {
-                    *stored = Ok(old[self.engine.below(old.len())].clone());
-                }
+            } else if reading == Reading::Eventual
+                && self.engine.below(4) == 0
+                && let Some(old) = self.old_state(visitor)
+            {
+                *stored = Ok(old);
             }
         }
         loaded
@@ -132,6 +179,7 @@ impl SessionStorage for FaultyStorage<'_> {
         expires_at: Option<Millis>,
     ) -> Result<(), SessionError> {
         for page in pages {
+            self.paged.lock().unwrap().entry(visitor.clone()).or_default().insert(page.session_id);
             let is_same = |other: &FingerprintPage| (other.is_late, other.number) == (page.is_late, page.number);
             let stored = self.inner.pages(visitor, page.session_id).await?.into_iter().find(is_same);
             assert!(
@@ -151,7 +199,7 @@ impl SessionStorage for FaultyStorage<'_> {
     }
 
     async fn erase(&self, visitor: &Visitor) -> Result<Erased, SessionError> {
-        self.faulty(async || self.inner.erase(visitor).await).await
+        self.erase_in_steps(visitor).await
     }
 }
 

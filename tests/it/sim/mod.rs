@@ -2,8 +2,11 @@
 //! differ, and faults at every step. See `docs/testing.md`.
 
 mod check;
+mod deletion;
 mod end_requests;
 mod engine;
+mod erased;
+mod erasures;
 mod faulty;
 mod source;
 mod store;
@@ -67,5 +70,11 @@ fn sim() {
         seeds < 1000 || within > seeds / 50 && beyond > seeds / 50,
         "of the worlds at the edge of the allowed lateness, {within} are within it and {beyond} beyond"
     );
+    let [all, clean, exact, consumed] =
+        erased::ERASED.each_ref().map(|visitors| visitors.load(std::sync::atomic::Ordering::Relaxed));
+    let erased =
+        format!("{all} visitors erased, {clean} for certain, {exact} with exact sessions, {consumed} at a consumer");
+    assert!(seeds < 1000 || clean > seeds / 10 && exact > seeds / 10 && consumed > seeds / 100, "{erased}");
+    println!("{erased}");
     println!("{seeds} seeds, {:.0} a second", seeds as f64 / began.elapsed().as_secs_f64());
 }

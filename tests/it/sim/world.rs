@@ -16,6 +16,7 @@ use session_tracking::trigger::Ingest;
 use super::check::Checker;
 use super::end_requests::{EndRequest, EndRequests};
 use super::engine::Engine;
+use super::erasures::{Erasure, Erasures, Moment};
 use super::faulty::{FaultyOutput, FaultyStorage, SkewedClock};
 use super::source::{SimEvent, Sources, Trigger};
 use super::store::Store;
@@ -54,8 +55,10 @@ enum Job {
         request: usize,
         worker: usize,
     },
-    /// It goes on after its time limit. Its caller was told that it failed.
-    GivenUp,
+    /// Handles a request that erases a visitor.
+    Erase(usize),
+    /// It goes on with these messages after its time limit. Its caller was told that it failed.
+    GivenUp(Vec<usize>),
 }
 
 struct Task<'w> {
@@ -63,6 +66,8 @@ struct Task<'w> {
     job: Job,
     /// When Lambda ends it, or gives it up.
     ends_at: Millis,
+    /// The step of the world, and the time, at which it began.
+    began: (u64, Millis),
 }
 
 /// Whether a task was woken.
@@ -337,6 +342,14 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
             &mut random,
         ),
         checker: Checker::new(&plan.events, &plan.projects, plan.skew as Millis, plan.is_exact, is_verbose),
+        erasures: Erasures::plan(
+            &plan.events,
+            plan.projects.default_rules().timeout.num_milliseconds(),
+            plan.projects.default_rules().lateness.num_milliseconds(),
+            // Random numbers of their own, so that the other worlds are the same as without such worlds.
+            &mut Seeded(seed ^ 0xe4a5_ed00),
+        ),
+        steps: 0,
         tasks: Vec::new(),
         next_close: START + plan.close_every,
         plan: &plan,
@@ -350,13 +363,17 @@ pub fn run(seed: u64, store: Store, is_verbose: bool) -> Vec<Value> {
         slowest_ms: 0,
     };
     let ended = (0..MAX_STEPS).any(|_| world.step().is_break());
-    assert!(ended, "the world does not come to rest: {:#?}, {:#?}", world.sources.messages, world.end_requests);
+    let World { sources, end_requests, erasures, .. } = &world;
+    assert!(ended, "the world does not come to rest: {:#?}, {end_requests:#?}, {erasures:#?}", sources.messages);
     let is_enough = world.slowest_ms <= plan.projects.default_rules().lateness.num_milliseconds();
     if plan.is_edge {
         AT_THE_EDGE[usize::from(is_enough)].fetch_add(1, Ordering::Relaxed);
     }
     world.checker.is_exact |= plan.is_edge && is_enough;
-    world.checker.at_rest(&storage, &output.lines.lock().unwrap(), &rejects.lines.lock().unwrap())
+    let lines = world.checker.lines(&output.lines.lock().unwrap());
+    let reader = SessionManager::with_clock(plan.projects.clone(), &storage.inner, &clocks[0]);
+    world.checker.erased_at_rest(&storage, &reader, &lines);
+    world.checker.at_rest(&storage, lines, &rejects.lines.lock().unwrap())
 }
 
 fn skew(random: &mut Seeded, max: usize) -> Millis {
@@ -372,7 +389,10 @@ struct World<'w> {
     clocks: &'w [SkewedClock<'w>],
     sources: Sources,
     end_requests: EndRequests,
+    erasures: Erasures,
     checker: Checker<'w>,
+    /// The number of steps so far.
+    steps: u64,
     tasks: Vec<Option<Task<'w>>>,
     next_close: Millis,
     random: Seeded,
@@ -386,6 +406,7 @@ impl<'w> World<'w> {
     /// Runs one step of the world. Breaks when everything is at rest.
     fn step(&mut self) -> ControlFlow<()> {
         let now = self.engine.state().now;
+        self.steps += 1;
         self.stop_faults_after_many_tries();
         if self.random.below(3) == 0 && self.start(now) {
             return ControlFlow::Continue(());
@@ -402,7 +423,8 @@ impl<'w> World<'w> {
 
     /// Stops all faults once a message or a request was tried often, because it must be done within the allowed lateness.
     fn stop_faults_after_many_tries(&mut self) {
-        let is_stuck = self.end_requests.0.iter().any(|request| request.tries > 8);
+        let is_stuck = self.end_requests.0.iter().any(|request| request.tries > 8)
+            || self.erasures.0.iter().any(|erasure| erasure.tries > 8);
         if is_stuck || self.sources.messages.iter().any(|message| message.deliveries > 8) {
             self.engine.state().faults = 0;
             self.engine.state().brown_out = 0..0;
@@ -430,6 +452,9 @@ impl<'w> World<'w> {
             self.spawn(Box::pin(close), Job::Close, now + 2 * INVOCATION_MS);
             return true;
         }
+        if self.start_erasure(now) {
+            return true;
+        }
         if running(&self.tasks, false) >= self.plan.workers {
             return false;
         }
@@ -443,9 +468,50 @@ impl<'w> World<'w> {
             return false;
         };
         let payload = self.payload(trigger, &messages, now);
+        let events = self.events_of(&messages);
+        self.checker.delivered(&events, now);
         let at = self.worker();
         self.invoke(at, payload, Job::Ingest(trigger, messages), now);
         true
+    }
+
+    /// Sends a request that erases a visitor, if one is to be sent now.
+    fn start_erasure(&mut self, now: Millis) -> bool {
+        if !self.erasures.is_due(now) || self.random.below(2) == 0 {
+            return false;
+        }
+        let is_closing = self.tasks.iter().flatten().any(|task| matches!(task.job, Job::Close));
+        let mut visitors: Vec<&Visitor> =
+            self.under_way().iter().map(|&event| &self.plan.events[event].visitor).collect();
+        visitors.extend(self.end_requests.0.iter().filter(|request| request.in_flight).map(|request| &request.visitor));
+        let is_under_way = |erasure: &Erasure| match erasure.moment {
+            Moment::Any => true,
+            Moment::Close => is_closing,
+            Moment::Visitor => visitors.contains(&&erasure.visitor),
+        };
+        let Some(index) = self.erasures.take(now, is_under_way) else { return false };
+        let Visitor { project, distinct_id } = &self.erasures.0[index].visitor;
+        let payload = match project.as_str() {
+            "" => json!({ "erase_visitor": distinct_id }),
+            project => json!({ "erase_visitor": distinct_id, "project": project }),
+        };
+        let worker = self.worker();
+        self.invoke(worker, payload.to_string(), Job::Erase(index), now);
+        true
+    }
+
+    /// Returns the events of all invocations that are under way.
+    fn under_way(&self) -> Vec<usize> {
+        let messages = |task: &'_ Task<'w>| match &task.job {
+            Job::Ingest(_, messages) | Job::GivenUp(messages) => messages.clone(),
+            Job::Close | Job::EndSession { .. } | Job::Erase(_) => Vec::new(),
+        };
+        self.events_of(&self.tasks.iter().flatten().flat_map(messages).collect::<Vec<_>>())
+    }
+
+    /// Returns the events of messages.
+    fn events_of(&self, messages: &[usize]) -> Vec<usize> {
+        messages.iter().flat_map(|&message| self.sources.messages[message].events.clone()).collect()
     }
 
     /// Returns the worker of the next invocation.
@@ -514,7 +580,7 @@ impl<'w> World<'w> {
     }
 
     fn spawn(&mut self, future: Running<'w>, job: Job, ends_at: Millis) {
-        let task = Task { future, job, ends_at };
+        let task = Task { future, job, ends_at, began: (self.steps, self.engine.state().now) };
         let free = self.tasks.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
             self.tasks.push(None);
@@ -534,15 +600,28 @@ impl<'w> World<'w> {
         // The futures of a task wait for each other, not only for the engine. So the task is polled until none of them can go on.
         let answer = loop {
             match task.future.as_mut().poll(&mut context) {
-                Poll::Ready(answer) => break answer,
+                Poll::Ready(answer) => break Some(answer),
                 Poll::Pending if woken.0.swap(false, Ordering::Relaxed) => {}
-                Poll::Pending => return,
+                Poll::Pending => break None,
             }
         };
+        self.record_deletions(at);
+        let Some(answer) = answer else { return };
         let Some(task) = self.tasks[at].take() else { return };
         match task.job {
-            Job::Close | Job::GivenUp => {}
-            Job::Ingest(trigger, messages) => self.answered(trigger, messages, &answer, now),
+            Job::Close => {}
+            Job::GivenUp(messages) => self.checker.delivery_is_over(&self.events_of(&messages), now),
+            Job::Ingest(trigger, messages) => self.answered(trigger, messages, &answer, task.began, now),
+            Job::Erase(index) => {
+                let answer: Value = serde_json::from_str(&answer).unwrap();
+                let visitor = &self.erasures.0[index].visitor;
+                let found =
+                    self.checker.erasure_answered(visitor, &answer, &self.output.lines.lock().unwrap(), task.began);
+                match found {
+                    Some(found_nothing) => self.erasures.succeeded(index, found_nothing, now),
+                    None => self.erasures.failed(index, now + 1 + self.random.below(10_000) as Millis),
+                }
+            }
             Job::EndSession { request, worker } => {
                 let answer: Value = serde_json::from_str(&answer).unwrap();
                 let retry_at = now + 1 + self.random.below(10_000) as Millis;
@@ -555,9 +634,22 @@ impl<'w> World<'w> {
         }
     }
 
-    /// Handles the answer to an invocation with events.
-    fn answered(&mut self, trigger: Trigger, messages: Vec<usize>, answer: &str, now: Millis) {
+    /// Tells the checker which steps of erasures took effect in this task.
+    fn record_deletions(&mut self, task: usize) {
+        let Some(began) = self.tasks[task].as_ref().map(|task| task.began) else { return };
+        for deletion in std::mem::take(&mut *self.storage.deletions.lock().unwrap()) {
+            let is_closing = self.tasks.iter().flatten().any(|task| matches!(task.job, Job::Close));
+            let under_way = self.under_way();
+            self.checker.deleted(self.storage, deletion, &under_way, is_closing, began, self.steps);
+        }
+    }
+
+    /// Handles the answer to an invocation with events, which began at this step and time.
+    fn answered(&mut self, trigger: Trigger, messages: Vec<usize>, answer: &str, began: (u64, Millis), now: Millis) {
         let answer: Value = serde_json::from_str(answer).unwrap();
+        // What this invocation wrote is part of the checks of its acknowledgement.
+        self.checker.after_step(self.storage);
+        self.checker.delivery_is_over(&self.events_of(&messages), now);
         if trigger == Trigger::Http {
             self.checker.answered(&answer, &self.sources.messages[messages[0]].events);
         }
@@ -566,7 +658,7 @@ impl<'w> World<'w> {
             let is_done = !failed.contains(&message.to_string());
             if is_done {
                 let message = &self.sources.messages[message];
-                self.checker.acknowledged(self.storage, &message.events);
+                self.checker.acknowledged(self.storage, &message.events, began);
                 if !message.was_done {
                     let times = message.events.iter().map(|&event| self.plan.events[event].at);
                     self.slowest_ms = times.map(|at| now - at).fold(self.slowest_ms, Millis::max);
@@ -595,11 +687,12 @@ impl<'w> World<'w> {
     /// Ends a task at its time limit. In a managed world, it goes on for as long again, but its caller is told that it failed.
     fn time_out(&mut self, at: usize, now: Millis) {
         let Some(task) = &mut self.tasks[at] else { return };
-        if !self.plan.is_managed || matches!(task.job, Job::Close | Job::GivenUp) {
+        if !self.plan.is_managed || matches!(task.job, Job::Close | Job::GivenUp(_)) {
             return self.kill(at, now);
         }
         task.ends_at += INVOCATION_MS;
-        let job = std::mem::replace(&mut task.job, Job::GivenUp);
+        let messages = if let Job::Ingest(_, messages) = &task.job { messages.clone() } else { Vec::new() };
+        let job = std::mem::replace(&mut task.job, Job::GivenUp(messages));
         self.redeliver(job, now);
     }
 
@@ -613,20 +706,26 @@ impl<'w> World<'w> {
     /// Arranges that what an invocation was for is tried again.
     fn redeliver(&mut self, job: Job, now: Millis) {
         match job {
-            Job::Close | Job::GivenUp => {}
+            Job::Close => {}
+            Job::GivenUp(messages) => self.checker.delivery_is_over(&self.events_of(&messages), now),
             Job::Ingest(_, messages) => {
+                self.checker.delivery_is_over(&self.events_of(&messages), now);
                 for message in messages {
                     self.sources.finish(message, false, now + 30_000, &mut self.random);
                 }
             }
             Job::EndSession { request, .. } => self.end_requests.finish(request, false, now + 30_000, &mut self.random),
+            Job::Erase(index) => self.erasures.failed(index, now + 30_000),
         }
     }
 
     /// Advances the time to the next thing that happens.
     fn advance(&mut self, now: Millis) -> ControlFlow<()> {
         let work = self.sources.next(now, &self.plan.events);
-        let is_idle = self.sources.is_done() && self.end_requests.is_done() && self.tasks.iter().all(Option::is_none);
+        let is_idle = self.sources.is_done()
+            && self.end_requests.is_done()
+            && self.erasures.is_done()
+            && self.tasks.iter().all(Option::is_none);
         if is_idle {
             // From here on nothing fails, and the closer runs until nothing is left to close.
             self.engine.state().faults = 0;
@@ -640,7 +739,7 @@ impl<'w> World<'w> {
         let ends = self.tasks.iter().flatten().map(|task| task.ends_at).min();
         let close = Some(self.next_close);
         let request = self.end_requests.next(now);
-        let next = [work, step, ends, close, request]
+        let next = [work, step, ends, close, request, self.erasures.next(now)]
             .into_iter()
             .flatten()
             .filter(|&time| time > now)
