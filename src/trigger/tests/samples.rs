@@ -165,7 +165,7 @@ fn every_payload_has_expectations_and_a_description() {
 #[test]
 fn every_reject_code_has_a_payload() {
     // The names that `RejectCode::name` returns, read from its source.
-    let source = include_str!("../../event.rs");
+    let source = include_str!("../../event/rejection.rs");
     let names: BTreeSet<_> = source
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once("=> \""))
