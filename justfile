@@ -143,6 +143,11 @@ sbom:
 arm64:
     ci/arm64
 
+# Build the functions twice, in two folders with two Cargo homes, and compare them byte by byte
+[group('check')]
+reproducible:
+    ci/reproducible
+
 # Run `cargo lambda watch` and `invoke`, and check the answers
 [group('check')]
 smoke:
