@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{Arrival, Base, CommitOutcome, DEADLINE_MARGIN_MS, MAX_ATTEMPTS, SessionManager};
 use crate::clock::Clock;
 use crate::event::bounded_context;
-use crate::model::{Entry, Kind, PreviousSession};
-use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor, datetime};
+use crate::model::{Entry, Kind};
+use crate::session::{EventId, EventType, Millis, Session, SessionContext, Visitor};
 use crate::storage::{SessionError, SessionStorage};
 use crate::timeline::Timeline;
 
@@ -56,27 +56,22 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
         Ok(found)
     }
 
-    /// Returns the visitor's latest session, live or over.
+    /// Returns the visitor's latest session, live or over: the one that an event now would continue or follow.
     ///
     /// # Errors
     ///
     /// [`SessionError::NotFound`] if the visitor has no session, and storage errors.
     pub async fn get_by_user(&self, visitor: impl Into<Visitor>) -> Result<Session, SessionError> {
         let visitor = visitor.into();
-        let now = self.clock.now();
+        let (now, config) = (self.clock.now(), self.rules_of(&visitor));
         let timeline = self.read(&visitor, now).await?.ok_or(SessionError::NotFound)?.timeline;
-        let (last, previous) = (timeline.sessions(now, self.rules_of(&visitor)).pop(), timeline.previous);
-        // A later session than those of the timeline can be archived.
-        let is_later = |previous: &PreviousSession| {
-            let place = (datetime(previous.activity.started_at), previous.number);
-            last.as_ref().is_none_or(|session| place > (session.started_at, session.number))
-        };
-        let archived = match previous.filter(is_later) {
-            Some(previous) => self.get_of(&visitor, previous.id).await,
-            None => Err(SessionError::NotFound),
-        };
-        match archived {
-            Err(SessionError::NotFound) => last.ok_or(SessionError::NotFound),
+        let id = timeline.latest_id(config).ok_or(SessionError::NotFound)?;
+        if let Some(session) = timeline.session(id, now, config) {
+            return Ok(session);
+        }
+        match self.get_of(&visitor, id).await {
+            // It is not kept any more. A late event can have begun another one since, or changed it.
+            Err(SessionError::NotFound) => timeline.sessions(now, config).pop().ok_or(SessionError::NotFound),
             archived => archived,
         }
     }

@@ -25,6 +25,18 @@ impl Timeline {
         Some(state.session(&self.visitor, is_active))
     }
 
+    /// Returns the id of the visitor's latest session: the one that an event now would continue or follow. Returns `None` if the
+    /// visitor has no session. The session can be archived.
+    ///
+    /// It need not be the one that began last: a late event can make a session within another one, which then still goes on.
+    pub fn latest_id(&self, config: &SessionConfig) -> Option<Uuid> {
+        let mut aligned = self.clone();
+        aligned.realign(config);
+        let views = fold(aligned.previous.as_ref(), aligned.open.as_ref(), &aligned.unfinalized, config);
+        let live = primary_ids(&aligned.anchors, &views).pop();
+        live.or_else(|| Some(aligned.previous?.id))
+    }
+
     /// Returns the state of every session, as if all its events were finalized, and whether an event at `now` would continue it.
     pub(crate) fn states(&self, now: Millis, config: &SessionConfig) -> Vec<(SessionState, bool)> {
         let mut aligned = self.clone();

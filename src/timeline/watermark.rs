@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Arrival, Timeline};
 use crate::config::SessionConfig;
-use crate::model::{Entry, PreviousSession, SessionState};
+use crate::model::{Entry, Kind, PreviousSession, SessionState};
 use crate::session::{EventId, Millis};
 
 impl Arrival {
@@ -89,7 +89,8 @@ impl Timeline {
         let last = PreviousSession::from(session);
         let first = self.unfinalized.first().map_or(max_watermark, |first| first.at);
         self.advance(last.activity.over_from(config).min(max_watermark).min(first));
-        if self.unfinalized.is_empty() {
+        // Without an open session, entries begin a session, apart from keep-alive events.
+        if self.unfinalized.iter().all(|entry| entry.kind == Kind::KeepAlive) {
             self.previous = Some(last);
         }
     }

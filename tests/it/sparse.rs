@@ -2,6 +2,7 @@
 //! that everything finds them as it finds archived ones.
 
 mod equal;
+mod late;
 mod slow;
 
 use std::sync::Arc;
@@ -325,27 +326,6 @@ async fn closed_sessions_are_found_as_long_as_they_are_kept() {
     manager.erase(&ada, &service.output).await.unwrap();
     assert_eq!(manager.get(&second).await.unwrap_err(), SessionError::NotFound);
     assert!(manager.sessions_of(&ada, None, 10).await.unwrap().sessions.is_empty());
-}
-
-/// The visitor's last session can be archived while an older one is closed.
-#[tokio::test]
-async fn the_latest_session_is_found_in_the_archive() {
-    let clock = ManualClock::default();
-    let service = Service::new(&clock);
-    service.send(&["ada"], NOON).await;
-    service.close(NOON + HOUR).await;
-    for number in 0..70 {
-        service.send(&["ada"], NOON + 2 * HOUR + number * 10_000).await;
-    }
-    let id = service.manager.get_by_user("ada").await.unwrap().id;
-    service.close(NOON + 5 * HOUR).await;
-    // The long visit has pages, so it is archived. A late event reopens the first one, which then is the last to be closed.
-    let late = service.send(&["ada"], NOON + MINUTE).await.remove(0);
-    assert_ne!(late.session_id.to_string(), id);
-    service.close(NOON + 6 * HOUR).await;
-    let timeline = service.timeline("ada").await;
-    assert_eq!((timeline.closed.len(), service.archived("ada").await.contains(&id)), (1, true));
-    assert_eq!(service.manager.get_by_user("ada").await.unwrap().id, id);
 }
 
 /// A closed session that is archived later expires when it would have expired, had it been archived at once.
