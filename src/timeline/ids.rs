@@ -9,7 +9,7 @@ use super::{Correction, SessionAnchor, Timeline};
 use crate::config::SessionConfig;
 use crate::model::{Entry, Kind, LateEvents, SessionView};
 use crate::rules::{ended_by, fold};
-use crate::session::{Millis, Reason, session_id};
+use crate::session::{Millis, Reason, id_time, session_id};
 
 /// The number of ids that one event can give, after its first one: twelve bits of an id derive from the event and a salt.
 const SALTS: u16 = 0xfff;
@@ -240,11 +240,6 @@ fn primary(
         }
     };
     anchors.insert(at, primary);
-}
-
-/// Returns the time in a session id.
-fn id_time(id: Uuid) -> Millis {
-    (id.as_u128() >> 80) as Millis
 }
 
 /// Moves the late events of merged ids to the view's primary id. A session that is split off later gets none of them, because no
