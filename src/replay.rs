@@ -9,6 +9,7 @@
 //!
 //! [`SessionManager::replay`]: crate::manager::SessionManager::replay
 
+mod bounds;
 pub mod chunk;
 pub mod mask;
 pub mod page;

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::bounds::{MAX_CONTAINERS, MAX_LEVELS, containers, has_levels};
 use super::mask::Mask;
 use super::{Inputs, ReplayEventType, chunk, rrweb};
 use crate::event::{RejectCode, Rejection, time_of_json, without_half_pairs};
@@ -26,8 +27,6 @@ const MAX_DECOMPRESSED_BYTES: usize = 8 * 1024 * 1024;
 /// Limit of the stretches of ten minutes ([`chunk::MAX_SPAN_MS`]) that the recorded events of a request or message may have, beyond the
 /// first one of each event: a day. Each is an object of its own, whose price is that of several writes of the table.
 const MAX_MORE_STRETCHES: usize = 144;
-/// Limit of the levels of a recorded event: that of `serde_json`, which reads it again.
-const MAX_LEVELS: usize = 127;
 /// The end of the times that a recorded event can have: the year 10000.
 const TIME_END: Millis = 253_402_300_800_000;
 
@@ -158,8 +157,7 @@ fn recording(property: &str, json: &str, budget: &mut Budget, inputs: Inputs) ->
             return Err(too_large(property, index));
         }
         let element = without_half_pairs(element);
-        let value = serde_json::from_str(&element).map_err(|_| invalid(format!("`{property}[{index}]` {NOT_JSON}")))?;
-        recorded(value, budget, mask.as_mut()).map_err(|fault| match fault {
+        recorded(&element, budget, mask.as_mut()).map_err(|fault| match fault {
             Fault::TooLarge => too_large(property, index),
             Fault::Invalid(what) => invalid(format!("`{property}[{index}]` {what}")),
         })
@@ -178,6 +176,9 @@ fn recording(property: &str, json: &str, budget: &mut Budget, inputs: Inputs) ->
 /// What is wrong with a recorded event that cannot be parsed.
 const NOT_JSON: &str = "is not JSON, or is nested deeper than 128 levels; correct or leave it out";
 
+/// What is wrong with a recorded event that would take too much memory.
+const TOO_MANY_CONTAINERS: &str = "has more than 100000 objects and arrays; record less of the page";
+
 /// Why a recorded event cannot be used.
 enum Fault {
     TooLarge,
@@ -185,7 +186,9 @@ enum Fault {
 }
 
 /// Checks and masks a recorded event: one of rrweb, or one with `timestamp`, `event_type` and `data`.
-fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> Result<Recorded, Fault> {
+fn recorded(json: &str, budget: &mut Budget, mask: Option<&mut Mask>) -> Result<Recorded, Fault> {
+    let containers_left = MAX_CONTAINERS.checked_sub(containers(json)).ok_or(Fault::Invalid(TOO_MANY_CONTAINERS))?;
+    let mut value: Value = serde_json::from_str(json).map_err(|_| Fault::Invalid(NOT_JSON))?;
     let event =
         value.as_object_mut().ok_or(Fault::Invalid("is not an object; send an event of rrweb or of our format"))?;
     let stated_at = event
@@ -197,15 +200,7 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
         ))?;
     let (event_type, mut data) = match event.get("type").and_then(Value::as_u64) {
         Some(kind) => {
-            let max_bytes = MAX_RECORDED_BYTES.min(budget.bytes);
-            let decompressed = rrweb::decompress(event, max_bytes);
-            // What is too large has cost as much as the limit.
-            budget.bytes -= decompressed.unwrap_or(max_bytes);
-            if decompressed.is_none() {
-                return Err(Fault::Invalid(
-                    "is compressed (`cv`), and damaged or too large; send it as rrweb wrote it, or in another request",
-                ));
-            }
+            decompress(event, budget, containers_left)?;
             let event_type = rrweb::event_type(kind, event.get("data").unwrap_or(&Value::Null));
             // What was decompressed was parsed by itself.
             if !has_levels(&value, MAX_LEVELS) {
@@ -233,14 +228,16 @@ fn recorded(mut value: Value, budget: &mut Budget, mask: Option<&mut Mask>) -> R
     Ok(Recorded { stated_at, event_type, data })
 }
 
-/// Returns whether a value has at most this many levels of arrays and objects.
-fn has_levels(value: &Value, max: usize) -> bool {
-    let fits = |inner| max > 0 && has_levels(inner, max - 1);
-    match value {
-        Value::Array(elements) => max > 0 && elements.iter().all(fits),
-        Value::Object(members) => max > 0 && members.values().all(fits),
-        _ => true,
-    }
+/// Decompresses what the recorder compressed in an event, within what the request may still cost.
+fn decompress(event: &mut Map<String, Value>, budget: &mut Budget, containers_left: usize) -> Result<(), Fault> {
+    let max_bytes = MAX_RECORDED_BYTES.min(budget.bytes);
+    let decompressed = rrweb::decompress(event, max_bytes, containers_left);
+    // What is too large has cost as much as the limit.
+    budget.bytes -= decompressed.unwrap_or(max_bytes);
+    decompressed.map(|_| ()).ok_or(Fault::Invalid(
+        "is compressed (`cv`), and damaged, too large, or of more than 100000 objects and arrays; send it as rrweb wrote it, in \
+         another request, or record less of the page",
+    ))
 }
 
 fn invalid(message: String) -> Rejection {

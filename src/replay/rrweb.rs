@@ -6,6 +6,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use super::ReplayEventType;
+use super::bounds::containers;
 use crate::event::without_half_pairs;
 
 /// The `type` of an event with the whole page.
@@ -40,20 +41,22 @@ pub(super) fn event_type(kind: u64, data: &Value) -> ReplayEventType {
 }
 
 /// Decompresses what PostHog's recorder compressed in an event (its member `cv` tells that it did), so that every player can read it.
-/// The result has at most `max_bytes` of decompressed JSON. Returns how many there are.
+/// The result has at most `max_bytes` of decompressed JSON, and in it at most `max_containers` objects and arrays. Returns how many
+/// bytes there are.
 ///
 /// Returns `None` if something cannot be decompressed, or is larger.
-pub(super) fn decompress(event: &mut Map<String, Value>, max_bytes: usize) -> Option<usize> {
+pub(super) fn decompress(event: &mut Map<String, Value>, max_bytes: usize, max_containers: usize) -> Option<usize> {
     if event.remove("cv").is_none() {
         return Some(0);
     }
     let data = event.get_mut("data")?;
-    let mut total = 0;
+    let (mut total, mut containers_left) = (0, max_containers);
     let mut inflate = |value: &mut Value| {
         let Some(text) = value.as_str() else { return Some(()) };
         let json = gunzip(text, max_bytes.checked_sub(total)?)?;
         total += json.len();
         let json = String::from_utf8(json).ok()?;
+        containers_left = containers_left.checked_sub(containers(&json))?;
         *value = serde_json::from_str(&without_half_pairs(&json)).ok()?;
         Some(())
     };
@@ -91,7 +94,7 @@ mod tests {
     }
 
     fn decompressed(mut event: Value, max_bytes: usize) -> Option<Value> {
-        decompress(event.as_object_mut().unwrap(), max_bytes).map(|_| event)
+        decompress(event.as_object_mut().unwrap(), max_bytes, 10).map(|_| event)
     }
 
     #[test]
@@ -118,5 +121,17 @@ mod tests {
         for data in [json!("not gzip"), json!("ü€"), json!({"source": 0, "adds": "not gzip"})] {
             assert_eq!(decompressed(json!({"type": 2, "cv": "2024-10", "data": data}), 1_000), None);
         }
+    }
+
+    /// Those of an event's members count together.
+    #[test]
+    fn too_many_objects_and_arrays_are_refused() {
+        let of = |adds: usize, texts: usize| {
+            let data = json!({"source": 0, "adds": gzip(&json!(vec![json!({}); adds])), "texts": gzip(&json!(vec![json!([]); texts]))});
+            decompressed(json!({"type": 3, "cv": "2024-10", "data": data}), 1_000).is_some()
+        };
+        assert!(of(4, 4));
+        assert!(!of(5, 4));
+        assert!(!of(4, 5));
     }
 }

@@ -31,6 +31,8 @@ async fn what_cannot_be_used_is_rejected_with_a_reason() {
         (event(json!([{"type": 2, "data": {}, "timestamp": -5}])), "invalid_replay", "has no `timestamp`"),
         (event(json!([{"event_type": "smell", "data": {}, "timestamp": T0}])), "invalid_replay", "neither rrweb's `type` nor an `event_type`"),
         (event(json!([{"type": 2, "cv": "2024-10", "data": "no gzip", "timestamp": T0}])), "invalid_replay", "is compressed (`cv`), and damaged"),
+        (event(json!([full(T0, ""), many_objects(100_000)])), "invalid_replay", "`$replay_events[1]` has more than 100000 objects and arrays; record less"),
+        (event(json!([compressed(&many_objects(100_000))])), "invalid_replay", "or of more than 100000 objects and arrays"),
         (deep, "invalid_replay", "nested deeper than 128 levels"),
         (json!({"event": "$replay", "properties": {"$replay_events": [full(T0, "")]}}).to_string(), "missing_distinct_id", "`distinct_id` is missing"),
         (json!({"event": "$replay", "distinct_id": "ada", "x": "y".repeat(40_000), "properties": {"$replay_events": [full(T0, "")]}}).to_string(), "too_large", "32768"),
@@ -45,6 +47,17 @@ async fn what_cannot_be_used_is_rejected_with_a_reason() {
         assert!(rejected["message"].as_str().unwrap().contains(sentence), "{rejected}");
         assert!(world.function.manager.replay_store().unwrap().summary(&"ada".into()).await.unwrap().chunks == 0);
     }
+}
+
+/// An event of rrweb with this many objects in an array: small to send, large to parse.
+fn many_objects(count: usize) -> Value {
+    json!({"type": 2, "timestamp": T0, "data": vec![json!({}); count]})
+}
+
+/// Compresses an event's data as PostHog's recorder does.
+fn compressed(event: &Value) -> Value {
+    let data: String = gzip(event["data"].to_string().as_bytes()).into_iter().map(char::from).collect();
+    json!({"type": event["type"], "timestamp": event["timestamp"], "cv": "2024-10", "data": data})
 }
 
 /// Half of a character that the page has, or a NUL, does not cost the recording.
