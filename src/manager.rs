@@ -347,7 +347,10 @@ impl<S: SessionStorage, C: Clock> SessionManager<S, C> {
             self.counters.count_applied(applied);
         }
         let step = application.written(written);
-        if is_done && let Some(stored) = application.take_stored() {
+        if is_done && application.has_met_conflict() {
+            // The other writer is likely to be at it again. So a few hot visitors do not stop the use of the cache for all.
+            self.cache.forget(visitor);
+        } else if is_done && let Some(stored) = application.take_stored() {
             self.cache.put(stored);
         }
         step

@@ -228,6 +228,11 @@ impl<'a> Application<'a> {
         self.base.is_speculative
     }
 
+    /// Returns whether an attempt met a conflict: the visitor has other writers.
+    pub fn has_met_conflict(&self) -> bool {
+        self.conflicts > 0
+    }
+
     /// Replaces the base by the stored timeline.
     fn replace_base(&mut self, stored: Option<Stored>) {
         *self.base = Base { stored, is_speculative: false };

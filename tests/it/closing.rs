@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "time is virtual here")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -57,7 +57,7 @@ impl Clock for &VirtualClock {
 
 /// A store whose calls take time. Some fail, and some hang.
 pub struct SlowStorage {
-    store: InMemorySessionStorage,
+    store: Arc<InMemorySessionStorage>,
     /// What a call takes at least.
     pub call: Duration,
     /// The maximum that a call takes in addition.
@@ -78,7 +78,7 @@ pub struct SlowStorage {
 impl SlowStorage {
     pub fn new(seed: u64) -> Self {
         Self {
-            store: InMemorySessionStorage::new(),
+            store: Arc::default(),
             call: CALL,
             jitter_ms: 0,
             faults: 0,
@@ -88,6 +88,11 @@ impl SlowStorage {
             archiving: Mutex::default(),
             calls: Mutex::default(),
         }
+    }
+
+    /// Returns another way to the same items, which counts its own calls.
+    pub fn another(&self, seed: u64) -> Self {
+        Self { store: Arc::clone(&self.store), call: self.call, jitter_ms: self.jitter_ms, ..Self::new(seed) }
     }
 
     /// Returns how often timelines were loaded, and how often one was written.

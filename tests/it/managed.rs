@@ -1,6 +1,8 @@
 //! The real `ingest-managed` under a Runtime API that gives it several invocations at once, as Lambda Managed Instances do.
 //! `cargo test --features managed-instances --test it managed`
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
