@@ -77,18 +77,20 @@ impl TimelineCache {
         if state.score > 0 { state.remove(visitor, now) } else { None }
     }
 
-    /// Caches a timeline that was just written.
+    /// Caches a timeline that was just written, in place of an older one of its visitor. One that is too large is not kept.
     pub fn put(&self, stored: Stored) {
+        let weight = weight(&stored.timeline);
         let mut state = self.lock();
-        state.take_young(&stored.timeline.visitor);
-        state.weight += weight(&stored.timeline);
-        if state.weight > MAX_WEIGHT / 2 {
+        state.forget(&stored.timeline.visitor);
+        if weight > MAX_WEIGHT / 2 {
+            return;
+        }
+        if state.weight + weight > MAX_WEIGHT / 2 {
             state.old = std::mem::take(&mut state.young);
-            state.weight = weight(&stored.timeline);
+            state.weight = 0;
         }
-        if state.weight <= MAX_WEIGHT / 2 {
-            state.young.insert(CachedTimeline(Box::new(stored)));
-        }
+        state.weight += weight;
+        state.young.insert(CachedTimeline(Box::new(stored)));
     }
 
     /// Records by a read whether the cached timeline was current, and takes it out, even if the read failed.
@@ -101,9 +103,7 @@ impl TimelineCache {
 
     /// Drops the visitor's timeline, because it is erased, or because others write it, too.
     pub fn forget(&self, visitor: &Visitor) {
-        let mut state = self.lock();
-        state.take_young(visitor);
-        state.old.remove(visitor);
+        self.lock().forget(visitor);
     }
 
     /// Records whether the timeline of a speculative write was current.
@@ -122,6 +122,11 @@ impl CacheState {
     fn remove(&mut self, visitor: &Visitor, now: Millis) -> Option<Stored> {
         let stored = self.take_young(visitor).or_else(|| self.old.take(visitor))?.0;
         stored.timeline.due_at.is_none_or(|due_at| now < due_at).then_some(*stored)
+    }
+
+    fn forget(&mut self, visitor: &Visitor) {
+        self.take_young(visitor);
+        self.old.remove(visitor);
     }
 
     /// Takes the visitor's timeline out of the young generation.
@@ -228,12 +233,17 @@ mod tests {
 
     #[test]
     fn a_timeline_that_is_too_large_is_not_kept() {
-        let mut large = stored("a", 1);
+        let mut large = stored("a", 2);
         large.timeline.open = Some(state(64 * MAX_WEIGHT));
         let cache = TimelineCache::default();
         cache.record(true);
+        cache.put(stored("a", 1));
+        cache.put(stored("b", 1));
         cache.put(large);
-        assert_eq!(cache.take(&Visitor::new("a"), 0), None);
+        // It replaces an older one of its visitor, and displaces no others.
+        cache.put(stored("c", 1));
+        let found = ["a", "b", "c"].map(|name| cache.take(&Visitor::new(name), 0));
+        assert_eq!(found, [None, Some(stored("b", 1)), Some(stored("c", 1))]);
     }
 
     fn state(fingerprints: usize) -> SessionState {
